@@ -1,0 +1,193 @@
+#include "../isa/kernels.h"
+
+#define CHUNK 4096
+#define CHUNKS(n) \
+  _Pragma("omp parallel for schedule(static) if (n > 2 * PK_SERIAL)") for (idx j = 0; j < n; j += CHUNK)
+#define PART(n) (n - j < CHUNK ? n - j : CHUNK)
+#define SELECT(type)                      \
+  const pk_kernels *k = pk_select(type);  \
+  if (!k) return PK_BAD_TYPE
+
+pk_status pk_axpby(pk_type type, idx n, double alpha, const void *x, double beta, void *y) {
+  SELECT(type);
+  CHUNKS(n) k->axpby(PART(n), alpha, pk_at(x, type, j), beta, pk_at(y, type, j));
+  return PK_OK;
+}
+pk_status pk_multiply(pk_type type, idx n, const void *x, const void *y, void *z, int accumulate) {
+  SELECT(type);
+  CHUNKS(n) k->multiply(PART(n), pk_at(x, type, j), pk_at(y, type, j), pk_at(z, type, j), accumulate);
+  return PK_OK;
+}
+pk_status pk_fill(pk_type type, idx n, double value, void *y) {
+  if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
+  CHUNKS(n) {
+    const idx e = j + PART(n);
+    if (type == PK_F32) for (idx i = j; i < e; i++) ((float *)y)[i] = (float)value;
+    else for (idx i = j; i < e; i++) ((double *)y)[i] = value;
+  }
+  return PK_OK;
+}
+pk_status pk_affine_clamp_forward(pk_type type, idx n, double alpha, double beta, double lo, double hi, const void *x, void *y) {
+  SELECT(type);
+  CHUNKS(n) k->affine_clamp_forward(PART(n), alpha, beta, lo, hi, pk_at(x, type, j), pk_at(y, type, j));
+  return PK_OK;
+}
+pk_status pk_affine_clamp_backward(pk_type type, idx n, double alpha, double beta, double lo, double hi, const void *x,
+                                   const void *dy, void *dx) {
+  SELECT(type);
+  CHUNKS(n) k->affine_clamp_backward(PART(n), alpha, beta, lo, hi, pk_at(x, type, j), pk_at(dy, type, j), pk_at(dx, type, j));
+  return PK_OK;
+}
+
+#define TOKENS _Pragma("omp parallel for schedule(static) if (groups * tokens * columns > PK_SERIAL)") \
+  for (idx r = 0; r < groups * tokens; r++)
+pk_status pk_modulate_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *x, const void *scale,
+                              const void *shift, void *y) {
+  SELECT(type);
+  TOKENS k->fma_row(columns, 0, pk_at(x, type, r * columns), pk_at(scale, type, r / tokens * ld),
+                    pk_at(shift, type, r / tokens * ld), pk_at(y, type, r * columns));
+  return PK_OK;
+}
+/* Sums over the tokens of a group: one work item per group and run of 64 columns, tokens in order. */
+#define RUN 64
+#define GROUP_RUNS                                                                                              \
+  const idx runs = (columns + RUN - 1) / RUN;                                                                   \
+  _Pragma("omp parallel for schedule(static) if (groups * tokens * columns > PK_SERIAL)")                       \
+  for (idx w = 0; w < groups * runs; w++)
+pk_status pk_modulate_backward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *dy, const void *x,
+                               const void *scale, void *dx, void *add_dscale, void *add_dshift) {
+  SELECT(type);
+  TOKENS k->fma_row(columns, 1, pk_at(dy, type, r * columns), pk_at(scale, type, r / tokens * ld), NULL, pk_at(dx, type, r * columns));
+  if (!add_dscale && !add_dshift) return PK_OK;
+  GROUP_RUNS {
+    const idx g = w / runs, c = w % runs * RUN, n = columns - c < RUN ? columns - c : RUN;
+    for (idx t = g * tokens; t < (g + 1) * tokens; t++) {
+      if (add_dscale)
+        k->fma_row(n, 4, pk_at(dy, type, t * columns + c), pk_at(x, type, t * columns + c), NULL, pk_at(add_dscale, type, g * ld + c));
+      if (add_dshift) k->fma_row(n, 5, pk_at(dy, type, t * columns + c), NULL, NULL, pk_at(add_dshift, type, g * ld + c));
+    }
+  }
+  return PK_OK;
+}
+pk_status pk_gate_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *x, const void *gate,
+                          const void *h, void *y) {
+  SELECT(type);
+  TOKENS k->fma_row(columns, 2, pk_at(x, type, r * columns), pk_at(gate, type, r / tokens * ld), pk_at(h, type, r * columns),
+                    pk_at(y, type, r * columns));
+  return PK_OK;
+}
+pk_status pk_gate_backward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *dy, const void *gate,
+                           const void *h, void *dh, void *add_dgate) {
+  SELECT(type);
+  TOKENS k->fma_row(columns, 3, pk_at(dy, type, r * columns), pk_at(gate, type, r / tokens * ld), NULL, pk_at(dh, type, r * columns));
+  if (!add_dgate) return PK_OK;
+  GROUP_RUNS {
+    const idx g = w / runs, c = w % runs * RUN, n = columns - c < RUN ? columns - c : RUN;
+    for (idx t = g * tokens; t < (g + 1) * tokens; t++)
+      k->fma_row(n, 4, pk_at(dy, type, t * columns + c), pk_at(h, type, t * columns + c), NULL, pk_at(add_dgate, type, g * ld + c));
+  }
+  return PK_OK;
+}
+
+static idx sum_blocks(idx rows) { return rows < PK_BLOCKS * 4 ? (rows + 3) / 4 : PK_BLOCKS; }
+ptrdiff_t pk_column_sums_scratch(idx rows, idx columns) { return sum_blocks(rows) * columns; }
+pk_status pk_column_sums(pk_type type, idx rows, idx columns, const void *x, void *add_sums, void *scratch) {
+  SELECT(type);
+  const idx blocks = sum_blocks(rows);
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx b = 0; b < blocks; b++) {
+    void *mine = pk_at(scratch, type, b * columns);
+    memset(mine, 0, (size_t)(columns * pk_size(type)));
+    for (idx r = rows * b / blocks; r < rows * (b + 1) / blocks; r++) k->axpby(columns, 1, pk_at(x, type, r * columns), 1, mine);
+  }
+  for (idx b = 0; b < blocks; b++) k->axpby(columns, 1, pk_at(scratch, type, b * columns), 1, add_sums);
+  return PK_OK;
+}
+
+static void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds, void *dst, int accumulate) {
+  if (type == PK_F64) {
+    const double *s = src; double *d = dst;
+    if (accumulate) for (idx i = 0; i < n; i++) d[i * ds] += s[i * ss];
+    else for (idx i = 0; i < n; i++) d[i * ds] = s[i * ss];
+  } else {
+    const float *s = src; float *d = dst;
+    if (accumulate) for (idx i = 0; i < n; i++) d[i * ds] += s[i * ss];
+    else if (ss == 1 && ds == 1) memcpy(d, s, (size_t)n * 4);
+    else for (idx i = 0; i < n; i++) d[i * ds] = s[i * ss];
+  }
+}
+pk_status pk_copy_strided(pk_type type, int rank, const idx *sizes, const idx *src_strides, const void *src,
+                          const idx *dst_strides, void *dst, int accumulate) {
+  if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
+  if (rank < 1 || rank > 8) return PK_BAD_SHAPE;
+  idx outer = 1;
+  for (int d = 0; d < rank; d++) {
+    if (sizes[d] < 0) return PK_BAD_SHAPE;
+    if (d < rank - 1) outer *= sizes[d];
+  }
+  const idx n = sizes[rank - 1];
+  if (outer * n == 0) return PK_OK;
+#pragma omp parallel for schedule(static) if (outer * n > 2 * PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++) {
+    for (idx o = PK_LO(b, outer); o < PK_HI(b, outer); o++) {
+      idx rest = o, s = 0, t = 0;
+      for (int d = rank - 2; d >= 0; d--) {
+        const idx i = rest % sizes[d];
+        rest /= sizes[d];
+        s += i * src_strides[d], t += i * dst_strides[d];
+      }
+      copy_run(type, n, src_strides[rank - 1], pk_at(src, type, s), dst_strides[rank - 1], pk_at(dst, type, t), accumulate);
+    }
+  }
+  return PK_OK;
+}
+
+static double fold_dot(pk_type type, idx n, const void *x, const void *y, int difference) {
+  const pk_kernels *k = pk_select(type);
+  if (!k || n <= 0) return 0;
+  double part[PK_BLOCKS];
+#pragma omp parallel for schedule(static) if (n > 2 * PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++) {
+    const idx lo = PK_LO(b, n), count = PK_HI(b, n) - lo;
+    part[b] = difference ? k->sum_abs_difference(count, pk_at(x, type, lo), pk_at(y, type, lo))
+                         : k->dot(count, pk_at(x, type, lo), y ? pk_at(y, type, lo) : NULL);
+  }
+  double total = 0;
+  for (int b = 0; b < PK_BLOCKS; b++) total += part[b];
+  return total;
+}
+double pk_sum(pk_type type, idx n, const void *x) { return fold_dot(type, n, x, NULL, 0); }
+double pk_dot(pk_type type, idx n, const void *x, const void *y) { return fold_dot(type, n, x, y, 0); }
+double pk_sum_abs_difference(pk_type type, idx n, const void *x, const void *y) { return fold_dot(type, n, x, y, 1); }
+
+int pk_all_finite(pk_type type, idx n, const void *x) {
+  int bad = 0;
+#pragma omp parallel for schedule(static) reduction(| : bad) if (n > 4 * PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++) {
+    int mine = 0; /* all exponent bits set: Inf or NaN */
+    if (type == PK_F64) {
+      const uint64_t *p = x;
+      for (idx i = PK_LO(b, n); i < PK_HI(b, n); i++) mine |= (p[i] & 0x7ff0000000000000u) == 0x7ff0000000000000u;
+    } else if (type == PK_F32) {
+      const uint32_t *p = x;
+      for (idx i = PK_LO(b, n); i < PK_HI(b, n); i++) mine |= (p[i] & 0x7f800000u) == 0x7f800000u;
+    } else {
+      const uint16_t *p = x, mask = type == PK_BF16 ? 0x7f80 : 0x7c00;
+      for (idx i = PK_LO(b, n); i < PK_HI(b, n); i++) mine |= (p[i] & mask) == mask;
+    }
+    bad |= mine;
+  }
+  return !bad;
+}
+
+pk_status pk_gather_rows(pk_type type, idx count, idx columns, const int32_t *ids, const void *table, void *y) {
+  const size_t bytes = (size_t)(columns * pk_size(type));
+#pragma omp parallel for schedule(static) if (count * columns > 2 * PK_SERIAL)
+  for (idx i = 0; i < count; i++) memcpy(pk_at(y, type, i * columns), pk_at(table, type, ids[i] * columns), bytes);
+  return PK_OK;
+}
+pk_status pk_scatter_add_rows(pk_type type, idx count, idx columns, const int32_t *ids, const void *dy, void *add_dtable) {
+  SELECT(type);
+  for (idx i = 0; i < count; i++) k->axpby(columns, 1, pk_at(dy, type, i * columns), 1, pk_at(add_dtable, type, ids[i] * columns));
+  return PK_OK;
+}

@@ -1,0 +1,16 @@
+/* Instruction sets and threads. Detection happens once; a caller may lower the limit before any other call. */
+#ifndef PK_ISA_H
+#define PK_ISA_H
+typedef enum { PK_ISA_SCALAR = 0, PK_ISA_AVX2 = 1, PK_ISA_AVX512 = 2 } pk_isa;
+
+pk_isa pk_isa_detected(void);          /* the widest this CPU and operating system support */
+pk_isa pk_isa_current(void);           /* the one in use: min(detected, limit) */
+void pk_isa_limit(pk_isa limit);       /* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
+const char *pk_isa_name(pk_isa isa);
+int pk_isa_has_bf16(void);             /* avx512_bf16 present (reported only) */
+
+void pk_threads_set(int threads);      /* size of the one OpenMP team; >= 1 */
+int pk_threads(void);
+const char *pk_blis_version(void);
+const char *pk_blis_kernels(void);     /* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
+#endif

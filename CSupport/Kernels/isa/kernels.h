@@ -1,0 +1,70 @@
+/* The table that binds each serial kernel body to an instruction set and element type, and the drivers' shared words.
+ * One translation unit per variant includes every body, so that everything but the table has internal linkage. */
+#ifndef PK_KERNELS_H
+#define PK_KERNELS_H
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../include/pk.h"
+
+typedef ptrdiff_t idx;
+typedef struct {
+  void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
+               int accumulate, void *c, idx ldc);
+  void (*attention_forward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, const void *q, const void *k,
+                            const void *v, void *o, void *lse, void *scratch);
+  void (*attention_delta)(const pk_attention_shape *s, idx b, idx h, const void *o, const void *dout, void *delta);
+  void (*attention_backward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, idx k0, idx k1, int want_dq,
+                             const void *q, const void *k, const void *v, const void *dout, const void *lse,
+                             const void *delta, void *dq, void *dk, void *dv, void *scratch);
+  void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, const void *beta,
+                            void *y, void *mean, void *rstd);
+  void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
+                             const void *mean, const void *rstd, void *dx, void *dgamma, void *dbeta);
+  void (*rmsnorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, void *y, void *rstd);
+  void (*rmsnorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
+                           const void *rstd, void *dx, void *dgamma);
+  void (*moments)(idx n, const void *x, double shift, double *sum, double *sum_squares);
+  void (*groupnorm_channel)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *x, void *y);
+  void (*groupnorm_channel_sums)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *dy,
+                                 const void *x, double *sum_dy, double *sum_dyn);
+  void (*groupnorm_channel_backward)(idx n, int silu, double mean, double rstd, double gamma, double beta, double m1,
+                                     double m2, const void *dy, const void *x, void *dx);
+  void (*activation_forward)(int f, idx n, const void *x, void *y);
+  void (*activation_backward)(int f, idx n, const void *x, const void *dy, void *dx);
+  void (*axpby)(idx n, double alpha, const void *x, double beta, void *y);
+  void (*multiply)(idx n, const void *x, const void *y, void *z, int accumulate);
+  void (*affine_clamp_forward)(idx n, double alpha, double beta, double lo, double hi, const void *x, void *y);
+  void (*affine_clamp_backward)(idx n, double alpha, double beta, double lo, double hi, const void *x, const void *dy,
+                                void *dx);
+  void (*fma_row)(idx n, int mode, const void *x, const void *a, const void *b, void *y);
+  double (*dot)(idx n, const void *x, const void *y);
+  double (*sum_abs_difference)(idx n, const void *x, const void *y);
+  void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, void *x);
+  void (*softmax_row)(idx n, double scale, const void *x, const void *bias, void *y);
+  void (*softmax_backward_row)(idx n, const void *dy, const void *y, void *ds);
+  void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
+                     idx ld_tile);
+  void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, double *acc);
+  void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v);
+  idx lanes, conv_rows, conv_pixels; /* vector length; output channels and pixels of one conv_block */
+} pk_kernels;
+
+extern const pk_kernels pk_scalar_f32, pk_avx2_f32, pk_avx512_f32, pk_scalar_f64;
+
+/* The variant for a type, or NULL when the type is not a compute type. */
+const pk_kernels *pk_select(pk_type type);
+
+static inline idx pk_size(pk_type t) { return t == PK_F64 ? 8 : t == PK_F32 ? 4 : 2; }
+static inline void *pk_at(const void *p, pk_type t, idx i) { return (char *)p + i * pk_size(t); }
+
+/* Fixed partition of n items into PK_BLOCKS pieces: piece b is [lo, hi). */
+#define PK_BLOCKS 64
+#define PK_LO(b, n) ((n) * (b) / PK_BLOCKS)
+#define PK_HI(b, n) ((n) * ((b) + 1) / PK_BLOCKS)
+/* Below this many element operations a region costs more than it saves (about 5 us of one core). */
+#define PK_SERIAL 16384
+/* Rows of the weight-gradient tile of conv: output channels x (input channel, tap). */
+#define PK_DOT_O 4
+#define PK_DOT_K 6
+#endif

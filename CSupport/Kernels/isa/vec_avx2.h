@@ -1,0 +1,56 @@
+/* Eight f32 lanes, AVX2 + FMA. Everything here is static inline or a typedef; vec_end.h pops the target. */
+#include <immintrin.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+typedef float real;
+typedef __m256 V;
+typedef __m256 VM;
+#define VL 8
+#define GEMM_MR 4
+#define GEMM_NV 3
+static const int32_t pk_mask_table[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+static inline __m256i v_mask(ptrdiff_t n) {
+  if (n > VL) n = VL;
+  if (n < 0) n = 0;
+  return _mm256_loadu_si256((const __m256i *)(pk_mask_table + VL - n));
+}
+static inline V v_load(const real *p) { return _mm256_loadu_ps(p); }
+static inline V v_loadn(const real *p, ptrdiff_t n) { return _mm256_maskload_ps(p, v_mask(n)); }
+static inline void v_store(real *p, V a) { _mm256_storeu_ps(p, a); }
+static inline void v_storen(real *p, V a, ptrdiff_t n) { _mm256_maskstore_ps(p, v_mask(n), a); }
+static inline V v_set(real a) { return _mm256_set1_ps(a); }
+static inline V v_zero(void) { return _mm256_setzero_ps(); }
+static inline V v_add(V a, V b) { return _mm256_add_ps(a, b); }
+static inline V v_sub(V a, V b) { return _mm256_sub_ps(a, b); }
+static inline V v_mul(V a, V b) { return _mm256_mul_ps(a, b); }
+static inline V v_div(V a, V b) { return _mm256_div_ps(a, b); }
+static inline V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+static inline V v_max(V a, V b) { return _mm256_max_ps(a, b); }
+static inline V v_min(V a, V b) { return _mm256_min_ps(a, b); }
+static inline V v_abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline V v_sqrt(V a) { return _mm256_sqrt_ps(a); }
+static inline VM v_lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline VM v_le(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
+static inline V v_select(VM m, V a, V b) { return _mm256_blendv_ps(b, a, m); }
+static inline real v_sum(V a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+static inline real v_maxall(V a) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+static inline V v_pow2(V n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+static inline V v_round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline V v_split(V x, V *e) {
+  __m256i i = _mm256_castps_si256(x);
+  __m256i k = _mm256_srai_epi32(_mm256_sub_epi32(i, _mm256_set1_epi32(0x3f3504f3)), 23);
+  *e = _mm256_cvtepi32_ps(k);
+  return _mm256_castsi256_ps(_mm256_sub_epi32(i, _mm256_slli_epi32(k, 23)));
+}

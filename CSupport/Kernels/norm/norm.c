@@ -1,0 +1,151 @@
+#include "../isa/kernels.h"
+
+pk_status pk_layernorm_forward(pk_type type, idx rows, idx columns, double eps, const void *x, const void *gamma,
+                               const void *beta, void *y, void *mean, void *rstd) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++)
+    k->layernorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, gamma, beta, y, mean, rstd);
+  return PK_OK;
+}
+
+/* Each row block sums its own dgamma and dbeta; the blocks are folded in order. Few rows: fewer blocks. */
+static idx partial_blocks(idx rows) { return rows < PK_BLOCKS * 4 ? (rows + 3) / 4 : PK_BLOCKS; }
+ptrdiff_t pk_norm_backward_scratch(idx rows, idx columns) { return 2 * partial_blocks(rows) * columns; }
+
+static void fold(const pk_kernels *k, pk_type type, idx blocks, idx columns, const void *partial, void *add_total) {
+  for (idx b = 0; b < blocks; b++) k->axpby(columns, 1, pk_at(partial, type, b * columns), 1, add_total);
+}
+
+pk_status pk_layernorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, const void *gamma,
+                                const void *mean, const void *rstd, void *dx, void *add_dgamma, void *add_dbeta,
+                                void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
+  if (rows == 0) return PK_OK;
+  const idx blocks = partial_blocks(rows);
+  void *pg = scratch, *pb = pk_at(scratch, type, blocks * columns);
+  if (add_dgamma || add_dbeta) memset(scratch, 0, (size_t)(2 * blocks * columns * pk_size(type)));
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx b = 0; b < blocks; b++)
+    k->layernorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, mean, rstd, dx,
+                          add_dgamma ? pk_at(pg, type, b * columns) : NULL, add_dbeta ? pk_at(pb, type, b * columns) : NULL);
+  if (add_dgamma) fold(k, type, blocks, columns, pg, add_dgamma);
+  if (add_dbeta) fold(k, type, blocks, columns, pb, add_dbeta);
+  return PK_OK;
+}
+
+pk_status pk_rmsnorm_forward(pk_type type, idx rows, idx columns, double eps, const void *x, const void *gamma, void *y,
+                             void *rstd) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++) k->rmsnorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, gamma, y, rstd);
+  return PK_OK;
+}
+
+pk_status pk_rmsnorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, const void *gamma,
+                              const void *rstd, void *dx, void *add_dgamma, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
+  if (rows == 0) return PK_OK;
+  const idx blocks = partial_blocks(rows);
+  if (add_dgamma) memset(scratch, 0, (size_t)(blocks * columns * pk_size(type)));
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx b = 0; b < blocks; b++)
+    k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, rstd, dx,
+                        add_dgamma ? pk_at(scratch, type, b * columns) : NULL);
+  if (add_dgamma) fold(k, type, blocks, columns, scratch, add_dgamma);
+  return PK_OK;
+}
+
+static double read_real(const void *p, pk_type type, idx i) { return type == PK_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i]; }
+static void write_real(void *p, pk_type type, idx i, double v) {
+  if (type == PK_F64) ((double *)p)[i] = v; else ((float *)p)[i] = (float)v;
+}
+static double affine(const void *p, pk_type type, idx i, double absent) { return p ? read_real(p, type, i) : absent; }
+
+/* Scratch holds, per (sample, channel), two doubles. */
+ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s) { return 4 * s->batch * s->channels; }
+static int gn_bad(const pk_groupnorm_shape *s) {
+  return s->batch < 0 || s->channels < 1 || s->groups < 1 || s->channels % s->groups || s->spatial < 1;
+}
+
+pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma, const void *beta,
+                               void *y, void *mean, void *rstd, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (gn_bad(s)) return PK_BAD_SHAPE;
+  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+  double *sums = scratch;
+#pragma omp parallel if (rows * s->spatial > PK_SERIAL)
+  {
+#pragma omp for schedule(static)
+    for (idx r = 0; r < rows; r++) { /* shifted by the group's first value: no cancellation when the mean is large */
+      sums[2 * r] = sums[2 * r + 1] = 0;
+      k->moments(s->spatial, pk_at(x, type, r * s->spatial), read_real(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
+    }
+#pragma omp for schedule(static)
+    for (idx g = 0; g < s->batch * s->groups; g++) {
+      double a = 0, q = 0, n = (double)(per * s->spatial), shift = read_real(x, type, g * per * s->spatial);
+      if (type == PK_F32) shift = (double)(float)shift;
+      for (idx c = 0; c < per; c++) a += sums[2 * (g * per + c)], q += sums[2 * (g * per + c) + 1];
+      double var = q / n - a / n * (a / n);
+      write_real(mean, type, g, shift + a / n);
+      write_real(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
+    }
+#pragma omp for schedule(static)
+    for (idx r = 0; r < rows; r++) {
+      const idx c = r % s->channels, g = r / per;
+      k->groupnorm_channel(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g), affine(gamma, type, c, 1),
+                           affine(beta, type, c, 0), pk_at(x, type, r * s->spatial), pk_at(y, type, r * s->spatial));
+    }
+  }
+  return PK_OK;
+}
+
+pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy, const void *x, const void *gamma,
+                                const void *beta, const void *mean, const void *rstd, void *dx, void *add_dgamma,
+                                void *add_dbeta, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (gn_bad(s)) return PK_BAD_SHAPE;
+  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+  double *sums = scratch;
+#pragma omp parallel if (rows * s->spatial > PK_SERIAL)
+  {
+#pragma omp for schedule(static)
+    for (idx r = 0; r < rows; r++) {
+      const idx c = r % s->channels, g = r / per;
+      sums[2 * r] = sums[2 * r + 1] = 0;
+      k->groupnorm_channel_sums(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g),
+                                affine(gamma, type, c, 1), affine(beta, type, c, 0), pk_at(dy, type, r * s->spatial),
+                                pk_at(x, type, r * s->spatial), sums + 2 * r, sums + 2 * r + 1);
+    }
+#pragma omp for schedule(static)
+    for (idx r = 0; r < rows; r++) {
+      const idx c = r % s->channels, g = r / per;
+      double m1 = 0, m2 = 0, n = (double)(per * s->spatial);
+      for (idx o = g * per; o < (g + 1) * per; o++) {
+        const double w = affine(gamma, type, o % s->channels, 1);
+        m1 += w * sums[2 * o], m2 += w * sums[2 * o + 1];
+      }
+      k->groupnorm_channel_backward(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g),
+                                    affine(gamma, type, c, 1), affine(beta, type, c, 0), m1 / n, m2 / n,
+                                    pk_at(dy, type, r * s->spatial), pk_at(x, type, r * s->spatial),
+                                    pk_at(dx, type, r * s->spatial));
+    }
+  }
+  for (idx c = 0; c < s->channels; c++) {
+    double a = 0, b = 0;
+    for (idx i = 0; i < s->batch; i++) b += sums[2 * (i * s->channels + c)], a += sums[2 * (i * s->channels + c) + 1];
+    if (add_dgamma) write_real(add_dgamma, type, c, read_real(add_dgamma, type, c) + a);
+    if (add_dbeta) write_real(add_dbeta, type, c, read_real(add_dbeta, type, c) + b);
+  }
+  return PK_OK;
+}

@@ -1,0 +1,48 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One table of settings. C is optimised in debug builds too; contraction is off so that a product and a sum round twice
+// unless the code says fma; OpenMP comes from libomp5 (Debian's libomp-dev; the toolchain ships no omp.h and no runtime).
+let c: [CSetting] = [.unsafeFlags(["-std=gnu17", "-O3", "-ffp-contract=off", "-fopenmp", "-Wall", "-Wextra"])]
+let swift: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"), .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A room of the house: `Sources/<name>`, and what it may import (tools/check-imports holds the same list).
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swift)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], resources: resources, swiftSettings: swift)
+}
+
+let package = Package(
+  name: "pisces",
+  products: [.executable(name: "pisces", targets: ["pisces"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+  ],
+  targets: [
+    .target(
+      name: "CKernels", path: "CSupport/Kernels", publicHeadersPath: "include", cSettings: c,
+      linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
+    .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", pkgConfig: "libutf8proc", providers: [.apt(["libutf8proc-dev"])]),
+    .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+
+    room("TensorRuntime", ["CKernels"]),
+//MORE
+
+    .executableTarget(
+      name: "pisces",
+      dependencies: ["TensorRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: swift),
+
+    .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
+    tests("KernelTests", ["CKernels", "TensorRuntime"]),
+  ]
+)

@@ -1,0 +1,32 @@
+internal import CKernels
+
+/// The type of a tensor's elements. Arithmetic runs in `f32` (the product) or `f64` (the reference, one lane wide);
+/// `bf16` and `f16` are storage only, widened before use; integers hold token ids and masks.
+public enum ElementType: UInt8, Sendable, CaseIterable {
+  case f32, f64, bf16, f16, i32, i64, u8
+
+  /// Bytes of one element.
+  public var byteCount: Int {
+    switch self {
+    case .f32, .i32: 4
+    case .f64, .i64: 8
+    case .bf16, .f16: 2
+    case .u8: 1
+    }
+  }
+
+  /// Whether the kernels compute in this type.
+  public var isCompute: Bool { self == .f32 || self == .f64 }
+  public var isFloating: Bool { self == .f32 || self == .f64 || self == .bf16 || self == .f16 }
+
+  /// The kernels' name of a floating type.
+  var pk: pk_type {
+    switch self {
+    case .f32: PK_F32
+    case .f64: PK_F64
+    case .bf16: PK_BF16
+    case .f16: PK_F16
+    default: preconditionFailure("\(self) is not a floating type")
+    }
+  }
+}

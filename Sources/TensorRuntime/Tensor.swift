@@ -1,0 +1,149 @@
+/// A dense, row-major array with value semantics: copies share memory until one of them is written.
+public struct Tensor: Sendable {
+  public private(set) var shape: Shape
+  public let type: ElementType
+  var storage: TensorStorage
+  /// First element, counted in elements from the start of the storage.
+  var offset: Int
+
+  init(shape: Shape, type: ElementType, storage: TensorStorage, offset: Int = 0) {
+    (self.shape, self.type, self.storage, self.offset) = (shape, type, storage, offset)
+  }
+
+  /// A tensor with memory of its own (not recycled), elements not set.
+  init(uninitialized shape: Shape, type: ElementType) {
+    self.init(shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount))
+  }
+
+  public static func zeros(_ shape: Shape, type: ElementType = .f32) -> Tensor {
+    let t = Tensor(uninitialized: shape, type: type)
+    t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(shape.count * type.byteCount, 1))
+    return t
+  }
+  public static func full(_ shape: Shape, _ value: Double, type: ElementType = .f32) -> Tensor {
+    type == .f64 ? Tensor(Array(repeating: value, count: shape.count), shape) : Tensor(Array(repeating: Float(value), count: shape.count), shape)
+  }
+  public static func ones(_ shape: Shape, type: ElementType = .f32) -> Tensor { full(shape, 1, type: type) }
+
+  public init(_ values: [Float], _ shape: Shape) { self.init(copying: values, shape, .f32) }
+  public init(_ values: [Double], _ shape: Shape) { self.init(copying: values, shape, .f64) }
+  public init(_ values: [Int32], _ shape: Shape) { self.init(copying: values, shape, .i32) }
+  public init(scalar value: Float) { self.init([value], Shape()) }
+
+  private init<Element>(copying values: [Element], _ shape: Shape, _ type: ElementType) {
+    precondition(values.count == shape.count, "\(values.count) values for shape \(shape)")
+    self.init(uninitialized: shape, type: type)
+    values.withUnsafeBytes { bytes in
+      if let base = bytes.baseAddress { storage.pointer.copyMemory(from: base, byteCount: bytes.count) }
+    }
+  }
+
+  /// A tensor over memory that `owner` keeps alive and nobody writes (a mapped file).
+  public init(borrowing bytes: UnsafeRawBufferPointer, shape: Shape, type: ElementType, owner: any AnyObject & Sendable) {
+    precondition(bytes.count >= shape.count * type.byteCount, "\(bytes.count) bytes for \(shape) of \(type)")
+    let empty = UnsafeRawPointer(bitPattern: 64)!
+    self.init(shape: shape, type: type, storage: TensorStorage(borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
+  }
+
+  public var count: Int { shape.count }
+  public var byteCount: Int { count * type.byteCount }
+
+  /// The same elements under another shape.
+  public func reshaped(_ shape: Shape) -> Tensor {
+    precondition(shape.count == count, "\(self.shape) cannot become \(shape)")
+    var t = self
+    t.shape = shape
+    return t
+  }
+  /// Elements `range` of the leading axis, sharing memory.
+  public func slice(_ range: Range<Int>) -> Tensor {
+    precondition(shape.rank > 0 && range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
+    var t = self
+    t.shape[0] = range.count
+    t.offset += range.lowerBound * (count / max(shape[0], 1))
+    return t
+  }
+  /// Element `index` of the leading axis, without that axis, sharing memory.
+  public subscript(row index: Int) -> Tensor {
+    let t = slice(index..<index + 1)
+    return t.reshaped(Shape(shape.dims.dropFirst()))
+  }
+
+  // MARK: elements, for tests, readers and reports (not for hot paths)
+
+  /// All elements as f32.
+  public var floats: [Float] {
+    switch type {
+    case .f32: withBuffer(as: Float.self) { Array($0) }
+    case .f64: withBuffer(as: Double.self) { $0.map { Float($0) } }
+    case .bf16: withBuffer(as: UInt16.self) { $0.map { Float(bitPattern: UInt32($0) << 16) } }
+    case .f16: Workspace().converted(self, to: .f32).floats
+    case .i32: withBuffer(as: Int32.self) { $0.map { Float($0) } }
+    case .i64: withBuffer(as: Int64.self) { $0.map { Float($0) } }
+    case .u8: withBuffer(as: UInt8.self) { $0.map { Float($0) } }
+    }
+  }
+  /// All elements as f64.
+  public var doubles: [Double] {
+    switch type {
+    case .f64: withBuffer(as: Double.self) { Array($0) }
+    case .i32: withBuffer(as: Int32.self) { $0.map { Double($0) } }
+    case .i64: withBuffer(as: Int64.self) { $0.map { Double($0) } }
+    default: floats.map { Double($0) }
+    }
+  }
+  public var integers: [Int] {
+    switch type {
+    case .i32: withBuffer(as: Int32.self) { $0.map { Int($0) } }
+    case .i64: withBuffer(as: Int64.self) { $0.map { Int($0) } }
+    case .u8: withBuffer(as: UInt8.self) { $0.map { Int($0) } }
+    default: preconditionFailure("\(type) is not an integer type")
+    }
+  }
+  /// The value of a tensor of one element.
+  public var item: Double {
+    precondition(count == 1, "item of \(shape)")
+    return doubles[0]
+  }
+
+  /// Calls `body` with the elements.
+  public func withSpan<Element: BitwiseCopyable, R>(of _: Element.Type = Element.self, _ body: (Span<Element>) throws -> R) rethrows -> R {
+    try withBuffer(as: Element.self) { try body($0.span) }
+  }
+  /// Calls `body` with the elements, for writing; copies them first if they are shared.
+  public mutating func withMutableSpan<Element: BitwiseCopyable, R>(of _: Element.Type = Element.self, _ body: (inout MutableSpan<Element>) throws -> R) rethrows -> R {
+    precondition(MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
+    makeUnique()
+    let buffer = UnsafeMutableBufferPointer(start: base.bindMemory(to: Element.self, capacity: max(count, 1)), count: count)
+    var span = buffer.mutableSpan
+    return try body(&span)
+  }
+  /// Calls `body` with the bytes of the elements (for writing files).
+  public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    try body(UnsafeRawBufferPointer(start: base, count: byteCount))
+  }
+
+  func withBuffer<Element, R>(as _: Element.Type, _ body: (UnsafeBufferPointer<Element>) throws -> R) rethrows -> R {
+    precondition(MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
+    return try body(UnsafeBufferPointer(start: base.assumingMemoryBound(to: Element.self), count: count))
+  }
+
+  // MARK: memory
+
+  /// Address of the first element. Valid while a tensor on this storage is held.
+  var base: UnsafeMutableRawPointer { storage.pointer + offset * type.byteCount }
+
+  /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
+  mutating func makeUnique() {
+    if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return }
+    let old = self
+    if let pool = storage.pool {
+      pool.countCopy()
+      storage = TensorStorage(byteCount: byteCount, from: pool)
+    } else {
+      storage = TensorStorage(byteCount: byteCount)
+    }
+    offset = 0
+    storage.pointer.copyMemory(from: old.base, byteCount: byteCount)
+  }
+}

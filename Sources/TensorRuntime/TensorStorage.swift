@@ -1,0 +1,37 @@
+/// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped file), which is never
+/// written. Elements are written only by a holder that has made sure it is the only one (`Tensor.makeUnique`), which is
+/// what makes sharing it between tasks sound.
+final class TensorStorage: @unchecked Sendable {
+  let pointer: UnsafeMutableRawPointer
+  let byteCount: Int
+  let isReadOnly: Bool
+  private let origin: Origin
+  private enum Origin {
+    case pool(BufferPool, capacity: Int)
+    case own
+    case borrowed(any AnyObject & Sendable)
+  }
+
+  init(byteCount: Int, from pool: BufferPool) {
+    let (pointer, capacity) = pool.take(byteCount)
+    (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(pool, capacity: capacity))
+  }
+  init(byteCount: Int) {
+    pointer = .allocate(byteCount: max(byteCount, 64), alignment: 64)
+    (self.byteCount, isReadOnly, origin) = (byteCount, false, .own)
+  }
+  init(borrowing pointer: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable) {
+    self.pointer = UnsafeMutableRawPointer(mutating: pointer)
+    (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
+  }
+
+  var pool: BufferPool? { if case .pool(let p, _) = origin { p } else { nil } }
+
+  deinit {
+    switch origin {
+    case .pool(let pool, let capacity): pool.give(pointer, capacity: capacity)
+    case .own: pointer.deallocate()
+    case .borrowed: break
+    }
+  }
+}

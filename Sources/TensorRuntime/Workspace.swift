@@ -1,0 +1,71 @@
+internal import CKernels
+
+/// Where results live: every operation takes its output and scratch from here, and both are recycled when released.
+/// Passed `inout`, so one computation uses it at a time. There is no other source of memory in a training step.
+public struct Workspace: ~Copyable {
+  public let pool: BufferPool
+  public init(pool: BufferPool = BufferPool()) { self.pool = pool }
+
+  /// A tensor whose elements are not set.
+  public func tensor(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
+    Tensor(shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount, from: pool))
+  }
+  public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
+    let t = tensor(shape, type)
+    _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount)
+    return t
+  }
+  /// Scratch of `count` elements.
+  func scratch(_ count: Int, _ type: ElementType) -> Tensor { tensor(Shape(max(count, 1)), type) }
+
+  /// The elements of `x` in another type; `x` itself when it has that type already.
+  public func converted(_ x: Tensor, to type: ElementType) -> Tensor {
+    if x.type == type { return x }
+    let y = tensor(x.shape, type)
+    if x.type.isFloating && type.isFloating {
+      check(pk_convert(x.count, x.type.pk, x.base, type.pk, y.base))
+    } else if type == .f32 {
+      return Tensor(x.floats, x.shape)
+    } else if type == .f64 {
+      return Tensor(x.doubles, x.shape)
+    } else if type == .i32 {
+      return Tensor(x.integers.map { Int32(truncatingIfNeeded: $0) }, x.shape)
+    } else {
+      preconditionFailure("no conversion from \(x.type) to \(type)")
+    }
+    return y
+  }
+  /// A weight ready for arithmetic: bf16 and f16 storage is widened to f32, anything else is returned as it is.
+  public func widened(_ x: Tensor) -> Tensor { x.type == .bf16 || x.type == .f16 ? converted(x, to: .f32) : x }
+
+  /// A copy with memory of its own.
+  public func copy(_ x: Tensor) -> Tensor {
+    let y = tensor(x.shape, x.type)
+    y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
+    return y
+  }
+}
+
+/// A kernel refuses only what a precondition should have caught.
+func check(_ status: pk_status, _ what: @autoclosure () -> String = "kernel") {
+  precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
+}
+
+/// The one OpenMP team, and the instruction set. Set at start-up, before any arithmetic.
+public enum Machine {
+  public enum InstructionSet: String, Sendable, CaseIterable { case scalar, avx2, avx512 }
+  public static var threads: Int {
+    get { Int(pk_threads()) }
+    set { pk_threads_set(Int32(newValue)) }
+  }
+  public static var detected: InstructionSet { name(pk_isa_detected()) }
+  public static var current: InstructionSet { name(pk_isa_current()) }
+  /// Lowers the instruction set used from here on (never raises it above what the machine has).
+  public static func limit(to isa: InstructionSet) {
+    pk_isa_limit(isa == .avx512 ? PK_ISA_AVX512 : isa == .avx2 ? PK_ISA_AVX2 : PK_ISA_SCALAR)
+  }
+  public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
+  public static var blisVersion: String { String(cString: pk_blis_version()) }
+  public static var blisKernels: String { String(cString: pk_blis_kernels()) }
+  private static func name(_ isa: pk_isa) -> InstructionSet { isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar }
+}
