@@ -35,6 +35,7 @@ let package = Package(
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
+room("Layers", ["TensorRuntime"]),
 //MORE
 
     .executableTarget(

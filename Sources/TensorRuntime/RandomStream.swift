@@ -61,13 +61,13 @@ public struct RandomStream: Sendable {
   }
 
   /// A tensor of standard normal numbers. Independent of single draws from the same stream.
-  public func normal(_ shape: Shape, _ type: ElementType = .f32, in work: inout Workspace) -> Tensor {
+  public func normal(_ shape: Shape, _ type: ElementType = .f32, in work: borrowing Workspace) -> Tensor {
     let y = work.tensor(shape, type)
     check(pk_random_normal(type.pk, key, counterHigh, y.count, y.base))
     return y
   }
   /// A tensor of numbers uniform in [0, 1).
-  public func uniform(_ shape: Shape, _ type: ElementType = .f32, in work: inout Workspace) -> Tensor {
+  public func uniform(_ shape: Shape, _ type: ElementType = .f32, in work: borrowing Workspace) -> Tensor {
     let y = work.tensor(shape, type)
     check(pk_random_uniform(type.pk, key, counterHigh, y.count, y.base))
     return y

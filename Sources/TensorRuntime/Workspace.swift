@@ -1,7 +1,7 @@
 internal import CKernels
 
 /// Where results live: every operation takes its output and scratch from here, and both are recycled when released.
-/// Passed `inout`, so one computation uses it at a time. There is no other source of memory in a training step.
+/// Not copyable: it is borrowed down the call tree, and there is no other source of memory in a training step.
 public struct Workspace: ~Copyable {
   public let pool: BufferPool
   public init(pool: BufferPool = BufferPool()) { self.pool = pool }

@@ -1,0 +1,31 @@
+public import TensorRuntime
+
+/// y = W₂ f(W₁ x + b₁) + b₂.
+public struct FeedForward: Layer {
+  public var up: Linear
+  public var down: Linear
+  public let activation: Activation
+
+  public struct Saved: Sendable { let up: Linear.Saved, hidden: Tensor, down: Linear.Saved }
+
+  /// `upName`, `downName` are the checkpoint names of the two linear layers.
+  public init(_ upName: String, _ downName: String, width: Int, hidden: Int, output: Int? = nil, activation: Activation, initial: ParameterSource.Initial? = nil, from source: ParameterSource) throws {
+    up = try Linear(upName, width, hidden, initial: initial, from: source)
+    down = try Linear(downName, hidden, output ?? width, initial: initial, from: source)
+    self.activation = activation
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (hidden, up) = up.forward(x, in: work)
+    let (y, down) = down.forward(work.activation(activation, hidden), in: work)
+    return (y, Saved(up: up, hidden: hidden, down: down))
+  }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    let dActive = down.backward(dy, saved.down, in: work)
+    return up.backward(work.activationBackward(activation, dActive, x: saved.hidden), saved.up, in: work)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try up.forEachParameter(body)
+    try down.forEachParameter(body)
+  }
+}

@@ -1,0 +1,101 @@
+public import TensorRuntime
+
+/// y = x Wᵀ + b (+ s (x Aᵀ) Bᵀ with a low-rank adapter; Hu et al. 2021, arXiv:2106.09685, eq. 3).
+///
+/// Shapes: x `[..., in]`, W `[out, in]`, b `[out]`, y `[..., out]`; A `[r, in]`, B `[out, r]`, s = α / r.
+public struct Linear: Layer {
+  public var weight: Parameter
+  public var bias: Parameter?
+  public var adapter: LowRankAdapter?
+
+  public struct Saved: Sendable {
+    let x: Tensor
+    let down: Tensor?  // x Aᵀ
+  }
+
+  public init(_ name: String, _ input: Int, _ output: Int, bias: Bool = true, initial: ParameterSource.Initial? = nil, biasName: String? = nil, from source: ParameterSource) throws {
+    weight = try source("\(name).weight", Shape(output, input), initial ?? .fanIn(input))
+    self.bias = bias ? try source(biasName ?? "\(name).bias", Shape(output), initial.map { _ in .zeros } ?? .fanIn(input)) : nil
+  }
+
+  public var inputWidth: Int { weight.value.shape[1] }
+  public var outputWidth: Int { weight.value.shape[0] }
+
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var y = work.linear(x, weight: weight.value, bias: bias?.value)
+    guard let adapter else { return (y, Saved(x: x, down: nil)) }
+    let down = work.linear(x, weight: adapter.a.value, bias: nil)
+    work.add(work.linear(down, weight: adapter.b.value, bias: nil), times: adapter.scale, to: &y)
+    return (y, Saved(x: x, down: down))
+  }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+
+  /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's and s (dy B)ᵀ x to A's.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    backwardParameters(dy, saved, in: work)
+    return backwardInput(dy, in: work)
+  }
+  /// dx alone.
+  public func backwardInput(_ dy: Tensor, in work: borrowing Workspace) -> Tensor {
+    var dx = work.linearBackwardInput(dy, weight: weight.value)
+    if let adapter {
+      let up = work.linearBackwardInput(dy, weight: adapter.b.value)
+      work.add(work.linearBackwardInput(up, weight: adapter.a.value), times: adapter.scale, to: &dx)
+    }
+    return dx
+  }
+  /// The parameters' gradients alone (when nothing below wants dx).
+  public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
+    work.linearBackwardWeight(dy, x: saved.x, addingTo: &weight.gradient)
+    if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
+    if adapter != nil, adapter!.isTrainable {
+      let scaled = work.scaled(dy, by: adapter!.scale)
+      work.linearBackwardWeight(scaled, x: saved.down!, addingTo: &adapter!.b.gradient)
+      work.linearBackwardWeight(work.linearBackwardInput(scaled, weight: adapter!.b.value), x: saved.x, addingTo: &adapter!.a.gradient)
+    }
+  }
+
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try body(&weight)
+    if bias != nil { try body(&bias!) }
+    try adapter?.forEachParameter(body)
+  }
+}
+
+/// The trainable low-rank part of an adapted linear layer; B starts at zero, so the adapted layer starts unchanged.
+public struct LowRankAdapter: Layer {
+  public var a: Parameter
+  public var b: Parameter
+  /// α / r.
+  public var scale: Double
+  public var rank: Int { a.value.shape[0] }
+  public var isTrainable: Bool { a.isTrainable || b.isTrainable }
+
+  public init(a: Parameter, b: Parameter, scale: Double) {
+    precondition(a.value.shape[0] == b.value.shape[1], "\(a.name): ranks \(a.value.shape), \(b.value.shape) differ")
+    (self.a, self.b, self.scale) = (a, b, scale)
+  }
+  /// `module` is the adapted layer's name; parameters are `module.lora_A.weight`, `module.lora_B.weight`.
+  public init(_ module: String, input: Int, output: Int, rank: Int, alpha: Double, from source: ParameterSource) throws {
+    self.init(
+      a: try source("\(module).lora_A.weight", Shape(rank, input), .fanIn(input)), b: try source("\(module).lora_B.weight", Shape(output, rank), .zeros),
+      scale: alpha / Double(rank))
+  }
+  /// s B A, the change of the weight.
+  public func delta(in work: borrowing Workspace) -> Tensor { work.matmul(b.value, a.value, alpha: scale) }
+
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try body(&a)
+    try body(&b)
+  }
+}
+
+extension Linear {
+  /// W ← W + s B A, the adapter dropped.
+  public mutating func mergeAdapter(in work: borrowing Workspace) {
+    guard let adapter else { return }
+    var w = work.widened(weight.value)
+    work.add(adapter.delta(in: work), to: &w)
+    (weight.value, self.adapter) = (w, nil)
+  }
+}

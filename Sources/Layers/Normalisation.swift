@@ -1,0 +1,92 @@
+public import TensorRuntime
+
+/// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4); `affine: false` has no γ, β.
+public struct LayerNorm: Layer {
+  public var scale: Parameter?
+  public var shift: Parameter?
+  public let epsilon: Double
+
+  public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+
+  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws {
+    scale = try source("\(name).weight", Shape(channels), .ones)
+    shift = try source("\(name).bias", Shape(channels), .zeros)
+    self.epsilon = epsilon
+  }
+  /// Without parameters.
+  public init(epsilon: Double) { (scale, shift, self.epsilon) = (nil, nil, epsilon) }
+
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, statistics) = work.layerNorm(x, scale: scale?.value, shift: shift?.value, epsilon: epsilon)
+    return (y, Saved(x: x, statistics: statistics))
+  }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    guard scale != nil else {
+      var none: Tensor?, nothing: Tensor?
+      return work.layerNormBackward(dy, x: saved.x, scale: nil, statistics: saved.statistics, addingTo: &none, &nothing)
+    }
+    return work.layerNormBackward(dy, x: saved.x, scale: scale!.value, statistics: saved.statistics, addingTo: &scale!.gradient, &shift!.gradient)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    if scale != nil { try body(&scale!) }
+    if shift != nil { try body(&shift!) }
+  }
+}
+
+/// Root-mean-square normalisation over the last axis (Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4).
+public struct RMSNorm: Layer {
+  public var scale: Parameter
+  public let epsilon: Double
+
+  public struct Saved: Sendable { let x, rstd: Tensor }
+
+  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws {
+    scale = try source("\(name).weight", Shape(channels), .ones)
+    self.epsilon = epsilon
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, rstd) = work.rmsNorm(x, scale: scale.value, epsilon: epsilon)
+    return (y, Saved(x: x, rstd: rstd))
+  }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    work.rmsNormBackward(dy, x: saved.x, scale: scale.value, rstd: saved.rstd, addingTo: &scale.gradient)
+  }
+  /// Per-head use: x `[B, N, heads * dim]` with γ `[dim]`.
+  public func forwardHeads(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, saved) = forward(x.reshaped(Shape(x.count / scale.value.count, scale.value.count)), in: work)
+    return (y.reshaped(x.shape), saved)
+  }
+  public mutating func backwardHeads(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    backward(dy.reshaped(saved.x.shape), saved, in: work).reshaped(dy.shape)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try body(&scale) }
+}
+
+/// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally with SiLU fused behind it.
+public struct GroupNorm: Layer {
+  public var scale: Parameter
+  public var shift: Parameter
+  public let groups: Int, epsilon: Double, silu: Bool
+
+  public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+
+  public init(_ name: String, _ channels: Int, groups: Int, epsilon: Double, silu: Bool, from source: ParameterSource) throws {
+    scale = try source("\(name).weight", Shape(channels), .ones)
+    shift = try source("\(name).bias", Shape(channels), .zeros)
+    (self.groups, self.epsilon, self.silu) = (groups, epsilon, silu)
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, statistics) = work.groupNorm(x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+    return (y, Saved(x: x, statistics: statistics))
+  }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+    work.groupNormBackward(
+      dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu, statistics: saved.statistics,
+      addingTo: &scale.gradient, &shift.gradient)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try body(&scale)
+    try body(&shift)
+  }
+}

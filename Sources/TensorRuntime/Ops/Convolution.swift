@@ -1,0 +1,63 @@
+internal import CKernels
+
+/// Geometry of a 3-D convolution with edge replication: `pk_conv.h`.
+public struct ConvolutionGeometry: Hashable, Sendable {
+  public var kernel: SIMD3<Int>
+  public var stride: SIMD3<Int>
+  /// Replicated frames before the first; replicated cells on each side of H and W.
+  public var front: Int, side: Int
+  /// HunyuanVideo's causal convolution: k-1 frames in front, k/2 cells around.
+  public static func causal(kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1)) -> Self {
+    Self(kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2)
+  }
+}
+
+extension Workspace {
+  /// x `[B, in, T, H, W]`, weight `[out, in, kt, kh, kw]`.
+  public func convolution(_ x: Tensor, weight: Tensor, bias: Tensor?, _ g: ConvolutionGeometry) -> Tensor {
+    let w = widened(weight), b = bias.map { widened($0) }
+    var s = convShape(x.shape, w.shape, g)
+    let y = tensor(Self.outputShape(x.shape, out: w.shape[0], g), x.type), area = scratch(pk_conv3d_scratch(&s, 0), x.type)
+    check(pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, y.base, area.base), "convolution")
+    return y
+  }
+  public func convolutionBackwardInput(_ dy: Tensor, input shape: Shape, weight: Tensor, _ g: ConvolutionGeometry) -> Tensor {
+    let w = widened(weight)
+    var s = convShape(shape, w.shape, g)
+    precondition(dy.shape == Self.outputShape(shape, out: w.shape[0], g), "convolution backward: dy \(dy.shape)")
+    let dx = tensor(shape, dy.type), area = scratch(pk_conv3d_scratch(&s, 1), dy.type)
+    check(pk_conv3d_backward_data(dy.type.pk, &s, dy.base, w.base, dx.base, area.base), "convolution")
+    return dx
+  }
+  public func convolutionBackwardWeight(_ dy: Tensor, x: Tensor, weight shape: Shape, _ g: ConvolutionGeometry, addingTo dWeight: inout Tensor?, _ dBias: inout Tensor?) {
+    if dWeight == nil && dBias == nil { return }
+    var s = convShape(x.shape, shape, g)
+    dWeight?.makeUnique()
+    dBias?.makeUnique()
+    let area = scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
+    check(pk_conv3d_backward_weights(dy.type.pk, &s, dy.base, x.base, dWeight?.base, dBias?.base, area.base), "convolution")
+  }
+  public static func outputShape(_ x: Shape, out: Int, _ g: ConvolutionGeometry) -> Shape {
+    func extent(_ n: Int, _ k: Int, _ s: Int) -> Int { (n - k) / s + 1 }
+    return Shape(
+      x[0], out, extent(x[2] + g.front, g.kernel.x, g.stride.x), extent(x[3] + 2 * g.side, g.kernel.y, g.stride.y), extent(x[4] + 2 * g.side, g.kernel.z, g.stride.z))
+  }
+  private func convShape(_ x: Shape, _ w: Shape, _ g: ConvolutionGeometry) -> pk_conv3d_shape {
+    precondition(x.rank == 5 && w.rank == 5 && x[1] == w[1] && w[2] == g.kernel.x && w[3] == g.kernel.y && w[4] == g.kernel.z, "convolution: x \(x), weight \(w)")
+    return pk_conv3d_shape(
+      batch: x[0], in: x[1], out: w[0], t: x[2], h: x[3], w: x[4], kt: g.kernel.x, kh: g.kernel.y, kw: g.kernel.z, st: g.stride.x, sh: g.stride.y, sw: g.stride.z,
+      front: g.front, side: g.side)
+  }
+
+  /// Nearest upsampling, the first frame in space only.
+  public func upsample(_ x: Tensor, _ f: SIMD3<Int>) -> Tensor {
+    let s = x.shape, y = tensor(Shape(s[0], s[1], 1 + (s[2] - 1) * f.x, s[3] * f.y, s[4] * f.z), x.type)
+    check(pk_upsample_forward(x.type.pk, s[0] * s[1], s[2], s[3], s[4], f.x, f.y, f.z, x.base, y.base))
+    return y
+  }
+  public func upsampleBackward(_ dy: Tensor, input s: Shape, _ f: SIMD3<Int>) -> Tensor {
+    let dx = tensor(s, dy.type)
+    check(pk_upsample_backward(dy.type.pk, s[0] * s[1], s[2], s[3], s[4], f.x, f.y, f.z, dy.base, dx.base))
+    return dx
+  }
+}

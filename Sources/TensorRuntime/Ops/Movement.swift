@@ -1,0 +1,82 @@
+internal import CKernels
+
+/// Moving elements: permutations, parts, joins, rows of tables.
+extension Workspace {
+  /// Strides of a row-major shape.
+  static func strides(_ shape: Shape) -> [Int] {
+    var s = Array(repeating: 1, count: shape.rank)
+    for axis in stride(from: shape.rank - 2, through: 0, by: -1) { s[axis] = s[axis + 1] * shape[axis + 1] }
+    return s
+  }
+
+  /// Copies (or adds) `sizes` elements between two strided views; offsets and strides in elements.
+  public func copyStrided(_ sizes: [Int], from x: Tensor, offset xOffset: Int = 0, strides xs: [Int], to y: inout Tensor, toOffset yOffset: Int = 0, toStrides ys: [Int], accumulate: Bool = false) {
+    precondition(x.type == y.type && sizes.count == xs.count && sizes.count == ys.count, "copy of \(x.type) to \(y.type)")
+    func last(_ offset: Int, _ strides: [Int]) -> Int { offset + zip(sizes, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 } }
+    if sizes.contains(0) { return }
+    precondition(last(xOffset, xs) < x.count && last(yOffset, ys) < y.count, "copy of \(sizes) past \(x.shape) or \(y.shape)")
+    y.makeUnique()
+    check(pk_copy_strided(x.type.pk, Int32(sizes.count), sizes, xs, x.base + xOffset * x.type.byteCount, ys, y.base + yOffset * y.type.byteCount, accumulate ? 1 : 0))
+  }
+
+  /// Axis k of the result is axis `axes[k]` of x.
+  public func permuted(_ x: Tensor, _ axes: [Int]) -> Tensor {
+    let s = Self.strides(x.shape), shape = Shape(axes.map { x.shape[$0] })
+    var y = tensor(shape, x.type)
+    copyStrided(shape.dims, from: x, strides: axes.map { s[$0] }, to: &y, toStrides: Self.strides(shape))
+    return y
+  }
+  /// Elements `range` of an axis.
+  public func narrowed(_ x: Tensor, axis: Int, _ range: Range<Int>) -> Tensor {
+    precondition(range.lowerBound >= 0 && range.upperBound <= x.shape[axis], "\(range) of axis \(axis) of \(x.shape)")
+    var shape = x.shape
+    shape[axis] = range.count
+    let outer = x.shape.dims.prefix(axis).reduce(1, *), inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
+    var y = tensor(shape, x.type)
+    copyStrided([outer, range.count * inner], from: x, offset: range.lowerBound * inner, strides: [x.shape[axis] * inner, 1], to: &y, toStrides: [range.count * inner, 1])
+    return y
+  }
+  /// Writes (or adds) x into elements `start...` of an axis of y: the mirror of `narrowed`.
+  public func place(_ x: Tensor, into y: inout Tensor, axis: Int, at start: Int, accumulate: Bool = false) {
+    precondition(start >= 0 && start + x.shape[axis] <= y.shape[axis], "\(x.shape) at \(start) of axis \(axis) of \(y.shape)")
+    let outer = x.shape.dims.prefix(axis).reduce(1, *), inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
+    copyStrided([outer, x.shape[axis] * inner], from: x, strides: [x.shape[axis] * inner, 1], to: &y, toOffset: start * inner, toStrides: [y.shape[axis] * inner, 1], accumulate: accumulate)
+  }
+  public func concatenated(_ parts: [Tensor], axis: Int) -> Tensor {
+    var shape = parts[0].shape
+    shape[axis] = parts.reduce(0) { $0 + $1.shape[axis] }
+    var y = tensor(shape, parts[0].type), start = 0
+    for p in parts {
+      place(p, into: &y, axis: axis, at: start)
+      start += p.shape[axis]
+    }
+    return y
+  }
+  /// Tensors of one shape along a new leading axis.
+  public func stacked(_ parts: [Tensor]) -> Tensor {
+    concatenated(parts.map { $0.reshaped(Shape([1] + $0.shape.dims)) }, axis: 0)
+  }
+
+  /// Rows of a table: y[i] = table[ids[i]].
+  public func gather(_ table: Tensor, _ ids: [Int32]) -> Tensor {
+    let t = widened(table), columns = t.shape.last
+    precondition(ids.allSatisfy { $0 >= 0 && Int($0) < t.shape.rows }, "row of a table of \(t.shape.rows)")
+    let y = tensor(Shape(ids.count, columns), t.type)
+    check(pk_gather_rows(t.type.pk, ids.count, columns, ids, t.base, y.base))
+    return y
+  }
+  public func scatterAdd(_ dy: Tensor, _ ids: [Int32], to dTable: inout Tensor?) {
+    guard dTable != nil else { return }
+    dTable!.makeUnique()
+    check(pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
+  }
+
+  /// Rotates adjacent channel pairs of x `[B, N, heads * dim]`, tokens `0..<cosines.shape[0]` of each sample, in place.
+  /// `inverse` is the backward direction. cosines, sines `[tokens, dim / 2]`.
+  public func rotate(_ x: inout Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false) {
+    let (b, n, width) = (x.shape[0], x.shape[1], x.shape[2]), tokens = cosines.shape[0]
+    precondition(tokens <= n && cosines.shape.last * 2 * heads == width && cosines.type == x.type, "rotate \(x.shape) by \(cosines.shape)")
+    x.makeUnique()
+    check(pk_rope(x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base, inverse ? -1 : 1, x.base))
+  }
+}

@@ -1,0 +1,67 @@
+internal import CKernels
+
+/// Normalisation: `pk_norm.h`. γ and β may be absent (1 and 0).
+extension Workspace {
+  /// Row statistics that backward reads.
+  public struct RowStatistics: Sendable { let mean, rstd: Tensor }
+
+  public func layerNorm(_ x: Tensor, scale: Tensor?, shift: Tensor?, epsilon: Double) -> (y: Tensor, statistics: RowStatistics) {
+    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
+    let y = tensor(x.shape, x.type), mean = tensor(x.shape.droppingLast, x.type), rstd = tensor(x.shape.droppingLast, x.type)
+    check(pk_layernorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base))
+    return (y, RowStatistics(mean: mean, rstd: rstd))
+  }
+  public func layerNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, statistics s: RowStatistics, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?) -> Tensor {
+    precondition(dy.shape == x.shape, "layer norm backward: dy \(dy.shape), x \(x.shape)")
+    let gamma = scale.map { widened($0) }
+    dScale?.makeUnique()
+    dShift?.makeUnique()
+    let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
+    let partial = scratch(dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(rows, columns), x.type)
+    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, s.mean.base, s.rstd.base, dx.base, dScale?.base, dShift?.base, partial.base))
+    return dx
+  }
+
+  public func rmsNorm(_ x: Tensor, scale: Tensor?, epsilon: Double) -> (y: Tensor, rstd: Tensor) {
+    let gamma = scale.map { widened($0) }
+    let y = tensor(x.shape, x.type), rstd = tensor(x.shape.droppingLast, x.type)
+    check(pk_rmsnorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
+    return (y, rstd)
+  }
+  public func rmsNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, addingTo dScale: inout Tensor?) -> Tensor {
+    precondition(dy.shape == x.shape, "RMS norm backward: dy \(dy.shape), x \(x.shape)")
+    let gamma = scale.map { widened($0) }
+    dScale?.makeUnique()
+    let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
+    let partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(rows, columns), x.type)
+    check(pk_rmsnorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, dx.base, dScale?.base, partial.base))
+    return dx
+  }
+
+  /// Group norm of x `[B, C, ...]`, optionally followed by SiLU in the same pass.
+  public func groupNorm(_ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool) -> (y: Tensor, statistics: RowStatistics) {
+    var s = groupShape(x, groups, epsilon, silu)
+    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
+    let y = tensor(x.shape, x.type), stats = Shape(x.shape[0], groups), mean = tensor(stats, x.type), rstd = tensor(stats, x.type)
+    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
+    check(pk_groupnorm_forward(x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
+    return (y, RowStatistics(mean: mean, rstd: rstd))
+  }
+  public func groupNormBackward(
+    _ dy: Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool, statistics: RowStatistics,
+    addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
+  ) -> Tensor {
+    precondition(dy.shape == x.shape, "group norm backward: dy \(dy.shape), x \(x.shape)")
+    var s = groupShape(x, groups, epsilon, silu)
+    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
+    dScale?.makeUnique()
+    dShift?.makeUnique()
+    let dx = tensor(x.shape, x.type), sums = scratch(pk_groupnorm_scratch(&s), x.type)
+    check(pk_groupnorm_backward(x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base, statistics.rstd.base, dx.base, dScale?.base, dShift?.base, sums.base))
+    return dx
+  }
+  private func groupShape(_ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool) -> pk_groupnorm_shape {
+    precondition(x.shape.rank >= 2 && x.shape[1] % groups == 0, "group norm: \(groups) groups of \(x.shape)")
+    return pk_groupnorm_shape(batch: x.shape[0], channels: x.shape[1], groups: groups, spatial: x.count / (x.shape[0] * x.shape[1]), eps: epsilon, silu: silu ? 1 : 0)
+  }
+}

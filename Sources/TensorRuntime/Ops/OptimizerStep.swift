@@ -1,0 +1,29 @@
+internal import CKernels
+
+/// One AdamW update of one parameter: `pk_optimizer.h`.
+public struct AdamUpdate: Sendable {
+  public var learningRate, beta1, beta2, epsilon: Double
+  /// Decoupled decay (AdamW), and decay added to the gradient (Adam's L2 form).
+  public var weightDecay, l2: Double
+  /// 1 - beta^k for the k-th update.
+  public var correction1, correction2: Double
+  /// Factor on the gradient before anything else (clipping).
+  public var gradientScale: Double
+  public init(learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, l2: Double, correction1: Double, correction2: Double, gradientScale: Double) {
+    (self.learningRate, self.beta1, self.beta2, self.epsilon) = (learningRate, beta1, beta2, epsilon)
+    (self.weightDecay, self.l2, self.correction1, self.correction2) = (weightDecay, l2, correction1, correction2)
+    self.gradientScale = gradientScale
+  }
+}
+extension Workspace {
+  public func adam(_ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor, second: inout Tensor) {
+    precondition(gradient.count == value.count && first.count == value.count && second.count == value.count, "update of \(value.shape)")
+    value.makeUnique()
+    first.makeUnique()
+    second.makeUnique()
+    var o = pk_adamw(
+      lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon, weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
+      grad_scale: u.gradientScale)
+    check(pk_adamw_step(value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base))
+  }
+}

@@ -1,0 +1,68 @@
+internal import CKernels
+
+/// Matrix products: `pk_gemm.h`.
+extension Workspace {
+  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`.
+  public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?) -> Tensor {
+    let w = widened(weight)
+    let out = w.shape[0], rows = x.shape.rows
+    precondition(w.shape.rank == 2 && x.shape.last == w.shape[1], "linear: x \(x.shape), weight \(w.shape)")
+    let y = tensor(x.shape.replacingLast(with: out), x.type)
+    gemm(m: rows, n: out, k: x.shape.last, x, (x.shape.last, 1), w, (1, x.shape.last), y, (out, 1), beta: 0)
+    if let bias {
+      let b = widened(bias)
+      check(pk_bias_add(x.type.pk, rows, out, b.base, y.base))
+    }
+    return y
+  }
+  /// dx = dy W.
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor) -> Tensor {
+    let w = widened(weight)
+    precondition(dy.shape.last == w.shape[0], "linear backward: dy \(dy.shape), weight \(w.shape)")
+    let dx = tensor(dy.shape.replacingLast(with: w.shape[1]), dy.type)
+    gemm(m: dy.shape.rows, n: w.shape[1], k: w.shape[0], dy, (w.shape[0], 1), w, (w.shape[1], 1), dx, (w.shape[1], 1), beta: 0)
+    return dx
+  }
+  /// Adds dyᵀ x to `dWeight` and the column sums of dy to `dBias`.
+  public func linearBackwardWeight(_ dy: Tensor, x: Tensor, addingTo dWeight: inout Tensor?) {
+    guard dWeight != nil else { return }
+    let out = dy.shape.last, input = x.shape.last
+    dWeight!.makeUnique()
+    gemm(m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1), beta: 1)
+  }
+  public func addColumnSums(_ dy: Tensor, to sums: inout Tensor?) {
+    guard sums != nil else { return }
+    let rows = dy.shape.rows, columns = dy.shape.last
+    sums!.makeUnique()
+    let s = scratch(pk_column_sums_scratch(rows, columns), dy.type)
+    check(pk_column_sums(dy.type.pk, rows, columns, dy.base, sums!.base, s.base))
+  }
+
+  /// C = alpha op(A) op(B) (+ C), for matrices.
+  public func matmul(_ a: Tensor, transposed ta: Bool = false, _ b: Tensor, transposed tb: Bool = false, alpha: Double = 1) -> Tensor {
+    let (m, k) = ta ? (a.shape[1], a.shape[0]) : (a.shape[0], a.shape[1])
+    let (kb, n) = tb ? (b.shape[1], b.shape[0]) : (b.shape[0], b.shape[1])
+    precondition(k == kb, "matmul: \(a.shape) x \(b.shape)")
+    let c = tensor(Shape(m, n), a.type)
+    gemm(m: m, n: n, k: k, a, ta ? (1, m) : (k, 1), b, tb ? (1, k) : (n, 1), c, (n, 1), alpha: alpha, beta: 0)
+    return c
+  }
+
+  /// C[g] = alpha A[g] op(B[g]) for g in a batch: A `[G, M, K]` (or `[G, K, M]` transposed), B `[G, K, N]` (or `[G, N, K]`).
+  public func batchedMatmul(_ a: Tensor, transposed ta: Bool = false, _ b: Tensor, transposed tb: Bool = false, alpha: Double = 1) -> Tensor {
+    let g = a.shape[0]
+    let (m, k) = ta ? (a.shape[2], a.shape[1]) : (a.shape[1], a.shape[2])
+    let bb = tb ? permuted(b, [0, 2, 1]) : b
+    precondition(bb.shape[0] == g && bb.shape[1] == k && a.type == b.type, "batchedMatmul: \(a.shape) x \(b.shape)")
+    let n = bb.shape[2], c = tensor(Shape(g, m, n), a.type)
+    var s = pk_gemm_shape(m: m, n: n, k: k, rsa: ta ? 1 : k, csa: ta ? m : 1, rsb: n, csb: 1, rsc: n, csc: 1, alpha: alpha, beta: 0)
+    check(pk_gemm_batched(a.type.pk, &s, g, m * k, k * n, m * n, a.base, bb.base, c.base))
+    return c
+  }
+
+  private func gemm(m: Int, n: Int, k: Int, _ a: Tensor, _ sa: (Int, Int), _ b: Tensor, _ sb: (Int, Int), _ c: Tensor, _ sc: (Int, Int), alpha: Double = 1, beta: Double) {
+    precondition(a.type == b.type && b.type == c.type && a.type.isCompute, "product of \(a.type), \(b.type) into \(c.type)")
+    var s = pk_gemm_shape(m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1, alpha: alpha, beta: beta)
+    check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base))
+  }
+}
