@@ -31,11 +31,12 @@ let package = Package(
       name: "CKernels", path: "CSupport/Kernels", publicHeadersPath: "include", cSettings: c,
       linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
     .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
-    .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", pkgConfig: "libutf8proc", providers: [.apt(["libutf8proc-dev"])]),
+    .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", providers: [.apt(["libutf8proc-dev"])]),
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
 room("Layers", ["TensorRuntime"]),
+room("Models", ["Layers", "CUtf8proc"]),
 //MORE
 
     .executableTarget(

@@ -16,19 +16,35 @@ public struct ParameterSource {
     /// ±√(6/(fanIn+fanOut)) (Glorot, Bengio 2010).
     public static func xavier(_ fanIn: Int, _ fanOut: Int) -> Initial { .uniform(bound: (6 / Double(fanIn + fanOut)).squareRoot()) }
   }
-  private let make: (String, Shape, Initial) throws -> Tensor
+  /// How strictly a parameter is wanted.
+  public enum Need: Sendable {
+    /// With exactly this shape.
+    case exact
+    /// With any number of rows on axis 1 (position tables of another length).
+    case anyRows
+    /// Or not at all.
+    case optional
+  }
+  private let find: (String, Shape, Initial, Need) throws -> Tensor?
 
-  public init(_ make: @escaping (String, Shape, Initial) throws -> Tensor) { self.make = make }
+  /// `find` returns nil only for an optional parameter that is not there.
+  public init(_ find: @escaping (_ name: String, _ shape: Shape, _ initial: Initial, _ need: Need) throws -> Tensor?) { self.find = find }
 
   public func callAsFunction(_ name: String, _ shape: Shape, _ initial: Initial) throws -> Parameter {
-    let value = try make(name, shape, initial)
+    let value = try find(name, shape, initial, .exact)!
     precondition(value.shape == shape, "\(name): the source gave \(value.shape) for \(shape)")
     return Parameter(name, value)
+  }
+  public func table(_ name: String, _ shape: Shape, _ initial: Initial) throws -> Parameter {
+    Parameter(name, try find(name, shape, initial, .anyRows)!)
+  }
+  public func optional(_ name: String, _ shape: Shape, _ initial: Initial) throws -> Parameter? {
+    try find(name, shape, initial, .optional).map { Parameter(name, $0) }
   }
 
   /// Fresh parameters; each depends on the seed and its own name alone.
   public static func random(seed: UInt64, type: ElementType = .f32) -> ParameterSource {
-    ParameterSource { name, shape, initial in
+    ParameterSource { name, shape, initial, _ in
       let work = Workspace()
       // FNV-1a of the name keys the stream of this parameter.
       let hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }

@@ -43,6 +43,8 @@ typedef struct {
   void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, void *x);
   void (*softmax_row)(idx n, double scale, const void *x, const void *bias, void *y);
   void (*softmax_backward_row)(idx n, const void *dy, const void *y, void *ds);
+  void (*prior_row)(idx n, double eps, const void *a, const void *p, void *y);
+  void (*prior_backward_row)(idx n, double eps, const void *a, const void *y, const void *g, void *ds);
   void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
                      idx ld_tile);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, double *acc);

@@ -86,3 +86,26 @@ extension Workspace {
     return ds
   }
 }
+
+/// Fusion of a transport prior into attention: `pk_prior.h`. Tensors `[B, heads, rows, M]`; `fused[b * rows + i]` marks rows.
+extension Workspace {
+  public func priorFusion(attention: Tensor, prior: Tensor, fused: [UInt8], epsilon: Double) -> Tensor {
+    precondition(prior.shape == attention.shape, "prior \(prior.shape) for attention \(attention.shape)")
+    let y = tensor(attention.shape, attention.type)
+    withPriorShape(attention, fused, epsilon) { check(pk_prior_fusion_forward(y.type.pk, $0, attention.base, prior.base, y.base)) }
+    return y
+  }
+  /// Gradient of the logits behind `attention`, given that of the fused rows.
+  public func priorFusionBackward(_ dy: Tensor, attention: Tensor, y: Tensor, fused: [UInt8], epsilon: Double) -> Tensor {
+    let ds = tensor(y.shape, y.type)
+    withPriorShape(attention, fused, epsilon) { check(pk_prior_fusion_backward(y.type.pk, $0, attention.base, y.base, dy.base, ds.base)) }
+    return ds
+  }
+  private func withPriorShape(_ a: Tensor, _ fused: [UInt8], _ epsilon: Double, _ body: (UnsafePointer<pk_prior_shape>) -> Void) {
+    precondition(a.shape.rank == 4 && fused.count == a.shape[0] * a.shape[2], "\(fused.count) row marks for attention \(a.shape)")
+    fused.withUnsafeBufferPointer {
+      var s = pk_prior_shape(batch: a.shape[0], heads: a.shape[1], rows: a.shape[2], columns: a.shape[3], eps: epsilon, fused: $0.baseAddress)
+      body(&s)
+    }
+  }
+}

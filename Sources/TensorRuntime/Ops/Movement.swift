@@ -80,3 +80,39 @@ extension Workspace {
     check(pk_rope(x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base, inverse ? -1 : 1, x.base))
   }
 }
+
+/// One tensor against every element of the leading axis.
+extension Workspace {
+  /// x[b] += table for every b: x `[B, ...]`, table with the shape of x[b].
+  public func addToEach(_ table: Tensor, to x: inout Tensor) {
+    let t = widened(table)
+    precondition(x.shape[0] * t.count == x.count && t.type == x.type, "add \(t.shape) to each of \(x.shape)")
+    x.makeUnique()
+    for b in 0..<x.shape[0] { check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount)) }
+  }
+  /// sums += Σ_b x[b]: the mirror of `addToEach`.
+  public func addSumOfEach(_ x: Tensor, to sums: inout Tensor?) {
+    guard let shape = sums?.shape else { return }
+    precondition(x.count % shape.count == 0, "sum of each of \(x.shape) into \(shape)")
+    addColumnSums(x.reshaped(Shape(x.count / shape.count, shape.count)), to: &sums)
+  }
+  /// Copies of x along a new leading axis.
+  public func repeated(_ x: Tensor, _ times: Int) -> Tensor {
+    var y = tensor(Shape([times] + x.shape.dims), x.type)
+    copyStrided([times, x.count], from: x, strides: [0, 1], to: &y, toStrides: [x.count, 1])
+    return y
+  }
+}
+
+extension Workspace {
+  /// Sets rows `counts[b]...` of x `[B, L, ...]` to zero.
+  public func zeroPadding(_ x: inout Tensor, counts: [Int32]) {
+    precondition(counts.count == x.shape[0], "\(counts.count) counts for \(x.shape)")
+    if counts.allSatisfy({ Int($0) >= x.shape[1] }) { return }
+    x.makeUnique()
+    let row = x.count / (x.shape[0] * x.shape[1])
+    for (b, n) in counts.enumerated() {
+      check(pk_fill(x.type.pk, (x.shape[1] - Int(n)) * row, 0, x.base + (b * x.shape[1] + Int(n)) * row * x.type.byteCount))
+    }
+  }
+}

@@ -39,7 +39,7 @@ extension Workspace {
   }
 
   /// C = alpha op(A) op(B) (+ C), for matrices.
-  public func matmul(_ a: Tensor, transposed ta: Bool = false, _ b: Tensor, transposed tb: Bool = false, alpha: Double = 1) -> Tensor {
+  public func matmul(_ a: Tensor, _ b: Tensor, transposeA ta: Bool = false, transposeB tb: Bool = false, alpha: Double = 1) -> Tensor {
     let (m, k) = ta ? (a.shape[1], a.shape[0]) : (a.shape[0], a.shape[1])
     let (kb, n) = tb ? (b.shape[1], b.shape[0]) : (b.shape[0], b.shape[1])
     precondition(k == kb, "matmul: \(a.shape) x \(b.shape)")
@@ -49,7 +49,7 @@ extension Workspace {
   }
 
   /// C[g] = alpha A[g] op(B[g]) for g in a batch: A `[G, M, K]` (or `[G, K, M]` transposed), B `[G, K, N]` (or `[G, N, K]`).
-  public func batchedMatmul(_ a: Tensor, transposed ta: Bool = false, _ b: Tensor, transposed tb: Bool = false, alpha: Double = 1) -> Tensor {
+  public func batchedMatmul(_ a: Tensor, _ b: Tensor, transposeA ta: Bool = false, transposeB tb: Bool = false, alpha: Double = 1) -> Tensor {
     let g = a.shape[0]
     let (m, k) = ta ? (a.shape[2], a.shape[1]) : (a.shape[1], a.shape[2])
     let bb = tb ? permuted(b, [0, 2, 1]) : b

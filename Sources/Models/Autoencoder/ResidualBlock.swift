@@ -1,0 +1,133 @@
+public import Layers
+public import TensorRuntime
+
+/// conv2(SiLU(GN(conv1(SiLU(GN(x)))))) + shortcut(x) (algorithm.md 6.14). Shapes `[B, C, T, H, W]`.
+public struct ResidualBlock: Layer {
+  public var norm1: GroupNorm
+  public var conv1: CausalConv3d
+  public var norm2: GroupNorm
+  public var conv2: CausalConv3d
+  public var shortcut: CausalConv3d?
+
+  public struct Saved: Sendable {
+    let norm1: GroupNorm.Saved, conv1: CausalConv3d.Saved, norm2: GroupNorm.Saved, conv2: CausalConv3d.Saved, shortcut: CausalConv3d.Saved?
+  }
+
+  init(_ name: String, _ input: Int, _ output: Int, groups: Int, from source: ParameterSource) throws {
+    norm1 = try GroupNorm("\(name).norm1", input, groups: groups, epsilon: 1e-6, silu: true, from: source)
+    conv1 = try CausalConv3d("\(name).conv1.conv", input, output, kernel: 3, from: source)
+    norm2 = try GroupNorm("\(name).norm2", output, groups: groups, epsilon: 1e-6, silu: true, from: source)
+    conv2 = try CausalConv3d("\(name).conv2.conv", output, output, kernel: 3, from: source)
+    if input != output { shortcut = try CausalConv3d("\(name).conv_shortcut.conv", input, output, kernel: 1, from: source) }
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (u1, n1) = norm1.forward(x, in: work)
+    let (h1, c1) = conv1.forward(u1, in: work)
+    let (u2, n2) = norm2.forward(h1, in: work)
+    var (y, c2) = conv2.forward(u2, in: work)
+    guard let shortcut else {
+      work.add(x, to: &y)
+      return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: nil))
+    }
+    let (r, cs) = shortcut.forward(x, in: work)
+    work.add(r, to: &y)
+    return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: cs))
+  }
+  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dh1 = norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work)
+    var dx = norm1.backward(conv1.backward(dh1, s.conv1, in: work), s.norm1, in: work)
+    if let saved = s.shortcut { work.add(shortcut!.backward(dy, saved, in: work), to: &dx) } else { work.add(dy, to: &dx) }
+    return dx
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try norm1.forEachParameter(body)
+    try conv1.forEachParameter(body)
+    try norm2.forEachParameter(body)
+    try conv2.forEachParameter(body)
+    try shortcut.forEachParameter(body)
+  }
+}
+
+/// Single-head attention over all positions, a query seeing the frames up to its own: x + out(Attention(GN(x))).
+public struct FrameCausalAttention: Layer {
+  public var norm: GroupNorm
+  public var query, key, value, out: Linear
+
+  public struct Saved: Sendable {
+    let norm: GroupNorm.Saved, query, key, value, out: Linear.Saved
+    let q, k, v, o, lse: Tensor
+    let shape: Shape
+  }
+
+  init(_ name: String, _ channels: Int, groups: Int, from source: ParameterSource) throws {
+    norm = try GroupNorm("\(name).group_norm", channels, groups: groups, epsilon: 1e-6, silu: false, from: source)
+    func linear(_ part: String) throws -> Linear { try Linear("\(name).\(part)", channels, channels, from: source) }
+    (query, key, value, out) = (try linear("to_q"), try linear("to_k"), try linear("to_v"), try linear("to_out.0"))
+  }
+  private var scale: Double { 1 / Double(query.outputWidth).squareRoot() }
+  private func visible(_ s: Shape) -> Workspace.Visibility { .init(causalBlock: s[3] * s[4]) }
+
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let s = x.shape, (n, ns) = norm.forward(x, in: work)
+    let tokens = work.permuted(n.reshaped(Shape(s[0], s[1], s.count / (s[0] * s[1]))), [0, 2, 1])
+    let (q, qs) = query.forward(tokens, in: work)
+    let (k, ks) = key.forward(tokens, in: work)
+    let (v, vs) = value.forward(tokens, in: work)
+    let (o, lse) = work.attention(q: q, k: k, v: v, heads: 1, scale: scale, visible: visible(s))
+    let (r, os) = out.forward(o, in: work)
+    var y = work.permuted(r, [0, 2, 1]).reshaped(s)
+    work.add(x, to: &y)
+    return (y, Saved(norm: ns, query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse, shape: s))
+  }
+  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dr = work.permuted(dy.reshaped(Shape(s.shape[0], s.shape[1], s.shape.count / (s.shape[0] * s.shape[1]))), [0, 2, 1])
+    let dO = out.backward(dr, s.out, in: work)
+    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: 1, scale: scale, visible: visible(s.shape))
+    var dTokens = query.backward(dq, s.query, in: work)
+    work.add(key.backward(dk, s.key, in: work), to: &dTokens)
+    work.add(value.backward(dv, s.value, in: work), to: &dTokens)
+    var dx = norm.backward(work.permuted(dTokens, [0, 2, 1]).reshaped(s.shape), s.norm, in: work)
+    work.add(dy, to: &dx)
+    return dx
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try norm.forEachParameter(body)
+    try query.forEachParameter(body)
+    try key.forEachParameter(body)
+    try value.forEachParameter(body)
+    try out.forEachParameter(body)
+  }
+}
+
+/// Residual, attention, residual.
+public struct MiddleBlock: Layer {
+  public var first: ResidualBlock
+  public var attention: FrameCausalAttention?
+  public var second: ResidualBlock
+
+  public struct Saved: Sendable { let first: ResidualBlock.Saved, attention: FrameCausalAttention.Saved?, second: ResidualBlock.Saved }
+
+  init(_ name: String, _ c: AutoencoderConfig, from source: ParameterSource) throws {
+    let channels = c.blockOutChannels.last!, groups = c.normNumGroups
+    first = try ResidualBlock("\(name).resnets.0", channels, channels, groups: groups, from: source)
+    attention = c.midBlockAddAttention ? try FrameCausalAttention("\(name).attentions.0", channels, groups: groups, from: source) : nil
+    second = try ResidualBlock("\(name).resnets.1", channels, channels, groups: groups, from: source)
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var (h, s1) = first.forward(x, in: work)
+    var sa: FrameCausalAttention.Saved?
+    if let attention { (h, sa) = attention.forward(h, in: work) }
+    let (y, s2) = second.forward(h, in: work)
+    return (y, Saved(first: s1, attention: sa, second: s2))
+  }
+  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    var dh = second.backward(dy, s.second, in: work)
+    if let sa = s.attention { dh = attention!.backward(dh, sa, in: work) }
+    return first.backward(dh, s.first, in: work)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try first.forEachParameter(body)
+    try attention.forEachParameter(body)
+    try second.forEachParameter(body)
+  }
+}

@@ -1,0 +1,96 @@
+public import Layers
+public import TensorRuntime
+
+/// An encoder level: residual blocks, then a strided convolution.
+struct DownBlock: Layer {
+  var residuals: [ResidualBlock]
+  var downsampler: CausalConv3d?
+
+  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], downsampler: CausalConv3d.Saved? }
+
+  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var h = x, saved: [ResidualBlock.Saved] = []
+    for r in residuals {
+      let (y, s) = r.forward(h, in: work)
+      saved.append(s)
+      h = y
+    }
+    guard let downsampler else { return (h, Saved(residuals: saved, downsampler: nil)) }
+    let (y, s) = downsampler.forward(h, in: work)
+    return (y, Saved(residuals: saved, downsampler: s))
+  }
+  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    var dh = dy
+    if let saved = s.downsampler { dh = downsampler!.backward(dy, saved, in: work) }
+    for i in residuals.indices.reversed() { dh = residuals[i].backward(dh, s.residuals[i], in: work) }
+    return dh
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try residuals.forEachParameter(body)
+    try downsampler.forEachParameter(body)
+  }
+}
+
+/// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`, mean then log-variance
+/// (algorithm.md 6.15). One pass.
+public struct VideoCompressor: Layer {
+  public let config: AutoencoderConfig
+  public var convIn: CausalConv3d
+  var down: [DownBlock]
+  public var middle: MiddleBlock
+  public var normOut: GroupNorm
+  public var convOut: CausalConv3d
+  public var quant: CausalConv3d
+
+  public struct Saved: Sendable {
+    let convIn: CausalConv3d.Saved, down: [DownBlock.Saved], middle: MiddleBlock.Saved, normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
+  }
+
+  public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
+    config = c
+    let channels = c.blockOutChannels, groups = c.normNumGroups
+    convIn = try CausalConv3d("encoder.conv_in.conv", c.inChannels, channels[0], kernel: 3, from: source)
+    down = try channels.indices.map { i in
+      let name = "encoder.down_blocks.\(i)", input = channels[max(i - 1, 0)], output = channels[i]
+      let residuals = try (0..<c.layersPerBlock).map { try ResidualBlock("\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source) }
+      let downsampler = try c.factor(i).map { try CausalConv3d("\(name).downsamplers.0.conv.conv", output, output, kernel: 3, stride: $0, from: source) }
+      return DownBlock(residuals: residuals, downsampler: downsampler)
+    }
+    middle = try MiddleBlock("encoder.mid_block", c, from: source)
+    normOut = try GroupNorm("encoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true, from: source)
+    convOut = try CausalConv3d("encoder.conv_out.conv", channels.last!, 2 * c.latentChannels, kernel: 3, from: source)
+    quant = try CausalConv3d("quant_conv", 2 * c.latentChannels, 2 * c.latentChannels, kernel: 1, from: source)
+  }
+
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var (h, cs) = convIn.forward(x, in: work)
+    var saved: [DownBlock.Saved] = []
+    for block in down {
+      let (y, s) = block.forward(h, in: work)
+      saved.append(s)
+      h = y
+    }
+    let (m, ms) = middle.forward(h, in: work)
+    let (n, ns) = normOut.forward(m, in: work)
+    let (o, os) = convOut.forward(n, in: work)
+    let (y, qs) = quant.forward(o, in: work)
+    return (y, Saved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs))
+  }
+  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the video).
+  public mutating func backward(_ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace) -> Tensor? {
+    let do_ = convOut.backward(quant.backward(dy, s.quant, in: work), s.convOut, in: work)
+    var dh = middle.backward(normOut.backward(do_, s.normOut, in: work), s.middle, in: work)
+    for i in down.indices.reversed() { dh = down[i].backward(dh, s.down[i], in: work) }
+    if wantsInput { return convIn.backward(dh, s.convIn, in: work) }
+    convIn.backwardParameters(dh, s.convIn, in: work)
+    return nil
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try convIn.forEachParameter(body)
+    try down.forEachParameter(body)
+    try middle.forEachParameter(body)
+    try normOut.forEachParameter(body)
+    try convOut.forEachParameter(body)
+    try quant.forEachParameter(body)
+  }
+}

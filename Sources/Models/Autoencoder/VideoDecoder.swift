@@ -1,0 +1,107 @@
+public import Layers
+public import TensorRuntime
+
+/// A decoder level: residual blocks, then nearest upsampling and a convolution.
+struct UpBlock: Layer {
+  var residuals: [ResidualBlock]
+  var upsampler: CausalConv3d?
+  let factor: SIMD3<Int>?
+
+  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], beforeUpsampling: Shape, upsampler: CausalConv3d.Saved? }
+
+  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var h = x, saved: [ResidualBlock.Saved] = []
+    for r in residuals {
+      let (y, s) = r.forward(h, in: work)
+      saved.append(s)
+      h = y
+    }
+    let shape = h.shape
+    guard let upsampler, let factor else { return (h, Saved(residuals: saved, beforeUpsampling: shape, upsampler: nil)) }
+    let (y, s) = upsampler.forward(work.upsample(h, factor), in: work)
+    return (y, Saved(residuals: saved, beforeUpsampling: shape, upsampler: s))
+  }
+  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    var dh = dy
+    if let saved = s.upsampler { dh = work.upsampleBackward(upsampler!.backward(dy, saved, in: work), input: s.beforeUpsampling, factor!) }
+    for i in residuals.indices.reversed() { dh = residuals[i].backward(dh, s.residuals[i], in: work) }
+    return dh
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try residuals.forEachParameter(body)
+    try upsampler.forEachParameter(body)
+  }
+}
+
+/// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass (algorithm.md 6.15).
+public struct VideoDecoder: Layer {
+  public let config: AutoencoderConfig
+  public var postQuant: CausalConv3d
+  public var convIn: CausalConv3d
+  public var middle: MiddleBlock
+  var up: [UpBlock]
+  public var normOut: GroupNorm
+  public var convOut: CausalConv3d
+
+  public struct Saved: Sendable {
+    let postQuant, convIn: CausalConv3d.Saved, middle: MiddleBlock.Saved
+    let up: [UpSaved]
+    let normOut: GroupNorm.Saved, convOut: CausalConv3d.Saved
+  }
+  enum UpSaved: Sendable {
+    case all(UpBlock.Saved)
+    case input(Tensor)
+  }
+
+  public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
+    config = c
+    let channels = Array(c.blockOutChannels.reversed()), groups = c.normNumGroups
+    postQuant = try CausalConv3d("post_quant_conv", c.latentChannels, c.latentChannels, kernel: 1, from: source)
+    convIn = try CausalConv3d("decoder.conv_in.conv", c.latentChannels, channels[0], kernel: 3, from: source)
+    middle = try MiddleBlock("decoder.mid_block", c, from: source)
+    up = try channels.indices.map { i in
+      let name = "decoder.up_blocks.\(i)", input = channels[max(i - 1, 0)], output = channels[i]
+      let residuals = try (0...c.layersPerBlock).map { try ResidualBlock("\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source) }
+      let factor = c.factor(i)
+      let upsampler = try factor.map { _ in try CausalConv3d("\(name).upsamplers.0.conv.conv", output, output, kernel: 3, from: source) }
+      return UpBlock(residuals: residuals, upsampler: upsampler, factor: factor)
+    }
+    normOut = try GroupNorm("decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true, from: source)
+    convOut = try CausalConv3d("decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
+  }
+
+  /// With `recompute` only the inputs of the levels are kept for backward.
+  public func forward(_ z: Tensor, recompute: Bool = false, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (p, ps) = postQuant.forward(z, in: work)
+    let (c, cs) = convIn.forward(p, in: work)
+    var (h, ms) = middle.forward(c, in: work)
+    var saved: [UpSaved] = []
+    for block in up {
+      let input = h, (y, s) = block.forward(h, in: work)
+      saved.append(recompute ? .input(input) : .all(s))
+      h = y
+    }
+    let (n, ns) = normOut.forward(h, in: work)
+    let (y, os) = convOut.forward(n, in: work)
+    return (y, Saved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os))
+  }
+  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    var dh = normOut.backward(convOut.backward(dy, s.convOut, in: work), s.normOut, in: work)
+    for i in up.indices.reversed() {
+      switch s.up[i] {
+      case .all(let saved): dh = up[i].backward(dh, saved, in: work)
+      case .input(let x): dh = up[i].backward(dh, up[i].forward(x, in: work).saved, in: work)
+      }
+    }
+    let dc = convIn.backward(middle.backward(dh, s.middle, in: work), s.convIn, in: work)
+    return postQuant.backward(dc, s.postQuant, in: work)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try postQuant.forEachParameter(body)
+    try convIn.forEachParameter(body)
+    try middle.forEachParameter(body)
+    try up.forEachParameter(body)
+    try normOut.forEachParameter(body)
+    try convOut.forEachParameter(body)
+  }
+}

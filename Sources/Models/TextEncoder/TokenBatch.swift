@@ -1,0 +1,23 @@
+/// Token ids of several captions, right-padded to one length.
+public struct TokenBatch: Sendable {
+  /// `[B, length]`, row-major.
+  public let ids: [Int32]
+  public let length: Int
+  /// Tokens of each caption, [CLS] included.
+  public let counts: [Int32]
+  /// `[B, length]`: 1 where a token is lexical (valid and not special).
+  public let lexical: [UInt8]
+
+  public var batch: Int { counts.count }
+
+  /// Rows of ids without padding; padded here to the longest. Ids in `special` are never lexical.
+  public init(_ rows: [[Int32]], padding: Int32 = 0, special: Set<Int32> = [101, 102, 103, 0]) {
+    precondition(rows.allSatisfy { !$0.isEmpty }, "a caption has at least [CLS]")
+    let n = rows.map(\.count).max() ?? 0
+    length = n
+    counts = rows.map { Int32($0.count) }
+    ids = rows.flatMap { $0 + Array(repeating: padding, count: n - $0.count) }
+    lexical = rows.flatMap { row in row.map { special.contains($0) ? UInt8(0) : 1 } + Array(repeating: 0, count: n - row.count) }
+  }
+  public subscript(row b: Int) -> [Int32] { Array(ids[b * length..<b * length + Int(counts[b])]) }
+}
