@@ -1,0 +1,74 @@
+public import Layers
+public import TensorRuntime
+
+/// Linear, SiLU, Linear on a vector per sample: times and guidance through their sinusoids, or a pooled text vector.
+typealias ConditioningMLP = FeedForward
+
+extension FeedForward {
+  static func conditioning(_ name: String, input: Int, width: Int, from source: ParameterSource) throws -> FeedForward {
+    try FeedForward("\(name).linear_1", "\(name).linear_2", width: input, hidden: width, output: width, activation: .silu, initial: .normal(deviation: 0.02), from: source)
+  }
+}
+
+/// vec = MLP_time(e(t)) + MLP_vector(pooled) + MLP_guidance(e(guidance)) (algorithm.md 6.3); 256 sinusoids.
+public struct ConditioningVector: Layer {
+  public var time, text: FeedForward
+  public var guidance: FeedForward?
+
+  public struct Saved: Sendable { let time, text: FeedForward.Saved, guidance: FeedForward.Saved? }
+
+  init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
+    time = try .conditioning("\(name).timestep_embedder", input: 256, width: c.width, from: source)
+    guidance = c.guidanceEmbeds ? try .conditioning("\(name).guidance_embedder", input: 256, width: c.width, from: source) : nil
+    text = try .conditioning("\(name).text_embedder", input: c.pooledProjectionDim, width: c.width, from: source)
+  }
+  func forward(times: [Float], pooled: Tensor, guidance g: [Float]?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    var (y, ts) = time.forward(SinusoidalEmbedding.embed(times, width: 256, type: pooled.type), in: work)
+    let (p, ps) = text.forward(pooled, in: work)
+    work.add(p, to: &y)
+    guard let guidance else { return (y, Saved(time: ts, text: ps, guidance: nil)) }
+    guard let g else { preconditionFailure("this model embeds guidance: a value per sample is needed") }
+    let (e, gs) = guidance.forward(SinusoidalEmbedding.embed(g, width: 256, type: pooled.type), in: work)
+    work.add(e, to: &y)
+    return (y, Saved(time: ts, text: ps, guidance: gs))
+  }
+  /// Gradient of the pooled vector.
+  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    _ = time.backward(dy, s.time, in: work)
+    if let saved = s.guidance { _ = guidance!.backward(dy, saved, in: work) }
+    return text.backward(dy, s.text, in: work)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try time.forEachParameter(body)
+    try guidance.forEachParameter(body)
+    try text.forEachParameter(body)
+  }
+}
+
+/// The per-sample chunks (shift, scale, gate, ...) of one modulation matrix: Linear(SiLU(vec)) `[B, n D]`.
+struct Modulation: Layer {
+  var linear: Linear
+  let chunks: Int
+
+  struct Saved: Sendable {
+    let linear: Linear.Saved
+    let values: Tensor
+  }
+  init(_ name: String, width: Int, chunks: Int, from source: ParameterSource) throws {
+    linear = try Linear("\(name).linear", width, chunks * width, initial: .zeros, from: source)
+    self.chunks = chunks
+  }
+  func forward(_ active: Tensor, in work: borrowing Workspace) -> Saved {
+    let (y, s) = linear.forward(active, in: work)
+    return Saved(linear: s, values: y)
+  }
+  func chunk(_ s: Saved, _ i: Int) -> Workspace.Chunk { Workspace.Chunk(s.values, i, of: chunks) }
+  /// Zeros for the chunks' gradient, or nil when conditioning is not trained.
+  func gradient(_ s: Saved, wanted: Bool, in work: borrowing Workspace) -> Tensor? { wanted ? work.zeros(s.values.shape, s.values.type) : nil }
+  /// Adds to the gradient of SiLU(vec).
+  mutating func backward(_ dValues: Tensor?, _ s: Saved, addingTo dActive: inout Tensor?, in work: borrowing Workspace) {
+    guard let dValues else { return }
+    work.add(linear.backward(dValues, s.linear, in: work), to: &dActive)
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try linear.forEachParameter(body) }
+}

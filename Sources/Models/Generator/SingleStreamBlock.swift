@@ -1,0 +1,63 @@
+import Layers
+import TensorRuntime
+
+/// One stream of image then text rows: x + gate ⊙ W₂ [Attention, GELU(MLP)] (algorithm.md 6.8). x `[B, N + L, D]`;
+/// chunks of the modulation: shift, scale, gate.
+struct SingleStreamBlock: Layer {
+  var modulation: Modulation
+  var projection: StreamProjection
+  var up: Linear
+  var out: Linear
+  let heads: Int
+  static let norm = LayerNorm(epsilon: 1e-6)
+
+  struct Saved: Sendable {
+    let modulation: Modulation.Saved
+    let normed: Tensor, norm: LayerNorm.Saved
+    let projection: StreamProjection.Saved, up: Linear.Saved, hidden: Tensor, out: Linear.Saved, branch: Tensor
+    let q, k, v, o, lse: Tensor
+  }
+  init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
+    modulation = try Modulation("\(name).norm", width: c.width, chunks: 3, from: source)
+    projection = try StreamProjection("\(name).attn", ["to_q", "to_k", "to_v", "norm_q", "norm_k"], c, from: source)
+    up = try Linear("\(name).proj_mlp", c.width, c.hidden, from: source)
+    out = try Linear("\(name).proj_out", c.width + c.hidden, c.width, from: source)
+    heads = c.numAttentionHeads
+  }
+  private var scale: Double { 1 / (Double(up.inputWidth) / Double(heads)).squareRoot() }
+
+  func forward(_ x: Tensor, _ active: Tensor, rotary: RotaryTable, visible: Workspace.Visibility, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let m = modulation.forward(active, in: work)
+    let (normed, ns) = Self.norm.forward(x, in: work)
+    let u = work.modulate(normed, scale: modulation.chunk(m, 1), shift: modulation.chunk(m, 0))
+    let (p, ps) = projection.forward(u, rotary: rotary, in: work)
+    let (o, lse) = work.attention(q: p.q, k: p.k, v: p.v, heads: heads, scale: scale, visible: visible)
+    let (hidden, us) = up.forward(u, in: work)
+    let (branch, os) = out.forward(work.concatenated([o, work.activation(.geluTanh, hidden)], axis: 2), in: work)
+    let y = work.gate(x, modulation.chunk(m, 2), branch)
+    return (y, Saved(modulation: m, normed: normed, norm: ns, projection: ps, up: us, hidden: hidden, out: os, branch: branch, q: p.q, k: p.k, v: p.v, o: o, lse: lse))
+  }
+  mutating func backward(_ dy: Tensor, _ s: Saved, rotary: RotaryTable, visible: Workspace.Visibility, addingTo dActive: inout Tensor?, in work: borrowing Workspace) -> Tensor {
+    let d = dy.shape[2]
+    var chunks = modulation.gradient(s.modulation, wanted: dActive != nil, in: work)
+    let dBranch = work.gateBackward(dy, modulation.chunk(s.modulation, 2), h: s.branch, index: 2, of: 3, addingTo: &chunks)
+    let joined = out.backward(dBranch, s.out, in: work)
+    let dHidden = work.activationBackward(.geluTanh, work.narrowed(joined, axis: 2, d..<joined.shape[2]), x: s.hidden)
+    var du = up.backward(dHidden, s.up, in: work)
+    let dO = work.narrowed(joined, axis: 2, 0..<d)
+    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: visible)
+    work.add(projection.backward(dq, dk, dv, s.projection, rotary: rotary, in: work), to: &du)
+    let dNormed = work.modulateBackward(du, x: s.normed, scale: modulation.chunk(s.modulation, 1), scaleIndex: 1, shiftIndex: 0, of: 3, addingTo: &chunks)
+    var norm = Self.norm
+    var dx = norm.backward(dNormed, s.norm, in: work)
+    work.add(dy, to: &dx)
+    modulation.backward(chunks, s.modulation, addingTo: &dActive, in: work)
+    return dx
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try modulation.forEachParameter(body)
+    try projection.forEachParameter(body)
+    try up.forEachParameter(body)
+    try out.forEachParameter(body)
+  }
+}
