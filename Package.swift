@@ -11,7 +11,7 @@ let swift: [SwiftSetting] = [
 
 /// A room of the house: `Sources/<name>`, and what it may import (tools/check-imports holds the same list).
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: swift)
+  .target(name: name, dependencies: dependencies, exclude: ["README.md"], swiftSettings: swift)
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
   .testTarget(name: name, dependencies: dependencies + ["TestSupport"], resources: resources, swiftSettings: swift)
@@ -37,6 +37,8 @@ let package = Package(
     room("TensorRuntime", ["CKernels"]),
 room("Layers", ["TensorRuntime"]),
 room("Models", ["Layers", "CUtf8proc"]),
+room("Diffusion", ["Models"]),
+    room("Optimizers", ["Layers"]),
 //MORE
 
     .executableTarget(

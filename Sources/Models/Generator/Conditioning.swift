@@ -1,5 +1,5 @@
 public import Layers
-public import TensorRuntime
+import TensorRuntime
 
 /// Linear, SiLU, Linear on a vector per sample: times and guidance through their sinusoids, or a pooled text vector.
 typealias ConditioningMLP = FeedForward

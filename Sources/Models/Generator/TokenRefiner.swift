@@ -1,5 +1,5 @@
 public import Layers
-public import TensorRuntime
+import TensorRuntime
 
 /// Text states to the transformer's width, refined by gated self-attention blocks (algorithm.md 6.5).
 public struct TokenRefiner: Layer {

@@ -44,6 +44,12 @@ extension Workspace {
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, beta, z.base))
     return z
   }
+  /// y = d y + (1 - d) x, in place.
+  public func blend(_ d: Double, _ y: inout Tensor, with x: Tensor) {
+    precondition(x.count == y.count && x.type == y.type, "blend \(x.shape) into \(y.shape)")
+    y.makeUnique()
+    check(pk_axpby(x.type.pk, x.count, 1 - d, x.base, d, y.base))
+  }
   public func sum(_ x: Tensor, _ y: Tensor) -> Tensor { combine(1, x, 1, y) }
   public func difference(_ x: Tensor, _ y: Tensor) -> Tensor { combine(1, x, -1, y) }
   public func scaled(_ x: Tensor, by alpha: Double) -> Tensor {
