@@ -1,0 +1,20 @@
+internal import TensorRuntime
+
+/// A caption to generate a clip from, and what it says.
+public struct Prompt: Hashable, Sendable {
+  public var caption: String
+  public var description: SceneDescription
+}
+
+extension SceneSampler {
+  /// `count` captions of held-out combinations, for evaluating a generator. Prompt i depends on (seed, settings, i) alone, and
+  /// describes the scene `heldOut(i)`.
+  public func heldOutPrompts(count: Int) -> [Prompt] { (0..<count).map { prompt(heldOut($0), $0, step: 1) } }
+  /// The same of training combinations.
+  public func trainingPrompts(count: Int) -> [Prompt] { (0..<count).map { prompt(training($0), $0, step: 0) } }
+
+  private func prompt(_ scene: Scene, _ index: Int, step: Int) -> Prompt {
+    var stream = RandomStream(seed: seed, .caption, step: step, sample: index)
+    return Prompt(caption: CaptionGrammar.caption(scene.description, drawing: &stream), description: scene.description)
+  }
+}
