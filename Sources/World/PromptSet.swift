@@ -2,8 +2,15 @@ internal import TensorRuntime
 
 /// A caption to generate a clip from, and what it says.
 public struct Prompt: Hashable, Sendable {
-  public var caption: String
-  public var description: SceneDescription
+  public let caption: String
+  public let description: SceneDescription
+
+  /// A prompt of one's own, in the words of the grammar.
+  public init(_ caption: String) throws(CaptionError) {
+    description = try CaptionGrammar.parse(caption)
+    self.caption = caption
+  }
+  init(caption: String, description: SceneDescription) { (self.caption, self.description) = (caption, description) }
 }
 
 extension SceneSampler {

@@ -76,7 +76,8 @@ public struct Renderer: Sendable {
         var k = 0
         for y in coverage.rows {
           for i in base + y * canvas.width + coverage.columns.lowerBound..<base + y * canvas.width + coverage.columns.upperBound {
-            pixels[i] += (colour - pixels[i]) * coverage.values[k]
+            let alpha = coverage.values[k]
+            pixels[i] = pixels[i] * (1 - alpha) + colour * alpha
             k += 1
           }
         }

@@ -6,7 +6,8 @@ extension SceneDescription {
   public var isHeldOut: Bool {
     let first = objects[0]
     guard let relation else {
-      return Self.isHeldOut(objects.count == 1 ? 1 : 2, [Self.kind(first), objects.count == 1 ? Int((first.motion ?? .still).rawValue) : objects.count])
+      return objects.count == 1
+        ? Self.isHeldOut(1, [Self.kind(first), Int((first.motion ?? .still).rawValue)]) : Self.isHeldOut(2, [Self.kind(first), objects.count])
     }
     return objects.dropFirst().contains { second in
       relation == .leftOf || relation == .above
