@@ -35,11 +35,11 @@ let package = Package(
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
-room("Layers", ["TensorRuntime"]),
-room("Models", ["Layers", "CUtf8proc"]),
-room("Diffusion", ["Models"]),
+    room("Layers", ["TensorRuntime"]),
+    room("Models", ["Layers", "CUtf8proc"]),
+    room("Diffusion", ["Models"]),
     room("Optimizers", ["Layers"]),
-//MORE
+    room("World", ["TensorRuntime"]),
 
     .executableTarget(
       name: "pisces",
@@ -48,5 +48,6 @@ room("Diffusion", ["Models"]),
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
+    tests("WorldTests", ["World", "TensorRuntime"]),
   ]
 )
