@@ -17,6 +17,6 @@ public enum SinusoidalEmbedding {
       for w in omega { values.append(sin(Double(t * w))) }
     }
     let shape = Shape(times.count, width)
-    return type == .f64 ? Tensor(values, shape) : Tensor(values.map { Float($0) }, shape)
+    return Tensor(values, shape, as: type)
   }
 }

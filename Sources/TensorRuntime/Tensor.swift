@@ -28,6 +28,10 @@ public struct Tensor: Sendable {
   public init(_ values: [Float], _ shape: Shape) { self.init(copying: values, shape, .f32) }
   public init(_ values: [Double], _ shape: Shape) { self.init(copying: values, shape, .f64) }
   public init(_ values: [Int32], _ shape: Shape) { self.init(copying: values, shape, .i32) }
+  /// Values computed in double, stored in a compute type.
+  public init(_ values: [Double], _ shape: Shape, as type: ElementType) {
+    if type == .f64 { self.init(values, shape) } else { self.init(values.map { Float($0) }, shape) }
+  }
   public init(scalar value: Float) { self.init([value], Shape()) }
 
   private init<Element>(copying values: [Element], _ shape: Shape, _ type: ElementType) {

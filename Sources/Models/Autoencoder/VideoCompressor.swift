@@ -33,7 +33,7 @@ struct DownBlock: Layer {
 
 /// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`, mean then log-variance
 /// (algorithm.md 6.15). One pass.
-public struct VideoCompressor: Layer {
+public struct VideoCompressor: TiledNetwork {
   public let config: AutoencoderConfig
   public var convIn: CausalConv3d
   var down: [DownBlock]
@@ -43,6 +43,9 @@ public struct VideoCompressor: Layer {
   public var quant: CausalConv3d
 
   public struct Saved: Sendable {
+    let tiles: TiledSaved<PassSaved>, tiling: Tiling?
+  }
+  public struct PassSaved: Sendable {
     let convIn: CausalConv3d.Saved, down: [DownBlock.Saved], middle: MiddleBlock.Saved, normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
   }
 
@@ -62,7 +65,20 @@ public struct VideoCompressor: Layer {
     quant = try CausalConv3d("quant_conv", 2 * c.latentChannels, 2 * c.latentChannels, kernel: 1, from: source)
   }
 
-  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  public func forward(_ x: Tensor, tiling: Tiling? = nil, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, s) = tiled(x, tiling, recompute: false, in: work)
+    return (y, Saved(tiles: s, tiling: tiling))
+  }
+  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the video).
+  @discardableResult
+  public mutating func backward(_ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace) -> Tensor? {
+    tiledBackward(dy, s.tiles, s.tiling, recompute: false, wantsInput: wantsInput, in: work)
+  }
+
+  var isEncoding: Bool { true }
+  var ratios: (time: Int, space: Int) { (config.temporalCompressionRatio, config.spatialCompressionRatio) }
+
+  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
     var (h, cs) = convIn.forward(x, in: work)
     var saved: [DownBlock.Saved] = []
     for block in down {
@@ -74,10 +90,9 @@ public struct VideoCompressor: Layer {
     let (n, ns) = normOut.forward(m, in: work)
     let (o, os) = convOut.forward(n, in: work)
     let (y, qs) = quant.forward(o, in: work)
-    return (y, Saved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs))
+    return (y, PassSaved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs))
   }
-  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the video).
-  public mutating func backward(_ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace) -> Tensor? {
+  mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {
     let do_ = convOut.backward(quant.backward(dy, s.quant, in: work), s.convOut, in: work)
     var dh = middle.backward(normOut.backward(do_, s.normOut, in: work), s.middle, in: work)
     for i in down.indices.reversed() { dh = down[i].backward(dh, s.down[i], in: work) }

@@ -34,7 +34,7 @@ struct UpBlock: Layer {
 }
 
 /// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass (algorithm.md 6.15).
-public struct VideoDecoder: Layer {
+public struct VideoDecoder: TiledNetwork {
   public let config: AutoencoderConfig
   public var postQuant: CausalConv3d
   public var convIn: CausalConv3d
@@ -44,6 +44,9 @@ public struct VideoDecoder: Layer {
   public var convOut: CausalConv3d
 
   public struct Saved: Sendable {
+    let tiles: TiledSaved<PassSaved>, tiling: Tiling?
+  }
+  public struct PassSaved: Sendable {
     let postQuant, convIn: CausalConv3d.Saved, middle: MiddleBlock.Saved
     let up: [UpSaved]
     let normOut: GroupNorm.Saved, convOut: CausalConv3d.Saved
@@ -70,8 +73,20 @@ public struct VideoDecoder: Layer {
     convOut = try CausalConv3d("decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
   }
 
-  /// With `recompute` only the inputs of the levels are kept for backward.
-  public func forward(_ z: Tensor, recompute: Bool = false, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  /// Latents to video, tiled when asked for. With `recompute` only the inputs of the levels (or tiles) are kept for backward.
+  public func forward(_ z: Tensor, tiling: Tiling? = nil, recompute: Bool = false, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (y, s) = tiled(z, tiling, recompute: recompute, in: work)
+    return (y, Saved(tiles: s, tiling: tiling))
+  }
+  /// Gradient of the latents.
+  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    tiledBackward(dy, s.tiles, s.tiling, recompute: false, wantsInput: true, in: work)!
+  }
+
+  var isEncoding: Bool { false }
+  var ratios: (time: Int, space: Int) { (config.temporalCompressionRatio, config.spatialCompressionRatio) }
+
+  func pass(_ z: Tensor, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
     let (p, ps) = postQuant.forward(z, in: work)
     let (c, cs) = convIn.forward(p, in: work)
     var (h, ms) = middle.forward(c, in: work)
@@ -83,9 +98,9 @@ public struct VideoDecoder: Layer {
     }
     let (n, ns) = normOut.forward(h, in: work)
     let (y, os) = convOut.forward(n, in: work)
-    return (y, Saved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os))
+    return (y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os))
   }
-  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+  mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {
     var dh = normOut.backward(convOut.backward(dy, s.convOut, in: work), s.normOut, in: work)
     for i in up.indices.reversed() {
       switch s.up[i] {

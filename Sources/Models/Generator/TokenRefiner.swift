@@ -54,7 +54,7 @@ public struct TokenRefiner: Layer {
   /// `[B, 1, L]`: 1/count on valid tokens.
   private static func meanWeights(_ counts: [Int32], _ l: Int, _ type: ElementType) -> Tensor {
     let w = counts.flatMap { n in (0..<l).map { $0 < Int(n) ? 1 / Double(n) : 0 } }
-    return type == .f64 ? Tensor(w, Shape(counts.count, 1, l)) : Tensor(w.map { Float($0) }, Shape(counts.count, 1, l))
+    return Tensor(w, Shape(counts.count, 1, l), as: type)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try time.forEachParameter(body)

@@ -10,10 +10,10 @@ public struct TokenBatch: Sendable {
 
   public var batch: Int { counts.count }
 
-  /// Rows of ids without padding; padded here to the longest. Ids in `special` are never lexical.
-  public init(_ rows: [[Int32]], padding: Int32 = 0, special: Set<Int32> = [101, 102, 103, 0]) {
+  /// Rows of ids without padding; padded here to the longest, or to `length`. Ids in `special` are never lexical.
+  public init(_ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0, special: Set<Int32> = [101, 102, 103, 0]) {
     precondition(rows.allSatisfy { !$0.isEmpty }, "a caption has at least [CLS]")
-    let n = rows.map(\.count).max() ?? 0
+    let n = max(minimum, rows.map(\.count).max() ?? 0)
     length = n
     counts = rows.map { Int32($0.count) }
     ids = rows.flatMap { $0 + Array(repeating: padding, count: n - $0.count) }

@@ -39,7 +39,7 @@ public enum BicubicResampling {
   }
   private static func matrix(_ n: Int, _ m: Int, _ type: ElementType) -> Tensor {
     let w = weights(from: n, to: m)
-    return type == .f64 ? Tensor(w, Shape(m, n)) : Tensor(w.map { Float($0) }, Shape(m, n))
+    return Tensor(w, Shape(m, n), as: type)
   }
   private static func apply(_ m: Tensor, _ x: Tensor, transposed: Bool, in work: borrowing Workspace) -> Tensor {
     work.batchedMatmul(work.repeated(m, x.shape[0]), x, transposeA: transposed)
@@ -98,7 +98,7 @@ public struct PixelPreprocessing: Sendable {
     // y = x (1 + scale) + shift with scale = 1/deviation - 1, per channel.
     let scale = Self.deviation.map { 1 / $0 - 1 }, offset = zip(Self.mean, Self.deviation).map { shift ? -$0 / $1 : 0 }
     func constants(_ v: [Double]) -> Tensor {
-      let column = x.type == .f64 ? Tensor(v, Shape(3, 1)) : Tensor(v.map { Float($0) }, Shape(3, 1))
+      let column = Tensor(v, Shape(3, 1), as: x.type)
       return work.matmul(column, work.full(Shape(1, pixels), 1, x.type)).reshaped(Shape(1, 3 * pixels))
     }
     let y = work.modulate(x.reshaped(Shape(1, groups, 3 * pixels)), scale: Workspace.Chunk(constants(scale), 0, of: 1), shift: Workspace.Chunk(constants(offset), 0, of: 1))

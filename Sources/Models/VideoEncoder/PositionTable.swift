@@ -60,7 +60,7 @@ public enum PositionTable {
     init(from: (frames: Int, side: Int), to: (frames: Int, side: Int), type: ElementType) {
       func matrix(_ w: [Double], _ rows: Int) -> Tensor {
         let shape = Shape(rows, w.count / rows)
-        return type == .f64 ? Tensor(w, shape) : Tensor(w.map { Float($0) }, shape)
+        return Tensor(w, shape, as: type)
       }
       time = from.frames == to.frames ? nil : matrix(PositionTable.timeWeights(from: from.frames, to: to.frames), to.frames)
       space = from.side == to.side ? nil : matrix(PositionTable.spaceWeights(from: from.side, to: to.side), to.side * to.side)
