@@ -48,6 +48,9 @@ typedef struct {
   void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
                      idx ld_tile);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, double *acc);
+  double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
+  double (*normal_sample)(idx n, const void *m, const void *l, const void *e, void *z);
+  void (*normal_backward)(idx n, double k, const void *dz, const void *m, const void *l, const void *e, void *dm, void *dl);
   void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v);
   idx lanes, conv_rows, conv_pixels; /* vector length; output channels and pixels of one conv_block */
 } pk_kernels;
