@@ -35,6 +35,7 @@ let package = Package(
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
+    room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
 //MORE
 
     .executableTarget(
@@ -44,5 +45,6 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
+    tests("FilesTests", ["Files", "TensorRuntime"]),
   ]
 )
