@@ -13,8 +13,8 @@ let swift: [SwiftSetting] = [
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: swift)
 }
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
-  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], resources: resources, swiftSettings: swift)
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = [], resources: [Resource] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], exclude: exclude, resources: resources, swiftSettings: swift)
 }
 
 let package = Package(
@@ -45,6 +45,6 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
-    tests("FilesTests", ["Files", "TensorRuntime"]),
+    tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
   ]
 )

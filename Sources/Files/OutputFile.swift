@@ -28,9 +28,7 @@ public final class OutputFile {
       try body(OutputFile(path: path, descriptor: descriptor))
       return
     }
-    let temporary = target.temporaryName()
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    if descriptor < 0 { throw createError(path, errno) }
+    let (temporary, descriptor) = try target.createTemporary()
     do throws(FileError) {
       let file = OutputFile(path: path, descriptor: descriptor)
       try body(file)
@@ -99,7 +97,6 @@ struct Destination {
   let folder: String
   let name: String
   let isSpecial: Bool
-  private static let counter = Atomic<UInt64>(0)
 
   init(_ given: String) throws(FileError) {
     if given.isEmpty || given.utf8.contains(0) || given.hasSuffix("/") {
@@ -120,11 +117,16 @@ struct Destination {
     (folder, name) = splitPath(resolved)
   }
 
-  /// A new name in the same folder, hidden, at most 255 bytes.
-  func temporaryName(keeping suffix: String = "") -> String {
-    let number = Self.counter.wrappingAdd(1, ordering: .relaxed).newValue
-    let stem = String(decoding: name.utf8.prefix(180), as: UTF8.self)
-    return joinPath(folder, ".\(stem).\(getpid())-\(number).tmp\(suffix)")
+  /// A new file in the same folder, hidden, opened for writing.
+  func createTemporary() throws(FileError) -> (path: String, descriptor: Int32) {
+    for _ in 0..<1000 {
+      let temporary = joinPath(folder, temporaryName(for: name))
+      let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      if descriptor >= 0 { return (temporary, descriptor) }
+      // Left by a process of the same number that was killed.
+      if errno != EEXIST { break }
+    }
+    throw OutputFile.createError(path, errno)
   }
 
   /// Renames a finished temporary to its final name and makes the folder's entry durable.
@@ -136,6 +138,13 @@ struct Destination {
     }
     syncFolder(folder)
   }
+}
+
+private let temporaryCounter = Atomic<UInt64>(0)
+/// A hidden name that no other call in this process gives, at most 255 bytes.
+func temporaryName(for name: String) -> String {
+  let number = temporaryCounter.wrappingAdd(1, ordering: .relaxed).newValue
+  return ".\(String(decoding: name.utf8.prefix(180), as: UTF8.self)).\(getpid())-\(number).tmp"
 }
 
 /// Asks the disk to keep the folder's entries; file systems that cannot are left alone.
