@@ -13,8 +13,8 @@ let swift: [SwiftSetting] = [
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, exclude: ["README.md"], swiftSettings: swift)
 }
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
-  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], resources: resources, swiftSettings: swift)
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies + ["TestSupport"], exclude: exclude, swiftSettings: swift)
 }
 
 let package = Package(
@@ -40,14 +40,17 @@ let package = Package(
     room("Diffusion", ["Models"]),
     room("Optimizers", ["Layers"]),
     room("World", ["TensorRuntime"]),
+    room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
 
     .executableTarget(
       name: "pisces",
       dependencies: ["TensorRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
-    .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
+    .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
+    tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Files"]),
+    tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
   ]
 )

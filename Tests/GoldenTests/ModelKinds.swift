@@ -27,7 +27,7 @@ extension GoldenTests {
   ]
 
   private static func wordPiece(_ g: GoldenCase) throws -> [String: Tensor] {
-    let lines = try String(contentsOfFile: "\(g.path)/vocab.txt", encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false).dropLast().map(String.init), tokenizer = try WordPieceTokenizer(vocabulary: lines)
+    let lines = try String(contentsOfFile: "\(g.path)/\(g.string("vocab")!)", encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false).dropLast().map(String.init), tokenizer = try WordPieceTokenizer(vocabulary: lines)
     let texts = try JSONValue(contentsOf: "\(g.path)/case.json")["strings"]?.object
     let captions = texts?["texts"]?.array ?? texts?.members.first?.value.array ?? []
     let length = g.integer("max_length"), rows = captions.map { tokenizer.encode($0.string!, maxLength: length) }

@@ -1,0 +1,48 @@
+internal import Glibc
+
+/// A growing file of one JSON value a line. Each line is handed to the system as it comes, in one write, so that a reader
+/// or a crash finds whole lines only.
+public final class JSONLinesWriter: Sendable {
+  public let path: String
+  private let descriptor: Int32
+
+  /// Opens `path` for appending and creates it if it is not there. A last line without its line break, left by a crash,
+  /// is ended first. Throws `cannotCreate`.
+  public init(_ path: String) throws(FileError) {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    if descriptor < 0 || path.utf8.contains(0) { throw OutputFile.createError(path, errno) }
+    (self.path, self.descriptor) = (path, descriptor)
+    let end = lseek(descriptor, 0, SEEK_END)
+    var last: UInt8 = 0x0a
+    if end > 0 { pread(descriptor, &last, 1, end - 1) }
+    if last != 0x0a { try append(bytes: [0x0a]) }
+  }
+  deinit { close(descriptor) }
+
+  public func append(_ value: JSONValue) throws(FileError) {
+    try append(bytes: Array(value.line.utf8) + [0x0a])
+  }
+  private func append(bytes: [UInt8]) throws(FileError) {
+    let code = bytes.withUnsafeBytes { OutputFile.writeAll($0, to: descriptor) }
+    if code != 0 { throw OutputFile.writeError(path, code) }
+  }
+}
+
+/// Reads JSON Lines: one value a line, blank lines skipped.
+public enum JSONLines {
+  /// All the values with their line numbers (from 1). Throws `badData` naming the file and line.
+  public static func read(_ path: String) throws(FileError) -> [(line: Int, value: JSONValue)] {
+    let bytes = try MappedFile(path).region.array
+    var values: [(Int, JSONValue)] = []
+    for (i, line) in bytes.split(separator: 0x0a, omittingEmptySubsequences: false).enumerated() {
+      if let value = try parse(Array(line), name: "\(path), line \(i + 1)") { values.append((i + 1, value)) }
+    }
+    return values
+  }
+  /// One line; nil if it is blank.
+  public static func parse(_ line: String, name: String) throws(FileError) -> JSONValue? { try parse(Array(line.utf8), name: name) }
+  private static func parse(_ line: [UInt8], name: String) throws(FileError) -> JSONValue? {
+    if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) { return nil }
+    return try JSONValue(parsing: line, name: name)
+  }
+}

@@ -1,0 +1,303 @@
+/// A value on the pickle stack. Containers are numbers into the machine's arena, so that no file can make values that
+/// nest through references, and cycles are harmless.
+enum PickleValue: Sendable, Equatable {
+  case none
+  case bool(Bool)
+  case int(Int)
+  case float(Double)
+  case string(String)
+  case bytes
+  case list(Int), tuple(Int), dict(Int)
+  /// A class or function by name, never looked up.
+  case global(module: String, name: String)
+  case storage(Int), tensor(Int)
+  /// Something we do not understand and never run.
+  case opaque(String)
+}
+
+/// A reference to an entry `data/<key>` of the archive.
+struct PickleStorage: Sendable {
+  let key: String
+  /// Nil for untyped storages and for types we cannot read.
+  let type: StoredType?
+  let typeName: String
+  /// Elements (bytes if untyped).
+  let count: Int
+}
+
+/// A tensor as `_rebuild_tensor_v2` describes it, not yet checked.
+struct PickleTensor: Sendable {
+  let storage: Int
+  let type: StoredType?
+  let typeName: String
+  let view: StridedView
+}
+
+/// What the machine made: its containers, storages and tensors.
+struct PickleArena: Sendable {
+  var sequences: [[PickleValue]] = []
+  var dictionaries: [PickleDictionary] = []
+  var storages: [PickleStorage] = []
+  var tensors: [PickleTensor] = []
+}
+
+/// A mapping in the order of insertion. Keys that are not texts are kept, and found only by walking.
+struct PickleDictionary: Sendable {
+  private(set) var members: [(key: PickleValue, value: PickleValue)] = []
+  private var index: [String: Int] = [:]
+  var depth = 1
+
+  mutating func set(_ key: PickleValue, _ value: PickleValue) {
+    guard case .string(let name) = key else {
+      members.append((key, value))
+      return
+    }
+    if let i = index[name] {
+      members[i].value = value
+    } else {
+      index[name] = members.count
+      members.append((key, value))
+    }
+  }
+  subscript(name: String) -> PickleValue? { index[name].map { members[$0].value } }
+}
+
+/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints, section 9.2). A callable it
+/// does not know becomes an opaque value.
+struct PickleMachine {
+  private let code: ByteRegion
+  private var at = 0
+  private var stack: [PickleValue] = []
+  private var marks: [Int] = []
+  private var memo: [Int: PickleValue] = [:]
+  private var sequenceDepth: [Int] = []
+  private var objects = 0
+  private(set) var arena = PickleArena()
+
+  // Limits of checkpoints section 9.2.
+  private static let deepest = 1000
+  private static let mostValues = 10_000_000
+  private static let longestString = 64 << 20
+
+  init(_ code: ByteRegion) { self.code = code }
+
+  /// Runs to STOP and returns the result. Throws `badData` with the offset of the fault.
+  mutating func run() throws(FileError) -> PickleValue {
+    while true {
+      let start = at
+      let opcode = try byte()
+      if opcode == 0x2e { return try pop() }
+      try step(opcode, start)
+      if stack.count > Self.mostValues || objects > Self.mostValues { throw fault("more than \(Self.mostValues) values") }
+    }
+  }
+
+  func fault(_ what: String) -> FileError { FileError.bad("broken pickle: \(what)", code.path, "data.pkl byte \(at)", mend: "save the file again with torch.save, or use safetensors") }
+
+  // MARK: reading
+
+  private mutating func byte() throws(FileError) -> UInt8 {
+    guard let b = code.byte(at: at) else { throw fault("it ends too early") }
+    at += 1
+    return b
+  }
+  private mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) throws(FileError) -> Int {
+    guard let value: T = code.integer(at: at), let int = Int(exactly: value) else { throw fault("it ends too early, or a length is too large") }
+    at += MemoryLayout<T>.size
+    return int
+  }
+  private mutating func bytes(_ count: Int) throws(FileError) -> ByteRegion {
+    guard count <= Self.longestString else { throw fault("a string of \(count) bytes") }
+    guard let part = code.region(at: at, count: count) else { throw fault("a length of \(count) leads past the end") }
+    at += count
+    return part
+  }
+  private mutating func text(_ count: Int) throws(FileError) -> PickleValue {
+    guard let text = try bytes(count).string else { throw fault("text that is not UTF-8") }
+    return .string(text)
+  }
+  private mutating func line() throws(FileError) -> String {
+    guard let end = code.firstIndex(of: 0x0a, from: at, limit: 1024), let text = code.region(at..<end)?.string else { throw fault("a name without its end") }
+    at = end + 1
+    return text
+  }
+
+  // MARK: the stack
+
+  private mutating func push(_ value: PickleValue) {
+    stack.append(value)
+    objects += 1
+  }
+  private mutating func pop() throws(FileError) -> PickleValue {
+    guard stack.count > (marks.last ?? 0), let value = stack.popLast() else { throw fault("the stack is empty") }
+    return value
+  }
+  private func top() throws(FileError) -> PickleValue {
+    guard stack.count > (marks.last ?? 0), let value = stack.last else { throw fault("the stack is empty") }
+    return value
+  }
+  private mutating func popToMark() throws(FileError) -> [PickleValue] {
+    guard let mark = marks.popLast(), mark <= stack.count else { throw fault("a mark is missing") }
+    let items = Array(stack[mark...])
+    stack.removeSubrange(mark...)
+    return items
+  }
+  private mutating func pop(_ count: Int) throws(FileError) -> [PickleValue] {
+    var items: [PickleValue] = []
+    for _ in 0..<count { items.append(try pop()) }
+    return items.reversed()
+  }
+  private mutating func remember(_ index: Int) throws(FileError) { memo[index] = try top() }
+  private mutating func recall(_ index: Int) throws(FileError) {
+    guard let value = memo[index] else { throw fault("memo \(index) was never set") }
+    push(value)
+  }
+
+  private func depth(_ value: PickleValue) -> Int {
+    switch value {
+    case .list(let i), .tuple(let i): sequenceDepth[i]
+    case .dict(let i): arena.dictionaries[i].depth
+    default: 0
+    }
+  }
+  private func deeper(_ items: [PickleValue]) throws(FileError) -> Int {
+    var deepest = 0
+    for item in items { deepest = max(deepest, depth(item)) }
+    if deepest >= Self.deepest { throw fault("nested deeper than \(Self.deepest)") }
+    return deepest + 1
+  }
+  mutating func sequence(_ items: [PickleValue]) throws(FileError) -> Int {
+    sequenceDepth.append(try deeper(items))
+    arena.sequences.append(items)
+    objects += items.count
+    return arena.sequences.count - 1
+  }
+  mutating func dictionary(_ items: [PickleValue]) throws(FileError) -> Int {
+    arena.dictionaries.append(PickleDictionary())
+    try set(items, in: arena.dictionaries.count - 1)
+    return arena.dictionaries.count - 1
+  }
+  private mutating func set(_ items: [PickleValue], in i: Int) throws(FileError) {
+    guard items.count % 2 == 0 else { throw fault("a key without its value") }
+    arena.dictionaries[i].depth = max(arena.dictionaries[i].depth, try deeper(items))
+    for k in stride(from: 0, to: items.count, by: 2) { arena.dictionaries[i].set(items[k], items[k + 1]) }
+    objects += items.count
+  }
+  private mutating func append(_ items: [PickleValue]) throws(FileError) {
+    if case .list(let i) = try top() {
+      sequenceDepth[i] = max(sequenceDepth[i], try deeper(items))
+      arena.sequences[i] += items
+      objects += items.count
+    }
+  }
+
+  // MARK: opcodes
+
+  private mutating func step(_ opcode: UInt8, _ start: Int) throws(FileError) {
+    switch opcode {
+    case 0x80:
+      let version = try byte()
+      guard (2...5).contains(version) else { throw fault("protocol \(version), 2 to 5 are known") }
+    case 0x95: _ = try integer(UInt64.self)
+    case 0x28:
+      if marks.count >= Self.deepest { throw fault("nested deeper than \(Self.deepest)") }
+      marks.append(stack.count)
+    case 0x30: if stack.count == marks.last { marks.removeLast() } else { _ = try pop() }
+    case 0x31: _ = try popToMark()
+    case 0x32: push(try top())
+    case 0x4e: push(.none)
+    case 0x88: push(.bool(true))
+    case 0x89: push(.bool(false))
+    case 0x4b: push(.int(try integer(UInt8.self)))
+    case 0x4d: push(.int(try integer(UInt16.self)))
+    case 0x4a: push(.int(try integer(Int32.self)))
+    case 0x8a: push(try long(try integer(UInt8.self)))
+    case 0x8b: push(try long(try integer(Int32.self)))
+    case 0x47: push(.float(Double(bitPattern: UInt64(bigEndian: UInt64(littleEndianBytes: try bytes(8))))))
+    case 0x58: push(try text(try integer(UInt32.self)))
+    case 0x8c: push(try text(try integer(UInt8.self)))
+    case 0x8d: push(try text(try integer(UInt64.self)))
+    case 0x54: try skipBytes(try integer(Int32.self))
+    case 0x55, 0x43: try skipBytes(try integer(UInt8.self))
+    case 0x42: try skipBytes(try integer(UInt32.self))
+    case 0x8e: try skipBytes(try integer(UInt64.self))
+    case 0x5d, 0x8f: push(.list(try sequence([])))
+    case 0x6c, 0x91: push(.list(try sequence(try popToMark())))
+    case 0x61: try append([try pop()])
+    case 0x65, 0x90: try append(try popToMark())
+    case 0x29: push(.tuple(try sequence([])))
+    case 0x85: push(.tuple(try sequence(try pop(1))))
+    case 0x86: push(.tuple(try sequence(try pop(2))))
+    case 0x87: push(.tuple(try sequence(try pop(3))))
+    case 0x74: push(.tuple(try sequence(try popToMark())))
+    case 0x7d: push(.dict(try dictionary([])))
+    case 0x64: push(.dict(try dictionary(try popToMark())))
+    case 0x73: try setItems(try pop(2))
+    case 0x75: try setItems(try popToMark())
+    case 0x71: try remember(try integer(UInt8.self))
+    case 0x72: try remember(try integer(UInt32.self))
+    case 0x94: try remember(memo.count)
+    case 0x68: try recall(try integer(UInt8.self))
+    case 0x6a: try recall(try integer(UInt32.self))
+    case 0x63: push(.global(module: try line(), name: try line()))
+    case 0x93:
+      let names = try pop(2)
+      guard case .string(let module) = names[0], case .string(let name) = names[1] else { throw fault("a class whose name is not text") }
+      push(.global(module: module, name: name))
+    case 0x51: push(try persistent(try pop()))
+    case 0x52, 0x81:
+      let arguments = try pop()
+      push(try call(try pop(), arguments))
+    case 0x92:
+      _ = try pop()
+      let arguments = try pop()
+      push(try call(try pop(), arguments))
+    case 0x62:
+      _ = try pop()
+      _ = try top()
+    case 0x49, 0x4c, 0x46, 0x53, 0x56, 0x67, 0x70, 0x50, 0x69, 0x6f: throw fault("opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save never writes")
+    default: throw fault("unknown opcode 0x\(String(opcode, radix: 16)) at \(start)")
+    }
+  }
+
+  private mutating func skipBytes(_ count: Int) throws(FileError) {
+    guard count >= 0 else { throw fault("a negative length") }
+    _ = try bytes(count)
+    push(.bytes)
+  }
+  /// Little-endian two's complement of any length; what does not fit i64 is opaque.
+  private mutating func long(_ count: Int) throws(FileError) -> PickleValue {
+    guard count >= 0 else { throw fault("a negative length") }
+    let digits = try bytes(count)
+    guard count <= 8 else { return .opaque("large integer") }
+    var value: UInt64 = 0
+    for (i, b) in digits.array.enumerated() { value |= UInt64(b) << (8 * UInt64(i)) }
+    let shift = UInt64(64 - 8 * count)
+    return .int(count == 0 ? 0 : Int(Int64(bitPattern: value << shift) >> Int64(shift)))
+  }
+  private mutating func setItems(_ items: [PickleValue]) throws(FileError) {
+    if case .dict(let i) = try top() { try set(items, in: i) }
+  }
+
+  // MARK: for the callables (PickleMachine+Torch)
+
+  func items(_ value: PickleValue) -> [PickleValue]? {
+    switch value {
+    case .list(let i), .tuple(let i): arena.sequences[i]
+    default: nil
+    }
+  }
+  mutating func add(_ storage: PickleStorage) -> PickleValue {
+    arena.storages.append(storage)
+    return .storage(arena.storages.count - 1)
+  }
+  mutating func add(_ tensor: PickleTensor) -> PickleValue {
+    arena.tensors.append(tensor)
+    return .tensor(arena.tensors.count - 1)
+  }
+}
+
+extension UInt64 {
+  /// Eight bytes as they lie in memory on a little-endian machine.
+  fileprivate init(littleEndianBytes bytes: ByteRegion) { self = bytes.integer(at: 0) ?? 0 }
+}

@@ -1,0 +1,39 @@
+public import TensorRuntime
+
+/// One tensor from a file of any kind we read.
+public enum TensorFile {
+  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces, section 2): `.npy`, `.safetensors`, or a
+  /// PyTorch file. Throws `missingInput`, or `badData` naming the tensors there are when a name is needed.
+  public static func read(_ specification: String) throws(FileError) -> Tensor { try read(specification, preferring: nil) }
+
+  /// As `read`, taking the tensor `name` if there are several and none was named.
+  static func read(_ specification: String, preferring name: String?) throws(FileError) -> Tensor {
+    if PathKind(specification) == .nothing, let colon = specification.lastIndex(of: ":"), colon != specification.startIndex, PathKind(String(specification[..<colon])) != .nothing {
+      return try read(String(specification[..<colon]), name: String(specification[specification.index(after: colon)...]), preferring: nil)
+    }
+    return try read(specification, name: nil, preferring: name)
+  }
+
+  private static func read(_ path: String, name: String?, preferring preferred: String?) throws(FileError) -> Tensor {
+    let file = try MappedFile(path)
+    if file.region.starts(with: [0x93] + Array("NUMPY".utf8)) {
+      if let name { throw FileError.bad("a .npy file holds one tensor without a name", path, "'\(name)'", mend: "leave out ':\(name)'") }
+      return try NumpyFile.read(file.region, name: path)
+    }
+    let source: any TensorSource
+    if TorchCheckpoint.isZip(file.region) || ["pt", "pth", "ckpt", "bin"].contains(splitExtension(path).suffix) {
+      let checkpoint = try TorchCheckpoint(file)
+      if checkpoint.isTensor && name == nil { return try checkpoint.tensor() }
+      source = try checkpoint.stateDictionary()
+    } else {
+      if file.count == 0 { throw FileError.bad("the file is empty", path) }
+      source = try SafetensorsFile(file)
+    }
+    if let name { return try source.tensor(named: name) }
+    if let preferred, source.entry(named: preferred) != nil { return try source.tensor(named: preferred) }
+    guard source.names.count == 1 else {
+      throw FileError.bad("the file holds \(source.names.count) tensors", path, mend: "name one as \(path):NAME, of \(SafetensorsFile.list(source.names))")
+    }
+    return try source.tensor(named: source.names[0])
+  }
+}

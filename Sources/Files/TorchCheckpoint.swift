@@ -1,0 +1,150 @@
+public import TensorRuntime
+
+/// A PyTorch file (`.pt`, `.pth`, `.ckpt`, `.bin`): a zip of raw storages and a pickle that says what they are. The pickle is
+/// interpreted, never executed (checkpoints, section 9); storages stay mapped.
+public final class TorchCheckpoint: Sendable {
+  public let path: String
+  private let root: PickleValue
+  fileprivate let arena: PickleArena
+  fileprivate let archive: ZipArchive
+  /// The archive's top folder, with its slash.
+  fileprivate let top: String
+
+  /// Opens the file and interprets its pickle. Throws `missingInput`, `badData` (also for the formats of PyTorch before
+  /// 1.6, which are recognised and refused) or `readWrite`.
+  public convenience init(_ path: String) throws(FileError) { try self.init(try MappedFile(path)) }
+
+  init(_ file: MappedFile) throws(FileError) {
+    path = file.path
+    let bytes = file.region
+    guard Self.isZip(bytes) else {
+      if bytes.starts(with: Self.legacyMagic) { throw FileError.bad("a PyTorch file from before version 1.6", path, mend: "load it in a newer PyTorch and torch.save it again") }
+      if bytes.region(at: 257, count: 5)?.string == "ustar" { throw FileError.bad("a tar archive, the oldest PyTorch format", path, mend: "load it in a newer PyTorch and torch.save it again") }
+      throw FileError.bad(file.count == 0 ? "the file is empty" : "not a PyTorch file", path)
+    }
+    archive = try ZipArchive(bytes, name: path)
+    let pickles = archive.names.filter { $0.hasSuffix("/data.pkl") && $0.utf8.count { $0 == UInt8(ascii: "/") } == 1 }
+    guard pickles.count == 1 else { throw FileError.bad("a zip file without one data.pkl: not a PyTorch file", path, mend: "give a file that torch.save wrote") }
+    top = String(pickles[0].dropLast("data.pkl".count))
+    if let order = try archive.entry(top + "byteorder")?.string, order != "little" {
+      throw FileError.bad("written on a big-endian machine", path, "byteorder", mend: "save it again on a little-endian machine")
+    }
+    guard let code = try archive.entry(pickles[0], checkingCRC: true) else { throw FileError.bad("no data.pkl", path) }
+    var machine = PickleMachine(code)
+    root = try machine.run()
+    arena = machine.arena
+  }
+
+  static func isZip(_ bytes: ByteRegion) -> Bool { bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) }
+  /// The head of a pickled 0x1950a86a20f9469cfc6c.
+  private static let legacyMagic: [UInt8] = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]
+
+  /// The object itself, if it is a mapping.
+  public var mapping: TorchMapping? { TorchMapping(self, root, field: "") }
+  /// The object itself, if it is one tensor (latents, prompt embeddings). Throws `badData` if it is something else.
+  public func tensor() throws(FileError) -> Tensor {
+    guard case .tensor(let i) = root else { throw FileError.bad("not a single tensor", path, mend: "give a file that holds one tensor") }
+    return try load(i, "the tensor")
+  }
+  public var isTensor: Bool { if case .tensor = root { true } else { false } }
+
+  /// The names → tensors to use: the object itself if all it holds are tensors, else what it keeps under `module`, `model`,
+  /// `state_dict` or `ema`, in this order, else its own tensors if it has any (checkpoints, section 1).
+  public func stateDictionary() throws(FileError) -> TorchMapping {
+    guard let mapping else { throw FileError.bad(isTensor ? "a single tensor where a mapping of names was expected" : "no mapping of names to tensors", path, mend: "give a checkpoint with a state dict") }
+    if mapping.holdsOnlyTensors { return mapping }
+    for key in ["module", "model", "state_dict", "ema"] {
+      if let inner = mapping.mapping(named: key), !inner.names.isEmpty { return inner }
+    }
+    if !mapping.names.isEmpty { return mapping }
+    throw FileError.bad("no mapping of names to tensors", path, "keys \(SafetensorsFile.list(mapping.keys))", mend: "give a checkpoint with a state dict under module, model, state_dict or ema")
+  }
+
+  // MARK: loading
+
+  /// Checks a tensor against its storage and makes it: mapped if contiguous, gathered otherwise.
+  fileprivate func load(_ i: Int, _ field: String) throws(FileError) -> Tensor {
+    func bad(_ what: String) -> FileError { FileError.bad(what, path, field) }
+    let tensor = arena.tensors[i], storage = arena.storages[arena.tensors[i].storage], view = arena.tensors[i].view
+    guard let type = tensor.type else { throw FileError.bad("cannot compute with elements of \(tensor.typeName)", path, field, mend: "convert it to float32, float16 or bfloat16") }
+    guard view.shape.count <= 8, view.strides.count == view.shape.count else { throw bad("\(view.shape.count) axes and \(view.strides.count) strides; at most 8 are supported") }
+    guard view.offset >= 0, view.strides.allSatisfy({ $0 >= 0 }), let byteCount = type.byteCount(of: view.shape) else { throw bad("impossible shape \(view.shape), strides \(view.strides), offset \(view.offset)") }
+    let (available, overflow) = storage.count.multipliedReportingOverflow(by: storage.type?.byteCount ?? 1)
+    guard let bytes = try archive.entry(top + "data/" + storage.key) else { throw bad("its data (entry data/\(storage.key)) is missing") }
+    guard !overflow, bytes.count >= available else { throw bad("its storage of \(storage.count) elements has only \(bytes.count) bytes") }
+    if byteCount == 0 { return Tensor.zeros(Shape(view.shape), type: type.loaded) }
+    guard let last = Self.lastElement(view), last < available / type.byteCount else { throw bad("shape \(view.shape), strides \(view.strides) and offset \(view.offset) lead outside its storage of \(storage.count)") }
+    if view.isContiguous {
+      guard let part = bytes.region(at: view.offset * type.byteCount, count: byteCount), let tensor = part.tensor(Shape(view.shape), type) else { throw bad("a value does not fit i64") }
+      return tensor
+    }
+    // An expanded tensor repeats elements; one that asks for far more memory than its file has is an attack.
+    guard byteCount <= max(available, 1 << 27) else { throw bad("expanded shape \(view.shape) needs \(byteCount) bytes, its storage has \(available)") }
+    guard let part = bytes.region(at: 0, count: available), let tensor = view.gather(part, type) else { throw bad("a value does not fit i64") }
+    return tensor
+  }
+  /// Index of the last element in its storage; nil if it does not fit.
+  private static func lastElement(_ view: StridedView) -> Int? {
+    var last = view.offset
+    for (extent, stride) in zip(view.shape, view.strides) {
+      let (product, overflow1) = (extent - 1).multipliedReportingOverflow(by: stride)
+      let (sum, overflow2) = last.addingReportingOverflow(product)
+      if overflow1 || overflow2 { return nil }
+      last = sum
+    }
+    return last
+  }
+}
+
+/// A mapping inside a PyTorch file.
+public struct TorchMapping: TensorSource {
+  private let checkpoint: TorchCheckpoint
+  private let dictionary: Int
+  /// Path of keys from the top, for messages.
+  private let field: String
+
+  fileprivate init?(_ checkpoint: TorchCheckpoint, _ value: PickleValue, field: String) {
+    guard case .dict(let i) = value else { return nil }
+    (self.checkpoint, dictionary, self.field) = (checkpoint, i, field)
+  }
+  private var contents: PickleDictionary { checkpoint.arena.dictionaries[dictionary] }
+
+  public var path: String { checkpoint.path }
+  /// Every key that is a text, in order.
+  public var keys: [String] { contents.members.compactMap { if case .string(let key) = $0.key { key } else { nil } } }
+  /// The keys whose values are tensors, in order.
+  public var names: [String] {
+    contents.members.compactMap { if case .string(let key) = $0.key, case .tensor = $0.value { key } else { nil } }
+  }
+  fileprivate var holdsOnlyTensors: Bool {
+    !contents.members.isEmpty && contents.members.allSatisfy { if case .string = $0.key, case .tensor = $0.value { true } else { false } }
+  }
+
+  /// The mapping under `key` (`T`, `ot_map`, `state_dict`, `model`), if it is one.
+  public func mapping(named key: String) -> TorchMapping? {
+    contents[key].flatMap { TorchMapping(checkpoint, $0, field: field + key + ".") }
+  }
+  /// A number, text or truth value under `key`.
+  public func value(named key: String) -> JSONValue? {
+    switch contents[key] {
+    case .bool(let b)?: .bool(b)
+    case .int(let i)?: .integer(i)
+    case .float(let d)?: .number(d)
+    case .string(let s)?: .string(s)
+    case PickleValue.none?: .null
+    default: nil
+    }
+  }
+  public func entry(named name: String) -> TensorEntry? {
+    guard case .tensor(let i)? = contents[name] else { return nil }
+    let tensor = checkpoint.arena.tensors[i]
+    return TensorEntry(typeName: tensor.typeName, type: tensor.type, shape: tensor.view.shape)
+  }
+  public func tensor(named name: String) throws(FileError) -> Tensor {
+    switch contents[name] {
+    case .tensor(let i)?: return try checkpoint.load(i, "tensor '\(field)\(name)'")
+    case nil: throw FileError.bad("no such tensor", path, "tensor '\(field)\(name)'", mend: "the file holds \(SafetensorsFile.list(names))")
+    default: throw FileError.bad("not a tensor, or one saved in a form we do not run", path, "'\(field)\(name)'", mend: "save it as a plain tensor")
+    }
+  }
+}

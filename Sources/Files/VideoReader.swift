@@ -1,0 +1,163 @@
+public import TensorRuntime
+
+/// Frames of a video.
+public struct Video: Sendable {
+  /// `[T, 3, H, W]`, f32, in [0,1].
+  public let pixels: Tensor
+  /// Which of the decoded frames they are.
+  public let frameIndices: [Int]
+  /// How many frames the video has.
+  public let decodedCount: Int
+  /// Nil if it is not known (a tensor file).
+  public let framesPerSecond: Double?
+}
+
+/// Which frames stand for a video (interfaces, section 3).
+public enum FrameSelection {
+  /// `count` of `decoded` frames: with step = decoded / count (integer division) the frames 0, step, 2·step, ... Nil if there
+  /// are too few.
+  public static func indices(count: Int, of decoded: Int) -> [Int]? {
+    precondition(count > 0, "\(count) frames")
+    if decoded < count { return nil }
+    let step = decoded / count
+    return (0..<count).map { $0 * step }
+  }
+}
+
+/// Reads a video: anything FFmpeg reads (mp4, webm, gif, a frame pattern such as `frame-%04d.png`), or a tensor file with
+/// `pixels` `[T, 3, H, W]` in [0,1]. FFmpeg runs once, as a separate process over pipes.
+public enum VideoReader {
+  /// Bytes of decoded frames kept while the number of frames is unknown.
+  static let budget = 1 << 30
+
+  /// Decodes the video and picks `frames` of its frames by the rule of `FrameSelection`, or takes all if nil.
+  ///
+  /// Throws `missingInput` (no such file), `missingProgram` (no FFmpeg), `badData` (no video in it, damaged, cut short, fewer
+  /// frames than asked for, too large) or `readWrite`.
+  public static func read(_ path: String, frames: Int? = nil) async throws(FileError) -> Video {
+    try await read(path, frames: frames, program: "ffmpeg", budget: budget)
+  }
+
+  static func read(_ path: String, frames: Int?, program: String, budget: Int) async throws(FileError) -> Video {
+    switch splitExtension(path).suffix {
+    case "npy": return try tensorVideo(try NumpyFile.read(path), frames: frames, path: path)
+    case "safetensors": return try tensorVideo(try SafetensorsFile(path).tensor(named: "pixels"), frames: frames, path: path)
+    default: break
+    }
+    // A frame pattern names no file of its own: FFmpeg says whether it finds frames.
+    let isPattern = path.contains("%") && PathKind(path) == .nothing
+    if !isPattern {
+      let file = try MappedFile(path)
+      if file.count == 0 { throw FileError.bad("the file is empty", path, mend: "check that the file is complete") }
+      try refuseText(file.region, name: path)
+    }
+    if path.utf8.contains(0) { throw FileError(.missingInput, "no such file", in: path, mend: "check the path") }
+    return try await decode("file:" + path, frames: frames, name: path, program: program, budget: budget)
+  }
+
+  /// Decodes bytes inside another file (a member of a tar shard) where they lie.
+  static func read(_ entry: TarReader.Entry, of archive: String, frames: Int?) async throws(FileError) -> Video {
+    let name = "\(archive), \(entry.name)"
+    if entry.range.isEmpty { throw FileError.bad("the file is empty", name, mend: "check that the shard is complete") }
+    if splitExtension(entry.name).suffix == "npy" { return try tensorVideo(try NumpyFile.read(entry.bytes, name: name), frames: frames, path: name) }
+    try refuseText(entry.bytes, name: name)
+    let url = "subfile,,start,\(entry.range.lowerBound),end,\(entry.range.upperBound),,:file:\(archive)"
+    return try await decode(url, frames: frames, name: name, program: "ffmpeg", budget: budget)
+  }
+
+  /// FFmpeg would type a text onto a screen and film it, or follow a playlist to other files.
+  private static func refuseText(_ bytes: ByteRegion, name: String) throws(FileError) {
+    let head = bytes.region(at: 0, count: min(bytes.count, 4096))?.array ?? []
+    let isPrintable = head.allSatisfy { $0 >= 0x20 || (0x09...0x0d).contains($0) || $0 == 0x1b }
+    // The cut may fall inside a character of up to four bytes.
+    let isText = isPrintable && (0..<min(4, head.count)).contains { String(validating: head.dropLast($0), as: UTF8.self) != nil }
+    if isText { throw FileError.bad("a text file, not a video", name, mend: "give a video file") }
+  }
+
+  // MARK: FFmpeg
+
+  private static func decode(_ url: String, frames: Int?, name: String, program: String, budget: Int) async throws(FileError) -> Video {
+    var (collector, log) = try await pass(url, name: name, program: program, FrameCollector(path: name, budget: budget))
+    let indices = try select(frames, of: collector.count, path: name)
+    if collector.isOverBudget {
+      let bytes = 3 * collector.width * collector.height * indices.count
+      if bytes > budget { throw FileError.bad("\(indices.count) frames of \(collector.width) × \(collector.height) pixels need \(bytes >> 20) MiB", name, mend: "ask for fewer frames or scale the video down") }
+      (collector, log) = try await pass(url, name: name, program: program, FrameCollector(path: name, budget: budget, wanted: Set(indices)))
+    }
+    // The collector kept all frames, or just the chosen ones; both in order.
+    let kept = collector.frames.count == indices.count ? collector.frames : indices.compactMap { $0 < collector.frames.count ? collector.frames[$0] : nil }
+    if kept.map(\.index) != indices { throw FileError.bad("the video changed while it was read", name, mend: "try again") }
+    let count = collector.width * collector.height
+    var pixels = Workspace().tensor(Shape(indices.count, 3, collector.height, collector.width))
+    pixels.withMutableSpan(of: Float.self) { span in
+      for (t, frame) in kept.enumerated() { PixelPlanes.fill(&span, at: t * 3 * count, from: frame.pixels, count: count) }
+    }
+    return Video(pixels: pixels, frameIndices: indices, decodedCount: collector.count, framesPerSecond: log.framesPerSecond)
+  }
+
+  /// One run of FFmpeg through a collector; throws unless the stream came whole.
+  private static func pass(_ url: String, name: String, program: String, _ start: FrameCollector) async throws(FileError) -> (FrameCollector, FFmpeg.Log) {
+    // Every decoded frame once, whatever its time stamp; older versions spell that -vsync.
+    var outcome: (log: FFmpeg.Log, isSuccess: Bool)
+    var collector: FrameCollector
+    var spelling = ["-fps_mode", "passthrough"]
+    while true {
+      collector = start
+      let arguments = ["-protocol_whitelist", "file,subfile,pipe", "-i", url, "-map", "0:V:0"] + spelling + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"]
+      outcome = try await FFmpeg.run(arguments, program: program, for: name) { bytes throws(FileError) in
+        try collector.consume(bytes)
+        return true
+      }
+      let isOld = !outcome.isSuccess && collector.count == 0 && spelling[0] == "-fps_mode" && outcome.log.lines.contains { $0.contains("Unrecognized option 'fps_mode'") }
+      if !isOld { break }
+      spelling = ["-vsync", "passthrough"]
+    }
+    let errors = outcome.log.errors
+    // Formats that turn any text into pictures or open other files are not videos.
+    if let format = outcome.log.inputFormat, let refused = format.split(separator: ",").first(where: { refusedFormats.contains(String($0)) }) {
+      throw FileError.bad("not a video (FFmpeg takes it for \(refused))", name, mend: "give a video file")
+    }
+    let isPacketCut = outcome.log.lines.contains { $0.hasPrefix("[mov,mp4") && $0.contains("Packet corrupt") }
+    let cut = errors.first { e in truncationSigns.contains { e.contains($0) } } ?? (isPacketCut ? "packet corrupt" : nil)
+    if let cut { throw FileError.bad("the video is damaged or cut short (\(cut))", name, mend: "check that the file is complete") }
+    if !outcome.isSuccess || collector.count == 0 || !collector.isComplete {
+      let said = errors.last.map { $0.contains("matches no streams") ? "no video stream" : $0.replacing("\(url): ", with: "") } ?? "no frames"
+      throw FileError.bad("cannot decode it as a video (\(said))", name, mend: "check that the file is a complete video")
+    }
+    return (collector, outcome.log)
+  }
+  private static let refusedFormats: Set<String> = ["tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "ffmetadata", "imf", "sdp", "rtsp"]
+  /// What FFmpeg's demuxers say when a file ends too early (mov, matroska).
+  private static let truncationSigns = ["partial file", "ended prematurely", "moov atom not found"]
+
+  private static func select(_ frames: Int?, of decoded: Int, path: String) throws(FileError) -> [Int] {
+    guard let frames else { return Array(0..<decoded) }
+    guard let indices = FrameSelection.indices(count: frames, of: decoded) else {
+      throw FileError.bad("\(decoded) frames in the video, \(frames) asked for", path, mend: "ask for at most \(decoded) frames (--frames) or give a longer video")
+    }
+    return indices
+  }
+
+  // MARK: tensor files
+
+  private static func tensorVideo(_ tensor: Tensor, frames: Int?, path: String) throws(FileError) -> Video {
+    guard tensor.shape.rank == 4, tensor.shape[1] == 3, tensor.type.isFloating, tensor.count > 0 else {
+      throw FileError.bad("a video is [T, 3, H, W] of floats, found \(tensor.shape) of \(tensor.type)", path, "pixels", mend: "store it so, with values in [0,1]")
+    }
+    let indices = try select(frames, of: tensor.shape[0], path: path)
+    let all = Workspace().converted(tensor, to: .f32)
+    let isInRange = all.withSpan(of: Float.self) { span in
+      for i in span.indices where !(span[i] >= 0 && span[i] <= 1) { return false }
+      return true
+    }
+    if !isInRange { throw FileError.bad("values outside [0,1]", path, "pixels", mend: "scale them to [0,1]") }
+    let size = tensor.shape.count / tensor.shape[0]
+    var pixels = Workspace().tensor(Shape(indices.count, 3, tensor.shape[2], tensor.shape[3]))
+    pixels.withMutableSpan(of: Float.self) { out in
+      all.withSpan(of: Float.self) { x in
+        for (t, index) in indices.enumerated() { for i in 0..<size { out[t * size + i] = x[index * size + i] } }
+      }
+    }
+    return Video(pixels: pixels, frameIndices: indices, decodedCount: tensor.shape[0], framesPerSecond: nil)
+  }
+}

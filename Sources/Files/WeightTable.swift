@@ -1,0 +1,155 @@
+public import TensorRuntime
+
+/// The parameters of a model, whatever they came in: one safetensors file, a sharded index, a folder, a PyTorch file. Names are
+/// matched after the wrappers' prefixes are taken off (checkpoints, section 1), and what was never asked for can be listed.
+///
+///     var weights = try WeightTable(opening: "model", stripping: ["vae."])
+///     let w = try weights.take("encoder.conv_in.weight", shape: Shape(128, 3, 3, 3, 3))
+public struct WeightTable: Sendable {
+  public let path: String
+  /// Names after stripping, in the order of the file.
+  public let names: [String]
+  private let source: any TensorSource
+  private let original: [String: String]
+  private var taken: Set<String> = []
+  /// Refuse NaN and infinities in every floating-point tensor that is taken. Costs a pass over it.
+  public var checksFinite = false
+
+  /// Prefixes that training wrappers put before every name.
+  static let wrapperPrefixes = ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."]
+
+  /// Takes off the wrappers' prefixes and `prefixes`, again and again, from the front of each name, and `model.` when every
+  /// name has it. Throws `badData` if two names become one.
+  public init(_ source: any TensorSource, stripping prefixes: [String] = []) throws(FileError) {
+    var short = source.names
+    var isChanging = true
+    while isChanging {
+      isChanging = false
+      for i in short.indices {
+        while let prefix = (Self.wrapperPrefixes + prefixes).first(where: { short[i].hasPrefix($0) && short[i] != $0 }) {
+          short[i].removeFirst(prefix.count)
+          isChanging = true
+        }
+      }
+      if !short.isEmpty && short.allSatisfy({ $0.hasPrefix("model.") && $0 != "model." }) {
+        for i in short.indices { short[i].removeFirst("model.".count) }
+        isChanging = true
+      }
+    }
+    var original: [String: String] = [:]
+    for (name, long) in zip(short, source.names) {
+      if let other = original.updateValue(long, forKey: name) {
+        throw FileError.bad("two tensors of the same name once prefixes are taken off ('\(other)')", source.path, "tensor '\(long)'", mend: "remove one of them")
+      }
+    }
+    (path, names, self.source, self.original) = (source.path, short, source, original)
+  }
+
+  /// Opens whatever is at `path`, by its contents. In a folder: the one sharded index, else all `.safetensors` files, else the
+  /// one PyTorch file. Throws `missingInput`, `badData` or `readWrite`.
+  public init(opening path: String, stripping prefixes: [String] = []) throws(FileError) { try self.init(try Self.source(path), stripping: prefixes) }
+
+  static func source(_ path: String) throws(FileError) -> any TensorSource {
+    if PathKind(path) == .folder { return try folderSource(path) }
+    let (_, suffix) = splitExtension(path)
+    if suffix == "json" { return try SafetensorsIndex(path) }
+    let file = try MappedFile(path)
+    if file.count == 0 { throw FileError.bad("the file is empty", path) }
+    let isTorch = TorchCheckpoint.isZip(file.region) || ["pt", "pth", "ckpt", "bin"].contains(suffix)
+    if isTorch { return try TorchCheckpoint(file).stateDictionary() }
+    return try SafetensorsFile(file)
+  }
+  private static func folderSource(_ path: String) throws(FileError) -> any TensorSource {
+    let files = try listFolder(path)
+    func only(_ candidates: [String], _ what: String) throws(FileError) -> String? {
+      if candidates.count > 1 { throw FileError.bad("\(candidates.count) \(what) in one folder (\(candidates.prefix(3).joined(separator: ", ")))", path, mend: "name the file to use") }
+      return candidates.first.map { joinPath(path, $0) }
+    }
+    if let index = try only(files.filter { $0.hasSuffix(".safetensors.index.json") }, "sharded indices") { return try SafetensorsIndex(index) }
+    let safetensors = files.filter { $0.hasSuffix(".safetensors") }
+    if let model = ["model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors"].first(where: { safetensors.contains($0) }) { return try SafetensorsFile(joinPath(path, model)) }
+    if let one = try only(safetensors, "safetensors files") { return try SafetensorsFile(one) }
+    if let one = try only(files.filter { ["pt", "pth", "ckpt", "bin"].contains(splitExtension($0).suffix) }, "PyTorch files") { return try TorchCheckpoint(one).stateDictionary() }
+    throw FileError(.missingInput, "no weights in the folder (*.safetensors, *.pt)", in: path, mend: "check the folder")
+  }
+
+  public func contains(_ name: String) -> Bool { original[name] != nil }
+  /// Type and extents, without touching the data.
+  public func entry(_ name: String) -> TensorEntry? { original[name].flatMap { source.entry(named: $0) } }
+
+  /// The parameter `name`, which must have this shape. Throws `badData` naming file, parameter, expected and found shape.
+  public mutating func take(_ name: String, shape: Shape) throws(FileError) -> Tensor {
+    guard let entry = entry(name) else {
+      throw FileError.bad("missing parameter, expected shape \(shape)", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
+    }
+    if entry.shape != shape.dims {
+      throw FileError.bad("wrong shape: expected \(shape), found \(entry.shape)", path, "'\(name)'", mend: "check that the configuration belongs to these weights")
+    }
+    return try take(name)
+  }
+  /// The parameter `name` of whatever shape.
+  public mutating func take(_ name: String) throws(FileError) -> Tensor {
+    guard let long = original[name] else {
+      throw FileError.bad("missing parameter", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
+    }
+    let tensor = try source.tensor(named: long)
+    if checksFinite, let index = tensor.firstNonFinite {
+      throw FileError.bad("a value that is not finite at element \(index)", path, "'\(name)'", mend: "use a checkpoint from before training diverged")
+    }
+    taken.insert(name)
+    return tensor
+  }
+
+  /// Names never taken that match none of `patterns`, in the order of the file. In a pattern `*` stands for any text.
+  public func unexpected(ignoring patterns: [String] = []) -> [String] {
+    names.filter { name in !taken.contains(name) && !patterns.contains { matches(name, pattern: $0) } }
+  }
+
+  /// 64 bits that depend on every name, type, shape and byte, but not on the order or the container. Reads everything.
+  public func fingerprint() throws(FileError) -> UInt64 {
+    // FNV-1a over the sorted names with the CRC-32 of each tensor.
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    func fold(_ bytes: [UInt8]) { for b in bytes { hash = (hash ^ UInt64(b)) &* 0x100_0000_01b3 } }
+    for name in names.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+      let tensor = try source.tensor(named: original[name]!)
+      fold(Array("\(name)\u{0}\(tensor.type)\(tensor.shape)".utf8))
+      fold(littleEndian(Checksum.crc32(tensor)))
+    }
+    return hash
+  }
+}
+
+/// Whether `text` is `pattern`, where `*` stands for any text.
+func matches(_ text: String, pattern: String) -> Bool {
+  let parts = pattern.split(separator: "*", omittingEmptySubsequences: false)
+  if parts.count == 1 { return text == pattern }
+  guard text.hasPrefix(parts[0]), text.hasSuffix(parts[parts.count - 1]), text.utf8.count >= parts[0].utf8.count + parts[parts.count - 1].utf8.count else { return false }
+  var rest = text.dropFirst(parts[0].count).dropLast(parts[parts.count - 1].count)
+  for part in parts.dropFirst().dropLast() where !part.isEmpty {
+    let width = part.count
+    while !rest.hasPrefix(part) {
+      if rest.count < width { return false }
+      rest = rest.dropFirst()
+    }
+    rest = rest.dropFirst(width)
+  }
+  return true
+}
+
+extension Tensor {
+  /// Index of the first NaN or infinity, nil if there is none or the elements are integers.
+  public var firstNonFinite: Int? {
+    switch type {
+    case .f32: withSpan(of: UInt32.self) { firstElement($0, withAllOf: 0x7f80_0000) }
+    case .f64: withSpan(of: UInt64.self) { firstElement($0, withAllOf: 0x7ff0_0000_0000_0000) }
+    case .bf16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7f80) }
+    case .f16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7c00) }
+    case .i32, .i64, .u8: nil
+    }
+  }
+}
+/// A floating-point number is not finite exactly if all bits of its exponent are set.
+private func firstElement<Bits: FixedWidthInteger & BitwiseCopyable>(_ elements: Span<Bits>, withAllOf exponent: Bits) -> Int? {
+  for i in elements.indices where elements[i] & exponent == exponent { return i }
+  return nil
+}
