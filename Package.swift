@@ -41,10 +41,13 @@ let package = Package(
     room("Optimizers", ["Layers"]),
     room("World", ["TensorRuntime"]),
     room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
+    room("Configuration", ["Files", "Yams"]),
+    room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
+    room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["TensorRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Pretraining", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),

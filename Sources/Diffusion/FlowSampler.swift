@@ -16,7 +16,7 @@ public struct FlowSampler: Sendable, Equatable {
   public var sigmas: [Double] { NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) } }
 
   /// The (guided) velocity at one level.
-  public func velocity(_ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: Prompt, unconditional: Prompt?, in work: borrowing Workspace) -> Tensor {
+  public func velocity(_ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding, unconditional: PromptEmbedding?, in work: borrowing Workspace) -> Tensor {
     let times = Array(repeating: Float(1000 * sigma), count: x.shape[0])
     let guidance = model.config.guidanceEmbeds ? Array(repeating: Float(embeddedGuidance), count: x.shape[0]) : nil
     let v = model(x, times: times, prompt, guidance: guidance, in: work)
@@ -26,7 +26,7 @@ public struct FlowSampler: Sendable, Equatable {
   }
   /// Latents (scaled) from noise `[B, 16, n, h, w]`. `each` sees the state after every step and may stop the run.
   public func sample(
-    _ model: VideoTransformer, noise: Tensor, _ prompt: Prompt, unconditional: Prompt? = nil, in work: borrowing Workspace, each: (Int, Tensor) -> Void = { _, _ in }
+    _ model: VideoTransformer, noise: Tensor, _ prompt: PromptEmbedding, unconditional: PromptEmbedding? = nil, in work: borrowing Workspace, each: (Int, Tensor) -> Void = { _, _ in }
   ) -> Tensor {
     var x = noise
     let levels = sigmas

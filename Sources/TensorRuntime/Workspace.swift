@@ -64,6 +64,8 @@ public enum Machine {
   public static func limit(to isa: InstructionSet) {
     pk_isa_limit(isa == .avx512 ? PK_ISA_AVX512 : isa == .avx2 ? PK_ISA_AVX2 : PK_ISA_SCALAR)
   }
+  /// Processors this process may run on.
+  public static var affinity: Int { Int(pk_affinity_count()) }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
   public static var blisVersion: String { String(cString: pk_blis_version()) }
   public static var blisKernels: String { String(cString: pk_blis_kernels()) }

@@ -1,4 +1,3 @@
-import FoundationEssentials
 import Diffusion
 import Files
 import Layers
@@ -27,7 +26,7 @@ extension GoldenTests {
   ]
 
   private static func wordPiece(_ g: GoldenCase) throws -> [String: Tensor] {
-    let lines = try String(contentsOfFile: "\(g.path)/\(g.string("vocab")!)", encoding: .utf8).split(separator: "\n", omittingEmptySubsequences: false).dropLast().map(String.init), tokenizer = try WordPieceTokenizer(vocabulary: lines)
+    let lines = try TextFile.lines("\(g.path)/\(g.string("vocab")!)"), tokenizer = try WordPieceTokenizer(vocabulary: lines)
     let texts = try JSONValue(contentsOf: "\(g.path)/case.json")["strings"]?.object
     let captions = texts?["texts"]?.array ?? texts?.members.first?.value.array ?? []
     let length = g.integer("max_length"), rows = captions.map { tokenizer.encode($0.string!, maxLength: length) }
@@ -109,9 +108,9 @@ extension GoldenTests {
     return all
   }
 
-  static func prompt(_ g: GoldenCase) throws -> Prompt {
+  static func prompt(_ g: GoldenCase) throws -> PromptEmbedding {
     let mask = try g.input("encoder_attention_mask"), l = mask.shape[1], m = mask.integers
-    return Prompt(
+    return PromptEmbedding(
       states: try g.input("encoder_hidden_states"), counts: (0..<mask.shape[0]).map { b in Int32(m[b * l..<(b + 1) * l].reduce(0, +)) },
       pooled: try g.input("pooled_projections"))
   }

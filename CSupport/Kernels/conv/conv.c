@@ -29,6 +29,7 @@ typedef struct {
   idx tp, hp, wp;         /* extents of the padded source */
   idx kt, kh, kw;
   idx out_t, out_h, out_w; /* extents of the destination planes; the grid fills their corner */
+  idx first, end;          /* padded source frames outside [first, end) are zero: their taps are skipped */
 } grid;
 static idx packed_size(const pk_kernels *k, idx out, idx rows) { return (out + k->conv_rows - 1) / k->conv_rows * k->conv_rows * rows; }
 static idx grid_scratch(const pk_kernels *k, const grid *g) {
@@ -41,14 +42,15 @@ static void write_real(void *p, pk_type type, idx i, double v) {
   if (type == PK_F64) ((double *)p)[i] = v; else ((float *)p)[i] = (float)v;
 }
 
-/* packed[(o / MR), row, o % MR]; flip reads W[in, out, taps reversed] instead of W[out, in, taps] (for backward data). */
+/* Rows of the implicit matrix are ordered (kt, c, kh, kw), so that the taps of a few frames are a contiguous run.
+ * packed[(o / MR), row, o % MR]; flip reads W[in, out, taps reversed] instead of W[out, in, taps] (for backward data). */
 static void pack_weights(pk_type type, const pk_kernels *k, const grid *g, const void *w, int flip, void *packed) {
-  const idx taps = g->kt * g->kh * g->kw, rows = g->in * taps, mr = k->conv_rows;
+  const idx taps = g->kt * g->kh * g->kw, plane = g->kh * g->kw, rows = g->in * taps, mr = k->conv_rows;
   for (idx o = 0; o < (g->out + mr - 1) / mr * mr; o++)
     for (idx c = 0; c < g->in; c++)
       for (idx q = 0; q < taps; q++) {
         const double v = o >= g->out ? 0 : flip ? read_real(w, type, (c * g->out + o) * taps + taps - 1 - q) : read_real(w, type, (o * g->in + c) * taps + q);
-        write_real(packed, type, (o / mr * rows + c * taps + q) * mr + o % mr, v);
+        write_real(packed, type, (o / mr * rows + (q / plane * g->in + c) * plane + q % plane) * mr + o % mr, v);
       }
 }
 
@@ -71,8 +73,8 @@ static void store_tile(pk_type type, idx count, const void *tile, idx p0, idx ro
 
 static void gather_columns(pk_type type, const grid *g, const void *frame, idx p0, idx count, void *columns, idx ld) {
   idx row = 0;
-  for (idx c = 0; c < g->in; c++)
-    for (idx kt = 0; kt < g->kt; kt++)
+  for (idx kt = 0; kt < g->kt; kt++)
+    for (idx c = 0; c < g->in; c++)
       for (idx kh = 0; kh < g->kh; kh++)
         for (idx kw = 0; kw < g->kw; kw++, row++) {
           const idx base = ((c * g->tp + kt) * g->hp + kh) * g->wp + kw;
@@ -92,8 +94,8 @@ static void run_grid(pk_type type, const pk_kernels *k, const grid *g, const voi
   const idx ld_columns = COLUMN_PIXELS + SLACK;
   const idx per_thread = ROUND(mr * k->conv_pixels) + ROUND(strided ? rows * ld_columns : 0);
   pack_weights(type, k, g, w, flip, packed);
-  for (idx c = 0, r = 0; c < g->in; c++)
-    for (idx kt = 0; kt < g->kt; kt++)
+  for (idx kt = 0, r = 0; kt < g->kt; kt++)
+    for (idx c = 0; c < g->in; c++)
       for (idx kh = 0; kh < g->kh; kh++)
         for (idx kw = 0; kw < g->kw; kw++, r++) offsets[r] = strided ? r * ld_columns : ((c * g->tp + kt) * g->hp + kh) * g->wp + kw;
   const idx row_stride = strided ? g->wo : g->wp, pixels = (g->ho - 1) * row_stride + g->wo;
@@ -105,11 +107,13 @@ static void run_grid(pk_type type, const pk_kernels *k, const grid *g, const voi
     const idx count = pixels - p0 < block ? pixels - p0 : block;
     void *tile = pk_at(threads, type, omp_get_thread_num() * per_thread), *columns = pk_at(tile, type, ROUND(mr * k->conv_pixels));
     const void *x = pk_at(source, type, b * sample + t * g->st * frame + (strided ? 0 : p0));
+    const idx t0 = t * g->st, lo = g->first > t0 ? g->first - t0 : 0, hi = g->end - t0 < g->kt ? g->end - t0 : g->kt;
+    const idx skip = lo * (rows / g->kt), used = hi > lo ? (hi - lo) * (rows / g->kt) : 0;
     if (strided) gather_columns(type, g, x, p0, count, columns, ld_columns);
     for (idx q = 0; q < count; q += k->conv_pixels) {
       const idx n = count - q < k->conv_pixels ? count - q : k->conv_pixels;
       for (idx o = 0; o < g->out; o += mr) {
-        k->conv_block(mr, n, rows, pk_at(packed, type, o * rows), strided ? pk_at(columns, type, q) : x, offsets, tile, k->conv_pixels);
+        k->conv_block(mr, n, used, pk_at(packed, type, o * rows + skip * mr), strided ? pk_at(columns, type, q) : x, offsets + skip, tile, k->conv_pixels);
         for (idx i = 0; i < mr && o + i < g->out; i++)
           store_tile(type, n, pk_at(tile, type, i * k->conv_pixels), p0 + q, row_stride, g, bias ? read_real(bias, type, o + i) : 0,
                      pk_at(out, type, ((b * g->out + o + i) * g->out_t + t) * plane));
@@ -171,13 +175,13 @@ FOLD(float)
 FOLD(double)
 
 static grid forward_grid(const pk_conv3d_shape *s, const extents *e) {
-  return (grid){s->batch, s->in, s->out, e->to, e->ho, e->wo, s->st, s->sh, s->sw, e->tp, e->hp, e->wp, s->kt, s->kh, s->kw, e->to, e->ho, e->wo};
+  return (grid){s->batch, s->in, s->out, e->to, e->ho, e->wo, s->st, s->sh, s->sw, e->tp, e->hp, e->wp, s->kt, s->kh, s->kw, e->to, e->ho, e->wo, 0, e->tp};
 }
 /* Backward data as a stride-1 convolution of the zero-padded, dilated dy with flipped weights. */
 static grid backward_grid(const pk_conv3d_shape *s, const extents *e) {
   const idx dt = (e->to - 1) * s->st + 1, dh = (e->ho - 1) * s->sh + 1, dw = (e->wo - 1) * s->sw + 1;
   return (grid){s->batch, s->out, s->in, dt + s->kt - 1, dh + s->kh - 1, dw + s->kw - 1, 1, 1, 1,
-                dt + 2 * (s->kt - 1), dh + 2 * (s->kh - 1), dw + 2 * (s->kw - 1), s->kt, s->kh, s->kw, e->tp, e->hp, e->wp};
+                dt + 2 * (s->kt - 1), dh + 2 * (s->kh - 1), dw + 2 * (s->kw - 1), s->kt, s->kh, s->kw, e->tp, e->hp, e->wp, s->kt - 1, s->kt - 1 + dt};
 }
 static idx padded_size(const pk_conv3d_shape *s, const extents *e) { return ROUND(s->batch * s->in * e->tp * e->hp * e->wp + slack(e)); }
 static idx dilated_size(const grid *g) { return ROUND(g->batch * g->in * g->tp * g->hp * g->wp + SLACK + 3 * g->hp * g->wp); }

@@ -11,6 +11,7 @@ int pk_isa_has_bf16(void);             /* avx512_bf16 present (reported only) */
 
 void pk_threads_set(int threads);      /* size of the one OpenMP team; >= 1 */
 int pk_threads(void);
+int pk_affinity_count(void);           /* processors this process may run on */
 const char *pk_blis_version(void);
 const char *pk_blis_kernels(void);     /* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
 #endif

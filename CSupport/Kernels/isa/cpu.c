@@ -1,3 +1,5 @@
+#define _GNU_SOURCE /* sched_getaffinity */
+#include <sched.h>
 #include "kernels.h"
 #include "omp_declarations.h"
 
@@ -49,3 +51,7 @@ const pk_kernels *pk_select(pk_type type) {
 
 void pk_threads_set(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }
 int pk_threads(void) { return omp_get_max_threads(); }
+int pk_affinity_count(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}

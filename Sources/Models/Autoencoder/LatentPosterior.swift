@@ -18,4 +18,10 @@ public struct LatentPosterior: Sendable {
     let half = work.scaled(logVariance, by: 0.5)
     return half.type == .f64 ? Tensor(half.doubles.map { exp($0) }, half.shape) : Tensor(half.floats.map { exp($0) }, half.shape)
   }
+  /// Gradient of the moments; the clamp of the log-variance passes where it does not act.
+  public func backward(_ dMean: Tensor, _ dLogVariance: Tensor, moments: Tensor, in work: borrowing Workspace) -> Tensor {
+    let c = mean.shape[1], raw = work.narrowed(moments, axis: 1, c..<2 * c)
+    let dLog = work.affineClampBackward(dLogVariance, x: raw, alpha: 1, beta: 0, to: Self.limits)
+    return work.concatenated([dMean, dLog], axis: 1)
+  }
 }

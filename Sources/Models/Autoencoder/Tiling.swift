@@ -1,4 +1,4 @@
-public import Layers
+import Layers
 public import TensorRuntime
 
 /// How a long or large clip is cut into overlapping tiles (algorithm.md 6.16). Tiles change group statistics, so values

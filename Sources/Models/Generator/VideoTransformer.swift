@@ -2,7 +2,7 @@ public import Layers
 public import TensorRuntime
 
 /// What the velocity network is conditioned on, for a batch.
-public struct Prompt: Sendable {
+public struct PromptEmbedding: Sendable {
   /// Text states `[B, L, text_embed_dim]`, right-padded, and how many are valid.
   public var states: Tensor
   public var counts: [Int32]
@@ -56,7 +56,7 @@ public struct VideoTransformer: Layer {
 
   /// Velocity `[B, 16, n, h, w]` of latents x (scaled) at times t = 1000 σ. `guidance` is needed iff the model embeds it.
   /// With `recompute` only block inputs are kept for backward.
-  public func forward(_ x: Tensor, times: [Float], _ prompt: Prompt, guidance: [Float]?, recompute: Bool = false, in work: borrowing Workspace) -> (velocity: Tensor, saved: Saved) {
+  public func forward(_ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?, recompute: Bool = false, in work: borrowing Workspace) -> (velocity: Tensor, saved: Saved) {
     let grid = SIMD3(x.shape[2], x.shape[3], x.shape[4]) / config.patch
     precondition(times.count == x.shape[0] && prompt.counts.count == x.shape[0], "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
     let (vec, cs) = conditioning.forward(times: times, pooled: prompt.pooled, guidance: guidance, in: work)
@@ -90,7 +90,7 @@ public struct VideoTransformer: Layer {
         single: singleSaved, textLength: txt.shape[1], modulationOut: m, normed: normed, norm: ns, out: os)
     )
   }
-  public func callAsFunction(_ x: Tensor, times: [Float], _ prompt: Prompt, guidance: [Float]?, in work: borrowing Workspace) -> Tensor {
+  public func callAsFunction(_ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?, in work: borrowing Workspace) -> Tensor {
     forward(x, times: times, prompt, guidance: guidance, recompute: true, in: work).velocity
   }
 

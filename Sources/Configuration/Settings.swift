@@ -1,0 +1,119 @@
+public import Files
+import FoundationEssentials
+import Yams
+
+/// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is visible.
+public protocol Settings: Codable, Sendable { init() }
+
+/// Something wrong with a configuration (exit status 64).
+public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equatable {
+  public let description: String
+  public init(_ what: String, _ place: String, _ mend: String) { description = "\(what): \(place): \(mend)" }
+}
+
+public enum SettingsReader {
+  /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by key.
+  public static func read<S: Settings>(_: S.Type = S.self, file: String? = nil, overrides: [String] = []) throws -> S {
+    var tree = try JSONValue(parsing: String(decoding: try JSONEncoder().encode(S()), as: UTF8.self), name: "defaults")
+    if let file {
+      let layer = try parse(file)
+      guard case .object = layer else { throw ConfigurationError("the configuration is not a mapping", file, "write it as key: value lines") }
+      tree = try overlay(tree, layer, path: "", file: file)
+    }
+    for text in overrides {
+      guard let equals = text.firstIndex(of: "=") else { throw ConfigurationError("an override needs the form key=value", text, "for example steps=100") }
+      let keys = text[..<equals].split(separator: ".").map(String.init), raw = String(text[text.index(after: equals)...])
+      var layer = (try? JSONValue(parsing: raw, name: text)) ?? .string(raw)
+      for key in keys.reversed() { layer = .object([key: layer]) }
+      tree = try overlay(tree, layer, path: "", file: "--set")
+    }
+    do { return try tree.decoded(name: file ?? "configuration") } catch { throw ConfigurationError("a value does not fit", file ?? "configuration", "\(error)") }
+  }
+  /// The settings as JSON, for the run directory.
+  public static func resolved(_ settings: some Settings) throws -> JSONValue {
+    try JSONValue(parsing: String(decoding: try JSONEncoder().encode(settings), as: UTF8.self), name: "settings")
+  }
+
+  private static func parse(_ path: String) throws -> JSONValue {
+    if path.hasSuffix(".json") { return try JSONValue(contentsOf: path) }
+    let text = try TextFile.read(path)
+    do {
+      guard let node = try Yams.compose(yaml: text) else { return .object([:]) }
+      return try value(node, path)
+    } catch let error as YamlError { throw ConfigurationError("not valid YAML", path, oneLine("\(error)")) }
+  }
+  private static func value(_ node: Node, _ path: String) throws -> JSONValue {
+    switch node {
+    case .mapping(let m):
+      var object = JSONObject()
+      for (key, child) in m {
+        guard let name = key.string else { throw ConfigurationError("a key is not a string", path, "write keys as plain words") }
+        if object[name] != nil { throw ConfigurationError("a key appears twice", "\(path), \(name)", "keep one of them") }
+        object[name] = try value(child, path)
+      }
+      return .object(object)
+    case .sequence(let s): return .array(try s.map { try value($0, path) })
+    case .scalar(let s):
+      if node.tag == Tag(.null) || s.string.isEmpty && s.style == .plain { return .null }
+      if s.style == .plain {
+        if let i = node.int { return .integer(i) }
+        if let d = node.float { return .number(d) }
+        if let b = node.bool { return .bool(b) }
+      }
+      return .string(s.string)
+    case .alias: throw ConfigurationError("aliases are not supported", path, "write the value out")
+    }
+  }
+
+  /// `layer` over `base`; every key must exist in base and keep its kind.
+  private static func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws -> JSONValue {
+    switch (base, layer) {
+    case (.object(var object), .object(let new)):
+      for (key, value) in new.members {
+        let full = path.isEmpty ? key : "\(path).\(key)"
+        guard let old = object[key] else {
+          let near = nearest(key, object.keys).map { "did you mean \(path.isEmpty ? "" : path + ".")\($0)?" } ?? "remove it"
+          throw ConfigurationError("unknown key \(full)", file, near)
+        }
+        object[key] = try overlay(old, value, path: full, file: file)
+      }
+      return .object(object)
+    case (.number, .integer(let i)): return .number(Double(i))
+    case (.integer, .number(let d)) where d == d.rounded() && abs(d) < 1e15: return .integer(Int(d))
+    // A default such as 1.0 is written 1, so a whole default may take a fraction: the typed decoding has the last word.
+    case (.integer, .number), (.number, .number), (.integer, .integer), (.bool, .bool), (.string, .string), (.array, .array): return layer
+    case (.string, .integer(let i)): return .string("\(i)")
+    default: throw ConfigurationError("\(path) takes a \(kind(base)), not a \(kind(layer))", file, "correct the value")
+    }
+  }
+  private static func kind(_ v: JSONValue) -> String {
+    switch v {
+    case .object: "mapping"
+    case .array: "list"
+    case .string: "text"
+    case .bool: "true/false"
+    case .integer, .number: "number"
+    case .null: "null"
+    }
+  }
+
+  /// The candidate at the smallest edit distance, if it is close.
+  public static func nearest(_ word: String, _ candidates: [String]) -> String? {
+    func distance(_ a: [Character], _ b: [Character]) -> Int {
+      var row = Array(0...b.count)
+      for i in a.indices {
+        var previous = row[0]
+        row[0] = i + 1
+        for j in b.indices {
+          let cost = previous + (a[i] == b[j] ? 0 : 1)
+          previous = row[j + 1]
+          row[j + 1] = min(cost, row[j + 1] + 1, row[j] + 1)
+        }
+      }
+      return row[b.count]
+    }
+    let scored = candidates.map { ($0, distance(Array(word), Array($0))) }.min { ($0.1, $0.0) < ($1.1, $1.0) }
+    return scored.flatMap { $0.1 <= max(2, word.count / 2) ? $0.0 : nil }
+  }
+  private static func oneLine(_ s: String) -> String { s.split(whereSeparator: \.isNewline).joined(separator: " ") }
+}

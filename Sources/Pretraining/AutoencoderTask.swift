@@ -1,0 +1,109 @@
+public import Configuration
+import Files
+public import Layers
+public import Models
+import Optimizers
+public import TensorRuntime
+public import Training
+
+/// What `train vae` can be told.
+public struct AutoencoderSettings: Settings {
+  public var model = AutoencoderConfig()
+  public var seed = 1
+  public var steps = 10000
+  /// Share of the steps on single frames, `frames_per_step` of them; the rest on `clips_per_step` clips.
+  public var single_frame_share = 0.3
+  public var frames_per_step = 20, clips_per_step = 3
+  public var learning_rate = 1e-3, warmup = 50, final_rate = 0.02
+  public var weight_decay = 0.0, max_grad_norm = 1.0
+  /// Weight of pixels on or next to an object, and of KL per latent element.
+  public var foreground_weight = 5.0, kl_weight = 1e-3
+  public var ema_decay = 0.0
+  public var checkpoint_every = 500, sample_every = 0
+  public init() {}
+}
+
+/// Trains the causal autoencoder: weighted |e| + e²/2 on pixels plus KL (Kingma, Welling 2014).
+public struct AutoencoderTask: TrainingTask {
+  struct Model: Layer {
+    var encoder: VideoCompressor
+    var decoder: VideoDecoder
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+      try encoder.forEachParameter(body)
+      try decoder.forEachParameter(body)
+    }
+  }
+  let settings: AutoencoderSettings
+  let source: ClipSource
+  var model: Model
+  var optimizer: AdamW
+  var average: MovingAverage?
+
+  public init(_ settings: AutoencoderSettings, source: ClipSource, parameters: ParameterSource, in work: borrowing Workspace) throws {
+    (self.settings, self.source) = (settings, source)
+    model = Model(encoder: try VideoCompressor(settings.model, from: parameters), decoder: try VideoDecoder(settings.model, from: parameters))
+    model.makeTrainable(in: work)
+    optimizer = AdamW(.init(weightDecay: settings.weight_decay), for: model, in: work)
+    average = settings.ema_decay > 0 ? MovingAverage(decay: settings.ema_decay, of: model, in: work) : nil
+  }
+  public var totalSteps: Int { settings.steps }
+
+  /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights.
+  private func batch(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, weights: Tensor) {
+    let single = Double(step) < settings.single_frame_share * Double(settings.steps)
+    let count = single ? settings.frames_per_step : settings.clips_per_step
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
+    // The world's stream never ends; a fixed set is drawn with replacement.
+    let indices = (0..<count).map { _ in order.below(1 << 30) }
+    var clips = source.clips(indices, in: work), weights = ForegroundWeights.compute(clips, weight: Float(settings.foreground_weight), in: work)
+    if single {
+      let frames = indices.map { _ in order.below(clips.shape[1]) }
+      func pick(_ t: Tensor) -> Tensor { work.stacked(frames.enumerated().map { i, f in t[row: i].slice(f..<f + 1) }) }
+      (clips, weights) = (pick(clips), pick(weights))
+    }
+    return (work.affineClamp(work.permuted(clips, [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1), work.permuted(weights, [0, 2, 1, 3, 4]))
+  }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let (x, weights) = batch(step, in: work)
+    model.zeroGradients(in: work)
+    let (moments, es) = model.encoder.forward(x, in: work)
+    let posterior = LatentPosterior(moments, in: work)
+    let noise = RandomStream(seed: UInt64(settings.seed), .latent, step: step).normal(posterior.mean.shape, in: work)
+    let (z, kl) = work.sampleNormal(mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
+    let (y, ds) = model.decoder.forward(z, in: work)
+    let (reconstruction, dy) = work.weightedL1L2(y, target: x, weight: weights)
+    let klWeight = settings.kl_weight / Double(z.count), loss = reconstruction + klWeight * kl
+    let dz = model.decoder.backward(dy, ds, in: work)
+    let (dMean, dLog) = work.sampleNormalBackward(dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
+    model.encoder.backward(posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
+    let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    average?.update(from: model, decay: min(settings.ema_decay, Double(1 + step) / Double(10 + step)), in: work)
+    return StepRecord(loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl / Double(z.count))], gradientNorm: norm, learningRate: rate, samples: x.shape[0])
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    if let average { s.add("ema.", average) }
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    if let old = average { average = try state.average("ema.", like: old, in: work) }
+  }
+
+  /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
+  public func export(to folder: String) throws {
+    let work = Workspace()
+    var final = model, config = settings.model
+    if let average { final = average.applied(to: model) }
+    let clips = work.affineClamp(work.permuted(source.clips(Array(0..<64), in: work), [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1)
+    let mean = LatentPosterior(final.encoder.forward(clips, in: work).y, in: work).mean, n = Double(mean.count), m = work.total(mean) / n
+    config.scalingFactor = 1 / (work.sumOfSquares(mean) / n - m * m).squareRoot()
+    try ModelFolder.write(final, config: config, kind: "AutoencoderKLHunyuanVideo", weights: "diffusion_pytorch_model.safetensors", to: folder)
+  }
+}

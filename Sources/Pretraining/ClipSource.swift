@@ -1,0 +1,25 @@
+public import TensorRuntime
+public import World
+
+/// Where training clips come from: the world's stream, or clips of one's own held in memory. Clip i of a source depends on
+/// the source and i alone.
+public enum ClipSource: Sendable {
+  case world(SceneSampler, Renderer)
+  /// `[T, 3, H, W]` each, with captions.
+  case clips([Tensor], captions: [String])
+
+  /// Clips `indices` as `[B, T, 3, H, W]` in [0, 1]. Sources of a fixed size repeat.
+  public func clips(_ indices: [Int], in work: borrowing Workspace) -> Tensor {
+    switch self {
+    case .world(let sampler, let renderer): renderer.render(indices.map { sampler.training($0) }, in: work)
+    case .clips(let list, _): work.stacked(indices.map { list[$0 % list.count] })
+    }
+  }
+  /// Frames, height, width of a clip.
+  public var canvas: (frames: Int, height: Int, width: Int) {
+    switch self {
+    case .world(_, let r): (r.canvas.frames, r.canvas.height, r.canvas.width)
+    case .clips(let list, _): (list[0].shape[0], list[0].shape[2], list[0].shape[3])
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import FoundationEssentials
+public import Files
+public import Layers
+import TensorRuntime
+
+/// A model directory: `config.json` and safetensors, in and out.
+public enum ModelFolder {
+  /// Writes `config.json` (with `_class_name` when `kind` is given) and the weights, widened types kept as they are.
+  public static func write(_ model: some Layer, config: some Encodable, kind: String? = nil, weights: String, metadata: [(key: String, value: String)] = [("format", "pt")], to folder: String) throws {
+    try createFolder(folder)
+    var json = try JSONValue(parsing: String(decoding: try JSONEncoder().encode(config), as: UTF8.self), name: "config").object ?? JSONObject()
+    if let kind { json["_class_name"] = .string(kind) }
+    var tensors: [(name: String, tensor: Tensor)] = []
+    model.readParameters { tensors.append(($0.name, $0.value)) }
+    try SafetensorsWriter.write(tensors, metadata: metadata, to: "\(folder)/\(weights)")
+    try OutputFile.write(JSONValue.object(json).pretty + "\n", to: "\(folder)/config.json")
+  }
+
+  /// Decodes `config.json` of a folder.
+  public static func config<C: Decodable>(_ folder: String, as _: C.Type = C.self) throws -> C {
+    try JSONValue(contentsOf: "\(folder)/config.json").decoded(name: "\(folder)/config.json")
+  }
+}
+
+/// Lets several models take from one table.
+public final class WeightHolder {
+  public var table: WeightTable
+  public init(_ table: WeightTable) { self.table = table }
+  /// Parameters by checkpoint name, strictly; the table remembers what was never asked for.
+  public var source: ParameterSource {
+    ParameterSource { [self] name, shape, _, need in
+      if need == .optional && !table.contains(name) { return nil }
+      return try need == .exact ? table.take(name, shape: shape) : table.take(name)
+    }
+  }
+}

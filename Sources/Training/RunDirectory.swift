@@ -1,0 +1,64 @@
+import FoundationEssentials
+public import Files
+import TensorRuntime
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// The folder of one training run (interfaces.md 10): configuration, environment, metrics, log, checkpoints, samples.
+public struct RunDirectory: Sendable {
+  public let path: String
+  let metrics: JSONLinesWriter
+  let events: EventFile
+  let checkpoints: CheckpointFolder
+
+  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration` and `environment` are written once.
+  public init(_ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue) throws(FileError) {
+    let exists = FileManager.default.fileExists(atPath: "\(path)/config.json")
+    if resuming && !exists { throw FileError(.missingInput, "no run to resume", in: path, mend: "give the folder of an earlier run") }
+    if !resuming && exists { throw FileError(.cannotCreate, "a run is there already", in: path, mend: "resume it with --resume, or choose another folder") }
+    try createFolder(path)
+    try createFolder("\(path)/checkpoints")
+    try createFolder("\(path)/samples")
+    if !resuming {
+      try OutputFile.write(configuration.pretty + "\n", to: "\(path)/config.json")
+      try OutputFile.write(environment.pretty + "\n", to: "\(path)/environment.json")
+    }
+    self.path = path
+    metrics = try JSONLinesWriter("\(path)/metrics.jsonl")
+    events = try EventFile(in: path)
+    checkpoints = CheckpointFolder("\(path)/checkpoints")
+  }
+  public var samples: String { "\(path)/samples" }
+
+  func record(_ step: Int, _ r: StepRecord, seconds: Double, peakBytes: Int) throws(FileError) {
+    var line = JSONObject()
+    line["step"] = .integer(step + 1)
+    line["loss"] = .number(r.loss)
+    for (name, value) in r.terms { line[name] = .number(value) }
+    line["grad_norm"] = .number(r.gradientNorm)
+    line["learning_rate"] = .number(r.learningRate)
+    line["seconds"] = .number(seconds)
+    line["samples_per_second"] = .number(Double(r.samples) / max(seconds, 1e-9))
+    line["peak_tensor_bytes"] = .integer(peakBytes)
+    try metrics.append(.object(line))
+    let scalars = [("loss", r.loss), ("grad_norm", r.gradientNorm), ("learning_rate", r.learningRate)] + r.terms.map { ($0.name, $0.value) }
+    try events.append(step: step + 1, scalars.map { (tag: $0.0, value: Float($0.1)) })
+  }
+  func save(step: Int, _ state: TrainingState, keeping: Int) throws(FileError) {
+    _ = try checkpoints.write(step: step) { (folder) throws(FileError) in
+      try SafetensorsWriter.write(state.tensors, to: "\(folder)/state.safetensors")
+      var numbers = state.numbers
+      numbers["step"] = .integer(step)
+      try OutputFile.write(JSONValue.object(numbers).pretty + "\n", to: "\(folder)/state.json")
+    }
+    for old in checkpoints.steps.sorted().dropLast(keeping) { checkpoints.remove(step: old) }
+  }
+  func latest() throws(FileError) -> SavedState { try SavedState(try checkpoints.latest()) }
+  /// Lines of metrics up to `step` stay; what a stopped run wrote after its last checkpoint is dropped.
+  func log(_ text: String) {
+    guard let file = fopen("\(path)/log.txt", "a") else { return }
+    fputs(text + "\n", file)
+    fclose(file)
+  }
+}

@@ -1,0 +1,60 @@
+import Files
+public import TensorRuntime
+
+/// Runs a task to its end, or until it is asked to stop.
+public struct TrainingLoop {
+  public struct Options: Sendable {
+    /// Steps between checkpoints, between samples (0 = never), between progress lines; newest checkpoints kept.
+    public var checkpointEvery = 500, sampleEvery = 0, reportEvery = 25, keep = 2
+    public init(checkpointEvery: Int = 500, sampleEvery: Int = 0, reportEvery: Int = 25, keep: Int = 2) {
+      (self.checkpointEvery, self.sampleEvery, self.reportEvery, self.keep) = (checkpointEvery, sampleEvery, reportEvery, keep)
+    }
+  }
+  public enum Outcome: Sendable, Equatable {
+    case finished
+    /// A checkpoint of this many completed steps was written.
+    case stopped(step: Int)
+  }
+
+  public static func run(
+    _ task: inout some TrainingTask, in directory: RunDirectory, resuming: Bool, _ options: Options, work: borrowing Workspace, report: (String) -> Void
+  ) async throws -> Outcome {
+    var step = 0
+    if resuming {
+      var saved = try directory.latest()
+      step = try saved.integer("step")
+      try task.restore(&saved, in: work)
+      report("resuming after step \(step) of \(task.totalSteps)")
+    }
+    let clock = ContinuousClock()
+    var mark = clock.now, since = step
+    while step < task.totalSteps {
+      let start = clock.now, record = try task.step(step, in: work), seconds = (clock.now - start) / .seconds(1)
+      try directory.record(step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
+      step += 1
+      if step % options.reportEvery == 0 || step == task.totalSteps {
+        let rate = (clock.now - mark) / .seconds(1) / Double(step - since)
+        let terms = record.terms.map { " \($0.name) \(short($0.value))" }.joined()
+        let line = "step \(step)/\(task.totalSteps) loss \(short(record.loss))\(terms) |g| \(short(record.gradientNorm)) lr \(short(record.learningRate)) \(short(rate)) s/step"
+        report(line)
+        directory.log(line)
+        (mark, since) = (clock.now, step)
+      }
+      if options.sampleEvery > 0 && step % options.sampleEvery == 0 { try await task.writeSamples(to: directory.samples, step: step, in: work) }
+      let stopping = StopRequest.isPending
+      if stopping || step % options.checkpointEvery == 0 || step == task.totalSteps { try directory.save(step: step, task.state(), keeping: options.keep) }
+      if stopping && step < task.totalSteps { return .stopped(step: step) }
+    }
+    return .finished
+  }
+
+  /// Four significant digits.
+  static func short(_ x: Double) -> String {
+    if x == 0 || !x.isFinite { return "\(x)" }
+    var scale = 1.0, y = abs(x)
+    while y >= 10000 { y /= 10; scale /= 10 }
+    while y < 1000 && scale < 1e12 { y *= 10; scale *= 10 }
+    let text = "\((x * scale).rounded() / scale)"
+    return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
+  }
+}

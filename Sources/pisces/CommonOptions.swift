@@ -1,0 +1,25 @@
+import ArgumentParser
+import FoundationEssentials
+import TensorRuntime
+
+/// Options every command has, and what they set up before any work.
+struct CommonOptions: ParsableArguments {
+  @Option(help: "Threads; default: the smallest of affinity mask, cgroup quota, SLURM_CPUS_PER_TASK, OMP_NUM_THREADS.") var threads: Int?
+  @Flag(help: "No progress on standard error.") var quiet = false
+
+  func validate() throws { if let threads, threads < 1 || threads > 4096 { throw ValidationError("--threads takes 1 to 4096, not \(threads)") } }
+
+  /// Sets threads and instruction set; says so unless quiet.
+  func start() throws {
+    if let name = ProcessInfo.processInfo.environment["PISCES_ISA"], !name.isEmpty {
+      guard let isa = Machine.InstructionSet(rawValue: name.lowercased()) else {
+        throw Failure.Message(64, "unknown instruction set \(name)", "PISCES_ISA", "use scalar, avx2 or avx512")
+      }
+      Machine.limit(to: isa)
+    }
+    let budget = ThreadBudget(requested: threads)
+    Machine.threads = budget.count
+    note("\(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \(Machine.current.rawValue) kernels")
+  }
+  func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }
+}

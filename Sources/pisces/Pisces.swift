@@ -1,0 +1,80 @@
+import ArgumentParser
+import Configuration
+import Files
+import TensorRuntime
+import Training
+#if canImport(Glibc)
+import Glibc
+#endif
+
+@main enum Main {
+  static func main() async {
+    do {
+      var command = try Pisces.parseAsRoot()
+      if var runnable = command as? any AsyncParsableCommand { try await runnable.run() } else { try command.run() }
+      exit(0)
+    } catch { Failure.exit(error) }
+  }
+}
+
+struct Pisces: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pisces", abstract: "Post-training of text-to-video models with optimal-transport rewards, on CPUs.",
+    discussion: """
+      Exit status: 0 done; 1 failed; 2 not converged (--strict); 3 non-finite value in training; 4 some items failed;
+      64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a bug of ours;
+      73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 second signal.
+      """,
+    version: Version.text, subcommands: [Train.self, Info.self])
+}
+
+enum Version { static let text = "0.1.0" }
+
+/// Errors become one line on standard error and the documented exit status.
+enum Failure {
+  /// Ends the process with `status` and without a message: the result already says it.
+  struct Status: Error { let code: Int32 }
+  /// A message with a status.
+  struct Message: Error {
+    let code: Int32, text: String
+    init(_ code: Int32, _ what: String, _ place: String, _ mend: String) { (self.code, text) = (code, "\(what): \(place): \(mend)") }
+  }
+
+  static func exit(_ error: any Error) -> Never {
+    switch error {
+    case let e as Status: Glibc.exit(e.code)
+    case let e as Message: fail(e.code, e.text)
+    case let e as FileError: fail(e.exitStatus, e.description)
+    case let e as ConfigurationError: fail(64, e.description)
+    case let e as NonFinite: fail(3, e.description)
+    default:
+      let code = Pisces.exitCode(for: error)
+      if code == .success {
+        print(Pisces.fullMessage(for: error))
+        Glibc.exit(0)
+      }
+      let text = Pisces.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
+      if code == .validationFailure { fail(64, "\(text.isEmpty ? "wrong usage" : text): command line: see pisces --help") }
+      fail(70, "\(text): internal: please report this")
+    }
+  }
+  static func fail(_ code: Int32, _ text: String) -> Never {
+    StandardStreams.error("pisces: error: \(text)")
+    Glibc.exit(code)
+  }
+}
+
+enum StandardStreams {
+  /// Writes all of `text` to a descriptor; a reader that went away ends the program like any other Unix tool's (SIGPIPE).
+  private static func write(_ text: String, to descriptor: Int32) {
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+      let n = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if n < 0 && errno != EINTR { return }
+      bytes = bytes.dropFirst(max(n, 0))
+    }
+  }
+  /// One result line, at once.
+  static func result(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+  static func error(_ line: String) { write(line + "\n", to: STDERR_FILENO) }
+}
