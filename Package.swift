@@ -10,8 +10,8 @@ let swift: [SwiftSetting] = [
 ]
 
 /// A room of the house: `Sources/<name>`, and what it may import (tools/check-imports holds the same list).
-func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: swift)
+func room(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: swift)
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = [], resources: [Resource] = []) -> Target {
   .testTarget(name: name, dependencies: dependencies + ["TestSupport"], exclude: exclude, resources: resources, swiftSettings: swift)
@@ -35,7 +35,7 @@ let package = Package(
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
-    room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
+    room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")], exclude: ["README.md"]),
 //MORE
 
     .executableTarget(

@@ -29,7 +29,7 @@ public enum AtomicDirectory {
       try replace(path, with: temporary)
     } catch {
       remove(temporary)
-      throw error
+      throw error.naming(path, insteadOf: temporary)
     }
     syncFolder(parent)
   }

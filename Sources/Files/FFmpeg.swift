@@ -36,6 +36,11 @@ enum FFmpeg {
       guard let line = lines.first(where: { $0.hasPrefix("[info] Input #0, ") }), let end = line.firstRange(of: ", from '") else { return nil }
       return String(line["[info] Input #0, ".endIndex..<end.lowerBound])
     }
+    /// Frames written, from the closing summary `frame=  600 fps=...`.
+    var frameCount: Int? {
+      guard let line = lines.last(where: { $0.hasPrefix("[info] frame=") }) else { return nil }
+      return Int(line.dropFirst("[info] frame=".count).drop { $0 == " " }.prefix { $0.isNumber })
+    }
     /// Frames a second of the first video stream.
     var framesPerSecond: Double? {
       guard let line = lines.first(where: { $0.hasPrefix("[info]   Stream #0:") && $0.contains(": Video: ") }) else { return nil }

@@ -82,7 +82,7 @@ public enum VideoWriter {
       if fsync(descriptor) != 0 { throw OutputFile.writeError(path, errno) }
     } catch {
       unlink(output)
-      throw error
+      throw error.naming(path, insteadOf: raw)
     }
     try target.replace(with: output)
   }
