@@ -35,7 +35,9 @@ struct FrameCollector {
         header.append(rest.removeFirst())
         if let (width, height) = try size() {
           if !frames.isEmpty && (width, height) != (self.width, self.height) {
-            throw FileError.bad("the frame size changes from \(self.width) × \(self.height) to \(width) × \(height) at frame \(frames.count)", path, mend: "re-encode the video")
+            throw FileError.bad(
+              "the frame size changes from \(self.width) × \(self.height) to \(width) × \(height) at frame \(frames.count)", path,
+              mend: "re-encode the video")
           }
           (self.width, self.height) = (width, height)
           let byteCount = 3 * width * height
@@ -71,8 +73,12 @@ struct FrameCollector {
     let words = header.split { $0 == 0x0a || $0 == 0x20 }.map { String(decoding: $0, as: UTF8.self) }
     if words.first != "P6" { throw broken }
     guard words.count == 4 else { return nil }
-    guard let width = Int(words[1]), let height = Int(words[2]), words[3] == "255", width > 0, height > 0, width <= 1 << 20, height <= 1 << 20 else { throw broken }
-    if width * height > Self.mostPixels { throw FileError.bad("frames of \(width) × \(height) pixels are too large", path, mend: "scale the video down") }
+    guard let width = Int(words[1]), let height = Int(words[2]), words[3] == "255", width > 0, height > 0, width <= 1 << 20, height <= 1 << 20 else {
+      throw broken
+    }
+    if width * height > Self.mostPixels {
+      throw FileError.bad("frames of \(width) × \(height) pixels are too large", path, mend: "scale the video down")
+    }
     return (width, height)
   }
 }

@@ -25,7 +25,7 @@ public enum FrameSelection {
 }
 
 /// Reads a video: anything FFmpeg reads (mp4, webm, gif, a frame pattern such as `frame-%04d.png`), or a tensor file with
-/// `pixels` `[T, 3, H, W]` in [0,1]. FFmpeg runs once, as a separate process over pipes.
+/// `pixels` `[T, 3, H, W]` in [0,1] (`FILE:NAME` for another name). FFmpeg runs once, as a separate process over pipes.
 public enum VideoReader {
   /// Bytes of decoded frames kept in the hope that the video is short; a longer one is counted first and then decoded again.
   static let budget = 256 << 20
@@ -46,6 +46,7 @@ public enum VideoReader {
     case "safetensors": return try tensorVideo(try SafetensorsFile(path).tensor(named: "pixels"), frames: frames, path: path)
     default: break
     }
+    if PathKind(path) == .nothing && path.contains(".safetensors:") { return try tensorVideo(try TensorFile.read(path), frames: frames, path: path) }
     // A frame pattern names no file of its own: FFmpeg says whether it finds frames.
     let isPattern = path.contains("%") && PathKind(path) == .nothing
     if !isPattern {
@@ -83,7 +84,11 @@ public enum VideoReader {
     var indices: [Int]
     var decoded = collector.frames.count
     if collector.isOverBudget {
-      func tooLarge(_ count: String) -> FileError { FileError.bad("\(count) frames of \(collector.width) × \(collector.height) pixels are more than \(largest >> 30) GiB", name, mend: "ask for fewer frames (--frames) or scale the video down") }
+      func tooLarge(_ count: String) -> FileError {
+        FileError.bad(
+          "\(count) frames of \(collector.width) × \(collector.height) pixels are more than \(largest >> 30) GiB", name,
+          mend: "ask for fewer frames (--frames) or scale the video down")
+      }
       guard let frames else { throw tooLarge("all") }
       decoded = try await count(url, name: name, program: program)
       indices = try select(frames, of: decoded, path: name)
@@ -105,9 +110,13 @@ public enum VideoReader {
   }
 
   /// One run of FFmpeg that sends the frames. Throws unless they came whole, or until they no longer fit.
-  private static func decode(_ url: String, _ filter: [String] = [], name: String, program: String, budget: Int) async throws(FileError) -> (FrameCollector, FFmpeg.Log) {
+  private static func decode(_ url: String, _ filter: [String] = [], name: String, program: String, budget: Int) async throws(FileError) -> (
+    FrameCollector, FFmpeg.Log
+  ) {
     var collector = FrameCollector(path: name, budget: budget)
-    let (log, isSuccess) = try await run(url, filter + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"], name: name, program: program) { bytes throws(FileError) in try collector.consume(bytes) }
+    let (log, isSuccess) = try await run(
+      url, filter + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"], name: name, program: program
+    ) { bytes throws(FileError) in try collector.consume(bytes) }
     if collector.isOverBudget { return (collector, log) }
     try check(log, isSuccess: isSuccess && !collector.frames.isEmpty && collector.isComplete, url: url, name: name)
     return (collector, log)
@@ -121,7 +130,9 @@ public enum VideoReader {
   }
 
   /// Decodes the first video stream, every frame once, whatever its time stamp.
-  private static func run(_ url: String, _ output: [String], name: String, program: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool) async throws(FileError) -> (log: FFmpeg.Log, isSuccess: Bool) {
+  private static func run(_ url: String, _ output: [String], name: String, program: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
+    async throws(FileError) -> (log: FFmpeg.Log, isSuccess: Bool)
+  {
     let input = ["-protocol_whitelist", "file,subfile,pipe", "-i", url, "-map", "0:V:0"]
     let outcome = try await FFmpeg.run(input + ["-fps_mode", "passthrough"] + output, program: program, for: name, consume: consume)
     // Before FFmpeg 5.1 the option had another name; it is refused before anything is sent.
@@ -150,7 +161,8 @@ public enum VideoReader {
   private static func select(_ frames: Int?, of decoded: Int, path: String) throws(FileError) -> [Int] {
     guard let frames else { return Array(0..<decoded) }
     guard let indices = FrameSelection.indices(count: frames, of: decoded) else {
-      throw FileError.bad("\(decoded) frames in the video, \(frames) asked for", path, mend: "ask for at most \(decoded) frames (--frames) or give a longer video")
+      throw FileError.bad(
+        "\(decoded) frames in the video, \(frames) asked for", path, mend: "ask for at most \(decoded) frames (--frames) or give a longer video")
     }
     return indices
   }
@@ -159,7 +171,8 @@ public enum VideoReader {
 
   private static func tensorVideo(_ tensor: Tensor, frames: Int?, path: String) throws(FileError) -> Video {
     guard tensor.shape.rank == 4, tensor.shape[1] == 3, tensor.type.isFloating, tensor.count > 0 else {
-      throw FileError.bad("a video is [T, 3, H, W] of floats, found \(tensor.shape) of \(tensor.type)", path, "pixels", mend: "store it so, with values in [0,1]")
+      throw FileError.bad(
+        "a video is [T, 3, H, W] of floats, found \(tensor.shape) of \(tensor.type)", path, "pixels", mend: "store it so, with values in [0,1]")
     }
     let indices = try select(frames, of: tensor.shape[0], path: path)
     let all = Workspace().converted(tensor, to: .f32)
