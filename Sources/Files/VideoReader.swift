@@ -149,6 +149,9 @@ public enum VideoReader {
     let isPacketCut = log.lines.contains { $0.hasPrefix("[mov,mp4") && $0.contains("Packet corrupt") }
     let cut = errors.first { e in truncationSigns.contains { e.contains($0) } } ?? (isPacketCut ? "packet corrupt" : nil)
     if let cut { throw FileError.bad("the video is damaged or cut short (\(cut))", name, mend: "check that the file is complete") }
+    if errors.contains(where: { $0.hasPrefix("Could find no file") || $0.hasSuffix("No such file or directory") }) {
+      throw FileError(.missingInput, "no file fits the pattern", in: name, mend: "check the pattern and its first number (0 to 4)")
+    }
     if !isSuccess {
       let said = errors.last.map { $0.contains("matches no streams") ? "no video stream" : $0.replacing("\(url): ", with: "") } ?? "no frames"
       throw FileError.bad("cannot decode it as a video (\(said))", name, mend: "check that the file is a complete video")

@@ -68,7 +68,8 @@ func clip(_ name: String) -> String { String(#filePath.dropLast("VideoTests.swif
       let path = try folder.put(Array(bytes.prefix(count)), "cut.mp4")
       await expectError(.badData, "cut.mp4") { _ = try await VideoReader.read(path, frames: 2) }
     }
-    await expectError(.badData) { _ = try await VideoReader.read(folder("f-%03d.png"), frames: 2) }
+    await expectError(.missingInput, "pattern") { _ = try await VideoReader.read(folder("f-%03d.png"), frames: 2) }
+    await expectError(.missingInput, "pattern") { _ = try await VideoReader.read(folder("f-%03d.mp4"), frames: 2) }
   }
   @Test func withoutFFmpegTheErrorSaysHowToGetIt() async throws {
     await expectError(.missingProgram, "apt install ffmpeg") {
