@@ -12,7 +12,8 @@ public enum AtomicDirectory {
     while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
     let kind = PathKind(path)
     guard kind == .nothing || kind == .folder, !path.isEmpty, !path.utf8.contains(0) else {
-      throw FileError(.cannotCreate, "something that is not a folder has this name", in: path.isEmpty ? "(empty path)" : path, mend: "choose another name")
+      throw FileError(
+        .cannotCreate, "something that is not a folder has this name", in: path.isEmpty ? "(empty path)" : path, mend: "choose another name")
     }
     let (parent, name) = splitPath(path)
     var temporary = joinPath(parent, temporaryName(for: name))
@@ -29,7 +30,7 @@ public enum AtomicDirectory {
       try replace(path, with: temporary)
     } catch {
       remove(temporary)
-      throw error
+      throw error.naming(path, insteadOf: temporary)
     }
     syncFolder(parent)
   }
@@ -84,10 +85,17 @@ public struct CheckpointFolder: Sendable {
   /// The path of the newest whole checkpoint. Throws `missingInput` if there is none, `badData` if `latest` is not a name here.
   public func latest() throws(FileError) -> String {
     let pointer = joinPath(path, "latest")
-    guard PathKind(pointer) == .file else { throw FileError(.missingInput, "no checkpoint to resume from", in: pointer, mend: "give the folder of a run that has written one") }
+    guard PathKind(pointer) == .file else {
+      throw FileError(.missingInput, "no checkpoint to resume from", in: pointer, mend: "give the folder of a run that has written one")
+    }
     let name = (try MappedFile(pointer).region.string ?? "").filter { $0 != "\n" }
-    guard name.hasPrefix("step-"), !name.contains("/"), !name.contains("..") else { throw FileError.bad("not the name of a checkpoint", pointer, mend: "write the name of a step-… folder into it") }
-    guard PathKind(joinPath(path, name)) == .folder else { throw FileError(.missingInput, "the checkpoint is gone", in: joinPath(path, name), mend: "write the name of another step-… folder into \(pointer)") }
+    guard name.hasPrefix("step-"), !name.contains("/"), !name.contains("..") else {
+      throw FileError.bad("not the name of a checkpoint", pointer, mend: "write the name of a step-… folder into it")
+    }
+    guard PathKind(joinPath(path, name)) == .folder else {
+      throw FileError(
+        .missingInput, "the checkpoint is gone", in: joinPath(path, name), mend: "write the name of another step-… folder into \(pointer)")
+    }
     return joinPath(path, name)
   }
 

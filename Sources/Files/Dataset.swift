@@ -48,9 +48,12 @@ public struct Sample: Sendable {
     let mask = (maskTensor.type.isFloating ? maskTensor.doubles.map { $0 != 0 } : maskTensor.integers.map { $0 != 0 })
     // The published files put the pooled vector in row 0, zero-padded to the width of the others (checkpoints, section 7).
     let hasPooledRow = mask.count == prompt.shape[0] - 1
-    guard hasPooledRow || mask.count == prompt.shape[0] else { throw FileError.bad("a mask of \(mask.count) for \(prompt.shape[0]) rows of prompt embeddings", maskPath) }
+    guard hasPooledRow || mask.count == prompt.shape[0] else {
+      throw FileError.bad("a mask of \(mask.count) for \(prompt.shape[0]) rows of prompt embeddings", maskPath)
+    }
     return LatentSample(
-      latent: latent, promptEmbeddings: hasPooledRow ? prompt.slice(1..<prompt.shape[0]) : prompt, mask: mask, pooled: hasPooledRow ? prompt[row: 0] : nil, caption: caption)
+      latent: latent, promptEmbeddings: hasPooledRow ? prompt.slice(1..<prompt.shape[0]) : prompt, mask: mask,
+      pooled: hasPooledRow ? prompt[row: 0] : nil, caption: caption)
   }
 }
 
@@ -105,7 +108,8 @@ public struct Dataset: Sendable {
         for shard in shards { builder.addShard(shard) }
       default:
         if PathKind(path) == .nothing { throw FileError(.missingInput, "no such dataset", in: path, mend: "check the path") }
-        throw FileError.bad("not a dataset", path, mend: "give a folder of clips and captions, a .jsonl manifest, .tar shards, or videos2caption.json")
+        throw FileError.bad(
+          "not a dataset", path, mend: "give a folder of clips and captions, a .jsonl manifest, .tar shards, or videos2caption.json")
       }
     }
     if builder.samples.isEmpty {
@@ -133,7 +137,9 @@ private struct Builder {
 
   /// A caption from bytes: text without the white space around it.
   static func caption(_ bytes: ByteRegion, _ name: String) throws(FileError) -> String {
-    guard bytes.count <= 1 << 20, let text = bytes.string else { throw FileError.bad("the caption is not UTF-8 text", name, mend: "write the caption as plain text") }
+    guard bytes.count <= 1 << 20, let text = bytes.string else {
+      throw FileError.bad("the caption is not UTF-8 text", name, mend: "write the caption as plain text")
+    }
     return try caption(text, name)
   }
   static func caption(_ text: String, _ name: String) throws(FileError) -> String {
@@ -149,7 +155,9 @@ private struct Builder {
     for file in files where Dataset.videoSuffixes.contains(splitExtension(file).suffix) {
       let stem = splitExtension(file).stem
       collect { () throws(FileError) in
-        guard names.contains(stem + ".txt") else { throw FileError(.missingInput, "no caption \(stem).txt for the clip", in: joinPath(folder, file), mend: "write its caption beside it") }
+        guard names.contains(stem + ".txt") else {
+          throw FileError(.missingInput, "no caption \(stem).txt for the clip", in: joinPath(folder, file), mend: "write its caption beside it")
+        }
         let captionPath = joinPath(folder, stem + ".txt")
         let text = try Builder.caption(try MappedFile(captionPath).region, captionPath)
         return Sample(name: joinPath(folder, file), caption: text, content: .video(path: joinPath(folder, file)))
@@ -165,8 +173,12 @@ private struct Builder {
       let name = "\(path), line \(i + 1)"
       do throws(FileError) {
         guard let value = try JSONLines.parse(String(line), name: name) else { continue }
-        guard let video = value["video"]?.string, !video.isEmpty else { throw FileError.bad("no text 'video'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}") }
-        guard let prompt = (value["prompt"] ?? value["caption"])?.string else { throw FileError.bad("no text 'prompt'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}") }
+        guard let video = value["video"]?.string, !video.isEmpty else {
+          throw FileError.bad("no text 'video'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}")
+        }
+        guard let prompt = (value["prompt"] ?? value["caption"])?.string else {
+          throw FileError.bad("no text 'prompt'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}")
+        }
         let caption = try Builder.caption(prompt, name)
         samples.append(Sample(name: name, caption: caption, content: .video(path: joinPath(folder, video))))
       } catch {
@@ -180,13 +192,17 @@ private struct Builder {
       for group in try TarReader(path).groups {
         let name = "\(path), \(group.key)"
         collect { () throws(FileError) in
-          guard let video = group.files.first(where: { Dataset.videoSuffixes.contains($0.suffix) && $0.suffix != "safetensors" })?.entry else { throw FileError.bad("no video in the sample", name, mend: "store it as key.mp4") }
+          guard let video = group.files.first(where: { Dataset.videoSuffixes.contains($0.suffix) && $0.suffix != "safetensors" })?.entry else {
+            throw FileError.bad("no video in the sample", name, mend: "store it as key.mp4")
+          }
           let caption: String
           if let text = group["txt"] {
             caption = try Builder.caption(text.bytes, name)
           } else if let json = group["json"] {
             let value = try JSONValue(parsing: json.contents, name: name)
-            guard let text = (value["prompt"] ?? value["caption"] ?? value["text"])?.string else { throw FileError.bad("no caption in the sample's json", name, mend: "store it as key.txt") }
+            guard let text = (value["prompt"] ?? value["caption"] ?? value["text"])?.string else {
+              throw FileError.bad("no caption in the sample's json", name, mend: "store it as key.txt")
+            }
             caption = try Builder.caption(text, name)
           } else {
             throw FileError.bad("no caption in the sample", name, mend: "store it as key.txt")
@@ -201,19 +217,27 @@ private struct Builder {
 
   mutating func addLatents(_ path: String) throws(FileError) {
     let folder = splitPath(path).folder
-    guard let list = try JSONValue(contentsOf: path).array else { throw FileError.bad("not a list of samples", path, mend: "give videos2caption.json as the recipe writes it") }
+    guard let list = try JSONValue(contentsOf: path).array else {
+      throw FileError.bad("not a list of samples", path, mend: "give videos2caption.json as the recipe writes it")
+    }
     for (i, item) in list.enumerated() {
       let name = "\(path), item \(i)"
       collect { () throws(FileError) in
         func file(_ key: String, _ kind: String) throws(FileError) -> String {
-          guard let file = item[key]?.string, !file.isEmpty else { throw FileError.bad("no text '\(key)'", name, mend: "give videos2caption.json as the recipe writes it") }
+          guard let file = item[key]?.string, !file.isEmpty else {
+            throw FileError.bad("no text '\(key)'", name, mend: "give videos2caption.json as the recipe writes it")
+          }
           let path = joinPath(joinPath(folder, kind), file)
-          guard PathKind(path) == .file else { throw FileError(.missingInput, "no such file", in: path, mend: "check the folder '\(kind)' beside \(name)") }
+          guard PathKind(path) == .file else {
+            throw FileError(.missingInput, "no such file", in: path, mend: "check the folder '\(kind)' beside \(name)")
+          }
           return path
         }
         return Sample(
           name: name, caption: item["caption"]?.string ?? "",
-          content: .latents(latent: try file("latent_path", "latent"), promptEmbedding: try file("prompt_embed_path", "prompt_embed"), mask: try file("prompt_attention_mask", "prompt_attention_mask")))
+          content: .latents(
+            latent: try file("latent_path", "latent"), promptEmbedding: try file("prompt_embed_path", "prompt_embed"),
+            mask: try file("prompt_attention_mask", "prompt_attention_mask")))
       }
     }
   }

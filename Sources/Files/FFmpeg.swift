@@ -18,7 +18,11 @@ enum FFmpeg {
       if partial.count > 1 << 16 { add() }
     }
     private mutating func add() {
-      if lines.count < Self.longest { lines.append(String(decoding: partial, as: UTF8.self)) } else { lines[Self.longest - 1] = String(decoding: partial, as: UTF8.self) }
+      if lines.count < Self.longest {
+        lines.append(String(decoding: partial, as: UTF8.self))
+      } else {
+        lines[Self.longest - 1] = String(decoding: partial, as: UTF8.self)
+      }
       partial = []
     }
 
@@ -26,7 +30,9 @@ enum FFmpeg {
     var errors: [String] {
       lines.compactMap { line in
         var rest = line[...]
-        if let address = rest.firstRange(of: " @ 0x"), rest.first == "[", let end = rest[address.upperBound...].firstRange(of: "] ") { rest = rest[end.upperBound...] }
+        if let address = rest.firstRange(of: " @ 0x"), rest.first == "[", let end = rest[address.upperBound...].firstRange(of: "] ") {
+          rest = rest[end.upperBound...]
+        }
         for level in ["[error] ", "[fatal] ", "[panic] "] where rest.hasPrefix(level) { return String(rest.dropFirst(level.count)) }
         return nil
       }
@@ -35,6 +41,11 @@ enum FFmpeg {
     var inputFormat: String? {
       guard let line = lines.first(where: { $0.hasPrefix("[info] Input #0, ") }), let end = line.firstRange(of: ", from '") else { return nil }
       return String(line["[info] Input #0, ".endIndex..<end.lowerBound])
+    }
+    /// Frames written, from the closing summary `frame=  600 fps=...`.
+    var frameCount: Int? {
+      guard let line = lines.last(where: { $0.hasPrefix("[info] frame=") }) else { return nil }
+      return Int(line.dropFirst("[info] frame=".count).drop { $0 == " " }.prefix { $0.isNumber })
     }
     /// Frames a second of the first video stream.
     var framesPerSecond: Double? {
@@ -46,11 +57,19 @@ enum FFmpeg {
   /// Runs FFmpeg and hands what it writes to its standard output to `consume`, until that returns false.
   ///
   /// Returns its log and whether it ended well. Throws `missingProgram` if there is no FFmpeg, `readWrite` if it cannot be run.
-  static func run(_ arguments: [String], program: String, for path: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool) async throws(FileError) -> (log: Log, isSuccess: Bool) {
+  static func run(_ arguments: [String], program: String, for path: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
+    async throws(FileError) -> (log: Log, isSuccess: Bool)
+  {
     let common = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"]
+    // A group of its own: Ctrl-C asks this program to finish its step, and must not take the frames away from it.
+    var options = PlatformOptions()
+    options.processGroupID = 0
     let environment = Environment.inherit.updating(["AV_LOG_FORCE_NOCOLOR": "1", "FFREPORT": nil])
     do {
-      let result = try await Subprocess.run(.name(program), arguments: Arguments(common + arguments), environment: environment, input: .none, output: .sequence, error: .sequence) { execution in
+      let result = try await Subprocess.run(
+        .name(program), arguments: Arguments(common + arguments), environment: environment, platformOptions: options, input: .none, output: .sequence,
+        error: .sequence
+      ) { execution in
         async let log = Self.drain(execution.standardError)
         do {
           for try await buffer in execution.standardOutput {
@@ -71,7 +90,9 @@ enum FFmpeg {
     } catch let error as FileError {
       throw error
     } catch let error as SubprocessError where error.code == .executableNotFound {
-      throw FileError(.missingProgram, "FFmpeg is needed to read and write videos", in: program, mend: "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)")
+      throw FileError(
+        .missingProgram, "FFmpeg is needed to read and write videos", in: program,
+        mend: "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)")
     } catch {
       throw FileError(.readWrite, "FFmpeg could not be run (\(error))", in: path, mend: "check that \(program) works")
     }

@@ -41,8 +41,15 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   public var exitStatus: Int32 { kind.exitStatus }
   public var description: String { "\(what): \(place): \(remedy)" }
 
+  /// The same failure told of the output the user asked for, not of the temporary it was written to.
+  func naming(_ path: String, insteadOf temporary: String) -> FileError {
+    FileError(kind, what, in: place.replacing(temporary, with: path), mend: remedy)
+  }
+
   /// The input at `path`, or the part `field` of it, is not what it should be.
-  static func bad(_ what: String, _ path: String, _ field: String? = nil, mend remedy: String = "check that the file is complete, or make it again") -> FileError {
+  static func bad(_ what: String, _ path: String, _ field: String? = nil, mend remedy: String = "check that the file is complete, or make it again")
+    -> FileError
+  {
     FileError(.badData, what, in: field.map { "\(path), \($0)" } ?? path, mend: remedy)
   }
 }

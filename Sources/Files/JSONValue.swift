@@ -163,11 +163,17 @@ extension JSONValue: Codable {
       self = .array(items)
     } else {
       let container = try decoder.singleValueContainer()
-      if container.decodeNil() { self = .null }
-      else if let b = try? container.decode(Bool.self) { self = .bool(b) }
-      else if let i = try? container.decode(Int.self) { self = .integer(i) }
-      else if let d = try? container.decode(Double.self) { self = .number(d) }
-      else { self = .string(try container.decode(String.self)) }
+      if container.decodeNil() {
+        self = .null
+      } else if let b = try? container.decode(Bool.self) {
+        self = .bool(b)
+      } else if let i = try? container.decode(Int.self) {
+        self = .integer(i)
+      } else if let d = try? container.decode(Double.self) {
+        self = .number(d)
+      } else {
+        self = .string(try container.decode(String.self))
+      }
     }
   }
   public func encode(to encoder: any Encoder) throws {

@@ -13,24 +13,31 @@ public enum NumpyFile {
     guard (1...3).contains(major) else { throw FileError.bad(".npy version \(major), 1 to 3 are known", name, mend: "save it again with numpy.save") }
     let headerCount = major == 1 ? file.integer(at: 8, as: UInt16.self).map { Int($0) } : file.integer(at: 8, as: UInt32.self).map { Int($0) }
     let headerStart = major == 1 ? 10 : 12
-    guard let headerCount, headerCount <= 1 << 20, let header = file.region(at: headerStart, count: headerCount) else { throw FileError.bad("header cut short", name) }
+    guard let headerCount, headerCount <= 1 << 20, let header = file.region(at: headerStart, count: headerCount) else {
+      throw FileError.bad("header cut short", name)
+    }
     // Versions 1 and 2 are Latin-1, 3 is UTF-8; a header of a plain array is ASCII in all.
     guard let text = header.string else { throw FileError.bad("header is not text", name, "header") }
     var literal = PythonLiteral(text, name: name)
     let fields = try literal.header()
     guard let type = types[fields.description] else {
-      let remedy = fields.description.hasPrefix(">") ? "save it in little-endian order: a.astype('<f4')" : "save it as float32, float64, int32 or int64"
+      let remedy =
+        fields.description.hasPrefix(">") ? "save it in little-endian order: a.astype('<f4')" : "save it as float32, float64, int32 or int64"
       throw FileError.bad("cannot read elements of type \(fields.description)", name, "descr", mend: remedy)
     }
     if fields.isFortranOrder && fields.shape.count > 1 {
       throw FileError.bad("the array is in Fortran order", name, "fortran_order", mend: "save numpy.ascontiguousarray(a) instead")
     }
-    guard fields.shape.count <= 8 else { throw FileError.bad("\(fields.shape.count) axes, at most 8 are supported", name, "shape", mend: "reshape the array") }
+    guard fields.shape.count <= 8 else {
+      throw FileError.bad("\(fields.shape.count) axes, at most 8 are supported", name, "shape", mend: "reshape the array")
+    }
     let start = headerStart + headerCount
     guard let count = type.byteCount(of: fields.shape), count <= file.count - start else {
       throw FileError.bad("shape \(fields.shape) of \(type) needs more than the \(file.count - start) bytes there are", name, "shape")
     }
-    guard count == file.count - start else { throw FileError.bad("\(file.count - start - count) bytes after the array", name, "shape", mend: "store one array a file") }
+    guard count == file.count - start else {
+      throw FileError.bad("\(file.count - start - count) bytes after the array", name, "shape", mend: "store one array a file")
+    }
     guard let tensor = file.region(at: start, count: count)?.tensor(Shape(fields.shape), type) else {
       throw FileError.bad("a value does not fit i64", name, mend: "store it as int64")
     }
@@ -52,7 +59,8 @@ public enum NumpyFile {
 
   private static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
   private static let types: [String: StoredType] = [
-    "<f2": .f16, "<f4": .f32, "<f8": .f64, "|i1": .i8, "<i2": .i16, "<i4": .i32, "<i8": .i64, "|u1": .u8, "<u2": .u16, "<u4": .u32, "<u8": .u64, "|b1": .bool,
+    "<f2": .f16, "<f4": .f32, "<f8": .f64, "|i1": .i8, "<i2": .i16, "<i4": .i32, "<i8": .i64, "|u1": .u8, "<u2": .u16, "<u4": .u32, "<u8": .u64,
+    "|b1": .bool,
   ]
 }
 
@@ -109,7 +117,9 @@ private struct PythonLiteral {
     if !take(token) { throw fault() }
   }
   private mutating func string() throws(FileError) -> String {
-    guard let quote = peek, quote == UInt8(ascii: "'") || quote == UInt8(ascii: "\""), let end = text[(at + 1)...].firstIndex(of: quote) else { throw fault() }
+    guard let quote = peek, quote == UInt8(ascii: "'") || quote == UInt8(ascii: "\""), let end = text[(at + 1)...].firstIndex(of: quote) else {
+      throw fault()
+    }
     defer { at = end + 1 }
     return String(decoding: text[at + 1..<end], as: UTF8.self)
   }

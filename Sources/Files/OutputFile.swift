@@ -87,7 +87,9 @@ public final class OutputFile {
     return FileError(.cannotCreate, "cannot create the file (\(systemMessage(code)))", in: path, mend: remedy)
   }
   static func writeError(_ path: String, _ code: Int32) -> FileError {
-    FileError(.readWrite, "cannot write (\(systemMessage(code)))", in: path, mend: code == ENOSPC || code == EDQUOT ? "free some disk space" : "check the disk and try again")
+    FileError(
+      .readWrite, "cannot write (\(systemMessage(code)))", in: path,
+      mend: code == ENOSPC || code == EDQUOT ? "free some disk space" : "check the disk and try again")
   }
 }
 
@@ -195,7 +197,9 @@ func listFolder(_ path: String) throws(FileError) -> [String] {
     throw FileError(.missingInput, "no such folder", in: path, mend: "check the path")
   }
   do {
-    return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted {
+      $0.utf8.lexicographicallyPrecedes($1.utf8)
+    }
   } catch {
     throw FileError(.readWrite, "cannot read the folder", in: path, mend: "check its permissions")
   }

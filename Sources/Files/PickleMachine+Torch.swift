@@ -1,7 +1,8 @@
 extension PickleMachine {
   /// A persistent id: `('storage', class, key, location, count)` (checkpoints, section 9.3). Anything else is opaque.
   mutating func persistent(_ id: PickleValue) throws(FileError) -> PickleValue {
-    guard case .tuple = id, let parts = items(id), parts.count >= 5, parts[0] == .string("storage"), case .global(let module, let name) = parts[1] else { return .opaque("persistent id") }
+    guard case .tuple = id, let parts = items(id), parts.count >= 5, parts[0] == .string("storage"), case .global(let module, let name) = parts[1]
+    else { return .opaque("persistent id") }
     guard case .string(let key) = parts[2], case .int(let count) = parts[4], count >= 0 else { throw fault("a storage without key or size") }
     guard module == "torch" || module == "torch.storage" else { return .opaque("\(module).\(name)") }
     return add(PickleStorage(key: key, type: Self.storageTypes[name], typeName: name, count: count))
@@ -28,7 +29,9 @@ extension PickleMachine {
       return tensor
     case ("torch._tensor", "_rebuild_from_type_v2"):
       // The inner call is one of the above, so this goes no deeper.
-      guard args.count >= 3, case .global("torch._utils", let inner) = args[0], inner.hasPrefix("_rebuild_") else { return .opaque("\(module).\(name)") }
+      guard args.count >= 3, case .global("torch._utils", let inner) = args[0], inner.hasPrefix("_rebuild_") else {
+        return .opaque("\(module).\(name)")
+      }
       return try call(args[0], args[2])
     case ("torch", "Size"):
       if let first = args.first, items(first) != nil { return first }
@@ -53,11 +56,16 @@ extension PickleMachine {
   }
 
   private mutating func rebuild(_ args: [PickleValue], type typeName: String?) throws(FileError) -> PickleValue {
-    guard args.count >= 4, case .storage(let storage) = args[0], case .int(let offset) = args[1], let shape = integers(args[2]), let strides = integers(args[3]) else {
+    guard args.count >= 4, case .storage(let storage) = args[0], case .int(let offset) = args[1], let shape = integers(args[2]),
+      let strides = integers(args[3])
+    else {
       return .opaque("tensor")
     }
     let type = typeName.map { Self.dataTypes[$0] } ?? arena.storages[storage].type
-    return add(PickleTensor(storage: storage, type: type, typeName: typeName ?? arena.storages[storage].typeName, view: StridedView(shape: shape, strides: strides, offset: offset)))
+    return add(
+      PickleTensor(
+        storage: storage, type: type, typeName: typeName ?? arena.storages[storage].typeName,
+        view: StridedView(shape: shape, strides: strides, offset: offset)))
   }
   private func integers(_ value: PickleValue) -> [Int]? {
     // A list of any length may be named many times; a tensor keeps its own copy, so it has to be short.
@@ -71,11 +79,13 @@ extension PickleMachine {
   }
 
   private static let storageTypes: [String: StoredType] = [
-    "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "LongStorage": .i64, "IntStorage": .i32, "ShortStorage": .i16, "CharStorage": .i8,
+    "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "LongStorage": .i64, "IntStorage": .i32,
+    "ShortStorage": .i16, "CharStorage": .i8,
     "ByteStorage": .u8, "BoolStorage": .bool,
   ]
   private static let dataTypes: [String: StoredType] = [
-    "float64": .f64, "float32": .f32, "float16": .f16, "bfloat16": .bf16, "int64": .i64, "int32": .i32, "int16": .i16, "int8": .i8, "uint8": .u8, "bool": .bool, "uint16": .u16,
+    "float64": .f64, "float32": .f32, "float16": .f16, "bfloat16": .bf16, "int64": .i64, "int32": .i32, "int16": .i16, "int8": .i8, "uint8": .u8,
+    "bool": .bool, "uint16": .u16,
     "uint32": .u32, "uint64": .u64,
   ]
 }

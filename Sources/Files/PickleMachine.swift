@@ -92,7 +92,9 @@ struct PickleMachine {
     }
   }
 
-  func fault(_ what: String) -> FileError { FileError.bad("broken pickle: \(what)", code.path, "data.pkl byte \(at)", mend: "save the file again with torch.save, or use safetensors") }
+  func fault(_ what: String) -> FileError {
+    FileError.bad("broken pickle: \(what)", code.path, "data.pkl byte \(at)", mend: "save the file again with torch.save, or use safetensors")
+  }
 
   // MARK: reading
 
@@ -117,7 +119,9 @@ struct PickleMachine {
     return .string(text)
   }
   private mutating func line() throws(FileError) -> String {
-    guard let end = code.firstIndex(of: 0x0a, from: at, limit: 1024), let text = code.region(at..<end)?.string else { throw fault("a name without its end") }
+    guard let end = code.firstIndex(of: 0x0a, from: at, limit: 1024), let text = code.region(at..<end)?.string else {
+      throw fault("a name without its end")
+    }
     at = end + 1
     return text
   }
@@ -255,7 +259,8 @@ struct PickleMachine {
     case 0x62:
       _ = try pop()
       _ = try top()
-    case 0x49, 0x4c, 0x46, 0x53, 0x56, 0x67, 0x70, 0x50, 0x69, 0x6f: throw fault("opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save never writes")
+    case 0x49, 0x4c, 0x46, 0x53, 0x56, 0x67, 0x70, 0x50, 0x69, 0x6f:
+      throw fault("opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save never writes")
     default: throw fault("unknown opcode 0x\(String(opcode, radix: 16)) at \(start)")
     }
   }

@@ -49,11 +49,15 @@ public final class SafetensorsFile: TensorSource {
     guard let headerCount = all.offset(at: 0) else {
       throw FileError.bad(file.count < 8 ? "too short for a safetensors file (\(file.count) bytes)" : "not a safetensors file", path)
     }
-    guard headerCount <= Self.largestHeader, let header = all.region(at: 8, count: headerCount), let data = all.region(at: 8 + headerCount, count: all.count - 8 - headerCount) else {
+    guard headerCount <= Self.largestHeader, let header = all.region(at: 8, count: headerCount),
+      let data = all.region(at: 8 + headerCount, count: all.count - 8 - headerCount)
+    else {
       throw FileError.bad("not a safetensors file, or cut short (header of \(headerCount) bytes in a file of \(file.count))", path)
     }
     guard header.byte(at: 0) == UInt8(ascii: "{") else { throw FileError.bad("not a safetensors file", path, "header") }
-    guard case .object(let object) = try JSONValue(parsing: header.array, name: "\(path), header") else { throw FileError.bad("not a safetensors file", path, "header") }
+    guard case .object(let object) = try JSONValue(parsing: header.array, name: "\(path), header") else {
+      throw FileError.bad("not a safetensors file", path, "header")
+    }
 
     var names: [String] = []
     var entries: [String: Entry] = [:]
@@ -76,7 +80,9 @@ public final class SafetensorsFile: TensorSource {
 
   private static func entry(_ value: JSONValue, path: String, name: String) throws(FileError) -> Entry {
     let field = "tensor '\(name)'"
-    guard let object = value.object, let typeName = object["dtype"]?.string, let shape = object["shape"]?.array, let offsets = object["data_offsets"]?.array else {
+    guard let object = value.object, let typeName = object["dtype"]?.string, let shape = object["shape"]?.array,
+      let offsets = object["data_offsets"]?.array
+    else {
       throw FileError.bad("header entry lacks dtype, shape or data_offsets", path, field)
     }
     var extents: [Int] = []
@@ -87,7 +93,9 @@ public final class SafetensorsFile: TensorSource {
     guard offsets.count == 2, case .integer(let begin) = offsets[0], case .integer(let end) = offsets[1], begin >= 0, begin <= end else {
       throw FileError.bad("data_offsets is not a pair of ascending integers", path, field)
     }
-    guard let bits = bitCount[typeName] else { throw FileError.bad("unknown dtype \(typeName)", path, field, mend: "convert the file to f32, f16 or bf16") }
+    guard let bits = bitCount[typeName] else {
+      throw FileError.bad("unknown dtype \(typeName)", path, field, mend: "convert the file to f32, f16 or bf16")
+    }
     guard let product = StoredType.product(of: extents, times: bits), product % 8 == 0, product / 8 == end - begin else {
       throw FileError.bad("shape \(extents) of \(typeName) does not fill \(end - begin) bytes", path, field)
     }
@@ -96,7 +104,8 @@ public final class SafetensorsFile: TensorSource {
 
   /// Bits of one element of every type the format knows.
   private static let bitCount = [
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32,
+    "F32": 32, "F64": 64,
     "I64": 64, "U64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
   ]
 
@@ -104,10 +113,18 @@ public final class SafetensorsFile: TensorSource {
   private static func checkTiling(_ ranges: [(name: String, range: Range<Int>)], dataCount: Int, path: String) throws(FileError) {
     var end = 0
     for (name, range) in ranges.sorted(by: { ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound) }) {
-      if range.lowerBound != end { throw FileError.bad("data \(range.lowerBound < end ? "overlaps another tensor" : "leaves a hole before it") at offset \(range.lowerBound)", path, "tensor '\(name)'") }
+      if range.lowerBound != end {
+        throw FileError.bad(
+          "data \(range.lowerBound < end ? "overlaps another tensor" : "leaves a hole before it") at offset \(range.lowerBound)", path,
+          "tensor '\(name)'")
+      }
       end = range.upperBound
     }
-    if end != dataCount { throw FileError.bad(end > dataCount ? "cut short: \(dataCount) bytes of data, the header asks for \(end)" : "\(dataCount - end) bytes after the last tensor", path) }
+    if end != dataCount {
+      throw FileError.bad(
+        end > dataCount ? "cut short: \(dataCount) bytes of data, the header asks for \(end)" : "\(dataCount - end) bytes after the last tensor", path
+      )
+    }
   }
 
   public func entry(named name: String) -> TensorEntry? {
@@ -116,11 +133,15 @@ public final class SafetensorsFile: TensorSource {
 
   /// The elements, in the file's memory where they are aligned for their type.
   public func tensor(named name: String) throws(FileError) -> Tensor {
-    guard let entry = entries[name] else { throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the file holds \(Self.list(names))") }
+    guard let entry = entries[name] else {
+      throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the file holds \(Self.list(names))")
+    }
     guard let type = StoredType(rawValue: entry.typeName.lowercased()) else {
       throw FileError.bad("cannot compute with dtype \(entry.typeName)", path, "tensor '\(name)'", mend: "convert it to f32, f16 or bf16")
     }
-    guard entry.shape.count <= 8 else { throw FileError.bad("\(entry.shape.count) axes, at most 8 are supported", path, "tensor '\(name)'", mend: "reshape it") }
+    guard entry.shape.count <= 8 else {
+      throw FileError.bad("\(entry.shape.count) axes, at most 8 are supported", path, "tensor '\(name)'", mend: "reshape it")
+    }
     guard let bytes = data.region(entry.range), let tensor = bytes.tensor(Shape(entry.shape), type) else {
       throw FileError.bad("a value does not fit i64", path, "tensor '\(name)'", mend: "store it as i64")
     }
@@ -129,6 +150,7 @@ public final class SafetensorsFile: TensorSource {
 
   /// The first few names, for messages.
   static func list(_ names: [String]) -> String {
-    names.isEmpty ? "no tensor" : names.prefix(5).map { "'\($0.prefix(80))'" }.joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
+    names.isEmpty
+      ? "no tensor" : names.prefix(5).map { "'\($0.prefix(80))'" }.joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
   }
 }

@@ -11,17 +11,22 @@ public final class SafetensorsIndex: TensorSource {
   /// Opens the index and every file it names, which must lie beside it and hold the tensors it promises.
   public init(_ path: String) throws(FileError) {
     self.path = path
-    guard let map = try JSONValue(contentsOf: path)["weight_map"]?.object else { throw FileError.bad("no object 'weight_map' in the index", path, mend: "give an index as diffusers writes it") }
+    guard let map = try JSONValue(contentsOf: path)["weight_map"]?.object else {
+      throw FileError.bad("no object 'weight_map' in the index", path, mend: "give an index as diffusers writes it")
+    }
     let folder = splitPath(path).folder
     var files: [String: SafetensorsFile] = [:]
     var fileOf: [String: String] = [:]
     for (name, value) in map.members {
       guard let file = value.string else { throw FileError.bad("not a file name", path, "weight_map '\(name)'") }
-      if file.isEmpty || file == "." || file == ".." || file.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "\\") || $0 == 0 }) {
+      if file.isEmpty || file == "." || file == ".." || file.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "\\") || $0 == 0 })
+      {
         throw FileError.bad("file name '\(file)' leads outside the folder", path, "weight_map '\(name)'", mend: "name a file in the same folder")
       }
       if files[file] == nil { files[file] = try SafetensorsFile(joinPath(folder, file)) }
-      if files[file]?.entry(named: name) == nil { throw FileError.bad("no such tensor, though the index promises it", joinPath(folder, file), "tensor '\(name)'") }
+      if files[file]?.entry(named: name) == nil {
+        throw FileError.bad("no such tensor, though the index promises it", joinPath(folder, file), "tensor '\(name)'")
+      }
       fileOf[name] = file
     }
     (names, self.files, self.fileOf) = (map.keys, files, fileOf)
@@ -29,7 +34,9 @@ public final class SafetensorsIndex: TensorSource {
 
   public func entry(named name: String) -> TensorEntry? { fileOf[name].flatMap { files[$0]?.entry(named: name) } }
   public func tensor(named name: String) throws(FileError) -> Tensor {
-    guard let file = fileOf[name].flatMap({ files[$0] }) else { throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the index holds \(SafetensorsFile.list(names))") }
+    guard let file = fileOf[name].flatMap({ files[$0] }) else {
+      throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the index holds \(SafetensorsFile.list(names))")
+    }
     return try file.tensor(named: name)
   }
 }

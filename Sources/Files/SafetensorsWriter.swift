@@ -6,7 +6,9 @@ public enum SafetensorsWriter {
   /// `format: "pt"` is added to the metadata unless it is there. A name used twice is the caller's bug.
   ///
   /// Throws `cannotCreate` or `readWrite`.
-  public static func write(_ tensors: [(name: String, tensor: Tensor)], metadata: [(key: String, value: String)] = [], to path: String) throws(FileError) {
+  public static func write(_ tensors: [(name: String, tensor: Tensor)], metadata: [(key: String, value: String)] = [], to path: String)
+    throws(FileError)
+  {
     var header = JSONObject()
     var fields = JSONObject()
     fields["format"] = "pt"

@@ -30,7 +30,9 @@ public final class TarReader: Sendable {
     func bad(_ what: String, _ at: Int) -> FileError { FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again") }
     if file.count == 0 { throw FileError.bad("the file is empty", file.path) }
     if all.starts(with: [0x1f, 0x8b]) { throw FileError.bad("a gzip-compressed archive", file.path, mend: "decompress it first: gunzip") }
-    if all.starts(with: [0x28, 0xb5, 0x2f, 0xfd]) { throw FileError.bad("a zstd-compressed archive", file.path, mend: "decompress it first: unzstd") }
+    if all.starts(with: [0x28, 0xb5, 0x2f, 0xfd]) {
+      throw FileError.bad("a zstd-compressed archive", file.path, mend: "decompress it first: unzstd")
+    }
     var entries: [Entry] = []
     var at = 0
     var longName: String?, longSize: Int?
@@ -132,7 +134,9 @@ public final class TarReader: Sendable {
     var records: [String: String] = [:]
     var rest = bytes[...]
     while !rest.isEmpty {
-      guard let space = rest.prefix(20).firstIndex(of: 0x20), let length = Int(String(decoding: rest[..<space], as: UTF8.self)), length > space - rest.startIndex + 2, length <= rest.count else { return nil }
+      guard let space = rest.prefix(20).firstIndex(of: 0x20), let length = Int(String(decoding: rest[..<space], as: UTF8.self)),
+        length > space - rest.startIndex + 2, length <= rest.count
+      else { return nil }
       let record = rest[space + 1..<rest.startIndex + length]
       guard record.last == 0x0a, let equals = record.firstIndex(of: UInt8(ascii: "=")) else { return nil }
       records[String(decoding: record[..<equals], as: UTF8.self)] = String(decoding: record[equals + 1..<record.endIndex - 1], as: UTF8.self)
@@ -165,7 +169,9 @@ private func choices(_ inner: Substring, _ pattern: String) throws(FileError) ->
   if inner.contains(",") { return inner.split(separator: ",", omittingEmptySubsequences: false).map(String.init) }
   guard let dots = inner.firstRange(of: "..") else { return nil }
   let (low, high) = (inner[..<dots.lowerBound], inner[dots.upperBound...])
-  guard low.allSatisfy({ $0.isASCII && $0.isNumber }), high.allSatisfy({ $0.isASCII && $0.isNumber }), let first = Int(low), let last = Int(high), first <= last else { return nil }
+  guard low.allSatisfy({ $0.isASCII && $0.isNumber }), high.allSatisfy({ $0.isASCII && $0.isNumber }), let first = Int(low), let last = Int(high),
+    first <= last
+  else { return nil }
   if last - first >= 1_000_000 { throw FileError.bad("more than a million names", pattern, mend: "shorten the range") }
   // A leading zero sets the width.
   let width = low.first == "0" && low.count > 1 ? low.count : 0

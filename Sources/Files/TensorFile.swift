@@ -8,7 +8,9 @@ public enum TensorFile {
 
   /// As `read`, taking the tensor `name` if there are several and none was named.
   static func read(_ specification: String, preferring name: String?) throws(FileError) -> Tensor {
-    if PathKind(specification) == .nothing, let colon = specification.lastIndex(of: ":"), colon != specification.startIndex, PathKind(String(specification[..<colon])) != .nothing {
+    if PathKind(specification) == .nothing, let colon = specification.lastIndex(of: ":"), colon != specification.startIndex,
+      PathKind(String(specification[..<colon])) != .nothing
+    {
       return try read(String(specification[..<colon]), name: String(specification[specification.index(after: colon)...]), preferring: nil)
     }
     return try read(specification, name: nil, preferring: name)
@@ -32,7 +34,8 @@ public enum TensorFile {
     if let name { return try source.tensor(named: name) }
     if let preferred, source.entry(named: preferred) != nil { return try source.tensor(named: preferred) }
     guard source.names.count == 1 else {
-      throw FileError.bad("the file holds \(source.names.count) tensors", path, mend: "name one as \(path):NAME, of \(SafetensorsFile.list(source.names))")
+      throw FileError.bad(
+        "the file holds \(source.names.count) tensors", path, mend: "name one as \(path):NAME, of \(SafetensorsFile.list(source.names))")
     }
     return try source.tensor(named: source.names[0])
   }

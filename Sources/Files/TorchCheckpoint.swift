@@ -18,13 +18,19 @@ public final class TorchCheckpoint: Sendable {
     path = file.path
     let bytes = file.region
     guard Self.isZip(bytes) else {
-      if bytes.starts(with: Self.legacyMagic) { throw FileError.bad("a PyTorch file from before version 1.6", path, mend: "load it in a newer PyTorch and torch.save it again") }
-      if bytes.region(at: 257, count: 5)?.string == "ustar" { throw FileError.bad("a tar archive, the oldest PyTorch format", path, mend: "load it in a newer PyTorch and torch.save it again") }
+      if bytes.starts(with: Self.legacyMagic) {
+        throw FileError.bad("a PyTorch file from before version 1.6", path, mend: "load it in a newer PyTorch and torch.save it again")
+      }
+      if bytes.region(at: 257, count: 5)?.string == "ustar" {
+        throw FileError.bad("a tar archive, the oldest PyTorch format", path, mend: "load it in a newer PyTorch and torch.save it again")
+      }
       throw FileError.bad(file.count == 0 ? "the file is empty" : "not a PyTorch file", path)
     }
     archive = try ZipArchive(bytes, name: path)
     let pickles = archive.names.filter { $0.hasSuffix("/data.pkl") && $0.utf8.count { $0 == UInt8(ascii: "/") } == 1 }
-    guard pickles.count == 1 else { throw FileError.bad("a zip file without one data.pkl: not a PyTorch file", path, mend: "give a file that torch.save wrote") }
+    guard pickles.count == 1 else {
+      throw FileError.bad("a zip file without one data.pkl: not a PyTorch file", path, mend: "give a file that torch.save wrote")
+    }
     top = String(pickles[0].dropLast("data.pkl".count))
     if let order = try archive.entry(top + "byteorder")?.string, order != "little" {
       throw FileError.bad("written on a big-endian machine", path, "byteorder", mend: "save it again on a little-endian machine")
@@ -51,13 +57,24 @@ public final class TorchCheckpoint: Sendable {
   /// The names → tensors to use: the object itself if all it holds are tensors, else what it keeps under `module`, `model`,
   /// `state_dict` or `ema`, in this order, else its own tensors if it has any (checkpoints, section 1).
   public func stateDictionary() throws(FileError) -> TorchMapping {
-    guard let mapping else { throw FileError.bad(isTensor ? "a single tensor where a mapping of names was expected" : "no mapping of names to tensors", path, mend: "give a checkpoint with a state dict") }
+    guard let mapping else {
+      throw FileError.bad(
+        isTensor ? "a single tensor where a mapping of names was expected" : "no mapping of names to tensors", path,
+        mend: "give a checkpoint with a state dict")
+    }
     if mapping.holdsOnlyTensors { return mapping }
     for key in ["module", "model", "state_dict", "ema"] {
       if let inner = mapping.mapping(named: key), !inner.names.isEmpty { return inner }
     }
     if !mapping.names.isEmpty { return mapping }
-    throw FileError.bad("no mapping of names to tensors", path, "keys \(SafetensorsFile.list(mapping.keys))", mend: "give a checkpoint with a state dict under module, model, state_dict or ema")
+    throw FileError.bad(
+      "no mapping of names to tensors", path, "keys \(SafetensorsFile.list(mapping.keys))",
+      mend: "give a checkpoint with a state dict under module, model, state_dict or ema")
+  }
+
+  /// Reads every storage and compares its CRC-32 with the archive's (opening checks only the pickle's). Throws `badData`.
+  public func verifyStorages() throws(FileError) {
+    for name in archive.names { _ = try archive.entry(name, checkingCRC: true) }
   }
 
   // MARK: loading
@@ -66,20 +83,32 @@ public final class TorchCheckpoint: Sendable {
   fileprivate func load(_ i: Int, _ field: String) throws(FileError) -> Tensor {
     func bad(_ what: String) -> FileError { FileError.bad(what, path, field) }
     let tensor = arena.tensors[i], storage = arena.storages[arena.tensors[i].storage], view = arena.tensors[i].view
-    guard let type = tensor.type else { throw FileError.bad("cannot compute with elements of \(tensor.typeName)", path, field, mend: "convert it to float32, float16 or bfloat16") }
-    guard view.shape.count <= 8, view.strides.count == view.shape.count else { throw bad("\(view.shape.count) axes and \(view.strides.count) strides; at most 8 are supported") }
-    guard view.offset >= 0, view.strides.allSatisfy({ $0 >= 0 }), let byteCount = type.byteCount(of: view.shape) else { throw bad("impossible shape \(view.shape), strides \(view.strides), offset \(view.offset)") }
+    guard let type = tensor.type else {
+      throw FileError.bad("cannot compute with elements of \(tensor.typeName)", path, field, mend: "convert it to float32, float16 or bfloat16")
+    }
+    guard view.shape.count <= 8, view.strides.count == view.shape.count else {
+      throw bad("\(view.shape.count) axes and \(view.strides.count) strides; at most 8 are supported")
+    }
+    guard view.offset >= 0, view.strides.allSatisfy({ $0 >= 0 }), let byteCount = type.byteCount(of: view.shape) else {
+      throw bad("impossible shape \(view.shape), strides \(view.strides), offset \(view.offset)")
+    }
     let (available, overflow) = storage.count.multipliedReportingOverflow(by: storage.type?.byteCount ?? 1)
     guard let bytes = try archive.entry(top + "data/" + storage.key) else { throw bad("its data (entry data/\(storage.key)) is missing") }
     guard !overflow, bytes.count >= available else { throw bad("its storage of \(storage.count) elements has only \(bytes.count) bytes") }
     if byteCount == 0 { return Tensor.zeros(Shape(view.shape), type: type.loaded) }
-    guard let last = Self.lastElement(view), last < available / type.byteCount else { throw bad("shape \(view.shape), strides \(view.strides) and offset \(view.offset) lead outside its storage of \(storage.count)") }
+    guard let last = Self.lastElement(view), last < available / type.byteCount else {
+      throw bad("shape \(view.shape), strides \(view.strides) and offset \(view.offset) lead outside its storage of \(storage.count)")
+    }
     if view.isContiguous {
-      guard let part = bytes.region(at: view.offset * type.byteCount, count: byteCount), let tensor = part.tensor(Shape(view.shape), type) else { throw bad("a value does not fit i64") }
+      guard let part = bytes.region(at: view.offset * type.byteCount, count: byteCount), let tensor = part.tensor(Shape(view.shape), type) else {
+        throw bad("a value does not fit i64")
+      }
       return tensor
     }
     // An expanded tensor repeats elements; one that asks for far more memory than its file has is an attack.
-    guard byteCount <= max(available, 1 << 27) else { throw bad("expanded shape \(view.shape) needs \(byteCount) bytes, its storage has \(available)") }
+    guard byteCount <= max(available, 1 << 27) else {
+      throw bad("expanded shape \(view.shape) needs \(byteCount) bytes, its storage has \(available)")
+    }
     guard let part = bytes.region(at: 0, count: available), let tensor = view.gather(part, type) else { throw bad("a value does not fit i64") }
     return tensor
   }

@@ -108,7 +108,8 @@ struct ZipWriter {
       // Version, flags (UTF-8 names), method 0, a fixed date (1 January 1980), CRC, sizes.
       func common(wideSizes: Bool) -> [UInt8] {
         let narrow = wideSizes ? UInt32.max : UInt32(size)
-        return littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800)) + [0, 0, 0, 0, 0x21, 0] + littleEndian(crc) + littleEndian(narrow) + littleEndian(narrow)
+        return littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800)) + [0, 0, 0, 0, 0x21, 0] + littleEndian(crc) + littleEndian(narrow)
+          + littleEndian(narrow)
           + littleEndian(UInt16(name.count))
       }
       let wideLocal = isWide ? littleEndian(UInt16(1)) + littleEndian(UInt16(16)) + littleEndian(UInt64(size)) + littleEndian(UInt64(size)) : []
@@ -121,7 +122,9 @@ struct ZipWriter {
       case .bytes(let bytes): try append(bytes)
       case .tensor(let tensor): try appendTensor(tensor)
       }
-      let wideEntry = isWide ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + littleEndian(UInt64(size)) + littleEndian(UInt64(size)) + littleEndian(UInt64(at)) : []
+      let wideEntry =
+        isWide
+        ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + littleEndian(UInt64(size)) + littleEndian(UInt64(size)) + littleEndian(UInt64(at)) : []
       directory += littleEndian(UInt32(0x0201_4b50)) + littleEndian(UInt16(45)) + common(wideSizes: isWide) + littleEndian(UInt16(wideEntry.count))
       directory += [0, 0, 0, 0, 0, 0, 0, 0, 0, 0] + littleEndian(isWide ? UInt32.max : UInt32(at)) + name + wideEntry
       at = unpadded + padding + size
@@ -131,7 +134,9 @@ struct ZipWriter {
     let isWide = alwaysWide || count >= 0xffff || at >= Int(UInt32.max) || directory.count >= Int(UInt32.max)
     if isWide {
       let n = littleEndian(UInt64(count))
-      try append(littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44)) + littleEndian(UInt16(45)) + littleEndian(UInt16(45)) + [UInt8](repeating: 0, count: 8) + n + n)
+      try append(
+        littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44)) + littleEndian(UInt16(45)) + littleEndian(UInt16(45))
+          + [UInt8](repeating: 0, count: 8) + n + n)
       try append(littleEndian(UInt64(directory.count)) + littleEndian(UInt64(at)))
       try append(littleEndian(UInt32(0x0706_4b50)) + littleEndian(UInt32(0)) + littleEndian(UInt64(at + directory.count)) + littleEndian(UInt32(1)))
     }

@@ -25,10 +25,12 @@ public enum FrameSelection {
 }
 
 /// Reads a video: anything FFmpeg reads (mp4, webm, gif, a frame pattern such as `frame-%04d.png`), or a tensor file with
-/// `pixels` `[T, 3, H, W]` in [0,1]. FFmpeg runs once, as a separate process over pipes.
+/// `pixels` `[T, 3, H, W]` in [0,1] (`FILE:NAME` for another name). FFmpeg runs once, as a separate process over pipes.
 public enum VideoReader {
-  /// Bytes of decoded frames kept while the number of frames is unknown.
-  static let budget = 1 << 30
+  /// Bytes of decoded frames kept in the hope that the video is short; a longer one is counted first and then decoded again.
+  static let budget = 256 << 20
+  /// Bytes of the frames asked for, at most. Their tensor takes four times as much.
+  static let largest = 4 << 30
 
   /// Decodes the video and picks `frames` of its frames by the rule of `FrameSelection`, or takes all if nil.
   ///
@@ -44,6 +46,7 @@ public enum VideoReader {
     case "safetensors": return try tensorVideo(try SafetensorsFile(path).tensor(named: "pixels"), frames: frames, path: path)
     default: break
     }
+    if PathKind(path) == .nothing && path.contains(".safetensors:") { return try tensorVideo(try TensorFile.read(path), frames: frames, path: path) }
     // A frame pattern names no file of its own: FFmpeg says whether it finds frames.
     let isPattern = path.contains("%") && PathKind(path) == .nothing
     if !isPattern {
@@ -77,54 +80,82 @@ public enum VideoReader {
   // MARK: FFmpeg
 
   private static func decode(_ url: String, frames: Int?, name: String, program: String, budget: Int) async throws(FileError) -> Video {
-    var (collector, log) = try await pass(url, name: name, program: program, FrameCollector(path: name, budget: budget))
-    let indices = try select(frames, of: collector.count, path: name)
+    var (collector, log) = try await decode(url, name: name, program: program, budget: frames == nil ? largest : budget)
+    var indices: [Int]
+    var decoded = collector.frames.count
     if collector.isOverBudget {
-      let bytes = 3 * collector.width * collector.height * indices.count
-      if bytes > budget { throw FileError.bad("\(indices.count) frames of \(collector.width) × \(collector.height) pixels need \(bytes >> 20) MiB", name, mend: "ask for fewer frames or scale the video down") }
-      (collector, log) = try await pass(url, name: name, program: program, FrameCollector(path: name, budget: budget, wanted: Set(indices)))
+      func tooLarge(_ count: String) -> FileError {
+        FileError.bad(
+          "\(count) frames of \(collector.width) × \(collector.height) pixels are more than \(largest >> 30) GiB", name,
+          mend: "ask for fewer frames (--frames) or scale the video down")
+      }
+      guard let frames else { throw tooLarge("all") }
+      decoded = try await count(url, name: name, program: program)
+      indices = try select(frames, of: decoded, path: name)
+      if 3 * collector.width * collector.height > largest / frames { throw tooLarge("\(frames)") }
+      let step = decoded / frames
+      let filter = ["-vf", "select='not(mod(n,\(step)))*lt(n,\(step * frames))'"]
+      (collector, log) = try await decode(url, filter, name: name, program: program, budget: largest)
+      if collector.frames.count != frames { throw FileError.bad("the video changed while it was read", name, mend: "try again") }
+    } else {
+      indices = try select(frames, of: decoded, path: name)
     }
-    // The collector kept all frames, or just the chosen ones; both in order.
-    let kept = collector.frames.count == indices.count ? collector.frames : indices.compactMap { $0 < collector.frames.count ? collector.frames[$0] : nil }
-    if kept.map(\.index) != indices { throw FileError.bad("the video changed while it was read", name, mend: "try again") }
+    let kept = collector.frames.count == indices.count ? collector.frames : indices.map { collector.frames[$0] }
     let count = collector.width * collector.height
     var pixels = Workspace().tensor(Shape(indices.count, 3, collector.height, collector.width))
     pixels.withMutableSpan(of: Float.self) { span in
-      for (t, frame) in kept.enumerated() { PixelPlanes.fill(&span, at: t * 3 * count, from: frame.pixels, count: count) }
+      for (t, frame) in kept.enumerated() { PixelPlanes.fill(&span, at: t * 3 * count, from: frame, count: count) }
     }
-    return Video(pixels: pixels, frameIndices: indices, decodedCount: collector.count, framesPerSecond: log.framesPerSecond)
+    return Video(pixels: pixels, frameIndices: indices, decodedCount: decoded, framesPerSecond: log.framesPerSecond)
   }
 
-  /// One run of FFmpeg through a collector; throws unless the stream came whole.
-  private static func pass(_ url: String, name: String, program: String, _ start: FrameCollector) async throws(FileError) -> (FrameCollector, FFmpeg.Log) {
-    // Every decoded frame once, whatever its time stamp; older versions spell that -vsync.
-    var outcome: (log: FFmpeg.Log, isSuccess: Bool)
-    var collector: FrameCollector
-    var spelling = ["-fps_mode", "passthrough"]
-    while true {
-      collector = start
-      let arguments = ["-protocol_whitelist", "file,subfile,pipe", "-i", url, "-map", "0:V:0"] + spelling + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"]
-      outcome = try await FFmpeg.run(arguments, program: program, for: name) { bytes throws(FileError) in
-        try collector.consume(bytes)
-        return true
-      }
-      let isOld = !outcome.isSuccess && collector.count == 0 && spelling[0] == "-fps_mode" && outcome.log.lines.contains { $0.contains("Unrecognized option 'fps_mode'") }
-      if !isOld { break }
-      spelling = ["-vsync", "passthrough"]
-    }
-    let errors = outcome.log.errors
+  /// One run of FFmpeg that sends the frames. Throws unless they came whole, or until they no longer fit.
+  private static func decode(_ url: String, _ filter: [String] = [], name: String, program: String, budget: Int) async throws(FileError) -> (
+    FrameCollector, FFmpeg.Log
+  ) {
+    var collector = FrameCollector(path: name, budget: budget)
+    let (log, isSuccess) = try await run(
+      url, filter + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"], name: name, program: program
+    ) { bytes throws(FileError) in try collector.consume(bytes) }
+    if collector.isOverBudget { return (collector, log) }
+    try check(log, isSuccess: isSuccess && !collector.frames.isEmpty && collector.isComplete, url: url, name: name)
+    return (collector, log)
+  }
+  /// One run of FFmpeg that only counts the frames it decodes.
+  private static func count(_ url: String, name: String, program: String) async throws(FileError) -> Int {
+    let (log, isSuccess) = try await run(url, ["-f", "null", "-"], name: name, program: program) { _ throws(FileError) in true }
+    let frames = log.frameCount
+    try check(log, isSuccess: isSuccess && frames != nil, url: url, name: name)
+    return frames ?? 0
+  }
+
+  /// Decodes the first video stream, every frame once, whatever its time stamp.
+  private static func run(_ url: String, _ output: [String], name: String, program: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
+    async throws(FileError) -> (log: FFmpeg.Log, isSuccess: Bool)
+  {
+    let input = ["-protocol_whitelist", "file,subfile,pipe", "-i", url, "-map", "0:V:0"]
+    let outcome = try await FFmpeg.run(input + ["-fps_mode", "passthrough"] + output, program: program, for: name, consume: consume)
+    // Before FFmpeg 5.1 the option had another name; it is refused before anything is sent.
+    if outcome.isSuccess || !outcome.log.lines.contains(where: { $0.contains("Unrecognized option 'fps_mode'") }) { return outcome }
+    return try await FFmpeg.run(input + ["-vsync", "passthrough"] + output, program: program, for: name, consume: consume)
+  }
+
+  private static func check(_ log: FFmpeg.Log, isSuccess: Bool, url: String, name: String) throws(FileError) {
     // Formats that turn any text into pictures or open other files are not videos.
-    if let format = outcome.log.inputFormat, let refused = format.split(separator: ",").first(where: { refusedFormats.contains(String($0)) }) {
+    if let format = log.inputFormat, let refused = format.split(separator: ",").first(where: { refusedFormats.contains(String($0)) }) {
       throw FileError.bad("not a video (FFmpeg takes it for \(refused))", name, mend: "give a video file")
     }
-    let isPacketCut = outcome.log.lines.contains { $0.hasPrefix("[mov,mp4") && $0.contains("Packet corrupt") }
+    let errors = log.errors
+    let isPacketCut = log.lines.contains { $0.hasPrefix("[mov,mp4") && $0.contains("Packet corrupt") }
     let cut = errors.first { e in truncationSigns.contains { e.contains($0) } } ?? (isPacketCut ? "packet corrupt" : nil)
     if let cut { throw FileError.bad("the video is damaged or cut short (\(cut))", name, mend: "check that the file is complete") }
-    if !outcome.isSuccess || collector.count == 0 || !collector.isComplete {
+    if errors.contains(where: { $0.hasPrefix("Could find no file") || $0.hasSuffix("No such file or directory") }) {
+      throw FileError(.missingInput, "no file fits the pattern", in: name, mend: "check the pattern and its first number (0 to 4)")
+    }
+    if !isSuccess {
       let said = errors.last.map { $0.contains("matches no streams") ? "no video stream" : $0.replacing("\(url): ", with: "") } ?? "no frames"
       throw FileError.bad("cannot decode it as a video (\(said))", name, mend: "check that the file is a complete video")
     }
-    return (collector, outcome.log)
   }
   private static let refusedFormats: Set<String> = ["tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "ffmetadata", "imf", "sdp", "rtsp"]
   /// What FFmpeg's demuxers say when a file ends too early (mov, matroska).
@@ -133,7 +164,8 @@ public enum VideoReader {
   private static func select(_ frames: Int?, of decoded: Int, path: String) throws(FileError) -> [Int] {
     guard let frames else { return Array(0..<decoded) }
     guard let indices = FrameSelection.indices(count: frames, of: decoded) else {
-      throw FileError.bad("\(decoded) frames in the video, \(frames) asked for", path, mend: "ask for at most \(decoded) frames (--frames) or give a longer video")
+      throw FileError.bad(
+        "\(decoded) frames in the video, \(frames) asked for", path, mend: "ask for at most \(decoded) frames (--frames) or give a longer video")
     }
     return indices
   }
@@ -142,7 +174,8 @@ public enum VideoReader {
 
   private static func tensorVideo(_ tensor: Tensor, frames: Int?, path: String) throws(FileError) -> Video {
     guard tensor.shape.rank == 4, tensor.shape[1] == 3, tensor.type.isFloating, tensor.count > 0 else {
-      throw FileError.bad("a video is [T, 3, H, W] of floats, found \(tensor.shape) of \(tensor.type)", path, "pixels", mend: "store it so, with values in [0,1]")
+      throw FileError.bad(
+        "a video is [T, 3, H, W] of floats, found \(tensor.shape) of \(tensor.type)", path, "pixels", mend: "store it so, with values in [0,1]")
     }
     let indices = try select(frames, of: tensor.shape[0], path: path)
     let all = Workspace().converted(tensor, to: .f32)

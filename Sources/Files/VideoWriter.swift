@@ -25,17 +25,23 @@ public enum VideoWriter {
   }
 
   static func write(_ pixels: Tensor, to path: String, framesPerSecond: Double, program: String) async throws(FileError) {
-    precondition(pixels.shape.rank == 4 && pixels.shape[1] == 3 && pixels.count > 0 && pixels.type == .f32, "a video is [T, 3, H, W] f32, not \(pixels.shape) \(pixels.type)")
+    precondition(
+      pixels.shape.rank == 4 && pixels.shape[1] == 3 && pixels.count > 0 && pixels.type == .f32,
+      "a video is [T, 3, H, W] f32, not \(pixels.shape) \(pixels.type)")
     precondition(framesPerSecond > 0 && framesPerSecond.isFinite, "\(framesPerSecond) frames a second")
     switch try Format(path: path) {
     case .npy: try NumpyFile.write(pixels, to: path)
     case .safetensors: try SafetensorsWriter.write([("pixels", pixels)], to: path)
     case .png: try strip(pixels).write(to: path)
-    case .gif: try await encode(pixels, to: path, framesPerSecond, program, [["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse", "-f", "gif"]])
+    case .gif:
+      try await encode(
+        pixels, to: path, framesPerSecond, program, [["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse", "-f", "gif"]])
     case .mp4:
       // One thread, so that the same frames give the same bytes on any machine.
       let common = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-threads", "1", "-f", "mp4"]
-      try await encode(pixels, to: path, framesPerSecond, program, [["-c:v", "libx264", "-preset", "medium", "-crf", "18"] + common, ["-c:v", "mpeg4", "-q:v", "2"] + common])
+      try await encode(
+        pixels, to: path, framesPerSecond, program,
+        [["-c:v", "libx264", "-preset", "medium", "-crf", "18"] + common, ["-c:v", "mpeg4", "-q:v", "2"] + common])
     }
   }
 
@@ -45,13 +51,17 @@ public enum VideoWriter {
     var strip = [UInt8](repeating: 0, count: 3 * frames * height * width)
     for t in 0..<frames {
       let frame = PNGImage(pixels[row: t]).pixels
-      for y in 0..<height { strip.replaceSubrange((y * frames + t) * 3 * width..<(y * frames + t + 1) * 3 * width, with: frame[y * 3 * width..<(y + 1) * 3 * width]) }
+      for y in 0..<height {
+        strip.replaceSubrange((y * frames + t) * 3 * width..<(y * frames + t + 1) * 3 * width, with: frame[y * 3 * width..<(y + 1) * 3 * width])
+      }
     }
     return PNGImage(width: frames * width, height: height, pixels: strip)
   }
 
   /// Hands the frames to FFmpeg in a raw file beside the output, and tries the encoders in turn until one is known to it.
-  private static func encode(_ pixels: Tensor, to path: String, _ framesPerSecond: Double, _ program: String, _ choices: [[String]]) async throws(FileError) {
+  private static func encode(_ pixels: Tensor, to path: String, _ framesPerSecond: Double, _ program: String, _ choices: [[String]])
+    async throws(FileError)
+  {
     let target = try Destination(path)
     if target.isSpecial { throw FileError(.cannotCreate, "a video needs a regular file", in: path, mend: "choose another name") }
     let raw = joinPath(target.folder, temporaryName(for: target.name))
@@ -67,22 +77,31 @@ public enum VideoWriter {
       try OutputFile.write(to: raw) { file throws(FileError) in
         for t in 0..<pixels.shape[0] { try file.append(frame(t).pixels) }
       }
-      let input = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "\(size.width)x\(size.height)", "-framerate", "\(framesPerSecond)", "-i", "file:" + raw]
+      let input = [
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "\(size.width)x\(size.height)", "-framerate", "\(framesPerSecond)", "-i", "file:" + raw,
+      ]
       var problem = "no encoder"
       var isDone = false
       for choice in choices where !isDone {
-        let arguments = ["-protocol_whitelist", "file"] + input + choice + ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1", "-y", "file:" + output]
+        let arguments =
+          ["-protocol_whitelist", "file"] + input + choice + [
+            "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1", "-y", "file:" + output,
+          ]
         let (log, isSuccess) = try await FFmpeg.run(arguments, program: program, for: path) { _ throws(FileError) in true }
         isDone = isSuccess
         problem = log.errors.last?.replacing("file:" + output, with: path) ?? "it stopped early"
         let isEncoderMissing = log.errors.contains { $0.contains("Unknown encoder") || $0.contains("Encoder not found") }
         if !isSuccess && !isEncoderMissing { break }
       }
-      if !isDone { throw FileError(.readWrite, "FFmpeg could not write the video (\(problem))", in: path, mend: "check the disk, and that FFmpeg has an H.264 or MPEG-4 encoder") }
+      if !isDone {
+        throw FileError(
+          .readWrite, "FFmpeg could not write the video (\(problem))", in: path,
+          mend: "check the disk, and that FFmpeg has an H.264 or MPEG-4 encoder")
+      }
       if fsync(descriptor) != 0 { throw OutputFile.writeError(path, errno) }
     } catch {
       unlink(output)
-      throw error
+      throw error.naming(path, insteadOf: raw)
     }
     try target.replace(with: output)
   }

@@ -39,7 +39,8 @@ public struct WeightTable: Sendable {
     var original: [String: String] = [:]
     for (name, long) in zip(short, source.names) {
       if let other = original.updateValue(long, forKey: name) {
-        throw FileError.bad("two tensors of the same name once prefixes are taken off ('\(other)')", source.path, "tensor '\(long)'", mend: "remove one of them")
+        throw FileError.bad(
+          "two tensors of the same name once prefixes are taken off ('\(other)')", source.path, "tensor '\(long)'", mend: "remove one of them")
       }
     }
     (path, names, self.source, self.original) = (source.path, short, source, original)
@@ -62,14 +63,22 @@ public struct WeightTable: Sendable {
   private static func folderSource(_ path: String) throws(FileError) -> any TensorSource {
     let files = try listFolder(path)
     func only(_ candidates: [String], _ what: String) throws(FileError) -> String? {
-      if candidates.count > 1 { throw FileError.bad("\(candidates.count) \(what) in one folder (\(candidates.prefix(3).joined(separator: ", ")))", path, mend: "name the file to use") }
+      if candidates.count > 1 {
+        throw FileError.bad(
+          "\(candidates.count) \(what) in one folder (\(candidates.prefix(3).joined(separator: ", ")))", path, mend: "name the file to use")
+      }
       return candidates.first.map { joinPath(path, $0) }
     }
     if let index = try only(files.filter { $0.hasSuffix(".safetensors.index.json") }, "sharded indices") { return try SafetensorsIndex(index) }
     let safetensors = files.filter { $0.hasSuffix(".safetensors") }
-    if let model = ["model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors"].first(where: { safetensors.contains($0) }) { return try SafetensorsFile(joinPath(path, model)) }
+    if let model = ["model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors"].first(where: { safetensors.contains($0) }
+    ) {
+      return try SafetensorsFile(joinPath(path, model))
+    }
     if let one = try only(safetensors, "safetensors files") { return try SafetensorsFile(one) }
-    if let one = try only(files.filter { ["pt", "pth", "ckpt", "bin"].contains(splitExtension($0).suffix) }, "PyTorch files") { return try TorchCheckpoint(one).stateDictionary() }
+    if let one = try only(files.filter { ["pt", "pth", "ckpt", "bin"].contains(splitExtension($0).suffix) }, "PyTorch files") {
+      return try TorchCheckpoint(one).stateDictionary()
+    }
     throw FileError(.missingInput, "no weights in the folder (*.safetensors, *.pt)", in: path, mend: "check the folder")
   }
 
@@ -80,17 +89,21 @@ public struct WeightTable: Sendable {
   /// The parameter `name`, which must have this shape. Throws `badData` naming file, parameter, expected and found shape.
   public mutating func take(_ name: String, shape: Shape) throws(FileError) -> Tensor {
     guard let entry = entry(name) else {
-      throw FileError.bad("missing parameter, expected shape \(shape)", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
+      throw FileError.bad(
+        "missing parameter, expected shape \(shape)", path, "'\(name)'",
+        mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
     }
     if entry.shape != shape.dims {
-      throw FileError.bad("wrong shape: expected \(shape), found \(entry.shape)", path, "'\(name)'", mend: "check that the configuration belongs to these weights")
+      throw FileError.bad(
+        "wrong shape: expected \(shape), found \(entry.shape)", path, "'\(name)'", mend: "check that the configuration belongs to these weights")
     }
     return try take(name)
   }
   /// The parameter `name` of whatever shape.
   public mutating func take(_ name: String) throws(FileError) -> Tensor {
     guard let long = original[name] else {
-      throw FileError.bad("missing parameter", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
+      throw FileError.bad(
+        "missing parameter", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
     }
     let tensor = try source.tensor(named: long)
     if checksFinite, let index = tensor.firstNonFinite {
@@ -123,7 +136,8 @@ public struct WeightTable: Sendable {
 func matches(_ text: String, pattern: String) -> Bool {
   let parts = pattern.split(separator: "*", omittingEmptySubsequences: false)
   if parts.count == 1 { return text == pattern }
-  guard text.hasPrefix(parts[0]), text.hasSuffix(parts[parts.count - 1]), text.utf8.count >= parts[0].utf8.count + parts[parts.count - 1].utf8.count else { return false }
+  guard text.hasPrefix(parts[0]), text.hasSuffix(parts[parts.count - 1]), text.utf8.count >= parts[0].utf8.count + parts[parts.count - 1].utf8.count
+  else { return false }
   var rest = text.dropFirst(parts[0].count).dropLast(parts[parts.count - 1].count)
   for part in parts.dropFirst().dropLast() where !part.isEmpty {
     let width = part.count

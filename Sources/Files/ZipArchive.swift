@@ -20,28 +20,36 @@ struct ZipArchive: Sendable {
     var size = Int(file.integer(at: end + 12, as: UInt32.self) ?? 0)
     var start = Int(file.integer(at: end + 16, as: UInt32.self) ?? 0)
     if count == 0xffff || size == 0xffff_ffff || start == 0xffff_ffff {
-      guard end >= 20, file.integer(at: end - 20, as: UInt32.self) == 0x0706_4b50, let record = file.offset(at: end - 12), file.integer(at: record, as: UInt32.self) == 0x0606_4b50,
+      guard end >= 20, file.integer(at: end - 20, as: UInt32.self) == 0x0706_4b50, let record = file.offset(at: end - 12),
+        file.integer(at: record, as: UInt32.self) == 0x0606_4b50,
         let n = file.offset(at: record + 32), let s = file.offset(at: record + 40), let o = file.offset(at: record + 48)
       else { throw bad("broken ZIP64 record") }
       (count, size, start) = (n, s, o)
     }
-    guard count <= Self.mostEntries, let directory = file.region(at: start, count: size), count <= size / 46 else { throw bad("directory outside the file") }
+    guard count <= Self.mostEntries, let directory = file.region(at: start, count: size), count <= size / 46 else {
+      throw bad("directory outside the file")
+    }
 
     var names: [String] = []
     var entries: [String: Entry] = [:]
     var at = 0
     for _ in 0..<count {
-      guard directory.integer(at: at, as: UInt32.self) == 0x0201_4b50, let flags = directory.integer(at: at + 8, as: UInt16.self), let method = directory.integer(at: at + 10, as: UInt16.self),
-        let crc = directory.integer(at: at + 16, as: UInt32.self), let packed = directory.integer(at: at + 20, as: UInt32.self), let unpacked = directory.integer(at: at + 24, as: UInt32.self),
+      guard directory.integer(at: at, as: UInt32.self) == 0x0201_4b50, let flags = directory.integer(at: at + 8, as: UInt16.self),
+        let method = directory.integer(at: at + 10, as: UInt16.self),
+        let crc = directory.integer(at: at + 16, as: UInt32.self), let packed = directory.integer(at: at + 20, as: UInt32.self),
+        let unpacked = directory.integer(at: at + 24, as: UInt32.self),
         let nameCount = directory.integer(at: at + 28, as: UInt16.self), let extraCount = directory.integer(at: at + 30, as: UInt16.self),
         let commentCount = directory.integer(at: at + 32, as: UInt16.self), let local = directory.integer(at: at + 42, as: UInt32.self),
-        let name = directory.region(at: at + 46, count: Int(nameCount))?.string, let extra = directory.region(at: at + 46 + Int(nameCount), count: Int(extraCount))
+        let name = directory.region(at: at + 46, count: Int(nameCount))?.string,
+        let extra = directory.region(at: at + 46 + Int(nameCount), count: Int(extraCount))
       else { throw bad("broken directory entry") }
       at += 46 + Int(nameCount) + Int(extraCount) + Int(commentCount)
       let entry = "entry '\(name)'"
       if flags & 1 != 0 { throw FileError.bad("encrypted entry", path, entry, mend: "save the file without encryption") }
       if method != 0 { throw FileError.bad("compressed entry (method \(method))", path, entry, mend: "save the file again with torch.save") }
-      if name.split(separator: "/", omittingEmptySubsequences: false).contains("..") || name.hasPrefix("/") { throw FileError.bad("entry name leads outside the archive", path, entry, mend: "do not use this file") }
+      if name.split(separator: "/", omittingEmptySubsequences: false).contains("..") || name.hasPrefix("/") {
+        throw FileError.bad("entry name leads outside the archive", path, entry, mend: "do not use this file")
+      }
       if entries[name] != nil { throw FileError.bad("two entries of the same name", path, entry, mend: "do not use this file") }
       let wide = Self.zip64(extra, unpacked: unpacked, packed: packed, local: local)
       guard let wide, wide.unpacked == wide.packed else { throw FileError.bad("broken sizes", path, entry) }
@@ -55,7 +63,11 @@ struct ZipArchive: Sendable {
   private static func endRecord(_ file: ByteRegion) -> Int? {
     var at = file.count - 22
     while at >= max(0, file.count - 65_557) {
-      if file.integer(at: at, as: UInt32.self) == 0x0605_4b50, let comment = file.integer(at: at + 20, as: UInt16.self), at + 22 + Int(comment) == file.count { return at }
+      if file.integer(at: at, as: UInt32.self) == 0x0605_4b50, let comment = file.integer(at: at + 20, as: UInt16.self),
+        at + 22 + Int(comment) == file.count
+      {
+        return at
+      }
       at -= 1
     }
     return nil
@@ -84,8 +96,10 @@ struct ZipArchive: Sendable {
   func entry(_ name: String, checkingCRC: Bool = false) throws(FileError) -> ByteRegion? {
     guard let entry = entries[name] else { return nil }
     let field = "entry '\(name)'"
-    guard file.integer(at: entry.localHeader, as: UInt32.self) == 0x0403_4b50, let method = file.integer(at: entry.localHeader + 8, as: UInt16.self), method == 0,
-      let nameCount = file.integer(at: entry.localHeader + 26, as: UInt16.self), let extraCount = file.integer(at: entry.localHeader + 28, as: UInt16.self),
+    guard file.integer(at: entry.localHeader, as: UInt32.self) == 0x0403_4b50, let method = file.integer(at: entry.localHeader + 8, as: UInt16.self),
+      method == 0,
+      let nameCount = file.integer(at: entry.localHeader + 26, as: UInt16.self),
+      let extraCount = file.integer(at: entry.localHeader + 28, as: UInt16.self),
       let bytes = file.region(at: entry.localHeader + 30 + Int(nameCount) + Int(extraCount), count: entry.count)
     else { throw FileError.bad("entry lies outside the file, or its header is broken", path, field) }
     if checkingCRC && bytes.crc32 != entry.crc { throw FileError.bad("wrong CRC-32: the contents are damaged", path, field) }

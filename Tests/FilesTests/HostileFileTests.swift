@@ -8,15 +8,20 @@ import Testing
 @Suite struct HostileFileTests {
   static let x = randomTensor(Shape(3, 4), seed: 1, type: .f32)
   static let safetensors: [UInt8] = {
-    let header = #"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},"b":{"dtype":"U64","shape":[2,0],"data_offsets":[48,48]},"c":{"dtype":"I16","shape":[],"data_offsets":[48,50]}}"#
+    let header =
+      #"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},"b":{"dtype":"U64","shape":[2,0],"data_offsets":[48,48]},"c":{"dtype":"I16","shape":[],"data_offsets":[48,50]}}"#
     return littleEndian(UInt64(header.utf8.count)) + Array(header.utf8) + x.withBytes { Array($0) } + [1, 2]
   }()
   static let npy: [UInt8] = {
     let header = Array("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }\n".utf8)
     return [0x93] + Array("NUMPY".utf8) + [1, 0] + littleEndian(UInt16(header.count)) + header + x.withBytes { Array($0) }
   }()
-  static let pt: [UInt8] = PickleText().op(0x7d, 0x28).text("module").op(0x7d, 0x28).text("a").tensor(count: 12, shape: [3, 4], strides: [4, 1]).text("t").tensor(count: 12, shape: [4, 3], strides: [1, 4])
-    .op(0x75).text("step").int(3).text("list").op(0x5d, 0x71, 1, 0x28, 0x4b, 1, 0x88, 0x65).text("float").op(0x47, 0, 0, 0, 0, 0, 0, 0, 0).text("evil").global("os", "system").op(0x29, 0x52, 0x75)
+  static let pt: [UInt8] = PickleText().op(0x7d, 0x28).text("module").op(0x7d, 0x28).text("a").tensor(count: 12, shape: [3, 4], strides: [4, 1]).text(
+    "t"
+  ).tensor(count: 12, shape: [4, 3], strides: [1, 4])
+    .op(0x75).text("step").int(3).text("list").op(0x5d, 0x71, 1, 0x28, 0x4b, 1, 0x88, 0x65).text("float").op(0x47, 0, 0, 0, 0, 0, 0, 0, 0).text(
+      "evil"
+    ).global("os", "system").op(0x29, 0x52, 0x75)
     .archive([x.withBytes { Array($0) }], extra: [("byteorder", Array("little".utf8))])
   static let tar: [UInt8] = {
     var tar = TarText()
@@ -58,7 +63,9 @@ import Testing
     Format(testDescription: "pickle", good: Array(pt[64..<64 + 600])) { try readPickle($0) },
     Format(testDescription: "tar", good: tar) { try readTar($0) },
     Format(testDescription: "png", good: png) { _ = try PNGImage(parsing: $0, name: "t") },
-    Format(testDescription: "json", good: Array(#"{"a":[1,2.5e-3,"x\u00e9\n",null,true,{"b":{}}],"c":-7}"#.utf8)) { _ = try JSONValue(parsing: $0, name: "t") },
+    Format(testDescription: "json", good: Array(#"{"a":[1,2.5e-3,"x\u00e9\n",null,true,{"b":{}}],"c":-7}"#.utf8)) {
+      _ = try JSONValue(parsing: $0, name: "t")
+    },
   ]
 
   @Test func theFilesAreGoodBeforeTheDamage() throws {

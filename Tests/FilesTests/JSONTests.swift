@@ -7,7 +7,10 @@ import Testing
   let folder = TemporaryFolder()
 
   @Test func linesKeepOrderAndPrecision() throws {
-    let value: JSONValue = ["z": 1, "a": 0.1, "nan": .number(.nan), "inf": .number(-.infinity), "t": "a\"\\\n\u{1}é😀", "l": [true, nil, 1e300, .number(.leastNonzeroMagnitude)]]
+    let value: JSONValue = [
+      "z": 1, "a": 0.1, "nan": .number(.nan), "inf": .number(-.infinity), "t": "a\"\\\n\u{1}é😀",
+      "l": [true, nil, 1e300, .number(.leastNonzeroMagnitude)],
+    ]
     #expect(value.line == #"{"z":1,"a":0.1,"nan":null,"inf":null,"t":"a\"\\\n\u0001é😀","l":[true,null,1e+300,5e-324]}"#)
     let back = try JSONValue(parsing: value.line, name: "t")
     #expect(back.line == value.line)
@@ -20,7 +23,8 @@ import Testing
     #expect(v.object?.keys == ["a", "bé😀"])
   }
   @Test(arguments: [
-    "", "{", "{\"a\":1,}", "[1,]", "[1 2]", "{\"a\" 1}", "{a:1}", "01", "1.", ".5", "+1", "1e", "NaN", "Infinity", "nul", "\"a", "\"\\x\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\n\"",
+    "", "{", "{\"a\":1,}", "[1,]", "[1 2]", "{\"a\" 1}", "{a:1}", "01", "1.", ".5", "+1", "1e", "NaN", "Infinity", "nul", "\"a", "\"\\x\"",
+    "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\n\"",
     "1 2", "{\"a\":1,\"a\":2}", "1e999", "[1]x", "\"\\u12\"",
   ])
   func refuses(_ text: String) { expectError(.badData, "t, byte") { _ = try JSONValue(parsing: text, name: "t") } }

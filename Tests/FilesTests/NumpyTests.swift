@@ -11,13 +11,20 @@ import Testing
     let count = version == 1 ? littleEndian(UInt16(header.utf8.count)) : littleEndian(UInt32(header.utf8.count))
     return file([0x93] + Array("NUMPY".utf8) + [version, 0] + count + Array(header.utf8) + data, "t.npy").region
   }
-  func read(_ header: String, _ data: [UInt8] = [], version: UInt8 = 1) throws -> Tensor { try NumpyFile.read(npy(header, data, version: version), name: "t.npy") }
-  func head(_ type: String, _ shape: String, fortran: String = "False") -> String { "{'descr': '\(type)', 'fortran_order': \(fortran), 'shape': \(shape), }" }
+  func read(_ header: String, _ data: [UInt8] = [], version: UInt8 = 1) throws -> Tensor {
+    try NumpyFile.read(npy(header, data, version: version), name: "t.npy")
+  }
+  func head(_ type: String, _ shape: String, fortran: String = "False") -> String {
+    "{'descr': '\(type)', 'fortran_order': \(fortran), 'shape': \(shape), }"
+  }
 
   @Test func everyTypeComesBack() throws {
     let x = randomTensor(Shape(2, 3), seed: 1, type: .f32)
     let work = Workspace()
-    for t in [x, randomTensor(Shape(4), seed: 2), Tensor(scalar: 2), Tensor.zeros(Shape(0, 3)), Tensor([1, -7] as [Int32], Shape(2)), Tensor.zeros(Shape(2), type: .i64), work.converted(x, to: .f16), Tensor.zeros(Shape(3), type: .u8)] {
+    for t in [
+      x, randomTensor(Shape(4), seed: 2), Tensor(scalar: 2), Tensor.zeros(Shape(0, 3)), Tensor([1, -7] as [Int32], Shape(2)),
+      Tensor.zeros(Shape(2), type: .i64), work.converted(x, to: .f16), Tensor.zeros(Shape(3), type: .u8),
+    ] {
       try NumpyFile.write(t, to: folder("a.npy"))
       let back = try NumpyFile.read(folder("a.npy"))
       #expect(back.shape == t.shape && back.type == t.type)
@@ -49,7 +56,10 @@ import Testing
     expectError(.badData, "needs more") { _ = try read(head("<f4", "(4611686018427387904, 4611686018427387904, 0)")) }
     expectError(.badData) { _ = try read(head("<f4", "(99999999999999999999,)"), four) }
     expectError(.badData, "axes") { _ = try read(head("<f4", "(1,1,1,1,1,1,1,1,1)"), four) }
-    for header in ["", "{", "{}", "[]", head("<f4", "(1"), head("<f4", "1"), "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", head("<f4", "(1,)") + "x", "{'descr': '<f4"] {
+    for header in [
+      "", "{", "{}", "[]", head("<f4", "(1"), head("<f4", "1"), "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}",
+      head("<f4", "(1,)") + "x", "{'descr': '<f4",
+    ] {
       expectError(.badData) { _ = try read(header, four) }
     }
     expectError(.badData, "version 4") { _ = try read(head("<f4", "(1,)"), four, version: 4) }

@@ -8,7 +8,9 @@ import Testing
   let folder = TemporaryFolder()
 
   /// A file with this header text and data.
-  func raw(_ header: String, _ data: [UInt8] = []) -> MappedFile { file(littleEndian(UInt64(header.utf8.count)) + Array(header.utf8) + data, "t.safetensors") }
+  func raw(_ header: String, _ data: [UInt8] = []) -> MappedFile {
+    file(littleEndian(UInt64(header.utf8.count)) + Array(header.utf8) + data, "t.safetensors")
+  }
   func refuse(_ header: String, _ data: [UInt8] = [], _ words: String, sourceLocation: SourceLocation = #_sourceLocation) {
     expectError(.badData, words, sourceLocation: sourceLocation) { _ = try SafetensorsFile(raw(header, data)) }
   }
@@ -17,7 +19,8 @@ import Testing
     let work = Workspace()
     let x = randomTensor(Shape(2, 1, 3, 2, 2), seed: 1, type: .f32)
     let tensors: [(name: String, tensor: Tensor)] = [
-      ("u", Tensor.zeros(Shape(3), type: .u8)), ("h", work.converted(x, to: .f16)), ("b", work.converted(x, to: .bf16)), ("f", x), ("scalar", Tensor(scalar: 3)), ("empty", Tensor.zeros(Shape(0, 4))),
+      ("u", Tensor.zeros(Shape(3), type: .u8)), ("h", work.converted(x, to: .f16)), ("b", work.converted(x, to: .bf16)), ("f", x),
+      ("scalar", Tensor(scalar: 3)), ("empty", Tensor.zeros(Shape(0, 4))),
       ("d", randomTensor(Shape(5), seed: 2)), ("i", Tensor([1, -2, 3] as [Int32], Shape(3))), ("l", Tensor.zeros(Shape(2, 2), type: .i64)),
     ]
     try SafetensorsWriter.write(tensors, metadata: [("step", "7\n")], to: folder("a.safetensors"))
@@ -53,7 +56,8 @@ import Testing
     #expect(f.names == ["x", "y", "s", "t"])
   }
   @Test func unreadTypesMatterOnlyWhenAskedFor() throws {
-    let f = try SafetensorsFile(raw(#"{"q":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"x":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}"#, [1, 2, 3]))
+    let f = try SafetensorsFile(
+      raw(#"{"q":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"x":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}"#, [1, 2, 3]))
     #expect(try f.tensor(named: "x").integers == [3])
     expectError(.badData, "F8_E4M3", "'q'") { _ = try f.tensor(named: "q") }
     expectError(.badData, "no such tensor", "'z'") { _ = try f.tensor(named: "z") }
@@ -89,7 +93,9 @@ import Testing
   @Test func shardsAreOneTable() throws {
     try SafetensorsWriter.write([("a", Tensor([1] as [Float], Shape(1)))], to: folder("m-1.safetensors"))
     try SafetensorsWriter.write([("b", Tensor([2, 3] as [Float], Shape(2)))], to: folder("m-2.safetensors"))
-    func index(_ map: String) throws -> String { try folder.put("{\"metadata\":{\"total_size\":12},\"weight_map\":{\(map)}}", "m.safetensors.index.json") }
+    func index(_ map: String) throws -> String {
+      try folder.put("{\"metadata\":{\"total_size\":12},\"weight_map\":{\(map)}}", "m.safetensors.index.json")
+    }
     let index1 = try index(#""a":"m-1.safetensors","b":"m-2.safetensors""#)
     var table = try WeightTable(opening: folder.path)
     #expect(table.names == ["a", "b"])

@@ -49,7 +49,9 @@ struct TarText {
     #expect(try TarReader(file(tar.bytes)).entries.count == 5)
   }
   @Test func brokenArchivesAreRefused() {
-    func refuse(_ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation) { expectError(.badData, words, sourceLocation: sourceLocation) { _ = try TarReader(file(bytes)) } }
+    func refuse(_ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation) {
+      expectError(.badData, words, sourceLocation: sourceLocation) { _ = try TarReader(file(bytes)) }
+    }
     var tar = TarText()
     tar.add("a.mp4", [1, 2, 3])
     refuse("empty", [])

@@ -32,7 +32,8 @@ func expectError(_ kind: FileError.Kind, _ words: String..., sourceLocation: Sou
     Issue.record("\(error)", sourceLocation: sourceLocation)
   }
 }
-func expectError(_ kind: FileError.Kind, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation, _ body: () async throws -> Void) async {
+func expectError(_ kind: FileError.Kind, _ words: String..., sourceLocation: SourceLocation = #_sourceLocation, _ body: () async throws -> Void) async
+{
   do {
     try await body()
     Issue.record("no error", sourceLocation: sourceLocation)

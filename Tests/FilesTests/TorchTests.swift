@@ -18,12 +18,16 @@ struct PickleText {
   func ints(_ n: [Int32]) -> PickleText { n.reduce(op(0x28)) { $0.int($1) }.op(0x74) }
   func global(_ module: String, _ name: String) -> PickleText { raw([0x63] + Array("\(module)\n\(name)\n".utf8)) }
   /// `_rebuild_tensor_v2` of storage `key`.
-  func tensor(_ storage: String = "FloatStorage", key: String = "0", count: Int32, offset: Int32 = 0, shape: [Int32], strides: [Int32]) -> PickleText {
-    global("torch._utils", "_rebuild_tensor_v2").op(0x28, 0x28).text("storage").global("torch", storage).text(key).text("cpu").int(count).op(0x74, 0x51)
-      .int(offset).ints(shape).ints(strides).op(0x89).global("collections", "OrderedDict").op(0x29, 0x52, 0x74, 0x52)
+  func tensor(_ storage: String = "FloatStorage", key: String = "0", count: Int32, offset: Int32 = 0, shape: [Int32], strides: [Int32]) -> PickleText
+  {
+    global("torch._utils", "_rebuild_tensor_v2").op(0x28, 0x28).text("storage").global("torch", storage).text(key).text("cpu").int(count).op(
+      0x74, 0x51
+    )
+    .int(offset).ints(shape).ints(strides).op(0x89).global("collections", "OrderedDict").op(0x29, 0x52, 0x74, 0x52)
   }
   /// The checkpoint this pickle and these storages make.
-  func checkpoint(_ storages: [[UInt8]] = [], top: String = "archive", extra: [(String, [UInt8])] = [], wide: Bool = false) throws -> TorchCheckpoint {
+  func checkpoint(_ storages: [[UInt8]] = [], top: String = "archive", extra: [(String, [UInt8])] = [], wide: Bool = false) throws -> TorchCheckpoint
+  {
     try TorchCheckpoint(file(archive(storages, top: top, extra: extra, wide: wide), "t.pt"))
   }
   func archive(_ storages: [[UInt8]] = [], top: String = "archive", extra: [(String, [UInt8])] = [], wide: Bool = false) -> [UInt8] {
@@ -44,7 +48,9 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
   @Test func writtenFilesComeBack() throws {
     let x = randomTensor(Shape(3, 2), seed: 5, type: .f32)
     let bf16 = Workspace().converted(x, to: .bf16)
-    let tensors = [("net.0.weight", x), ("net.0.bias", bf16), ("s", Tensor(scalar: 4)), ("l", Tensor.zeros(Shape(2), type: .i64)), ("e", Tensor.zeros(Shape(0)))]
+    let tensors = [
+      ("net.0.weight", x), ("net.0.bias", bf16), ("s", Tensor(scalar: 4)), ("l", Tensor.zeros(Shape(2), type: .i64)), ("e", Tensor.zeros(Shape(0))),
+    ]
     try TorchWriter.write(tensors.map { (name: $0.0, tensor: $0.1) }, to: folder("map.pt"))
     let dict = try TorchCheckpoint(folder("map.pt")).stateDictionary()
     #expect(dict.names == tensors.map(\.0))
@@ -55,8 +61,11 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
     }
   }
   @Test func viewsAreGatheredAndStoragesShared() throws {
-    let p = PickleText().op(0x7d, 0x28).text("a").tensor(count: 6, shape: [2, 3], strides: [3, 1]).text("t").tensor(count: 6, shape: [3, 2], strides: [1, 3])
-      .text("tail").tensor(count: 6, offset: 4, shape: [2], strides: [1]).text("wide").tensor(count: 6, offset: 5, shape: [2, 2], strides: [0, 0]).op(0x75)
+    let p = PickleText().op(0x7d, 0x28).text("a").tensor(count: 6, shape: [2, 3], strides: [3, 1]).text("t").tensor(
+      count: 6, shape: [3, 2], strides: [1, 3]
+    )
+    .text("tail").tensor(count: 6, offset: 4, shape: [2], strides: [1]).text("wide").tensor(count: 6, offset: 5, shape: [2, 2], strides: [0, 0]).op(
+      0x75)
     for wide in [false, true] {
       let dict = try p.checkpoint([six], top: wide ? "renamed" : "archive", wide: wide).stateDictionary()
       #expect(try dict.tensor(named: "a").floats == [0, 1, 2, 3, 4, 5])
@@ -66,8 +75,12 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
     }
   }
   @Test func widenedAndHalfTypes() throws {
-    let p = PickleText().op(0x7d, 0x28).text("h").tensor("BFloat16Storage", count: 1, shape: [1], strides: [1]).text("c").tensor("CharStorage", key: "1", count: 2, shape: [2], strides: [1])
-      .text("b").tensor("BoolStorage", key: "1", count: 2, offset: 1, shape: [], strides: []).text("q").tensor("QInt8Storage", key: "1", count: 2, shape: [2], strides: [1]).op(0x75)
+    let p = PickleText().op(0x7d, 0x28).text("h").tensor("BFloat16Storage", count: 1, shape: [1], strides: [1]).text("c").tensor(
+      "CharStorage", key: "1", count: 2, shape: [2], strides: [1]
+    )
+    .text("b").tensor("BoolStorage", key: "1", count: 2, offset: 1, shape: [], strides: []).text("q").tensor(
+      "QInt8Storage", key: "1", count: 2, shape: [2], strides: [1]
+    ).op(0x75)
     let dict = try p.checkpoint([[0xc0, 0x3f], [0xff, 1]]).stateDictionary()
     #expect(try dict.tensor(named: "h").floats == [1.5])
     #expect(try dict.tensor(named: "c").integers == [-1, 1])
@@ -79,7 +92,8 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
       p.text(key).op(0x7d, 0x28).text("w").tensor(count: 6, offset: offset, shape: [1], strides: [1]).op(0x75)
     }
     func value(_ p: PickleText) throws -> [Float] { try p.op(0x75).checkpoint([six]).stateDictionary().tensor(named: "w").floats }
-    let start = PickleText().op(0x7d, 0x28).text("step").int(7).text("args").global("argparse", "Namespace").op(0x29, 0x81, 0x7d).text("lr").op(0x47, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0x73, 0x62)
+    let start = PickleText().op(0x7d, 0x28).text("step").int(7).text("args").global("argparse", "Namespace").op(0x29, 0x81, 0x7d).text("lr").op(
+      0x47, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 0x73, 0x62)
     #expect(try value(inner(inner(start, "state_dict", 2), "module", 1)) == [1])
     #expect(try value(inner(inner(start, "ema", 3), "state_dict", 2)) == [2])
     #expect(try value(inner(inner(start, "state_dict", 2), "model", 4)) == [4])
@@ -94,8 +108,12 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
   }
   @Test func parametersAndVersionThree() throws {
     // _rebuild_parameter(tensor, True, OrderedDict()) and _rebuild_tensor_v3 with a dtype token.
-    let p = PickleText().op(0x7d, 0x28).text("p").global("torch._utils", "_rebuild_parameter").op(0x28).tensor(count: 6, shape: [6], strides: [1]).op(0x88).global("collections", "OrderedDict").op(0x29, 0x52, 0x74, 0x52)
-      .text("v").global("torch._utils", "_rebuild_tensor_v3").op(0x28, 0x28).text("storage").global("torch.storage", "UntypedStorage").text("0").text("cuda:0").int(24).op(0x74, 0x51)
+    let p = PickleText().op(0x7d, 0x28).text("p").global("torch._utils", "_rebuild_parameter").op(0x28).tensor(count: 6, shape: [6], strides: [1]).op(
+      0x88
+    ).global("collections", "OrderedDict").op(0x29, 0x52, 0x74, 0x52)
+      .text("v").global("torch._utils", "_rebuild_tensor_v3").op(0x28, 0x28).text("storage").global("torch.storage", "UntypedStorage").text("0").text(
+        "cuda:0"
+      ).int(24).op(0x74, 0x51)
       .int(1).ints([2]).ints([1]).op(0x89).global("collections", "OrderedDict").op(0x29, 0x52).global("torch", "float32").op(0x74, 0x52).op(0x75)
     let dict = try p.checkpoint([six]).stateDictionary()
     #expect(try dict.tensor(named: "p").floats == [0, 1, 2, 3, 4, 5])
@@ -103,15 +121,22 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
   }
   @Test func nothingIsEverRun() throws {
     let marker = folder("pwned")
-    let p = PickleText().op(0x7d, 0x28).text("evil").global("os", "system").text("touch \(marker)").op(0x85, 0x52).text("w").tensor(count: 6, shape: [6], strides: [1]).op(0x75)
+    let p = PickleText().op(0x7d, 0x28).text("evil").global("os", "system").text("touch \(marker)").op(0x85, 0x52).text("w").tensor(
+      count: 6, shape: [6], strides: [1]
+    ).op(0x75)
     let dict = try p.checkpoint([six]).stateDictionary()
     #expect(try dict.tensor(named: "w").count == 6)
     #expect(PathKind(marker) == .nothing)
     expectError(.badData, "not a tensor", "'evil'") { _ = try dict.tensor(named: "evil") }
   }
   @Test func impossibleTensorsAreRefused() throws {
-    func refuse(_ words: String, count: Int32 = 6, offset: Int32 = 0, shape: [Int32], strides: [Int32], key: String = "0", sourceLocation: SourceLocation = #_sourceLocation) {
-      expectError(.badData, words, sourceLocation: sourceLocation) { _ = try PickleText().tensor(key: key, count: count, offset: offset, shape: shape, strides: strides).checkpoint([six]).tensor() }
+    func refuse(
+      _ words: String, count: Int32 = 6, offset: Int32 = 0, shape: [Int32], strides: [Int32], key: String = "0",
+      sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+      expectError(.badData, words, sourceLocation: sourceLocation) {
+        _ = try PickleText().tensor(key: key, count: count, offset: offset, shape: shape, strides: strides).checkpoint([six]).tensor()
+      }
     }
     refuse("outside", shape: [7], strides: [1])
     refuse("outside", offset: 1, shape: [6], strides: [1])
@@ -128,7 +153,9 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
     refuse("missing", shape: [6], strides: [1], key: "../data.pkl")
   }
   @Test func brokenPicklesAreRefused() {
-    func refuse(_ words: String, _ p: PickleText, sourceLocation: SourceLocation = #_sourceLocation) { expectError(.badData, words, sourceLocation: sourceLocation) { _ = try p.checkpoint() } }
+    func refuse(_ words: String, _ p: PickleText, sourceLocation: SourceLocation = #_sourceLocation) {
+      expectError(.badData, words, sourceLocation: sourceLocation) { _ = try p.checkpoint() }
+    }
     refuse("stack is empty", PickleText())
     refuse("unknown opcode 0xff at 2", PickleText().op(0xff))
     refuse("unknown opcode 0x97", PickleText().op(0x97))
@@ -152,7 +179,9 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
   @Test func brokenArchivesAreRefused() throws {
     let p = PickleText().tensor(count: 6, shape: [6], strides: [1])
     let good = p.archive([six])
-    func refuse(_ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation) { expectError(.badData, words, sourceLocation: sourceLocation) { _ = try TorchCheckpoint(file(bytes, "t.pt")).tensor() } }
+    func refuse(_ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation) {
+      expectError(.badData, words, sourceLocation: sourceLocation) { _ = try TorchCheckpoint(file(bytes, "t.pt")).tensor() }
+    }
     refuse("cut short", good.dropLast(30))
     refuse("empty", [])
     refuse("before version 1.6", [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e])
@@ -167,6 +196,12 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
     var damaged = good
     damaged[70] ^= 1
     refuse("CRC-32", damaged)
+    // The storage comes last before the directory; one changed bit is found when asked for.
+    damaged = good
+    let storage = (0..<good.count - 24).last { Array(good[$0..<$0 + 24]) == six }!
+    damaged[storage + 5] ^= 1
+    try TorchCheckpoint(file(good)).verifyStorages()
+    expectError(.badData, "CRC-32", "data/0") { try TorchCheckpoint(file(damaged)).verifyStorages() }
     for (name, offset, value) in [("compressed", 10, 8), ("encrypted", 8, 1)] as [(String, Int, UInt8)] {
       var bytes = good
       let directory = (0..<bytes.count - 4).first { Array(bytes[$0..<$0 + 4]) == [0x50, 0x4b, 1, 2] }!

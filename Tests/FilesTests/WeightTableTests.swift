@@ -57,6 +57,8 @@ import Testing
     expectError(.missingInput) { _ = try WeightTable(opening: folder("none")) }
     expectError(.badData, "empty") { _ = try WeightTable(opening: try folder.put([], "e.safetensors")) }
     expectError(.badData) { _ = try WeightTable(opening: try folder.put("hello, this is text", "e.safetensors")) }
-    #expect(matches("a.b.c", pattern: "a.*.c") && matches("ac", pattern: "a*c") && !matches("a", pattern: "a*a") && matches("aXbYc", pattern: "a*b*c") && !matches("acb", pattern: "a*b*c"))
+    #expect(
+      matches("a.b.c", pattern: "a.*.c") && matches("ac", pattern: "a*c") && !matches("a", pattern: "a*a") && matches("aXbYc", pattern: "a*b*c")
+        && !matches("acb", pattern: "a*b*c"))
   }
 }
