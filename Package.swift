@@ -43,11 +43,12 @@ let package = Package(
     room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
     room("Configuration", ["Files", "Yams"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
+    room("Pipelines", ["Training", "Models", "Diffusion"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Pretraining", "Pipelines", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),

@@ -61,7 +61,7 @@ public struct AutoencoderTask: TrainingTask {
       func pick(_ t: Tensor) -> Tensor { work.stacked(frames.enumerated().map { i, f in t[row: i].slice(f..<f + 1) }) }
       (clips, weights) = (pick(clips), pick(weights))
     }
-    return (work.affineClamp(work.permuted(clips, [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1), work.permuted(weights, [0, 2, 1, 3, 4]))
+    return (PixelRange.centered(clips, in: work), work.permuted(weights, [0, 2, 1, 3, 4]))
   }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
@@ -101,7 +101,7 @@ public struct AutoencoderTask: TrainingTask {
     let work = Workspace()
     var final = model, config = settings.model
     if let average { final = average.applied(to: model) }
-    let clips = work.affineClamp(work.permuted(source.clips(Array(0..<64), in: work), [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1)
+    let clips = PixelRange.centered(source.clips(Array(0..<64), in: work), in: work)
     let mean = LatentPosterior(final.encoder.forward(clips, in: work).y, in: work).mean, n = Double(mean.count), m = work.total(mean) / n
     config.scalingFactor = 1 / (work.sumOfSquares(mean) / n - m * m).squareRoot()
     try ModelFolder.write(final, config: config, kind: "AutoencoderKLHunyuanVideo", weights: "diffusion_pytorch_model.safetensors", to: folder)

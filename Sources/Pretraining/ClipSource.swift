@@ -15,11 +15,40 @@ public enum ClipSource: Sendable {
     case .clips(let list, _): work.stacked(indices.map { list[$0 % list.count] })
     }
   }
+  /// Captions of clips: the world words each anew, one's own are as given.
+  public func captions(_ indices: [Int], drawing stream: inout RandomStream) -> [String] {
+    switch self {
+    case .world(let sampler, _): indices.map { CaptionGrammar.caption(sampler.training($0).description, drawing: &stream) }
+    case .clips(_, let captions): indices.map { captions[$0 % captions.count] }
+    }
+  }
+  /// Captions with one attribute changed; nil where clips have no description to change.
+  public func swappedCaptions(_ indices: [Int], drawing stream: inout RandomStream) -> [String]? {
+    guard case .world(let sampler, _) = self else { return nil }
+    return indices.map { CaptionGrammar.caption(sampler.training($0).description.swapped(drawing: &stream).description, drawing: &stream) }
+  }
+  /// What two clips share when they show the same thing.
+  public func identities(_ indices: [Int]) -> [String] {
+    switch self {
+    case .world(let sampler, _): indices.map { CaptionGrammar.plainCaption(sampler.training($0).description) }
+    case .clips(_, let captions): indices.map { captions[$0 % captions.count] }
+    }
+  }
   /// Frames, height, width of a clip.
   public var canvas: (frames: Int, height: Int, width: Int) {
     switch self {
     case .world(_, let r): (r.canvas.frames, r.canvas.height, r.canvas.width)
     case .clips(let list, _): (list[0].shape[0], list[0].shape[2], list[0].shape[3])
     }
+  }
+}
+
+/// Pixels `[B, T, 3, H, W]` in [0, 1] to the autoencoder's `[B, 3, T, H, W]` in [-1, 1], and back (clamped).
+public enum PixelRange {
+  public static func centered(_ clips: Tensor, in work: borrowing Workspace) -> Tensor {
+    work.affineClamp(work.permuted(clips, [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1)
+  }
+  public static func unit(_ video: Tensor, in work: borrowing Workspace) -> Tensor {
+    work.permuted(work.affineClamp(video, alpha: 0.5, beta: 0.5, to: 0...1), [0, 2, 1, 3, 4])
   }
 }

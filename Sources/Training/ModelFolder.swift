@@ -26,6 +26,12 @@ public enum ModelFolder {
 public final class WeightHolder {
   public var table: WeightTable
   public init(_ table: WeightTable) { self.table = table }
+  /// A file, a sharded index or a folder that holds one of them; weights that are NaN or infinite are refused.
+  public static func opening(_ path: String, stripping prefixes: [String] = []) throws(FileError) -> WeightHolder {
+    let holder = WeightHolder(try WeightTable(opening: path, stripping: prefixes))
+    holder.table.checksFinite = true
+    return holder
+  }
   /// Parameters by checkpoint name, strictly; the table remembers what was never asked for.
   public var source: ParameterSource {
     ParameterSource { [self] name, shape, _, need in

@@ -4,13 +4,14 @@ import Files
 import FoundationEssentials
 import Layers
 import Models
+import Pipelines
 import Pretraining
 import TensorRuntime
 import Training
 import World
 
 struct Train: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self])
+  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self])
 }
 
 /// What every training command can be told.
@@ -40,9 +41,11 @@ struct TrainingOptions: ParsableArguments {
     if let seed { list.append("seed=\(seed)") }
     return try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
   }
-}
+  /// Refuses sizes that cannot be.
+  func check(_ problem: String?) throws {
+    if let problem { throw ConfigurationError(problem, config ?? "configuration", "correct the model section") }
+  }
 
-extension TrainingOptions {
   /// Runs a task in its folder, then writes the model to `<run>/model`.
   func execute(_ task: inout some TrainingTask, settings: some Settings, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace) async throws {
     let (path, resuming) = try folder()
@@ -62,18 +65,116 @@ extension TrainingOptions {
   }
 }
 
+/// Clips to train on: the built-in world, or a dataset of one's own.
+struct ClipOptions: ParsableArguments {
+  @Option(help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
+  @Option(help: "Frames of a clip.") var frames = 9
+  @Option(help: "Side of a clip in pixels.") var size = 32
+  @Flag(help: "Use the harder world: three objects, equal colours, textures.") var harder = false
+  @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
+
+  var scenes: SceneSettings { harder ? .harder : .standard }
+  func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws -> ClipSource {
+    guard let data else {
+      if frames < 5 || size < 16 { throw ValidationError("the world needs --frames of at least 5 and --size of at least 16") }
+      return .world(SceneSampler(scenes, seed: UInt64(seed)), Renderer(Canvas(height: size, width: size, frames: frames)))
+    }
+    let (clips, captions) = try await ClipLoader(frames: frames, size: size).load(try Dataset(data), strict: strict, in: work) { common.note($0) }
+    return .clips(clips, captions: captions)
+  }
+}
+
 struct TrainVAE: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "vae", abstract: "The causal video autoencoder.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
+  @OptionGroup var clips: ClipOptions
 
   func run() async throws {
     try common.start()
     let settings: AutoencoderSettings = try options.settings()
-    if let problem = settings.model.problem { throw ConfigurationError(problem, options.config ?? "configuration", "correct the model section") }
-    let work = Workspace()
-    let source = ClipSource.world(SceneSampler(.standard, seed: UInt64(settings.seed)), Renderer())
+    try options.check(settings.model.problem)
+    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     var task = try AutoencoderTask(settings, source: source, parameters: .random(seed: UInt64(settings.seed)), in: work)
     try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+  }
+}
+
+struct TrainEncoders: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "encoders", abstract: "Video and text encoders with the matching head.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: TrainingOptions
+  @OptionGroup var clips: ClipOptions
+  @Option(help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
+  @Option(help: "Start from this reward-model directory instead of random weights.") var initial: String?
+  @Option(help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
+  @Option(parsing: .singleValue, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
+
+  func run() async throws {
+    try common.start()
+    var settings: EncoderSettings = try options.settings()
+    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
+    let words = try vocabulary(source)
+    settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
+    try options.check(settings.model.problem)
+    let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
+    var examples: (clips: [Tensor], captions: [String]) = ([], [])
+    for path in generated {
+      let more = try ClipArchive.read(path)
+      examples.clips += more.clips
+      examples.captions += more.captions
+    }
+    var task = try EncoderTask(
+      settings, source: source, vocabulary: words, reconstruct: try vae.map { try Reconstruction.through($0) }, generated: examples, parameters: parameters, in: work)
+    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
+  }
+  private func vocabulary(_ source: ClipSource) throws -> [String] {
+    if let vocab { return try TextFile.lines(vocab) }
+    switch source {
+    case .world: return CaptionGrammar.vocabulary(clips.scenes)
+    case .clips(_, let captions):
+      let words = Set(captions.flatMap { $0.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init) })
+      return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words.sorted()
+    }
+  }
+}
+
+/// Clips through an autoencoder and back, mean latents.
+enum Reconstruction {
+  static func through(_ folder: String) throws -> @Sendable (Tensor, borrowing Workspace) -> Tensor {
+    let config: AutoencoderConfig = try ModelFolder.config(folder), holder = try WeightHolder.opening(folder)
+    let encoder = try VideoCompressor(config, from: holder.source), decoder = try VideoDecoder(config, from: holder.source)
+    return { clips, work in
+      let moments = encoder.forward(PixelRange.centered(clips, in: work), in: work).y
+      return PixelRange.unit(decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
+    }
+  }
+}
+
+struct TrainGenerator: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "generator", abstract: "The velocity network, by flow matching.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: TrainingOptions
+  @OptionGroup var clips: ClipOptions
+  @Option(help: "Autoencoder directory.") var vae: String
+  @Option(help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String
+  @Option(help: "Start from this generator directory instead of random weights.") var initial: String?
+
+  func run() async throws {
+    try common.start()
+    var settings: GeneratorSettings = try options.settings()
+    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
+    let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
+    (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)
+    (settings.model.inChannels, settings.model.outChannels) = (config.latentChannels, config.latentChannels)
+    if case .clips(let list, _) = source { settings.clips = list.count }
+    try options.check(settings.model.problem)
+    let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
+    let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
+    let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
+    var task = try GeneratorTask(
+      settings, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters, early: "\(path)/early",
+      companions: { try companions.write(to: $0) }, report: { common.note($0) }, in: work)
+    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
   }
 }

@@ -1,0 +1,35 @@
+import Files
+import FoundationEssentials
+import Layers
+import Models
+import TensorRuntime
+import Training
+
+/// What a generator directory holds beside its transformer: the autoencoder, the text layers of a text encoder, the
+/// scheduler and the index.
+public struct GeneratorCompanions: Sendable {
+  let vae, textEncoder: String, shift: Double
+  public init(vae: String, textEncoder: String, shift: Double) { (self.vae, self.textEncoder, self.shift) = (vae, textEncoder, shift) }
+
+  public func write(to folder: String) throws {
+    let config: AutoencoderConfig = try ModelFolder.config(vae), holder = try WeightHolder.opening(vae)
+    let parts = AutoencoderParts(encoder: try VideoCompressor(config, from: holder.source), decoder: try VideoDecoder(config, from: holder.source))
+    try ModelFolder.write(parts, config: config, kind: "AutoencoderKLHunyuanVideo", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/vae")
+    let prompts = try GeneratorFolder.promptEncoder(textEncoder)
+    try ModelFolder.write(prompts.encoder, config: prompts.encoder.config, weights: "model.safetensors", to: "\(folder)/text_encoder")
+    try OutputFile.write(try TextFile.read("\(textEncoder)/vocab.txt"), to: "\(folder)/text_encoder/vocab.txt")
+    try createFolder("\(folder)/scheduler")
+    let scheduler: JSONValue = ["_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": .number(shift)]
+    try OutputFile.write(scheduler.pretty + "\n", to: "\(folder)/scheduler/scheduler_config.json")
+    let index: JSONValue = ["_class_name": "HunyuanVideoPipeline", "transformer": ["diffusers", "HunyuanVideoTransformer3DModel"], "vae": ["diffusers", "AutoencoderKLHunyuanVideo"]]
+    try OutputFile.write(index.pretty + "\n", to: "\(folder)/model_index.json")
+  }
+  private struct AutoencoderParts: Layer {
+    var encoder: VideoCompressor
+    var decoder: VideoDecoder
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+      try encoder.forEachParameter(body)
+      try decoder.forEachParameter(body)
+    }
+  }
+}

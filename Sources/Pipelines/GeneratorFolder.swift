@@ -1,0 +1,75 @@
+import Files
+import FoundationEssentials
+import Layers
+public import Models
+import TensorRuntime
+import Training
+
+/// The scheduler's `scheduler_config.json`.
+public struct SchedulerConfig: Codable, Sendable, Equatable {
+  public var shift = 7.0, numTrainTimesteps = 1000
+  enum CodingKeys: String, CodingKey { case shift, numTrainTimesteps = "num_train_timesteps" }
+  public init(shift: Double = 7) { self.shift = shift }
+  public init(from decoder: any Decoder) throws {
+    let c = try decoder.container(keyedBy: CodingKeys.self)
+    shift = try c.decodeIfPresent(Double.self, forKey: .shift) ?? shift
+    numTrainTimesteps = try c.decodeIfPresent(Int.self, forKey: .numTrainTimesteps) ?? numTrainTimesteps
+  }
+}
+
+/// A generator directory in diffusers' layout (interfaces.md 5). Parts are read when asked for.
+public struct GeneratorFolder: Sendable {
+  public let path: String
+  public init(_ path: String) { self.path = path }
+
+  /// `config.json` of a part, checked.
+  private func config<C: Decodable>(_ part: String, _ problem: (C) -> String?) throws -> C {
+    let file = "\(path)/\(part)/config.json", c: C = try JSONValue(contentsOf: file).decoded(name: file)
+    if let p = problem(c) { throw FileError(.badData, p, in: file, mend: "correct the field") }
+    return c
+  }
+  public func transformerConfig() throws -> TransformerConfig { try config("transformer") { $0.problem } }
+  public func autoencoderConfig() throws -> AutoencoderConfig { try config("vae") { $0.problem } }
+  public func scheduler() throws -> SchedulerConfig {
+    let file = "\(path)/scheduler/scheduler_config.json"
+    return FileManager.default.fileExists(atPath: file) ? try JSONValue(contentsOf: file).decoded(name: file) : SchedulerConfig()
+  }
+  public func transformer() throws -> VideoTransformer { try VideoTransformer(try transformerConfig(), from: try WeightHolder.opening("\(path)/transformer").source) }
+  public func decoder() throws -> VideoDecoder { try VideoDecoder(try autoencoderConfig(), from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source) }
+  public func encoder() throws -> VideoCompressor { try VideoCompressor(try autoencoderConfig(), from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source) }
+
+  public var hasPromptEncoder: Bool { FileManager.default.fileExists(atPath: "\(path)/text_encoder/config.json") }
+  /// The small models' own text encoder; larger ones take precomputed prompt embeddings.
+  public func promptEncoder() throws -> PromptEncoder { try Self.promptEncoder("\(path)/text_encoder") }
+
+  /// The text layers of a BERT directory or of a reward-model directory.
+  public static func promptEncoder(_ folder: String) throws -> PromptEncoder {
+    let file = "\(folder)/config.json", json = try JSONValue(contentsOf: file)
+    var maxLength = 40, c: TextEncoderConfig
+    if json["text_encoder"] != nil {
+      let whole: VideoTextConfig = try json.decoded(name: file)
+      (c, maxLength) = (whole.textEncoder, whole.maxTxtL)
+    } else {
+      c = try json.decoded(name: file)
+      maxLength = json["max_txt_l"]?.integer ?? 40
+    }
+    if let p = c.problem { throw FileError(.badData, p, in: file, mend: "correct the field") }
+    c.numHiddenLayers = c.fusionLayer
+    let tokenizer = try Vocabulary.tokenizer("\(folder)/vocab.txt", size: c.vocabSize)
+    return PromptEncoder(encoder: try TextEncoder(c, from: try WeightHolder.opening(folder).source), tokenizer: tokenizer, maxLength: maxLength)
+  }
+}
+
+public enum Vocabulary {
+  /// A WordPiece tokenizer from a vocabulary file that fits a model of `size` words.
+  public static func tokenizer(_ path: String, size: Int) throws -> WordPieceTokenizer {
+    let lines = try TextFile.lines(path)
+    if lines.count > size { throw FileError(.badData, "\(lines.count) words for a model of \(size)", in: path, mend: "use the model's own vocabulary") }
+    do { return try WordPieceTokenizer(vocabulary: lines) } catch {
+      switch error {
+      case .missing(let token): throw FileError(.badData, "the token \(token) is missing", in: path, mend: "use the model's own vocabulary")
+      case .tooLarge(let words, let model): throw FileError(.badData, "\(words) words for a model of \(model)", in: path, mend: "use the model's own vocabulary")
+      }
+    }
+  }
+}

@@ -1,0 +1,248 @@
+public import Configuration
+import Files
+public import Layers
+public import Models
+import Optimizers
+public import TensorRuntime
+public import Training
+
+/// What `train encoders` can be told.
+public struct EncoderSettings: Settings {
+  public var model = VideoTextConfig()
+  public var seed = 1
+  public var steps = 3000, batch = 64
+  public var learning_rate = 1e-3, warmup = 60, final_rate = 0.02
+  public var beta2 = 0.98, weight_decay = 0.02, max_grad_norm = 1.0
+  /// Share of lexical tokens masked, and of the clips that also meet an in-batch hard text.
+  public var mask_share = 0.4, hard_share = 0.5
+  /// Share of the positive clips that pass through the autoencoder, and extra generated clips a step (negatives of their own caption).
+  public var reconstruction_share = 0.0, generated_per_step = 0
+  public var temperature = 0.07
+  public var checkpoint_every = 250
+  public init() {}
+}
+
+/// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), weight 1 each
+/// (InternVideo2 stage 2, arXiv:2403.15377, without the teacher; world.md 3.1).
+public struct EncoderTask: TrainingTask {
+  struct Model: Layer {
+    var base: VideoTextModel
+    var wordHead: FeedForwardHead
+    var temperature: Parameter
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+      try base.forEachParameter(body)
+      try wordHead.forEachParameter(body)
+      try body(&temperature)
+    }
+  }
+  let settings: EncoderSettings
+  let source: ClipSource
+  let tokenizer: WordPieceTokenizer
+  let vocabulary: [String]
+  let mask: Int32
+  /// The autoencoder whose reconstructions count as positives.
+  let reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)?
+  /// Generated clips `[T, 3, H, W]` and their captions.
+  let generated: (clips: [Tensor], captions: [String])
+  var model: Model
+  var optimizer: AdamW
+
+  public init(
+    _ settings: EncoderSettings, source: ClipSource, vocabulary: [String], reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)? = nil,
+    generated: (clips: [Tensor], captions: [String]) = ([], []), parameters: ParameterSource, in work: borrowing Workspace
+  ) throws {
+    (self.settings, self.source, self.vocabulary, self.reconstruct, self.generated) = (settings, source, vocabulary, reconstruct, generated)
+    tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
+    mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
+    let c = settings.model.textEncoder, fresh = ParameterSource.random(seed: UInt64(settings.seed))
+    model = Model(
+      base: try VideoTextModel(settings.model, from: parameters), wordHead: try FeedForwardHead(c.hiddenSize, c.vocabSize, from: fresh),
+      temperature: try fresh("temp", Shape(1), .constant(settings.temperature)))
+    model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: model, in: work)
+  }
+  public var totalSteps: Int { settings.steps }
+
+  /// One row of the fusion batch: a caption against a video, and whether they match (nil: only words are predicted).
+  private struct Pair { let text: Int, video: Int, match: Bool? }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let b = settings.batch, extra = generated.clips.isEmpty ? 0 : settings.generated_per_step
+    let (pixels, indices, generatedCaptions) = videos(step, extra, in: work)
+    var words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
+    let captions = source.captions(indices, drawing: &words), swapped = source.swappedCaptions(indices, drawing: &words)
+    // Texts: positives, swapped, generated clips' own, and the positives with masked words.
+    let positives = captions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    var rows = positives + (swapped ?? []).map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    let contrasted = rows.count, firstGenerated = rows.count
+    rows += generatedCaptions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    let firstMasked = rows.count, (masked, targets) = maskedRows(positives, step)
+    rows += masked
+    let tokens = TokenBatch(rows, padding: tokenizer.pad, special: tokenizer.special), d = settings.model.textEncoder.hiddenSize, l = tokens.length
+
+    model.zeroGradients(in: work)
+    let preprocessing = PixelPreprocessing(size: settings.model.visionEncoder.imgSize)
+    let (video, videoSaved) = model.base.video.forward(preprocessing.forward(pixels, in: work).y, in: work)
+    let (hidden, textSaved) = model.base.text.text(tokens, in: work)
+
+    // Contrast.
+    let temperature = min(max(model.temperature.value.item, 0.02), 0.5)
+    let cls = VideoTextModel.cls(hidden, in: work).slice(0..<contrasted), (projected, projectionSaved) = model.base.textProjection.forward(cls, in: work)
+    let (t, textRows) = Rows.normalised(projected, in: work), (v, videoRows) = Rows.normalised(video.projected.slice(0..<b), in: work)
+    let contrast = Contrast(video: v, text: t, temperature: temperature, identities: source.identities(indices), in: work)
+
+    // Matching and masked words share one pass of the fusion layers.
+    var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }
+    if swapped != nil { pairs += (0..<b).map { Pair(text: b + $0, video: $0, match: false) } }
+    var draw = RandomStream(seed: UInt64(settings.seed), .order, step: step, sample: 1)
+    for i in 0..<Int(Double(b) * (swapped == nil ? 1 : settings.hard_share)) {
+      if let j = Self.draw(contrast.hardness[i], &draw) { pairs.append(Pair(text: j, video: i, match: false)) }
+    }
+    pairs += (0..<extra).map { Pair(text: firstGenerated + $0, video: b + $0, match: false) }
+    let matched = pairs.count
+    pairs += (0..<b).map { Pair(text: firstMasked + $0, video: $0, match: nil) }
+    let pairTokens = TokenBatch(pairs.map { rows[$0.text] }, length: l, padding: tokenizer.pad, special: tokenizer.special)
+    let textIDs = pairs.map { Int32($0.text) }, videoIDs = pairs.map { Int32($0.video) }, m = video.tokens.shape[1], e = video.tokens.shape[2]
+    let flatText = hidden.reshaped(Shape(rows.count, l * d)), flatVideo = video.tokens.reshaped(Shape(b + extra, m * e))
+    let (fused, fusionSaved) = model.base.text.fusion(
+      work.gather(flatText, textIDs).reshaped(Shape(pairs.count, l, d)), pairTokens, vision: work.gather(flatVideo, videoIDs).reshaped(Shape(pairs.count, m, e)), in: work)
+
+    let (matchLogits, headSaved) = model.base.matchingHead.forward(VideoTextModel.cls(fused, in: work).slice(0..<matched), in: work)
+    let match = CrossEntropy.rows(
+      matchLogits.doubles, columns: 2, targets: pairs.prefix(matched).map { $0.match! ? 1 : 0 }, weights: pairs.prefix(matched).map { $0.match! ? 1.5 : 1 })
+    let flatFused = fused.reshaped(Shape(pairs.count * l, d)), wordRows = targets.map { Int32((matched + $0.row) * l + $0.position) }
+    let (wordLogits, wordSaved) = model.wordHead.forward(work.gather(flatFused, wordRows), in: work)
+    let word = CrossEntropy.rows(wordLogits.doubles, columns: wordLogits.shape[1], targets: targets.map { Int($0.id) })
+    let loss = contrast.loss + match.loss + word.loss
+
+    // Backward, upside down.
+    var dFused: Tensor? = work.zeros(flatFused.shape)
+    work.scatterAdd(model.wordHead.backward(Tensor(word.gradient, wordLogits.shape, as: .f32), wordSaved, in: work), wordRows, to: &dFused)
+    let dCls = model.base.matchingHead.backward(Tensor(match.gradient, matchLogits.shape, as: .f32), headSaved, in: work)
+    work.scatterAdd(dCls, (0..<matched).map { Int32($0 * l) }, to: &dFused)
+    let (dPairText, dPairVideo) = model.base.text.fusionBackward(dFused!.reshaped(fused.shape), fusionSaved, in: work)
+    var dHidden: Tensor? = work.zeros(flatText.shape), dTokens: Tensor? = work.zeros(flatVideo.shape)
+    work.scatterAdd(dPairText!.reshaped(Shape(pairs.count, l * d)), textIDs, to: &dHidden)
+    work.scatterAdd(dPairVideo.reshaped(Shape(pairs.count, m * e)), videoIDs, to: &dTokens)
+    let dProjectedText = model.base.textProjection.backward(Rows.backward(contrast.dText, textRows, in: work), projectionSaved, in: work)
+    var dRows = dHidden.take()?.reshaped(Shape(rows.count * l, d))
+    work.scatterAdd(dProjectedText, (0..<contrasted).map { Int32($0 * l) }, to: &dRows)
+    model.base.text.textBackward(dRows!.reshaped(hidden.shape), textSaved, in: work)
+    var dProjected = work.zeros(video.projected.shape)
+    work.place(Rows.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
+    _ = model.base.video.backward(dTokens: dTokens!.reshaped(video.tokens.shape), dProjected: dProjected, videoSaved, wantsPixels: false, in: work)
+    model.temperature.gradient = Tensor([Float(contrast.dTemperature)], Shape(1))
+
+    let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let terms: [(name: String, value: Double)] = [
+      ("vtc", contrast.loss), ("vtm", match.loss), ("mlm", word.loss), ("recall", contrast.recall), ("vtm_accuracy", Double(match.hits) / Double(matched)),
+      ("mlm_accuracy", Double(word.hits) / Double(max(targets.count, 1))), ("temperature", temperature),
+    ]
+    return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
+  }
+
+  /// Pixels of a step: world (or own) clips, some reconstructed, some degraded, then generated ones.
+  private func videos(_ step: Int, _ extra: Int, in work: borrowing Workspace) -> (pixels: Tensor, indices: [Int], generatedCaptions: [String]) {
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
+    let b = settings.batch, indices = (0..<b).map { _ in order.below(1 << 30) }
+    var clips = source.clips(indices, in: work)
+    let rebuilt = Int(Double(b) * settings.reconstruction_share)
+    if let reconstruct, rebuilt > 0 { work.place(reconstruct(clips.slice(0..<rebuilt), work), into: &clips, axis: 0, at: 0) }
+    // Every fourth clip is noisy, the one after it blurred.
+    for i in stride(from: 0, to: b - 1, by: 4) {
+      let noise = RandomStream(seed: UInt64(settings.seed), .augmentation, step: step, sample: i).normal(clips[row: i].shape, in: work)
+      let noisy = work.combine(1, clips[row: i], order.uniform(0..<0.12), noise)
+      work.place(work.affineClamp(noisy, alpha: 1, beta: 0, to: 0...1).reshaped(Shape([1] + noisy.shape.dims)), into: &clips, axis: 0, at: i)
+      work.place(Blur.binomial(clips.slice(i + 1..<i + 2), in: work), into: &clips, axis: 0, at: i + 1)
+    }
+    let chosen = (0..<extra).map { _ in order.below(generated.clips.count) }
+    if extra > 0 { clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0) }
+    return (clips, indices, chosen.map { generated.captions[$0] })
+  }
+  private struct Target { let row, position: Int, id: Int32 }
+  /// Rows with masked words, and what stood there; at least one word of every caption that has any.
+  private func maskedRows(_ rows: [[Int32]], _ step: Int) -> ([[Int32]], [Target]) {
+    var stream = RandomStream(seed: UInt64(settings.seed), .masking, step: step), targets: [Target] = []
+    let masked = rows.enumerated().map { r, row in
+      let lexical = row.indices.filter { !tokenizer.special.contains(row[$0]) }
+      var chosen = lexical.filter { _ in stream.uniform() < settings.mask_share }
+      if chosen.isEmpty, let any = lexical.isEmpty ? nil : lexical[stream.below(lexical.count)] { chosen = [any] }
+      var out = row
+      for p in chosen {
+        targets.append(Target(row: r, position: p, id: row[p]))
+        out[p] = mask
+      }
+      return out
+    }
+    return (masked, targets)
+  }
+  private static func draw(_ p: [Double], _ stream: inout RandomStream) -> Int? {
+    var u = stream.uniform()
+    for (i, w) in p.enumerated() where w > 0 {
+      u -= w
+      if u <= 0 { return i }
+    }
+    return p.lastIndex { $0 > 0 }
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+  }
+  /// A reward-model directory without an OT map.
+  public func export(to folder: String) throws {
+    try ModelFolder.write(model.base, config: settings.model, weights: "model.safetensors", to: folder)
+    try OutputFile.write(vocabulary.joined(separator: "\n") + "\n", to: "\(folder)/vocab.txt")
+  }
+}
+
+/// The masked-word head: Linear, GELU, LayerNorm, Linear. Thrown away after training.
+struct FeedForwardHead: Layer {
+  var dense: Linear
+  var norm: LayerNorm
+  var decoder: Linear
+  struct Saved { let dense: Linear.Saved, hidden: Tensor, norm: LayerNorm.Saved, decoder: Linear.Saved }
+
+  init(_ width: Int, _ vocabulary: Int, from source: ParameterSource) throws {
+    let name = "text_encoder.cls.predictions"
+    dense = try Linear("\(name).transform.dense", width, width, initial: .normal(deviation: 0.02), from: source)
+    norm = try LayerNorm("\(name).transform.LayerNorm", width, epsilon: 1e-12, from: source)
+    decoder = try Linear("\(name).decoder", width, vocabulary, initial: .normal(deviation: 0.02), from: source)
+  }
+  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (h, ds) = dense.forward(x, in: work)
+    let (n, ns) = norm.forward(work.activation(.geluErf, h), in: work)
+    let (y, os) = decoder.forward(n, in: work)
+    return (y, Saved(dense: ds, hidden: h, norm: ns, decoder: os))
+  }
+  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dn = norm.backward(decoder.backward(dy, s.decoder, in: work), s.norm, in: work)
+    return dense.backward(work.activationBackward(.geluErf, dn, x: s.hidden), s.dense, in: work)
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try dense.forEachParameter(body)
+    try norm.forEachParameter(body)
+    try decoder.forEachParameter(body)
+  }
+}
+
+/// The 5x5 binomial blur (1 4 6 4 1)/16 on both axes, edges repeated.
+enum Blur {
+  static func binomial(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    let (h, w) = (x.shape[x.shape.rank - 2], x.shape.last), planes = x.count / (h * w)
+    func matrix(_ n: Int) -> Tensor {
+      var m = Array(repeating: 0.0, count: n * n)
+      for i in 0..<n { for (k, c) in [1.0, 4, 6, 4, 1].enumerated() { m[i * n + min(max(i + k - 2, 0), n - 1)] += c / 16 } }
+      return Tensor(m, Shape(n, n), as: x.type)
+    }
+    let rows = work.matmul(x.reshaped(Shape(planes * h, w)), matrix(w), transposeB: true).reshaped(Shape(planes, h, w))
+    return work.batchedMatmul(work.repeated(matrix(h), planes), rows).reshaped(x.shape)
+  }
+}

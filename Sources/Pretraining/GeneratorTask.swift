@@ -1,0 +1,114 @@
+public import Configuration
+import Diffusion
+import Files
+public import Layers
+public import Models
+import Optimizers
+public import TensorRuntime
+public import Training
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// What `train generator` can be told.
+public struct GeneratorSettings: Settings {
+  public var model = TransformerConfig()
+  public var seed = 1
+  public var steps = 8000, batch = 96
+  /// Clips encoded once before training (a fixed set is used whole).
+  public var clips = 16384
+  public var learning_rate = 8e-4, warmup = 80, final_rate = 0.05
+  /// Share of the steps at the full rate before it falls in a straight line.
+  public var hold = 0.5
+  public var beta2 = 0.99, weight_decay = 0.0, max_grad_norm = 1.0
+  public var ema_decay = 0.998
+  /// Share of prompts replaced by the empty one, for guidance.
+  public var drop_prompt = 0.1
+  /// Levels are shift u / (1 + (shift - 1) u), u the logistic of a normal.
+  public var shift = 3.0
+  public var embedded_guidance = 6016.0
+  public var checkpoint_every = 250, sample_every = 0
+  /// Steps at which the averaged model is also kept, under `<run>/early/step-N` (early generators make good negatives).
+  public var keep_at: [Int] = []
+  public init() {}
+}
+
+/// Trains the velocity network by flow matching: mean (v - (ε - z))² (Lipman et al. 2023, arXiv:2210.02747).
+public struct GeneratorTask: TrainingTask {
+  let settings: GeneratorSettings
+  let source: ClipSource
+  let prompts: PromptEncoder
+  let decoder: AutoencoderConfig
+  /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
+  let latents: Tensor
+  let early: String
+  /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
+  let companions: @Sendable (String) throws -> Void
+  var model: VideoTransformer
+  var optimizer: AdamW
+  var average: MovingAverage
+
+  public init(
+    _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor, scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource, early: String,
+    companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void, in work: borrowing Workspace
+  ) throws {
+    (self.settings, self.source, self.prompts, self.early, self.companions) = (settings, source, prompts, early, companions)
+    decoder = encoder.config
+    var parts: [Tensor] = []
+    for start in stride(from: 0, to: settings.clips, by: 64) {
+      let x = PixelRange.centered(source.clips(Array(start..<min(start + 64, settings.clips)), in: work), in: work)
+      parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scalingFactor))
+      if start % 4096 == 0 { report("encoded \(start) of \(settings.clips) clips") }
+    }
+    latents = work.concatenated(parts, axis: 0)
+    model = try VideoTransformer(settings.model, from: parameters)
+    model.makeTrainable(in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: model, in: work)
+    average = MovingAverage(decay: settings.ema_decay, of: model, in: work)
+  }
+  public var totalSteps: Int { settings.steps }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let b = settings.batch, seed = UInt64(settings.seed)
+    var order = RandomStream(seed: seed, .order, step: step), words = RandomStream(seed: seed, .caption, step: step), levels = RandomStream(seed: seed, .timestep, step: step)
+    let indices = (0..<b).map { _ in order.below(latents.shape[0]) }
+    var captions = source.captions(indices, drawing: &words)
+    for i in 0..<b where order.uniform() < settings.drop_prompt { captions[i] = "" }
+    let z = work.gather(latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])), indices.map { Int32($0) }).reshaped(Shape([b] + latents.shape.dims.dropFirst()))
+    let sigmas = (0..<b).map { _ in NoiseSchedule.shifted(1 / (1 + exp(-levels.normal())), settings.shift) }
+    let noise = RandomStream(seed: seed, .noise, step: step).normal(z.shape, in: work)
+    let x = work.noised(z, noise, sigmas: sigmas)
+
+    model.zeroGradients(in: work)
+    let guidance = settings.model.guidanceEmbeds ? Array(repeating: Float(settings.embedded_guidance), count: b) : nil
+    let (v, saved) = model.forward(x, times: sigmas.map { Float(1000 * $0) }, prompts(captions, in: work), guidance: guidance, in: work)
+    let (loss, dv) = work.meanSquaredError(v, target: work.difference(noise, z))
+    model.backward(dv, saved, in: work)
+
+    let schedule = LearningRateSchedule.holdThenLinear(hold: settings.hold, floor: settings.final_rate)
+    let rate = schedule.rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    average.update(from: model, decay: min(settings.ema_decay, Double(1 + step) / Double(10 + step)), in: work)
+    if settings.keep_at.contains(step + 1) { try export(to: "\(early)/step-\(step + 1)") }
+    return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    s.add("ema.", average)
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    average = try state.average("ema.", like: average, in: work)
+  }
+  /// A generator directory: the averaged transformer and its companions.
+  public func export(to folder: String) throws {
+    try ModelFolder.write(
+      average.applied(to: model), config: settings.model, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try companions(folder)
+  }
+}
