@@ -39,6 +39,7 @@ let package = Package(
     room("Models", ["Layers", "CUtf8proc"]),
     room("Diffusion", ["Models"]),
     room("Optimizers", ["Layers"]),
+    room("Transport", ["Layers", "Optimizers"]),
     room("World", ["TensorRuntime"]),
 
     .executableTarget(
@@ -48,6 +49,7 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
+    tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
   ]
 )
