@@ -15,7 +15,7 @@
  *           starts[p] ..< starts[p+1], of text row row_of[k]; iterations, delta, total [pairs, heads]. columns = 1 + frames * side^2.
  * Writes    plan, cost and raw on lexical rows only; cost and raw may be NULL. A pair without rows: iterations 0, delta 0, total 0.
  * Scratch   pk_token_plan_scratch elements: an area for each thread of the team.
- * Numerics  exp once, then one pass an iteration over the stored kernel, while the exponents stay above -60 (min(max C, 1) / eps);
+ * Numerics  exp once, then one pass an iteration over the stored kernel, while max C / eps <= 60;
  *           otherwise, or if a sum leaves the normal range, from the start in the log domain. A non-finite cost entry counts as 1.
  * Threads   parallel over pairs x heads; each is computed by one thread.
  * Errors    PK_BAD_SHAPE unless columns - 1 is a multiple of side^2 and the options are positive.

@@ -7,8 +7,8 @@ static idx longest(const pk_token_shape *s) {
   return n;
 }
 static idx area(const pk_token_shape *s) {
-  const idx n = longest(s), mp = (s->columns + 15) / 16 * 16, np = (n + 15) / 16 * 16;
-  return (n + 8) * mp + 3 * np;
+  const idx n = longest(s), mp = (s->columns + 63) / 64 * 64, np = (n + 15) / 16 * 16;
+  return (n + 8) * mp + 4 * np + 16 * n;
 }
 ptrdiff_t pk_token_plan_scratch(const pk_token_shape *s) { return area(s) * pk_threads(); }
 
