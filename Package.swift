@@ -39,11 +39,14 @@ let package = Package(
     room("Models", ["Layers", "CUtf8proc"]),
     room("Diffusion", ["Models"]),
     room("Optimizers", ["Layers"]),
+    room("Transport", ["Layers", "Optimizers"]),
     room("World", ["TensorRuntime"]),
     room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
     room("Configuration", ["Files", "Yams"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
-    room("Pipelines", ["Training", "Models", "Diffusion"]),
+    room("Rewards", ["Transport", "Models"]),
+    room("Pipelines", ["Training", "Models", "Diffusion", "Rewards"]),
+    room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
 
     .executableTarget(
@@ -53,8 +56,9 @@ let package = Package(
 
     .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
-    tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Files"]),
+    tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
+    tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
   ]
 )

@@ -1,6 +1,7 @@
 import Diffusion
 import Files
 import Layers
+import Transport
 import Models
 import TensorRuntime
 import TestSupport
@@ -74,7 +75,7 @@ extension GoldenTests {
     encoder.makeTrainable(in: work) { name in g.has("grad.weight.\(name)") }
     head.makeTrainable(in: work)
     let batch = try tokens(g), recorder = PlanRecorder()
-    let prior = g.config["partial_ot"]?.bool == true ? tokenPrior(g, recorder) : nil
+    let prior = g.config["partial_ot"]?.bool == true ? try tokenPrior(g, recorder) : nil
     let (fused, saved) = encoder.fusion(try g.input("text_embeds"), batch, vision: try g.input("vision_embeds"), prior: prior, in: work)
     let cls = work.narrowed(fused, axis: 1, 0..<1).reshaped(Shape(batch.batch, config.hiddenSize)), (logits, hs) = head.forward(cls, in: work)
     let p = MatchProbability.forward(logits)

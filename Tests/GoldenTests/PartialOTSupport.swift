@@ -27,4 +27,3 @@ extension Tiling {
     }
   }
 }
-func tokenPrior(_ g: GoldenCase, _ recorder: PlanRecorder) -> AttentionPrior? { nil }

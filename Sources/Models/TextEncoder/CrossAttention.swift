@@ -12,8 +12,14 @@ public struct CrossAttentionView: Sendable {
   /// `[B, L]`: rows that get a plan.
   public let lexical: [UInt8]
 }
-/// Row-normalised plans `[B, heads, L, M]`, read on lexical rows only. A constant for differentiation.
-public typealias AttentionPrior = (CrossAttentionView, borrowing Workspace) -> Tensor
+/// A transport prior for fusion layers.
+public struct AttentionPrior {
+  /// Whether a layer gets one; the others attend plainly.
+  public let acts: (_ layer: Int) -> Bool
+  /// Row-normalised plans `[B, heads, L, M]`, read on lexical rows only. A constant for differentiation.
+  public let plans: (CrossAttentionView, borrowing Workspace) -> Tensor
+  public init(acts: @escaping (_ layer: Int) -> Bool = { _ in true }, plans: @escaping (CrossAttentionView, borrowing Workspace) -> Tensor) { (self.acts, self.plans) = (acts, plans) }
+}
 
 /// Cross-attention of text rows to visual tokens, with an optional prior fused into the lexical rows
 /// (algorithm.md 2.3, 4.5, 4.6). a `[B, L, D]`, X `[B, M, E]`.
@@ -48,7 +54,7 @@ public struct CrossAttention: Layer {
     let (q, qs) = query.forward(a, in: work)
     let (k, ks) = key.forward(x, in: work)
     let (v, vs) = value.forward(x, in: work)
-    guard let prior else {
+    guard let prior, prior.acts(layer) else {
       let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: scale)
       return (o, Saved(query: qs, key: ks, value: vs, q: q, k: k, v: v, core: .plain(o: o, lse: lse)))
     }
@@ -56,7 +62,7 @@ public struct CrossAttention: Layer {
     let (qh, kh, vh) = (split(q, in: work), split(k, in: work), split(v, in: work))
     let logits = work.batchedMatmul(qh, kh, transposeB: true, alpha: scale)
     let attention = work.softmax(logits).reshaped(Shape(b, heads, l, m))
-    let plan = prior(CrossAttentionView(layer: layer, queries: q, keys: k, attention: attention, lexical: lexical), work)
+    let plan = prior.plans(CrossAttentionView(layer: layer, queries: q, keys: k, attention: attention, lexical: lexical), work)
     let y = work.priorFusion(attention: attention, prior: plan, fused: lexical, epsilon: Self.clamp)
     let o = join(work.batchedMatmul(y.reshaped(logits.shape), vh), batch: b, in: work)
     return (o, Saved(query: qs, key: ks, value: vs, q: q, k: k, v: v, core: .fused(q: qh, k: kh, v: vh, attention: attention, y: y, lexical: lexical)))

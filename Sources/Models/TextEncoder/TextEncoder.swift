@@ -18,6 +18,8 @@ public struct TextEncoder: Layer {
     let tokens: TokenBatch
     let layers: [TextLayer.Saved]
     let vision: Shape
+    /// L of the states that went in.
+    public var length: Int { tokens.length }
   }
 
   public init(_ config: TextEncoderConfig, from source: ParameterSource) throws {

@@ -20,4 +20,12 @@ public struct TokenBatch: Sendable {
     lexical = rows.flatMap { row in row.map { special.contains($0) ? UInt8(0) : 1 } + Array(repeating: 0, count: n - row.count) }
   }
   public subscript(row b: Int) -> [Int32] { Array(ids[b * length..<b * length + Int(counts[b])]) }
+  /// Captions `indices`, in that order, at the same length.
+  public func selecting(_ indices: [Int]) -> TokenBatch { TokenBatch(of: self, indices) }
+  private init(of whole: TokenBatch, _ indices: [Int]) {
+    length = whole.length
+    counts = indices.map { whole.counts[$0] }
+    ids = indices.flatMap { whole.ids[$0 * whole.length..<($0 + 1) * whole.length] }
+    lexical = indices.flatMap { whole.lexical[$0 * whole.length..<($0 + 1) * whole.length] }
+  }
 }

@@ -57,7 +57,11 @@ public struct PixelPreprocessing: Sendable {
     /// Shares of the free rows and columns, each in [0, 1).
     case random(row: Double, column: Double)
   }
-  public struct Saved: Sendable { let height, width, resizedHeight, resizedWidth, row, column: Int, shape: Shape }
+  public struct Saved: Sendable {
+    let height, width, resizedHeight, resizedWidth, row, column: Int, shape: Shape
+    /// Shape of the frames that went in.
+    public var input: Shape { shape }
+  }
 
   public init(size: Int) { self.size = size }
 

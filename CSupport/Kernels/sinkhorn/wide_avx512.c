@@ -1,0 +1,7 @@
+#include "wide.h"
+#if defined(__x86_64__)
+#pragma clang attribute push(__attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#define WIDE_TABLE wide_avx512
+#include "wide_body.inc"
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,3 @@
+#include "wide.h"
+#define WIDE_TABLE wide_scalar
+#include "wide_body.inc"

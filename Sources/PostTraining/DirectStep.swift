@@ -1,0 +1,138 @@
+public import Diffusion
+public import Models
+public import Rewards
+public import TensorRuntime
+
+/// One accumulation step of direct back-propagation, in the order of algorithm.md 7.5 (PISCES algorithm 1).
+public struct DirectStep: Sendable {
+  public struct Options: Sendable, Equatable {
+    public var phases = 1
+    public var consistencyWeight = 1.0, qualityWeight = 1.0, semanticWeight = 1.0
+    public var huberC = 0.001
+    /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
+    public var decayWeight = 0.0, decayIsSquared = false
+    /// v_φ + w (v_φ - v_uncond) for the teacher, where asked for.
+    public var teacherGuidanceWeight: Double?
+    /// Embedded guidance of student and teacher, for models that have that input.
+    public var studentGuidance = 6016.0, teacherGuidance = 6016.0
+    /// Losses are divided by the number of accumulation steps.
+    public var accumulation = 1
+    /// Weight of mean (v_student - v_teacher)² at x_t: keeps the student near the teacher.
+    public var anchorWeight = 0.0
+    /// Factor on the rewards' gradient alone (D-18).
+    public var rewardGradientScale = 1.0
+    public var recompute = false
+    public init() {}
+  }
+  public let schedule: NoiseSchedule
+  public var options: Options
+  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) { (self.schedule, self.options) = (schedule, options) }
+
+  /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise, a level per sample, prompts.
+  public struct Batch: Sendable {
+    public var latents, noise: Tensor
+    public var indices: [Int]
+    public var prompt: PromptEmbedding
+    public var unconditional: PromptEmbedding?
+    public var captions: CaptionBatch?
+    public var crop: PixelPreprocessing.Crop
+    public init(
+      latents: Tensor, noise: Tensor, indices: [Int], prompt: PromptEmbedding, unconditional: PromptEmbedding? = nil, captions: CaptionBatch? = nil,
+      crop: PixelPreprocessing.Crop = .center
+    ) {
+      (self.latents, self.noise, self.indices, self.prompt) = (latents, noise, indices, prompt)
+      (self.unconditional, self.captions, self.crop) = (unconditional, captions, crop)
+    }
+  }
+  /// Every quantity of the step; nil where its term is off. Losses are divided by the accumulation, weights not applied.
+  public struct Output: Sendable {
+    public var noisy, velocity: Tensor
+    public var clean, frames: Tensor?
+    public var scores = RewardModel.Scores()
+    public var prediction, previous, target: Tensor?
+    public var consistencyLoss, qualityLoss, semanticLoss, decayLoss, anchorLoss: Double?
+    /// Weighted sum of all terms.
+    public var loss = 0.0
+    /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms (nil without a teacher pass).
+    public var departure: Double?
+  }
+
+  /// Adds to the student's gradients. `target` is the network of the consistency target: the moving average, or nil for the
+  /// student itself.
+  public func run(
+    student: inout VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil, decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
+    in work: borrowing Workspace
+  ) -> Output {
+    let o = options, b = batch.indices.count, g = Double(o.accumulation), z = batch.latents
+    let sigma = batch.indices.map { schedule.sigmas[$0] }, previous = batch.indices.map { schedule.previous[$0] }
+    let end = batch.indices.map { schedule.endLevel($0, phases: o.phases) }, clean = batch.indices.map { _ in schedule.cleanLevel }
+    func velocity(_ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding, _ guidance: Double) -> Tensor {
+      model(x, times: levels.map { Float(1000 * $0) }, prompt, guidance: Self.guidance(model, guidance, b), in: work)
+    }
+    let x = work.noised(z, batch.noise, sigmas: sigma)
+    let (v, saved) = student.forward(
+      x, times: sigma.map { Float(1000 * $0) }, batch.prompt, guidance: Self.guidance(student, o.studentGuidance, b), recompute: o.recompute, in: work)
+    var out = Output(noisy: x, velocity: v), dv = work.zeros(v.shape, v.type)
+
+    if let captions = batch.captions, var model = reward.take() {
+      let prediction = work.flowStep(x, velocity: v, from: sigma, to: clean)
+      let (frames, decoded) = decoder.forward(prediction, in: work)
+      let (scores, scored) = model.forward(frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
+      let weight = -o.rewardGradientScale / (Double(b) * g)
+      let dFrames = model.backward(
+        dQuality: scores.quality.map { _ in weight * o.qualityWeight }, dSemantic: scores.semantic.map { _ in weight * o.semanticWeight }, scored, in: work)
+      let dClean = decoder.backward(dFrames, decoded, in: work)
+      dv = work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
+      (out.clean, out.frames, out.scores) = (prediction, frames, scores)
+      if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
+      if !scores.semantic.isEmpty { out.semanticLoss = -mean(scores.semantic) / g }
+      if let loss = out.qualityLoss { out.loss += o.qualityWeight * loss }
+      if let loss = out.semanticLoss { out.loss += o.semanticWeight * loss }
+      reward = model
+    }
+
+    var teacherVelocity: Tensor?
+    if o.consistencyWeight > 0 || o.decayWeight > 0 {
+      let prediction = work.flowStep(x, velocity: v, from: sigma, to: end)
+      out.prediction = prediction
+      var dPrediction = work.zeros(v.shape, v.type)
+      if o.consistencyWeight > 0 {
+        var phi = velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)
+        teacherVelocity = phi
+        if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
+          phi = work.combine(1 + w, phi, -w, velocity(teacher, x, sigma, unconditional, o.teacherGuidance))
+        }
+        let before = work.flowStep(x, velocity: phi, from: sigma, to: previous)
+        let minus = velocity(target ?? student, before, previous, batch.prompt, o.teacherGuidance)
+        let goal = work.flowStep(before, velocity: minus, from: previous, to: end)
+        let (loss, d) = work.pseudoHuber(prediction, target: goal, c: o.huberC)
+        work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
+        (out.previous, out.target, out.consistencyLoss) = (before, goal, loss / g)
+        out.loss += o.consistencyWeight * loss / g
+      }
+      if o.decayWeight > 0 {
+        let zero = work.zeros(v.shape, v.type)
+        let (loss, d) = o.decayIsSquared ? work.meanSquaredError(prediction, target: zero) : work.pseudoHuber(prediction, target: zero, c: 1e-12)
+        work.add(d, times: o.decayWeight / g, to: &dPrediction)
+        out.decayLoss = loss / g
+        out.loss += o.decayWeight * loss / g
+      }
+      work.add(work.mixEach(end.indices.map { end[$0] - sigma[$0] }, dPrediction, end.map { _ in 0 }, dPrediction), to: &dv)
+    }
+    if o.anchorWeight > 0 {
+      let phi = teacherVelocity ?? velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)
+      let (loss, d) = work.meanSquaredError(v, target: phi)
+      work.add(d, times: o.anchorWeight / g, to: &dv)
+      out.anchorLoss = loss / g
+      out.loss += o.anchorWeight * loss / g
+      out.departure = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
+    }
+    student.backward(dv, saved, in: work)
+    return out
+  }
+
+  static func guidance(_ model: VideoTransformer, _ value: Double, _ count: Int) -> [Float]? {
+    model.config.guidanceEmbeds ? Array(repeating: Float(value), count: count) : nil
+  }
+  private func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
+}

@@ -1,0 +1,49 @@
+public import Models
+public import TensorRuntime
+
+/// The frozen decoder between latents and the frames the rewards see: z / s, decode (in groups of latents when chunked),
+/// clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to frames `[B, T, 3, H, W]`.
+public struct LatentDecoder: Sendable {
+  public private(set) var decoder: VideoDecoder
+  /// 1 / s: latents are multiplied by the scaling factor s when they enter training.
+  public let scalingFactor: Double
+  public var tiling: Tiling?
+  /// Latent frames decoded together; 0 = the whole clip (algorithm.md 6.17).
+  public var chunk = 0
+  public var recompute = false
+
+  public struct Saved: Sendable { let chunks: [(frames: Int, saved: VideoDecoder.Saved)], raw: Tensor }
+
+  public init(_ decoder: VideoDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0, recompute: Bool = false) {
+    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.recompute) = (decoder, scalingFactor, tiling, chunk, recompute)
+  }
+  private func ranges(_ n: Int) -> [Range<Int>] {
+    chunk <= 0 || chunk >= n ? [0..<n] : stride(from: 0, to: n, by: chunk).map { $0..<min($0 + chunk, n) }
+  }
+  public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
+    let unscaled = work.scaled(z, by: 1 / scalingFactor)
+    var parts: [Tensor] = [], saved: [(frames: Int, saved: VideoDecoder.Saved)] = []
+    for r in ranges(z.shape[2]) {
+      let (y, s) = decoder.forward(work.narrowed(unscaled, axis: 2, r), tiling: tiling, recompute: recompute, in: work)
+      parts.append(y)
+      saved.append((y.shape[2], s))
+    }
+    let raw = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
+    let unit = work.affineClamp(raw, alpha: 0.5, beta: 0.5, to: 0...1)
+    return (work.permuted(unit, [0, 2, 1, 3, 4]), Saved(chunks: saved, raw: raw))
+  }
+  public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor { forward(z, in: work).frames }
+
+  /// Gradient of the scaled latents.
+  public mutating func backward(_ dFrames: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dUnit = work.permuted(dFrames, [0, 2, 1, 3, 4])
+    let dRaw = work.affineClampBackward(dUnit, x: s.raw, alpha: 0.5, beta: 0.5, to: 0...1)
+    var parts: [Tensor] = [], start = 0
+    for (frames, saved) in s.chunks {
+      parts.append(decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
+      start += frames
+    }
+    let dz = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
+    return work.scaled(dz, by: 1 / scalingFactor)
+  }
+}

@@ -1,0 +1,23 @@
+public import Models
+public import TensorRuntime
+
+/// Everything the rewards need of captions, computed once: token ids, the states the fusion layers start from, and the
+/// feature the quality reward compares with.
+public struct CaptionBatch: Sendable {
+  public let tokens: TokenBatch
+  /// Text states `[B, L, D]` (the output of the text layers).
+  public let hidden: Tensor
+  /// Text feature y `[B, E]`, not normalised; ŷ, unit rows.
+  public let feature, unit: Tensor
+  /// T(ŷ) as unit rows, where there is a map.
+  public let mapped: Tensor?
+
+  /// Captions `indices`, in that order (repeats allowed).
+  public func selecting(_ indices: [Int], in work: borrowing Workspace) -> CaptionBatch {
+    let rows = indices.map { Int32($0) }, (b, l, d) = (indices.count, tokens.length, hidden.shape[2])
+    func pick(_ t: Tensor) -> Tensor { work.gather(t, rows) }
+    return CaptionBatch(
+      tokens: tokens.selecting(indices), hidden: pick(hidden.reshaped(Shape(hidden.shape[0], l * d))).reshaped(Shape(b, l, d)), feature: pick(feature), unit: pick(unit),
+      mapped: mapped.map { pick($0) })
+  }
+}

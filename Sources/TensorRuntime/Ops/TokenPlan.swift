@@ -1,0 +1,76 @@
+internal import CKernels
+
+/// Token-level transport plans: `pk_token_plan.h`.
+extension Workspace {
+  /// What a token plan is computed with; the meaning of each is in the kernel's contract.
+  public struct TokenPlanSettings: Sendable {
+    public var gridSide: Int
+    public var gamma, eta, epsilon, mass, tolerance: Double
+    public var maxIterations: Int
+    public var legacyGeometry, exactMass: Bool
+    public init(gridSide: Int, gamma: Double, eta: Double, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, legacyGeometry: Bool, exactMass: Bool) {
+      (self.gridSide, self.gamma, self.eta, self.epsilon, self.mass) = (gridSide, gamma, eta, epsilon, mass)
+      (self.tolerance, self.maxIterations, self.legacyGeometry, self.exactMass) = (tolerance, maxIterations, legacyGeometry, exactMass)
+    }
+  }
+  /// Plans `[B, heads, L, M]`, set on marked rows only; the rest per pair and head, `[B * heads]`.
+  public struct TokenPlanResult: Sendable {
+    public let plan: Tensor
+    public let iterations: [Int]
+    public let delta, mass: [Double]
+    /// Cost and plan before row normalisation, when asked for.
+    public let cost, raw: Tensor?
+  }
+
+  /// attention `[B, heads, L, M]`; queries `[B, L, D]`, keys `[B, M, D]`; `marked[b * L + i]` nonzero: row i gets a plan.
+  public func tokenPlans(_ settings: TokenPlanSettings, queries: Tensor, keys: Tensor, attention: Tensor, marked: [UInt8], details: Bool) -> TokenPlanResult {
+    let (b, h, l, m) = (attention.shape[0], attention.shape[1], attention.shape[2], attention.shape[3])
+    let (type, width) = (attention.type, queries.shape.last)
+    precondition(
+      queries.shape == Shape(b, l, width) && keys.shape == Shape(b, m, width) && marked.count == b * l && queries.type == type && keys.type == type,
+      "token plans: queries \(queries.shape), keys \(keys.shape), attention \(attention.shape), \(marked.count) marks")
+    var starts: [Int32] = [0], rowOf: [Int32] = [], ids: [Int32] = []
+    for p in 0..<b {
+      for i in 0..<l where marked[p * l + i] != 0 {
+        rowOf.append(Int32(i))
+        ids.append(Int32(p * l + i))
+      }
+      starts.append(Int32(rowOf.count))
+    }
+    let tokens = rowOf.count
+    let plan = tensor(attention.shape, type)
+    let cost = details ? zeros(attention.shape, type) : nil, raw = details ? zeros(attention.shape, type) : nil
+    var iterations = [Int32](repeating: 0, count: b * h), delta = [Double](repeating: 0, count: b * h), total = delta
+    if tokens > 0 {
+      let semantic = semanticCost(rows: gather(queries.reshaped(Shape(b * l, width)), ids), keys: keys, starts: starts)
+      var s = pk_token_shape(
+        pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil, gamma: settings.gamma, eta: settings.eta,
+        epsilon: settings.epsilon, mass: settings.mass, tolerance: settings.tolerance, max_iterations: settings.maxIterations,
+        legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0)
+      starts.withUnsafeBufferPointer { start in
+        rowOf.withUnsafeBufferPointer { row in
+          (s.starts, s.row_of) = (start.baseAddress, row.baseAddress)
+          let area = scratch(pk_token_plan_scratch(&s), type)
+          check(pk_token_plan(type.pk, &s, attention.base, semantic.base, plan.base, cost?.base, raw?.base, &iterations, &delta, &total, area.base), "token plans")
+        }
+      }
+    }
+    return TokenPlanResult(plan: plan, iterations: iterations.map { Int($0) }, delta: delta, mass: total, cost: cost, raw: raw)
+  }
+
+  /// 1 - cos between the marked queries and every key of their pair, `[tokens, M]`.
+  private func semanticCost(rows: Tensor, keys: Tensor, starts: [Int32]) -> Tensor {
+    let (b, m, width, type) = (keys.shape[0], keys.shape[1], keys.shape[2], keys.type), tokens = rows.shape[0]
+    let y = tensor(Shape(tokens, m), type), ofRows = tensor(Shape(tokens), type), ofKeys = tensor(Shape(b, m), type)
+    check(pk_inverse_norms(type.pk, tokens, width, 1e-12, rows.base, ofRows.base))
+    check(pk_inverse_norms(type.pk, b * m, width, 1e-12, keys.base, ofKeys.base))
+    for p in 0..<b {
+      let (lo, n, size) = (Int(starts[p]), Int(starts[p + 1] - starts[p]), type.byteCount)
+      if n == 0 { continue }
+      var s = pk_gemm_shape(m: n, n: m, k: width, rsa: width, csa: 1, rsb: 1, csb: width, rsc: m, csc: 1, alpha: 1, beta: 0)
+      check(pk_gemm(type.pk, &s, rows.base + lo * width * size, keys.base + p * m * width * size, y.base + lo * m * size))
+      check(pk_cosine_cost(type.pk, n, m, ofRows.base + lo * size, ofKeys.base + p * m * size, y.base + lo * m * size))
+    }
+    return y
+  }
+}
