@@ -19,8 +19,10 @@ typedef struct {
   double (*row_lse)(idx ld, const double *c, double s, const double *g);
   void (*column_lse)(idx n, idx ld, const double *c, double s, const double *f, idx j0, idx j1, double *out);
   double (*build_row)(idx ld, const double *c, double s, double f, const double *g, double *out);
-  /* out = alpha beta k of one row; sums[0] += out, [1] += out * c (c may be NULL). */
+  /* sums of one row p, and of p c. */
   void (*dots)(idx ld, const double *p, const double *c, double *sums);
+  /* out[j] = |x - y_j|, y [m, d]. */
+  void (*distances)(idx m, idx d, const double *x, const double *y, double *out);
 } wide_kernels;
 extern const wide_kernels wide_scalar, wide_avx2, wide_avx512;
 #endif
