@@ -1,4 +1,5 @@
 import Files
+import Layers
 import Models
 import Rewards
 import TensorRuntime
@@ -171,7 +172,7 @@ extension GoldenTests {
     var out: [String: Tensor] = [:], records: [NeuralMapTrainer.Record] = []
     for step in 0..<steps {
       let batches = text[row: step]
-      records.append(try trainer.outerStep(captions: { batches[row: $0] }, pair: { (batches[row: inner], video[row: step]) }, in: work))
+      records.append(try trainer.outerStep(text: { batches[row: $0] }, pair: { (batches[row: inner], video[row: step]) }, in: work))
       trainer.map.readParameters { out["output.step\(step + 1).T.\($0.name)"] = $0.value }
       trainer.potential.readParameters { out["output.step\(step + 1).f.\($0.name)"] = $0.value }
     }

@@ -11,7 +11,7 @@ public struct TokenBatch: Sendable {
   public var batch: Int { counts.count }
 
   /// Rows of ids without padding; padded here to the longest, or to `length`. Ids in `special` are never lexical.
-  public init(_ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0, special: Set<Int32> = [101, 102, 103, 0]) {
+  public init(_ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0, special: Set<Int32> = [101, 102, 0]) {
     precondition(rows.allSatisfy { !$0.isEmpty }, "a caption has at least [CLS]")
     let n = max(minimum, rows.map(\.count).max() ?? 0)
     length = n

@@ -7,7 +7,7 @@ public struct WordPieceTokenizer: Sendable {
   private let ids: [[Unicode.Scalar]: Int32]
   public let count: Int
   public let cls, unknown, pad: Int32
-  /// Ids that never count as lexical: [PAD], [UNK] excepted, [CLS], [SEP], [MASK].
+  /// Ids that never count as lexical: [PAD], [CLS], [SEP]. Unknown and masked words are words.
   public let special: Set<Int32>
 
   public enum VocabularyError: Error, Equatable {
@@ -30,7 +30,7 @@ public struct WordPieceTokenizer: Sendable {
     cls = try required("[CLS]")
     unknown = try required("[UNK]")
     pad = try required("[PAD]")
-    special = Set([cls, pad] + ["[SEP]", "[MASK]"].compactMap { ids[Array($0.unicodeScalars)] })
+    special = Set([cls, pad] + ["[SEP]"].compactMap { ids[Array($0.unicodeScalars)] })
     (self.ids, count) = (ids, vocabulary.count)
   }
 
