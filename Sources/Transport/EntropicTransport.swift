@@ -45,7 +45,8 @@ public struct EntropicTransport: Sendable, Equatable {
   public var rule: MarginalRule
   /// Regularisation, in units of the cost.
   public var epsilon: Double
-  /// On Σ_i |change of row sum i| / ΣP over one iteration; with hard marginals this is the relative L1 error of the source marginal.
+  /// On the change of the row sums or of the column sums (L1, the larger) over one iteration, relative to ΣP; with hard marginals
+  /// this is the L1 error of the marginal before its update.
   public var tolerance: Double
   /// Limit on passes over the matrix: scaling iterations and conjugate-gradient steps alike.
   public var maxIterations: Int

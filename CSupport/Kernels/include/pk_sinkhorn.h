@@ -7,7 +7,8 @@
  *   Iteration: block ascent of the dual over rows, columns and z. It runs on a stored kernel K = exp(a0 + b0 + z0 - C / eps) and
  *   scalings of it, one pass over K an iteration; whenever a scaling leaves [e^-50, e^50] it is absorbed into a0, b0 (Schmitzer
  *   2019), and a sum that is not positive and finite sends that iteration through the log domain. When progress is slow, a
- *   Newton step on the dual, its system solved by conjugate gradients (one pass over P each), with backtracking. A regularisation
+ *   Newton step on the dual, damped after Levenberg and Marquardt, its system solved by conjugate gradients (one pass over P
+ *   each), with backtracking. A regularisation
  *   that is small against the range of C is approached through a falling sequence of larger ones (eps scaling).
  * Source: Cuturi 2013; Chizat et al. 2018 (arXiv:1607.05816) for the relaxed and capped updates; Benamou et al. 2015 for exact mass.
  *
@@ -15,7 +16,7 @@
  * Memory    16 B alignment is not needed. A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
  * Writes    plan (padding 0), a, b, result.
  * Scratch   pk_sinkhorn_scratch doubles.
- * Numerics  the residual is sum_i |change of row sum i| / sum P; no fused multiply-add: the same bits on every instruction set.
+ * Numerics  the residual is the change of the row sums or of the column sums (L1, the larger) over an iteration / sum P; no fused multiply-add: the same bits on every instruction set.
  * Threads   passes run over fixed blocks of rows, folded in block order.
  * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.status.
  */

@@ -109,7 +109,7 @@ static void start(solver *s) {
 static double iterate(solver *s) {
   const wide_rule rules[] = {WIDE_HARD, WIDE_RELAXED, WIDE_CAPPED};
   wide_pass w = {.rule = rules[s->p->side_a], .ld = s->ld, .phi = s->phi_a, .zeta = s->zeta, .p = s->pa, .q = s->qa, .beta = s->beta, .alpha = s->alpha};
-  double change, mass, total = 0, low = INFINITY, high = 0;
+  double change, mass, total = 0, moved = 0, low = INFINITY, high = 0;
   solver_pass(s, &w, &change, &mass);
   if (!isfinite(change) || !isfinite(mass) || !(mass > 0)) return NAN;
   const pk_side side = s->p->side_b;
@@ -118,6 +118,7 @@ static double iterate(solver *s) {
     const double c = s->out[j];
     double x = side == PK_SIDE_RELAXED ? exp(s->pb[j] - s->phi_b * log(c)) : s->pb[j] / c;
     if (side == PK_SIDE_CAPPED && !(x < s->qb[j])) x = s->qb[j];
+    moved += c * fabs(x - s->beta[j]);
     s->beta[j] = x, total += x * c;
     low = x < low ? x : low, high = x > high ? x : high;
   }
@@ -125,6 +126,7 @@ static double iterate(solver *s) {
     if (s->mu[i] > 0) low = s->alpha[i] < low ? s->alpha[i] : low, high = s->alpha[i] > high ? s->alpha[i] : high;
   if (!(low > 0) || !isfinite(high) || !isfinite(total) || !(total > 0)) return NAN;
   if (capped(s)) s->zeta *= s->p->mass / total, change += fabs(s->p->mass - total);
+  change = fmax(change, moved);
   const double reach = exp(solver_reach);
   if (low < 1 / reach || high > reach || s->zeta > reach || s->zeta < 1 / reach) absorb(s);
   return change / mass;
@@ -155,7 +157,6 @@ static int newton(solver *s, double forcing, idx limit) {
   solver_pass(s, &w, &change, &mass);
   memcpy(s->tb, s->out, (size_t)s->ld * sizeof(double));
   int all_a = 1, all_b = 1;
-  double slope_total = total;
   for (idx i = 0; i < s->n; i++) {
     const double t = s->mu[i] > 0 ? s->mu[i] * exp(-s->kappa_a * s->a[i]) : 0;
     const int on = s->mu[i] > 0 && s->ta[i] > 0 && (!capped(s) || s->a[i] < 0);
@@ -169,15 +170,20 @@ static int newton(solver *s, double forcing, idx limit) {
     if (s->nu[j] > 0 && !on) all_b = 0;
   }
   const int use_z = capped(s) && !all_a && !all_b;
-  const double z = solver_linear(s, use_z, slope_total, capped(s) ? s->p->mass - total : 0, forcing, limit, NULL);
+  for (idx i = 0; i < s->n; i++) s->da[i] *= 1 + s->damping;
+  for (idx j = 0; j < s->m; j++) s->db[j] *= 1 + s->damping;
+  const double z = solver_linear(s, use_z, total * (1 + s->damping), capped(s) ? s->p->mass - total : 0, forcing, limit, NULL);
   double *x = s->pa; /* the step in a: x is overwritten by build() */
   memcpy(x, s->x, (size_t)s->n * sizeof(double));
   double largest = fabs(z);
   for (idx i = 0; i < s->n; i++) largest = fmax(largest, fabs(x[i]));
   for (idx j = 0; j < s->m; j++) largest = fmax(largest, fabs(s->y[j]));
   if (!isfinite(largest) || largest == 0) { set_rules(s); return 0; }
-  double t = 1;
-  for (int tries = 0; tries < 30; tries++, t *= 0.5) {
+  /* Along a direction of almost no curvature the quadratic model is no guide: no potential moves by more than the costs differ. */
+  const double bound = s->range / s->eps + 10;
+  double t = largest > bound ? bound / largest : 1;
+  const double full = t;
+  for (int tries = 0; tries < 40; tries++, t *= 0.5) {
     for (idx i = 0; i < s->n; i++) s->ta[i] = s->mu[i] > 0 ? s->a[i] + t * x[i] : PK_LOG_ZERO;
     for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y[j] : PK_LOG_ZERO;
     if (capped(s)) {
@@ -192,14 +198,20 @@ static int newton(solver *s, double forcing, idx limit) {
       memcpy(s->a, s->ta, (size_t)s->n * sizeof(double)), memcpy(s->b, s->tb, (size_t)s->ld * sizeof(double));
       s->z += t * z;
       set_rules(s);
-      return t > 1e-3;
+      /* Levenberg-Marquardt: damp when the quadratic model was far off, trust it more when it was good */
+      s->damping = t > 0.9 ? (s->damping > 1e-12 ? s->damping / 10 : 0) : t < 0.2 ? fmax(4 * s->damping, 1e-6) : s->damping;
+      return t > 1e-6 * full;
     }
   }
+  s->damping = fmax(10 * s->damping, 1e-6);
   build(s, s->a, s->b, s->z);
   set_rules(s);
   return 0;
 }
 
+/* An intermediate level needs a start for the next one, not a solution. */
+static const double solver_level_tolerance = 1e-2;
+static const idx solver_level_passes = 400;
 static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int final, double *residual) {
   double best = INFINITY, mark = INFINITY;
   idx count = 0, since = 0, newton_from = final ? 30 : 20;
@@ -287,14 +299,16 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const double *cost, co
       const double c = cost[i * p->ld + j];
       low = c < low ? c : low, high = c > high ? c : high;
     }
+  s.range = high - low;
   /* levels eps 4^k: none while the range is within 100 eps */
   int levels = 0;
-  for (double e = p->epsilon * 100; e < high - low && levels < 40; e *= 4) levels++;
+  for (double e = p->epsilon * 100; e < s.range && levels < 40; e *= 4) levels++;
   double eps = p->epsilon * pow(4, levels);
   set_level(&s, eps);
   start(&s);
   for (; levels > 0; levels--) {
-    run_level(&s, 1e-2, s.passes + 60 < p->max_iterations ? s.passes + 60 : p->max_iterations, 0, &result->residual);
+    const idx until = s.passes + solver_level_passes;
+    run_level(&s, solver_level_tolerance, until < p->max_iterations ? until : p->max_iterations, 0, &result->residual);
     collect(&s);
     const double next = p->epsilon * pow(4, levels - 1);
     for (idx i = 0; i < s.n; i++)

@@ -18,6 +18,8 @@ typedef struct {
   double *ra, *rb, *da, *db;                  /* gradients and diagonals of the linear system */
   double *x, *y, *res, *dir, *out;            /* its vectors; of y's size + 8, the last for z */
   double *ta, *tb;                            /* trial potentials */
+  double range; /* of the costs */
+  double damping; /* of Newton steps, relative to the diagonal */
   idx passes;
 } solver;
 
