@@ -45,7 +45,7 @@ let package = Package(
     room("Configuration", ["Files", "Yams"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
     room("Rewards", ["Transport", "Models"]),
-    room("Pipelines", ["Training", "Models", "Diffusion", "Rewards"]),
+    room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
 

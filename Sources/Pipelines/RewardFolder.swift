@@ -1,0 +1,81 @@
+public import Files
+import FoundationEssentials
+import Layers
+public import Models
+public import Rewards
+import TensorRuntime
+import Training
+public import Transport
+
+/// A reward-model directory (interfaces.md 4), opened strictly: every parameter the rewards need must be there, of the right
+/// shape and finite; what they do not need is ignored; anything else is reported once.
+public struct RewardFolder {
+  public let path: String
+  public let config: VideoTextConfig
+  public let model: VideoTextModel
+  public let tokenizer: WordPieceTokenizer
+  public let map: NeuralMap?
+  /// Whether the map was trained on normalised text (its metadata; nil when it does not say).
+  public let mapNormalizesText: Bool?
+  /// CRC-based fingerprint of all weights in the directory.
+  public let fingerprint: UInt64
+  /// Tensors nobody asked for.
+  public let unexpected: [String]
+
+  /// `otMap` overrides the directory's own `ot_map.safetensors`; `frames` the number of frames the encoder is built for.
+  public init(_ path: String, otMap: String? = nil, frames: Int? = nil) throws {
+    self.path = path
+    let file = "\(path)/config.json"
+    var c: VideoTextConfig = try JSONValue(contentsOf: file).decoded(name: file)
+    if let p = c.problem { throw FileError(.badData, p, in: file, mend: "correct the field") }
+    if let frames {
+      if frames < 1 || frames % c.visionEncoder.tubeletSize != 0 {
+        throw FileError(.badData, "\(frames) frames are no multiple of tubelet_size \(c.visionEncoder.tubeletSize)", in: file, mend: "choose another --frames")
+      }
+      c.visionEncoder.numFrames = frames
+    }
+    config = c
+    let holder = try WeightHolder.opening("\(path)/model.safetensors")
+    model = try VideoTextModel(c, from: holder.source)
+    unexpected = holder.table.unexpected(ignoring: VideoTextModel.ignoredNames)
+    var print = try holder.table.fingerprint()
+    tokenizer = try Vocabulary.tokenizer("\(path)/vocab.txt", size: c.textEncoder.vocabSize)
+    let own = "\(path)/ot_map.safetensors"
+    if let mapPath = otMap ?? (FileManager.default.fileExists(atPath: own) ? own : nil) {
+      let opened = try OTMapFile(mapPath, config: c.otMap)
+      (map, mapNormalizesText) = (opened.map, opened.normalizesText)
+      print = print &* 0x100_0000_01b3 ^ opened.fingerprint
+      if c.otMap.inputDim != c.embedDim || c.otMap.outputDim != c.embedDim {
+        throw FileError(.badData, "an OT map from \(c.otMap.inputDim) to \(c.otMap.outputDim) for features of \(c.embedDim)", in: file, mend: "correct ot_map.input_dim and output_dim")
+      }
+    } else {
+      (map, mapNormalizesText) = (nil, nil)
+    }
+    fingerprint = print
+  }
+
+  public func reward(_ options: RewardOptions = RewardOptions()) throws -> RewardModel {
+    var apply: RewardModel.Map?
+    if let map { apply = { x, work in map(x, in: work) } }
+    return try RewardModel(model, tokenizer: tokenizer, map: apply, options: options)
+  }
+}
+
+/// An OT map on disk: raw tensors `net.*`, or a structured training checkpoint that holds them (checkpoints.md 3).
+public struct OTMapFile {
+  public let map: NeuralMap, normalizesText: Bool?, fingerprint: UInt64
+
+  public init(_ path: String, config c: VideoTextConfig.MapConfig) throws {
+    let holder = try WeightHolder.opening(path, stripping: [])
+    map = try NeuralMap(.init(input: c.inputDim, hidden: c.hiddenDim, output: c.outputDim), from: holder.source)
+    normalizesText = path.hasSuffix(".safetensors") ? try SafetensorsFile(path).metadata["normalize_text"].map { $0 == "true" } : nil
+    fingerprint = try holder.table.fingerprint()
+  }
+  /// Writes the ten tensors with the flag that belongs to them.
+  public static func write(_ map: NeuralMap, normalizesText: Bool, step: Int, to path: String) throws(FileError) {
+    var tensors: [(name: String, tensor: Tensor)] = []
+    map.readParameters { tensors.append(($0.name, $0.value)) }
+    let metadata = [("format", "pt"), ("normalize_text", normalizesText ? "true" : "false"), ("step", "\(step)"), ("dim", "\(map.config.input)")]
+    try SafetensorsWriter.write(tensors, metadata: metadata.map { (key: $0.0, value: $0.1) }, to: path)
+  }
+}
