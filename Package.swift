@@ -50,10 +50,13 @@ let package = Package(
       dependencies: ["Pretraining", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
-    .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),
+    .target(
+      name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files", .product(name: "Subprocess", package: "swift-subprocess")], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
+    tests("HouseTests", ["TensorRuntime", "Files"]),
+    tests("CommandTests", ["pisces", "Files"]),
   ]
 )
