@@ -54,11 +54,14 @@ let package = Package(
       dependencies: ["Pretraining", "Pipelines", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
-    .target(name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files"], path: "Tests/TestSupport", swiftSettings: swift),
+    .target(
+      name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files", .product(name: "Subprocess", package: "swift-subprocess")], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
+    tests("HouseTests", ["TensorRuntime", "Files"]),
+    tests("CommandTests", ["pisces", "Files"]),
   ]
 )

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Text files, UTF-8.
 public enum TextFile {
   /// The whole text. Throws `missingInput`, or `badData` when it is not UTF-8.
@@ -9,5 +11,23 @@ public enum TextFile {
   public static func lines(_ path: String) throws(FileError) -> [String] {
     let lines = try read(path).split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
     return lines.last == "" ? Array(lines.dropLast()) : lines
+  }
+}
+
+extension TextFile {
+  /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to its end, at most 16 MiB.
+  /// Nil if there is no such file or it cannot be read.
+  public static func system(_ path: String) -> String? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    if descriptor < 0 { return nil }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = [], block = [UInt8](repeating: 0, count: 1 << 16)
+    while bytes.count < 16 << 20 {
+      let n = Glibc.read(descriptor, &block, block.count)
+      if n < 0 && errno == EINTR { continue }
+      if n <= 0 { return n < 0 ? nil : String(decoding: bytes, as: UTF8.self) }
+      bytes += block[..<n]
+    }
+    return String(decoding: bytes, as: UTF8.self)
   }
 }

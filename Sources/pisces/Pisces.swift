@@ -69,7 +69,7 @@ enum StandardStreams {
   private static func write(_ text: String, to descriptor: Int32) {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {
-      let n = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      let n = Glibc.write(descriptor, Array(bytes), bytes.count)
       if n < 0 && errno != EINTR { return }
       bytes = bytes.dropFirst(max(n, 0))
     }

@@ -1,0 +1,207 @@
+/* Calls every kernel on every instruction set with buffers of exactly the contract's size, for tools/sanitize.
+ * Values are checked only for being finite: correctness is the business of the golden cases. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "pk.h"
+
+typedef ptrdiff_t idx;
+static int failures;
+static pk_type T;
+static uint64_t counter;
+static void *blocks[256];
+static int block_count;
+
+/* n elements, uniform in [-1, 1); freed by `done`. */
+static void *array(idx n) {
+  const size_t size = T == PK_F64 ? 8 : 4;
+  void *p = malloc((size_t)(n > 0 ? n : 0) * size);
+  pk_random_uniform(T, 7, ++counter, n, p);
+  if (n > 0) pk_affine_clamp_forward(T, n, 2, -1, -1, 1, p, p);
+  blocks[block_count++] = p;
+  return p;
+}
+static void done(void) { while (block_count > 0) free(blocks[--block_count]); }
+static void expect(const char *what, pk_status status) {
+  if (status != PK_OK) { printf("%s: status %d\n", what, (int)status); failures++; }
+}
+static void all_finite(const char *what, idx n, const void *x) {
+  if (!pk_all_finite(T, n, x)) { printf("%s: not finite\n", what); failures++; }
+}
+
+static void products(void) {
+  const idx sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {8, 48, 16}, {9, 49, 17}, {40, 31, 88}, {200, 150, 70}, {600, 800, 40}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    const idx m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
+    void *a = array(m * k), *b = array(k * n), *c = array(m * n), *bias = array(n);
+    pk_gemm_shape s = {m, n, k, k, 1, n, 1, n, 1, 1, 0};
+    expect("gemm", pk_gemm(T, &s, a, b, c));
+    s.rsa = 1, s.csa = m, s.rsb = 1, s.csb = k, s.beta = 1;
+    expect("gemm transposed", pk_gemm(T, &s, a, b, c));
+    expect("bias", pk_bias_add(T, m, n, bias, c));
+    all_finite("gemm", m * n, c);
+    if (m * n * k < 1 << 18) {
+      void *ba = array(3 * m * k), *bb = array(3 * k * n), *bc = array(3 * m * n);
+      pk_gemm_shape t = {m, n, k, k, 1, n, 1, n, 1, 0.5, 0};
+      expect("batched", pk_gemm_batched(T, &t, 3, m * k, k * n, m * n, ba, bb, bc));
+      t.rsa = 1, t.csa = m, t.beta = 1;
+      expect("batched transposed", pk_gemm_batched(T, &t, 3, m * k, k * n, m * n, ba, bb, bc));
+      all_finite("batched", 3 * m * n, bc);
+    }
+    done();
+  }
+}
+static void attention(void) {
+  const idx sizes[][4] = {{1, 1, 1, 8}, {2, 3, 5, 16}, {2, 33, 65, 24}, {1, 70, 70, 88}, {1, 100, 40, 7}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int heads = 1; heads <= 17; heads += 8) {
+      const idx b = sizes[i][0], q = sizes[i][1], k = sizes[i][2], d = sizes[i][3], w = heads * d;
+      int32_t *counts = malloc((size_t)b * 4);
+      for (idx j = 0; j < b; j++) counts[j] = (int32_t)(k - j > 0 ? k - j : 1);
+      for (int masked = 0; masked < 2; masked++) {
+        pk_attention_shape s = {b, heads, q, k, d, w, w, w, w, q * w, k * w, k * w, q * w, 0.3, masked && q == k ? 10 : 0, masked ? counts : NULL};
+        void *Q = array(b * q * w), *K = array(b * k * w), *V = array(b * k * w), *O = array(b * q * w), *L = array(b * heads * q);
+        void *dO = array(b * q * w), *dQ = array(b * q * w), *dK = array(b * k * w), *dV = array(b * k * w);
+        expect("attention", pk_attention_forward(T, &s, Q, K, V, O, L, array(pk_attention_scratch(&s, 0))));
+        expect("attention backward", pk_attention_backward(T, &s, Q, K, V, O, dO, L, dQ, dK, dV, array(pk_attention_scratch(&s, 1))));
+        all_finite("attention o", b * q * w, O), all_finite("attention dq", b * q * w, dQ), all_finite("attention dk", b * k * w, dK);
+        all_finite("attention dv", b * k * w, dV);
+        done();
+      }
+      free(counts);
+    }
+}
+static void rows(void) {
+  const idx sizes[][2] = {{1, 1}, {3, 7}, {5, 16}, {17, 33}, {130, 129}, {300, 88}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    const idx r = sizes[i][0], c = sizes[i][1], n = r * c;
+    void *x = array(n), *dy = array(n), *dx = array(n), *y = array(n), *g = array(c), *be = array(c), *dg = array(c), *db = array(c);
+    void *mean = array(r), *rstd = array(r), *scratch = array(pk_norm_backward_scratch(r, c));
+    expect("layernorm", pk_layernorm_forward(T, r, c, 1e-5, x, g, be, y, mean, rstd));
+    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, g, mean, rstd, dx, dg, db, scratch));
+    expect("layernorm plain", pk_layernorm_forward(T, r, c, 1e-5, x, NULL, NULL, y, mean, rstd));
+    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, NULL, mean, rstd, dx, NULL, NULL, scratch));
+    expect("rmsnorm", pk_rmsnorm_forward(T, r, c, 1e-6, x, g, y, rstd));
+    expect("rmsnorm backward", pk_rmsnorm_backward(T, r, c, dy, x, g, rstd, dx, dg, scratch));
+    all_finite("norm dx", n, dx), all_finite("norm dgamma", c, dg);
+    expect("softmax", pk_softmax_forward(T, r, c, 0.5, x, g, 1, 2, y));
+    expect("softmax backward", pk_softmax_backward(T, r, c, dy, y, dx));
+    all_finite("softmax", n, y);
+    expect("column sums", pk_column_sums(T, r, c, x, dg, array(pk_column_sums_scratch(r, c))));
+    void *scale = array(2 * c), *grad = array(2 * c);
+    expect("modulate", pk_modulate_forward(T, 1, r, c, 2 * c, x, scale, scale, y));
+    expect("modulate backward", pk_modulate_backward(T, 1, r, c, 2 * c, dy, x, scale, dx, grad, grad));
+    expect("gate", pk_gate_forward(T, 1, r, c, 2 * c, x, scale, dy, y));
+    expect("gate backward", pk_gate_backward(T, 1, r, c, 2 * c, dy, scale, x, dx, grad));
+    int32_t *ids = malloc((size_t)r * 4);
+    for (idx j = 0; j < r; j++) ids[j] = (int32_t)((j * 7) % r);
+    expect("gather", pk_gather_rows(T, r, c, ids, x, y));
+    expect("scatter", pk_scatter_add_rows(T, r, c, ids, dy, dx));
+    free(ids);
+    uint8_t *fused = malloc((size_t)r);
+    for (idx j = 0; j < r; j++) fused[j] = (uint8_t)(j & 1);
+    pk_prior_shape p = {1, 1, r, c, 1e-6, fused};
+    expect("softmax", pk_softmax_forward(T, r, c, 1, x, NULL, 0, 1, y));
+    expect("prior", pk_prior_fusion_forward(T, &p, y, y, dx));
+    expect("prior backward", pk_prior_fusion_backward(T, &p, y, dx, dy, x));
+    all_finite("prior", n, x);
+    free(fused);
+    done();
+  }
+  for (int silu = 0; silu < 2; silu++) {
+    pk_groupnorm_shape s = {2, 12, 4, 35, 1e-6, silu};
+    const idx n = 2 * 12 * 35;
+    void *x = array(n), *y = array(n), *dy = array(n), *dx = array(n), *g = array(12), *b = array(12), *dg = array(12), *db = array(12);
+    void *mean = array(8), *rstd = array(8), *scratch = array(pk_groupnorm_scratch(&s));
+    expect("groupnorm", pk_groupnorm_forward(T, &s, x, g, b, y, mean, rstd, scratch));
+    expect("groupnorm backward", pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, dx, dg, db, scratch));
+    all_finite("groupnorm", n, y), all_finite("groupnorm dx", n, dx);
+    done();
+  }
+}
+static void elements(void) {
+  const idx sizes[] = {0, 1, 7, 16, 17, 4097, 40001};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    const idx n = sizes[i];
+    void *x = array(n), *y = array(n), *z = array(n), *w = array(n);
+    for (int f = 0; f < 4; f++) {
+      expect("activation", pk_activation_forward(T, (pk_activation)f, n, x, y));
+      expect("activation backward", pk_activation_backward(T, (pk_activation)f, n, x, y, z));
+    }
+    expect("axpby", pk_axpby(T, n, 2, x, 0.5, y));
+    expect("multiply", pk_multiply(T, n, x, y, z, 1));
+    expect("fill", pk_fill(T, n, 3, w));
+    expect("clamp", pk_affine_clamp_forward(T, n, 2, 0, -1, 1, x, y));
+    expect("clamp backward", pk_affine_clamp_backward(T, n, 2, 0, -1, 1, x, y, z));
+    (void)(pk_sum(T, n, x) + pk_dot(T, n, x, y) + pk_sum_abs_difference(T, n, x, y));
+    (void)(pk_loss_weighted_l1l2(T, n, x, y, w, z) + pk_loss_huber(T, n, 0.1, x, y, z) + pk_loss_squared(T, n, x, y, NULL));
+    (void)pk_normal_sample(T, n, x, y, z, w);
+    expect("normal backward", pk_normal_backward(T, n, 0.1, x, y, z, w, array(n), array(n)));
+    pk_adamw o = {1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.1, 0.001, 0.5};
+    void *m = array(n), *v = array(n);
+    pk_fill(T, n, 0.25, v);
+    expect("adamw", pk_adamw_step(T, n, &o, x, y, m, v));
+    all_finite("adamw", n, y);
+    expect("normal", pk_random_normal(T, 1, 2, n, y));
+    all_finite("normal", n, y);
+    const pk_type types[] = {PK_F32, PK_F64, PK_BF16, PK_F16};
+    const size_t bytes[] = {4, 8, 2, 2};
+    for (int from = 0; from < 4; from++)
+      for (int to = 0; to < 4; to++) {
+        void *a = calloc((size_t)n, bytes[from]), *b = malloc((size_t)n * bytes[to]);
+        expect("convert", pk_convert(n, types[from], a, types[to], b));
+        free(a), free(b);
+      }
+    done();
+  }
+  for (idx dim = 2; dim <= 88; dim += 43) {
+    const idx d = dim / 2 * 2;
+    void *x = array(2 * 5 * 3 * d), *c = array(5 * d / 2), *s = array(5 * d / 2);
+    expect("rope", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, 1, x));
+    expect("rope inverse", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, -1, x));
+    done();
+  }
+  const idx size[3] = {5, 3, 7}, from[3] = {21, 7, 1}, to[3] = {1, 35, 5};
+  void *x = array(105), *y = array(105);
+  expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 0));
+  expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 1));
+  done();
+}
+static void convolution(void) {
+  const pk_conv3d_shape shapes[] = {
+      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1}, {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1},
+      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1}, {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1}, {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0},
+  };
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    const pk_conv3d_shape *s = &shapes[i];
+    const idx to = (s->t + s->front - s->kt) / s->st + 1, ho = (s->h + 2 * s->side - s->kh) / s->sh + 1, wo = (s->w + 2 * s->side - s->kw) / s->sw + 1;
+    const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo, nw = s->out * s->in * s->kt * s->kh * s->kw;
+    void *x = array(nx), *w = array(nw), *b = array(s->out), *y = array(ny), *dy = array(ny), *dx = array(nx), *dw = array(nw), *db = array(s->out);
+    expect("conv", pk_conv3d_forward(T, s, x, w, b, y, array(pk_conv3d_scratch(s, 0))));
+    expect("conv backward data", pk_conv3d_backward_data(T, s, dy, w, dx, array(pk_conv3d_scratch(s, 1))));
+    expect("conv backward weights", pk_conv3d_backward_weights(T, s, dy, x, dw, db, array(pk_conv3d_scratch(s, 2))));
+    all_finite("conv", ny, y), all_finite("conv dx", nx, dx), all_finite("conv dw", nw, dw);
+    done();
+  }
+  const idx planes = 3, t = 3, h = 4, w = 5;
+  for (int ft = 1; ft <= 2; ft++) {
+    const idx n = planes * t * h * w, m = planes * (1 + (t - 1) * ft) * h * 2 * w * 2;
+    void *x = array(n), *y = array(m);
+    expect("upsample", pk_upsample_forward(T, planes, t, h, w, ft, 2, 2, x, y));
+    expect("upsample backward", pk_upsample_backward(T, planes, t, h, w, ft, 2, 2, y, x));
+    done();
+  }
+}
+
+int main(void) {
+  for (int isa = PK_ISA_SCALAR; isa <= (int)pk_isa_detected(); isa++) {
+    pk_isa_limit((pk_isa)isa);
+    for (int wide = 0; wide < 2; wide++) {
+      if (wide && isa > 0) continue; /* f64 has one variant */
+      T = wide ? PK_F64 : PK_F32;
+      products(), attention(), rows(), elements(), convolution();
+      printf("%s %s: done\n", pk_isa_name((pk_isa)isa), wide ? "f64" : "f32");
+    }
+  }
+  return failures != 0;
+}
