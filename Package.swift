@@ -47,11 +47,12 @@ let package = Package(
     room("Rewards", ["Transport", "Models"]),
     room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
+    room("Evaluation", ["PostTraining", "Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "Pipelines", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Pipelines", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(

@@ -21,3 +21,19 @@ public struct CaptionBatch: Sendable {
       mapped: mapped.map { pick($0) })
   }
 }
+
+extension CaptionBatch {
+  /// Several captions, padded to the longest.
+  public init(joining parts: [CaptionBatch], in work: borrowing Workspace) {
+    let length = parts.map(\.tokens.length).max() ?? 1, tokens = TokenBatch(joining: parts.map(\.tokens))
+    let hidden = parts.map { p -> Tensor in
+      if p.tokens.length == length { return p.hidden }
+      var wide = work.zeros(Shape(p.hidden.shape[0], length, p.hidden.shape[2]), p.hidden.type)
+      work.place(p.hidden, into: &wide, axis: 1, at: 0)
+      return wide
+    }
+    func join(_ t: [Tensor]) -> Tensor { work.concatenated(t, axis: 0) }
+    let mapped = parts.compactMap(\.mapped)
+    self.init(tokens: tokens, hidden: join(hidden), feature: join(parts.map(\.feature)), unit: join(parts.map(\.unit)), mapped: mapped.count == parts.count ? join(mapped) : nil)
+  }
+}

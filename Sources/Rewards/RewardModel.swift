@@ -109,7 +109,13 @@ public struct RewardModel: Sendable {
   }
 
   /// The same model with and without transport, from one pass of the video encoder (what `score` reports).
-  public struct AllScores: Sendable { public let quality: [Double]?, semantic, vanillaQuality, vanillaSemantic: [Double] }
+  public struct AllScores: Sendable {
+    /// With the map (nil without one), with token plans, and the same model without transport.
+    public let quality: [Double]?, semantic, vanillaQuality, vanillaSemantic: [Double]
+    public init(quality: [Double]?, semantic: [Double], vanillaQuality: [Double], vanillaSemantic: [Double]) {
+      (self.quality, self.semantic, self.vanillaQuality, self.vanillaSemantic) = (quality, semantic, vanillaQuality, vanillaSemantic)
+    }
+  }
   public func allScores(_ video: VideoFeatures, planned: CaptionBatch, plain: CaptionBatch, in work: borrowing Workspace) -> AllScores {
     func match(_ c: CaptionBatch, _ prior: AttentionPrior?) -> [Double] {
       let hidden = model.text.fusion(c.hidden, c.tokens, vision: video.tokens, prior: prior, in: work).hidden

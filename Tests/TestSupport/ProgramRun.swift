@@ -20,7 +20,7 @@ public struct ProgramRun: Sendable {
     case .exited(let code): status = Int32(code)
     case .signaled(let number): status = 128 + Int32(number)
     }
-    (output, error) = (result.standardOutput ?? "", result.standardError ?? "")
+    (output, error) = (result.standardOutput, result.standardError)
   }
 
   /// Runs the program under test: the one `PISCES_PROGRAM` names, else the one beside this test bundle.

@@ -28,4 +28,16 @@ public struct TokenBatch: Sendable {
     ids = indices.flatMap { whole.ids[$0 * whole.length..<($0 + 1) * whole.length] }
     lexical = indices.flatMap { whole.lexical[$0 * whole.length..<($0 + 1) * whole.length] }
   }
+
+  /// Several batches one after another, padded to the longest.
+  public init(joining parts: [TokenBatch], padding: Int32 = 0) {
+    let n = parts.map(\.length).max() ?? 0
+    func widen<T>(_ values: [T], _ part: TokenBatch, _ filler: T) -> [T] {
+      (0..<part.batch).flatMap { values[$0 * part.length..<($0 + 1) * part.length] + Array(repeating: filler, count: n - part.length) }
+    }
+    length = n
+    counts = parts.flatMap(\.counts)
+    ids = parts.flatMap { widen($0.ids, $0, padding) }
+    lexical = parts.flatMap { widen($0.lexical, $0, 0) }
+  }
 }

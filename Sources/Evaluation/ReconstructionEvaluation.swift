@@ -1,0 +1,27 @@
+public import Models
+public import TensorRuntime
+public import World
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// Held-out clips of the world through an autoencoder: what the oracle still reads, and the peak signal-to-noise ratio.
+public struct ReconstructionEvaluation: Sendable {
+  public let scoreboard: Scoreboard
+  /// dB, over all pixels in [0, 1].
+  public let psnr: Double
+
+  public init(_ encoder: VideoCompressor, _ decoder: VideoDecoder, _ sampler: SceneSampler, _ renderer: Renderer, oracle: Oracle, count: Int, in work: borrowing Workspace) {
+    var judgements: [Judgement] = [], squares = 0.0, pixels = 0
+    for start in stride(from: 0, to: count, by: 16) {
+      let scenes = (start..<min(start + 16, count)).map { sampler.heldOut($0) }, clips = renderer.render(scenes, in: work)
+      let x = work.affineClamp(work.permuted(clips, [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1)
+      let z = LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, y = decoder.forward(z, in: work).y
+      let frames = work.permuted(work.affineClamp(y, alpha: 0.5, beta: 0.5, to: 0...1), [0, 2, 1, 3, 4])
+      squares += work.sumOfSquares(work.difference(frames, clips))
+      pixels += clips.count
+      for (i, scene) in scenes.enumerated() { judgements.append(Judgement(oracle.read(frames[row: i]), against: scene.description)) }
+    }
+    (scoreboard, psnr) = (Scoreboard(judgements), -10 * log10(squares / Double(pixels)))
+  }
+}

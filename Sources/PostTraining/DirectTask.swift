@@ -1,0 +1,153 @@
+import Configuration
+import Diffusion
+import Files
+import Layers
+public import Models
+import Optimizers
+import Pipelines
+import Rewards
+public import TensorRuntime
+public import Training
+
+/// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and AdamW.
+public struct DirectTask: TrainingTask {
+  public let settings: PostSettings
+  public private(set) var models: PostModels
+  public private(set) var student: VideoTransformer
+  let schedule: NoiseSchedule, phases: PhaseSchedule
+  let poolCaptions: [String]
+  var pool: LatentPool
+  var optimizer: AdamW
+  var average: MovingAverage?
+  /// Captions' reward context, by caption; rebuilt on demand.
+  private var contexts: CaptionCache
+  /// Copies what a generator directory holds beside its transformer.
+  let companions: @Sendable (String) throws -> Void
+
+  /// `pool` holds data latents, or nil when the generator's own samples for `captions` take their place.
+  public init(
+    _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String], latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
+    in work: borrowing Workspace
+  ) throws {
+    (self.settings, self.models, self.companions) = (settings, models, companions)
+    student = models.teacher
+    if settings.lora.enabled {
+      let source = ParameterSource.random(seed: UInt64(settings.seed))
+      let count = try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: source, in: work)
+      if count == 0 { throw ConfigurationError("no layer matches", "lora.targets", "use names such as attn.to_q or proj_mlp") }
+    } else {
+      student.makeTrainable(in: work)
+    }
+    schedule = NoiseSchedule(shift: settings.schedule.shift, steps: settings.schedule.levels, end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
+    phases = PhaseSchedule(settings.schedule.phases)!
+    poolCaptions = captions
+    pool = data ?? LatentPool.sampled(
+      models.teacher, Self.sampler(settings), captions: captions, shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: student, in: work)
+    average = settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
+    contexts = CaptionCache()
+  }
+  public var totalSteps: Int { settings.steps }
+  private static func sampler(_ s: PostSettings) -> FlowSampler {
+    FlowSampler(steps: s.post.sampler_steps, shift: s.post.sampler_shift, guidanceScale: s.post.sampler_guidance, embeddedGuidance: s.guidance.student)
+  }
+  /// The student as it would be used: averaged where that is asked for.
+  public var result: VideoTransformer { settings.ema.export ? average?.applied(to: student) ?? student : student }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let seed = UInt64(settings.seed), b = settings.batch, g = settings.accumulation
+    if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0, step % settings.post.refresh == 0 {
+      pool = LatentPool.sampled(
+        student, Self.sampler(settings), captions: poolCaptions, shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
+        noise: RandomStream(seed: seed, .latent, step: step), in: work)
+    }
+    var direct = DirectStep(schedule, options(step)), sums = TermSums()
+    direct.options.accumulation = g
+    student.zeroGradients(in: work)
+    let target = average?.applied(to: student)
+    for micro in 0..<g {
+      let sample = step * g + micro
+      var order = RandomStream(seed: seed, .order, step: step, sample: micro), levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
+      var crops = RandomStream(seed: seed, .crop, step: step, sample: micro)
+      // Published order: through the data front to back, not shuffled; own samples are drawn at random.
+      let rows = (0..<b).map { settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count) }
+      let range = settings.post.index_range, captions = rows.map { pool.captions[$0] }
+      let z = pool.rows(rows, in: work)
+      let batch = DirectStep.Batch(
+        latents: z, noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(z.shape, in: work),
+        indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) }, prompt: models.prompts(captions, in: work),
+        unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts(captions.map { _ in "" }, in: work) : nil,
+        captions: models.reward.map { contexts.batch(captions, $0, in: work) },
+        crop: settings.reward.crop == "random" ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
+      let out = direct.run(student: &student, teacher: models.teacher, target: target, decoder: &models.decoder, reward: &models.reward, batch, in: work)
+      if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
+      sums.add(out)
+    }
+    average?.update(from: student, in: work)
+    let rate = schedule(rate: step), loss = sums.loss
+    let norm = try student.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    return StepRecord(loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate, samples: b * g)
+  }
+
+  private func options(_ step: Int) -> DirectStep.Options {
+    var o = DirectStep.Options()
+    o.phases = phases.phases(step: step + 1)
+    (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (settings.weights.consistency, settings.weights.quality, settings.weights.semantic, settings.weights.decay)
+    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute)
+    (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
+    o.teacherGuidanceWeight = settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
+    return o
+  }
+  private func schedule(rate step: Int) -> Double {
+    let s: LearningRateSchedule = settings.rate_schedule == "linear" ? .linear(floor: 0) : settings.rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
+    return s.rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    for p in student.trainableParameters() { s.tensors.append(("student.\(p.name)", p.value)) }
+    s.add("optimizer.", optimizer)
+    if let average { s.add("ema.", average) }
+    if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try student.forEachParameter { p in
+      if p.isTrainable { p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work) }
+    }
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    if let old = average { average = try state.average("ema.", like: old, in: work) }
+    if settings.post.latents == .`self` { pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work) }
+  }
+
+  /// The adapters in PEFT's layout under `lora/`, and a whole generator directory with the adapters merged.
+  public func export(to folder: String) throws {
+    let work = Workspace()
+    var merged = result
+    if settings.lora.enabled {
+      try LoraFolder.write(result, rank: settings.lora.rank, alpha: settings.lora.alpha, targets: settings.lora.targets, step: settings.steps, to: "\(folder)/lora")
+      merged.mergeAdapters(in: work)
+    }
+    try ModelFolder.write(merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try companions(folder)
+  }
+}
+
+/// Sums of loss terms and reward means over the accumulation steps of one step.
+struct TermSums {
+  private(set) var loss = 0.0
+  private var totals: [(name: String, value: Double, isMean: Bool)] = []
+
+  mutating func add(_ out: DirectStep.Output) {
+    loss += out.loss
+    func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
+    for (name, value, isMean) in [
+      ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false), ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
+      ("anchor", out.anchorLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
+    ] {
+      guard let value else { continue }
+      if let i = totals.firstIndex(where: { $0.name == name }) { totals[i].value += value } else { totals.append((name, value, isMean)) }
+    }
+  }
+  func terms(microSteps: Int) -> [(name: String, value: Double)] { totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) } }
+}

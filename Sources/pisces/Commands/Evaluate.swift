@@ -1,0 +1,70 @@
+import ArgumentParser
+import Evaluation
+import Files
+import FoundationEssentials
+import Layers
+import Models
+import Pipelines
+import PostTraining
+import Pretraining
+import Rewards
+import TensorRuntime
+import Training
+import World
+
+struct Evaluate: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Held-out evaluation: oracle of the built-in world, reward means, OT-map metrics.",
+    discussion: "Give a generator (--model), an autoencoder (--vae) or a reward model (--reward); with --model and --reward both, rewards of the samples too.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var sampling: SamplingOptions
+  @Option(help: "Generator directory.") var model: String?
+  @Option(help: "Autoencoder directory: the oracle on reconstructions.") var vae: String?
+  @Option(help: "Reward-model directory.") var reward: String?
+  @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(help: "Held-out prompts or clips.") var prompts = 256
+  @Flag(help: "Use the harder world.") var harder = false
+  @Flag(help: "JSON Lines on standard output.") var json = false
+
+  func run() async throws {
+    try common.start()
+    if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
+    let work = Workspace(), scenes: SceneSettings = harder ? .harder : .standard, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
+    let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
+    if let vae {
+      let config: AutoencoderConfig = try ModelFolder.config(vae), holder = try WeightHolder.opening(vae)
+      let e = ReconstructionEvaluation(try VideoCompressor(config, from: holder.source), try VideoDecoder(config, from: holder.source), sampler, renderer, oracle: oracle, count: prompts, in: work)
+      var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
+      report(e.scoreboard, into: &o)
+    }
+    let rewardFolder = try reward.map { try RewardFolder($0, otMap: otMap, frames: sampling.frames) }
+    if let model {
+      let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
+      let list = sampler.heldOutPrompts(count: prompts)
+      let e = GeneratorEvaluation(
+        transformer, LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), try sampling.sampler(folder), prompts: try folder.promptEncoder(),
+        captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: try sampling.latentShape(config, patch: transformer.config.patch), oracle: oracle,
+        reward: try rewardFolder?.reward(), seed: UInt64(sampling.seed), in: work)
+      var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
+      if let r = e.rewards {
+        func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
+        o["reward_quality"] = r.quality.map(mean) ?? .null
+        (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (mean(r.semantic), mean(r.vanillaQuality), mean(r.vanillaSemantic))
+      }
+      report(e.scoreboard, into: &o)
+    } else if let rewardFolder {
+      let e = MatchingEvaluation(try rewardFolder.reward(), sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
+      for (name, s) in [("partial_ot", e.planned), ("plain", e.plain)] {
+        show(["evaluated": "matching", "attention": .string(name), "clips": .integer(prompts), "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled), "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled), "auc_swapped": .number(s.aucSwapped)])
+      }
+    }
+  }
+  private func report(_ board: Scoreboard, into o: inout JSONObject) {
+    for m in Measure.allCases { if let v = board[m] { o["\(m)"] = .number(v) } }
+    show(o)
+  }
+  private func show(_ o: JSONObject) {
+    if json { return StandardStreams.result(JSONValue.object(o).line) }
+    StandardStreams.result(o.members.map { key, value in "\(key) \(value.number.map { ($0 * 10000).rounded() / 10000 }.map { "\($0)" } ?? value.string ?? value.line)" }.joined(separator: "  "))
+  }
+}
