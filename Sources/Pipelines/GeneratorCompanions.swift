@@ -32,4 +32,13 @@ public struct GeneratorCompanions: Sendable {
       try decoder.forEachParameter(body)
     }
   }
+
+  /// Copies everything of a generator directory but its transformer.
+  public static func copy(from source: String, to folder: String) throws {
+    for part in ["vae", "text_encoder", "scheduler", "model_index.json"] where FileManager.default.fileExists(atPath: "\(source)/\(part)") {
+      do { try FileManager.default.copyItem(atPath: "\(source)/\(part)", toPath: "\(folder)/\(part)") } catch {
+        throw FileError(.readWrite, "cannot copy", in: "\(source)/\(part)", mend: "check that it is readable and that the disk has room")
+      }
+    }
+  }
 }

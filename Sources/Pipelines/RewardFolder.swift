@@ -3,7 +3,7 @@ import FoundationEssentials
 import Layers
 public import Models
 public import Rewards
-import TensorRuntime
+public import TensorRuntime
 import Training
 public import Transport
 
@@ -54,7 +54,14 @@ public struct RewardFolder {
     fingerprint = print
   }
 
-  public func reward(_ options: RewardOptions = RewardOptions()) throws -> RewardModel {
+  /// `storage` keeps the weights in another floating type; arithmetic stays f32.
+  public func reward(_ options: RewardOptions = RewardOptions(), storage: ElementType? = nil) throws -> RewardModel {
+    var model = model
+    if let storage {
+      let work = Workspace()
+      model.forEachParameter { $0.value = work.converted($0.value, to: storage) }
+    }
+
     var apply: RewardModel.Map?
     if let map { apply = { x, work in map(x, in: work) } }
     return try RewardModel(model, tokenizer: tokenizer, map: apply, options: options)

@@ -1,10 +1,8 @@
 import Configuration
 import Diffusion
-import Files
 import Layers
 public import Models
 import Optimizers
-import Pipelines
 import Rewards
 public import TensorRuntime
 public import Training
@@ -120,17 +118,7 @@ public struct DirectTask: TrainingTask {
     if settings.post.latents == .`self` { pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work) }
   }
 
-  /// The adapters in PEFT's layout under `lora/`, and a whole generator directory with the adapters merged.
-  public func export(to folder: String) throws {
-    let work = Workspace()
-    var merged = result
-    if settings.lora.enabled {
-      try LoraFolder.write(result, rank: settings.lora.rank, alpha: settings.lora.alpha, targets: settings.lora.targets, step: settings.steps, to: "\(folder)/lora")
-      merged.mergeAdapters(in: work)
-    }
-    try ModelFolder.write(merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
-    try companions(folder)
-  }
+  public func export(to folder: String) throws { try GeneratorExport.write(result, settings, to: folder, companions) }
 }
 
 /// Sums of loss terms and reward means over the accumulation steps of one step.

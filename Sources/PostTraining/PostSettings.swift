@@ -1,6 +1,8 @@
 public import Configuration
 import Diffusion
 import Models
+public import Rewards
+import Transport
 
 /// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data latents, every level,
 /// consistency and both rewards with weight 1, LoRA on the attention and projection layers.
@@ -101,5 +103,15 @@ public struct PostSettings: Settings {
     if Tiling.Style(rawValue: vae.tiling_style) == nil { throw fail("unknown tiling style \(vae.tiling_style)", "vae.tiling_style", "use original or diffusers") }
     if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }
     if post.latents == .`self` && (post.pool < batch) { throw fail("a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it") }
+  }
+}
+
+extension PostSettings {
+  /// The rewards this run computes.
+  public var rewardOptions: RewardOptions {
+    var o = RewardOptions()
+    (o.useTransport, o.quality, o.semantic) = (reward.use_ot, weights.quality > 0, weights.semantic > 0)
+    (o.plans.gamma, o.plans.eta, o.plans.epsilon, o.plans.mass) = (reward.gamma, reward.eta, reward.epsilon, reward.mass)
+    return o
   }
 }

@@ -5,7 +5,8 @@ internal import CUtf8proc
 public struct WordPieceTokenizer: Sendable {
   /// Keyed by scalars: String equality would merge canonically equivalent tokens.
   private let ids: [[Unicode.Scalar]: Int32]
-  public let count: Int
+  private let tokens: [String]
+  public var count: Int { tokens.count }
   public let cls, unknown, pad: Int32
   /// Ids that never count as lexical: [PAD], [CLS], [SEP]. Unknown and masked words are words.
   public let special: Set<Int32>
@@ -31,8 +32,11 @@ public struct WordPieceTokenizer: Sendable {
     unknown = try required("[UNK]")
     pad = try required("[PAD]")
     special = Set([cls, pad] + ["[SEP]"].compactMap { ids[Array($0.unicodeScalars)] })
-    (self.ids, count) = (ids, vocabulary.count)
+    (self.ids, tokens) = (ids, vocabulary)
   }
+
+  /// The token of an id.
+  public func token(_ id: Int) -> String? { tokens.indices.contains(id) ? tokens[id] : nil }
 
   /// [CLS] and at most `maxLength - 1` pieces, not padded.
   public func encode(_ text: String, maxLength: Int) -> [Int32] {

@@ -11,7 +11,7 @@ import Training
 import World
 
 struct Train: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self])
+  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self])
 }
 
 /// What every training command can be told.

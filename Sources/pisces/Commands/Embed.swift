@@ -1,0 +1,67 @@
+import ArgumentParser
+import Files
+import FoundationEssentials
+import Models
+import Pipelines
+import Pretraining
+import TensorRuntime
+
+struct Embed: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Text and video features, VAE latents and prompt embeddings of a dataset.",
+    discussion: "Writes one safetensors file: text [n,E] (not normalised), video [n,E] (unit rows) with --reward; latents [n,C,t,h,w] (not scaled) and prompt embeddings with --generator.")
+  @OptionGroup var common: CommonOptions
+  @Option(help: "Dataset: folder, JSON Lines or tar shards.") var data: String
+  @Option(help: "Reward-model directory: text and video features.") var reward: String?
+  @Option(help: "Generator directory: latents and prompt embeddings.") var generator: String?
+  @Option(help: "Frames sampled from each clip.") var frames = 8
+  @Option(help: "Side in pixels for latents.") var size = 32
+  @Option(help: "Output file (.safetensors).") var output: String
+  @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
+  @Flag(help: "JSON Lines on standard output: one record a clip.") var json = false
+
+  func run() async throws {
+    try common.start()
+    if reward == nil && generator == nil { throw ValidationError("give --reward or --generator, or both") }
+    let work = Workspace(), dataset = try Dataset(data)
+    var tensors: [(name: String, tensor: Tensor)] = [], captions: [String] = [], skipped = 0
+    if let reward {
+      let model = try RewardFolder(reward, frames: frames).reward()
+      var text: [Tensor] = [], video: [Tensor] = []
+      for sample in dataset.samples {
+        do {
+          let clip = try await sample.video(frames: frames).pixels
+          let t = model.captions([sample.caption], in: work).feature, v = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
+          text.append(t)
+          video.append(v)
+          captions.append(sample.caption)
+          let norm = work.sumOfSquares(t).squareRoot()
+          if json { StandardStreams.result(JSONValue.object(["name": .string(sample.name), "prompt": .string(sample.caption), "text_norm": .number(norm)]).line) }
+        } catch let error as FileError {
+          if strict { throw error }
+          skipped += 1
+          common.note("skipped: \(error)")
+        }
+      }
+      if text.isEmpty { throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above") }
+      tensors += [("text", work.concatenated(text, axis: 0)), ("video", work.concatenated(video, axis: 0))]
+    }
+    if let generator {
+      let folder = GeneratorFolder(generator), encoder = try folder.encoder()
+      let (clips, words) = try await ClipLoader(frames: frames, size: size).load(dataset, strict: strict, in: work) { common.note($0) }
+      let latents = clips.map { clip in
+        LatentPosterior(encoder.forward(PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work).y, in: work).mean
+      }
+      tensors.append(("latents", work.concatenated(latents, axis: 0)))
+      captions = words
+      if folder.hasPromptEncoder {
+        let e = try folder.promptEncoder()(words, in: work)
+        let mask = e.counts.flatMap { n in (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) } }
+        tensors += [("prompt_embeds", e.states), ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))), ("pooled_prompt_embeds", e.pooled)]
+      }
+    }
+    for problem in dataset.problems { common.note("skipped: \(problem)") }
+    try SafetensorsWriter.write(tensors, metadata: [("format", "pt"), ("captions", JSONValue.array(captions.map { .string($0) }).line)], to: output)
+    common.note("\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
+  }
+}

@@ -1,0 +1,71 @@
+import ArgumentParser
+import Files
+import FoundationEssentials
+import Models
+import Pipelines
+import Rewards
+import TensorRuntime
+#if canImport(Glibc)
+import Glibc
+#endif
+
+struct Score: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Quality and semantic reward of video/prompt pairs.",
+    discussion: "One record a pair, in input order, as soon as it is known. `quality` and `semantic` use transport, `vanilla_*` do not.")
+  @OptionGroup var common: CommonOptions
+  @Option(help: "Reward-model directory.") var model: String
+  @Option(parsing: .singleValue, help: "A video; one --prompt for each.") var video: [String] = []
+  @Option(parsing: .singleValue, help: "The prompt of the video before it.") var prompt: [String] = []
+  @Option(help: "JSON Lines of {\"video\": PATH, \"prompt\": TEXT}; - reads standard input, line by line.") var manifest: String?
+  @Option(help: "OT map, overriding the model's own.") var otMap: String?
+  @Option(help: "Frames sampled from each video.") var frames = 8
+  @Option(help: "Storage of the weights: f32 or bf16 (arithmetic is f32).") var dtype: String?
+  @Option(help: "Write which word went to which frames and patches, per pair, into this folder.") var explain: String?
+  @Flag(help: "JSON Lines on standard output.") var json = false
+
+  func validate() throws {
+    if video.count != prompt.count { throw ValidationError("\(video.count) --video and \(prompt.count) --prompt: give one prompt for each video") }
+    if video.isEmpty && manifest == nil { throw ValidationError("give --video and --prompt, or --manifest") }
+    if frames < 1 || frames > 4096 { throw ValidationError("--frames takes 1 to 4096, not \(frames)") }
+    if let dtype, dtype != "f32" && dtype != "bf16" { throw ValidationError("--dtype takes f32 or bf16, not \(dtype)") }
+  }
+
+  func run() async throws {
+    try common.start()
+    let folder = try RewardFolder(model, otMap: otMap, frames: frames)
+    if !folder.unexpected.isEmpty { common.note("ignored \(folder.unexpected.count) tensors the rewards do not know, first \(folder.unexpected[0])") }
+    common.note("weights \(String(folder.fingerprint, radix: 16))\(folder.map == nil ? ", no OT map: quality is null" : "")")
+    var scorer = try Scorer(folder, frames: frames, storage: dtype == "bf16" ? .bf16 : nil, explain: explain)
+    var failed = 0
+    func one(_ video: String, _ prompt: String) async {
+      let record = await scorer.record(video, prompt)
+      if record["error"] != nil { failed += 1 }
+      show(record)
+    }
+    for (v, p) in zip(video, prompt) { await one(v, p) }
+    if let manifest {
+      var lines = try manifest == "-" ? nil : TextFile.lines(manifest)[...], number = 0
+      while let text = lines == nil ? readLine() : lines!.popFirst() {
+        number += 1
+        do {
+          guard let pair = try JSONLines.parse(text, name: "\(manifest), line \(number)") else { continue }
+          guard let v = pair["video"]?.string, let p = pair["prompt"]?.string else {
+            throw FileError(.badData, "video and prompt are needed", in: "\(manifest), line \(number)", mend: "write {\"video\": PATH, \"prompt\": TEXT}")
+          }
+          await one(v, p)
+        } catch let error as FileError {
+          failed += 1
+          show(["video": nil, "prompt": nil, "error": .string(error.description)])
+        }
+      }
+    }
+    if failed > 0 { throw Failure.Status(code: 4) }
+  }
+  private func show(_ r: JSONObject) {
+    if json { return StandardStreams.result(JSONValue.object(r).line) }
+    if let error = r["error"]?.string { return StandardStreams.result("\(r["video"]?.string ?? "-")\terror\t\(error)") }
+    func text(_ key: String) -> String { r[key]?.number.map { "\(($0 * 1e6).rounded() / 1e6)" } ?? "null" }
+    StandardStreams.result("quality \(text("quality"))  semantic \(text("semantic"))  vanilla \(text("vanilla_quality")) \(text("vanilla_semantic"))  \(r["video"]?.string ?? "")  \(r["prompt"]?.string ?? "")")
+  }
+}

@@ -1,0 +1,76 @@
+import ArgumentParser
+import Configuration
+import Diffusion
+import Files
+import FoundationEssentials
+import Models
+import Pipelines
+import PostTraining
+import Pretraining
+import Rewards
+import TensorRuntime
+import Training
+import Transport
+import World
+
+struct TrainPost: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "post", abstract: "Post-training on both rewards: direct back-propagation (default) or GRPO.",
+    discussion: "The defaults are the published recipe: data latents, all 50 levels, consistency, both rewards with weight 1, LoRA.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: TrainingOptions
+  @OptionGroup var clips: ClipOptions
+  @Option(help: "Generator directory: student and teacher start from it.") var model: String
+  @Option(help: "Reward-model directory.") var reward: String?
+  @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(help: "direct or grpo.") var objective: String?
+
+  func run() async throws {
+    try common.start()
+    var settings: PostSettings = try options.settings()
+    if let objective { settings.objective = objective }
+    try settings.check(hasRewardModel: reward != nil)
+    let work = Workspace(), folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
+    let frames = settings.vae.chunk_latents > 0 ? nil : clips.frames
+    var rewardModel: RewardModel?
+    if let reward, settings.weights.quality > 0 || settings.weights.semantic > 0 {
+      let opened = try RewardFolder(reward, otMap: otMap, frames: frames)
+      if settings.reward.use_ot && settings.weights.quality > 0 && opened.map == nil {
+        throw ConfigurationError("the quality reward with OT needs an OT map", reward, "give --ot-map FILE, or set reward.use_ot to false")
+      }
+      rewardModel = try opened.reward(settings.rewardOptions)
+    }
+    var decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, chunk: settings.vae.chunk_latents, recompute: settings.vae.recompute)
+    if settings.vae.tiling { decoder.tiling = settings.vae.tiling_style == "diffusers" ? .diffusers() : .original() }
+    let models = PostModels(teacher: transformer, decoder: decoder, reward: rewardModel, prompts: try folder.promptEncoder())
+    let source = try await clips.source(seed: settings.seed, common, in: work), shape = Array(config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size).dropFirst())
+    let (pool, captions) = try data(settings, source, folder, config, in: work)
+    let path = model, companions: @Sendable (String) throws -> Void = { try GeneratorCompanions.copy(from: path, to: $0) }
+    let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5)
+    if settings.objective == "grpo" {
+      var task = try GroupTask(settings, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
+      try await options.execute(&task, settings: settings, loop, common, in: work)
+    } else {
+      var task = try DirectTask(settings, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
+      try await options.execute(&task, settings: settings, loop, common, in: work)
+    }
+  }
+
+  /// Data latents with their captions, or the captions own samples are drawn for.
+  private func data(_ s: PostSettings, _ source: ClipSource, _ folder: GeneratorFolder, _ config: AutoencoderConfig, in work: borrowing Workspace) throws -> (LatentPool?, [String]) {
+    var words = RandomStream(seed: UInt64(s.seed), .caption), count = s.clips
+    if case .clips(let list, _) = source { count = list.count }
+    if s.post.latents == .`self` || s.objective == "grpo" && s.grpo.mode == "rollout" {
+      let n = if case .clips(let list, _) = source { list.count } else { s.post.pool }
+      return (nil, source.captions(Array(0..<n), drawing: &words))
+    }
+    let encoder = try folder.encoder()
+    var parts: [Tensor] = []
+    for start in stride(from: 0, to: count, by: 32) {
+      let x = PixelRange.centered(source.clips(Array(start..<min(start + 32, count)), in: work), in: work)
+      parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: config.scalingFactor))
+    }
+    let captions = source.captions(Array(0..<count), drawing: &words)
+    return (LatentPool(latents: work.concatenated(parts, axis: 0), captions: captions), captions)
+  }
+}
