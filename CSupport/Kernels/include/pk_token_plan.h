@@ -11,7 +11,7 @@
  * looked at in iterations 1, 11, 21 ...
  * Source: PISCES (arXiv:2602.01624) section 3.2, algorithm 3, as released; algorithm.md 4.2-4.4, 4.7, 4.8.
  *
- * Shapes    attention, plan, add-free cost and raw [pairs, heads, rows, columns]; semantic [tokens, columns], the rows of pair p being
+ * Shapes    attention, plan, cost, raw [pairs, heads, rows, columns]; semantic [tokens, columns], the rows of pair p being
  *           starts[p] ..< starts[p+1], of text row row_of[k]; iterations, delta, total [pairs, heads]. columns = 1 + frames * side^2.
  * Writes    plan, cost and raw on lexical rows only; cost and raw may be NULL. A pair without rows: iterations 0, delta 0, total 0.
  * Scratch   pk_token_plan_scratch elements: an area for each thread of the team.
@@ -34,8 +34,6 @@ ptrdiff_t pk_token_plan_scratch(const pk_token_shape *s);
 pk_status pk_token_plan(pk_type type, const pk_token_shape *s, const void *attention, const void *semantic, void *plan, void *cost,
                         void *raw, int32_t *iterations, double *delta, double *total, void *scratch);
 
-/* y[r] = 1 / max(|x[r, :]|, floor). */
-pk_status pk_inverse_norms(pk_type type, ptrdiff_t rows, ptrdiff_t columns, double floor, const void *x, void *y);
-/* In place: x[r, j] = min(max(1 - x[r, j] p[r] q[j], 0), 2): cosine distance from inner products and inverse norms. */
-pk_status pk_cosine_cost(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *p, const void *q, void *x);
+/* y[i, j] = min(max(1 - <q_i, k_j> / (|q_i| |k_j|), 0), 2), norms at least 1e-12: q [n, d], k [m, d], y [n, m]; scratch n d elements. */
+pk_status pk_cosine_cost(pk_type type, ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const void *q, const void *k, void *y, void *scratch);
 #endif

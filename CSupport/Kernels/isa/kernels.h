@@ -47,8 +47,8 @@ typedef struct {
   void (*prior_backward_row)(idx n, double eps, const void *a, const void *y, const void *g, void *ds);
   void (*token_plan)(const pk_token_shape *s, idx pair, idx head, const void *attention, const void *semantic, void *plan,
                      void *cost, void *raw, int32_t *iterations, double *delta, double *mass, void *scratch);
-  void (*inverse_norm_rows)(idx rows, idx columns, double floor, const void *x, void *y);
-  void (*cosine_cost_row)(idx n, double p, const void *q, void *x);
+  void (*unit_row)(idx d, const void *x, void *y);
+  void (*cosine_cost)(idx n, idx m, idx d, idx j0, idx j1, const void *q, const void *k, void *y);
   void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
                      idx ld_tile);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, double *acc);

@@ -74,17 +74,14 @@ static double weighted(const solver *s, const double *u, const double *v, double
 double solver_linear(solver *s, int use_z, double total, double rz, double tolerance, idx limit, double *residual) {
   const idx n = s->n, m = s->m, ld = s->ld;
   /* row sums in ta, column sums in tb (set by the caller); x_i = 0 on inactive rows through q = 0 */
-  int null = !use_z, rows = 0, columns = 0;
+  int null = !use_z; /* every row and column is a hard constraint: a constant between x and y is free */
   for (idx i = 0; i < n; i++) {
     s->qa[i] = s->da[i] > 0 ? -1 / s->da[i] : 0;
     if (s->ta[i] > 0 && !(s->da[i] <= s->ta[i] * (1 + 1e-13) && s->da[i] > 0)) null = 0;
-    rows += s->da[i] > 0;
   }
   for (idx j = 0; j < m; j++) {
     if (s->tb[j] > 0 && !(s->db[j] <= s->tb[j] * (1 + 1e-13) && s->db[j] > 0)) null = 0;
-    columns += s->db[j] > 0;
   }
-  (void)rows, (void)columns;
   for (idx j = 0; j < ld + 8; j++) s->y[j] = s->res[j] = s->dir[j] = 0;
   /* right-hand side: rb - P' (ra / da), rz - r (ra / da): apply() with y = 0 and p = -ra gives x = ra / da */
   for (idx i = 0; i < n; i++) s->pa[i] = -s->ra[i];

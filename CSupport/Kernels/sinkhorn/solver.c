@@ -209,6 +209,8 @@ static int newton(solver *s, double forcing, idx limit) {
   return 0;
 }
 
+/* Below this the residual is rounding, and the dual cannot tell one step from another. */
+static const double solver_floor = 1e-13;
 /* An intermediate level needs a start for the next one, not a solution. */
 static const double solver_level_tolerance = 1e-2;
 static const idx solver_level_passes = 400;
@@ -226,7 +228,7 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int fina
       /* passes that plain iteration still needs at the rate of the last ten */
       const double rate = log(mark / *residual) / 10, needed = rate > 0 ? log(*residual / tolerance) / rate : INFINITY;
       newton_from = count + 10;
-      if (needed > 40 && !newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), 400)) newton_from = count + 50;
+      if (needed > 40 && *residual > solver_floor && !newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), 400)) newton_from = count + 50;
       mark = INFINITY;
     }
     if (count == newton_from - 10) mark = *residual;

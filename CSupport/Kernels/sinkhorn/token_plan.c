@@ -24,18 +24,13 @@ pk_status pk_token_plan(pk_type type, const pk_token_shape *s, const void *atten
                   pk_at(scratch, type, each * omp_get_thread_num()));
   return PK_OK;
 }
-pk_status pk_inverse_norms(pk_type type, ptrdiff_t rows, ptrdiff_t columns, double floor, const void *x, void *y) {
-  const pk_kernels *k = pk_select(type);
-  if (!k) return PK_BAD_TYPE;
-#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx r = 0; r < rows; r++) k->inverse_norm_rows(1, columns, floor, pk_at(x, type, r * columns), pk_at(y, type, r));
-  return PK_OK;
-}
-pk_status pk_cosine_cost(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *p, const void *q, void *x) {
-  const pk_kernels *k = pk_select(type);
-  if (!k) return PK_BAD_TYPE;
-#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx r = 0; r < rows; r++)
-    k->cosine_cost_row(columns, type == PK_F64 ? ((const double *)p)[r] : (double)((const float *)p)[r], q, pk_at(x, type, r * columns));
+/* Keys in blocks of fixed size, so that which two share a step does not depend on the threads. */
+#define COSINE_BLOCK 32
+pk_status pk_cosine_cost(pk_type type, ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const void *q, const void *k, void *y, void *scratch) {
+  const pk_kernels *t = pk_select(type);
+  if (!t) return PK_BAD_TYPE;
+  for (idx i = 0; i < n; i++) t->unit_row(d, pk_at(q, type, i * d), pk_at(scratch, type, i * d));
+#pragma omp parallel for schedule(static) if (n * m * d > PK_SERIAL)
+  for (idx j = 0; j < m; j += COSINE_BLOCK) t->cosine_cost(n, m, d, j, j + COSINE_BLOCK < m ? j + COSINE_BLOCK : m, scratch, k, y);
   return PK_OK;
 }

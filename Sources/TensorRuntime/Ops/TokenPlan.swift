@@ -61,15 +61,11 @@ extension Workspace {
   /// 1 - cos between the marked queries and every key of their pair, `[tokens, M]`.
   private func semanticCost(rows: Tensor, keys: Tensor, starts: [Int32]) -> Tensor {
     let (b, m, width, type) = (keys.shape[0], keys.shape[1], keys.shape[2], keys.type), tokens = rows.shape[0]
-    let y = tensor(Shape(tokens, m), type), ofRows = tensor(Shape(tokens), type), ofKeys = tensor(Shape(b, m), type)
-    check(pk_inverse_norms(type.pk, tokens, width, 1e-12, rows.base, ofRows.base))
-    check(pk_inverse_norms(type.pk, b * m, width, 1e-12, keys.base, ofKeys.base))
+    let y = tensor(Shape(tokens, m), type), units = tensor(Shape(tokens, width), type), size = type.byteCount
     for p in 0..<b {
-      let (lo, n, size) = (Int(starts[p]), Int(starts[p + 1] - starts[p]), type.byteCount)
+      let (lo, n) = (Int(starts[p]), Int(starts[p + 1] - starts[p]))
       if n == 0 { continue }
-      var s = pk_gemm_shape(m: n, n: m, k: width, rsa: width, csa: 1, rsb: 1, csb: width, rsc: m, csc: 1, alpha: 1, beta: 0)
-      check(pk_gemm(type.pk, &s, rows.base + lo * width * size, keys.base + p * m * width * size, y.base + lo * m * size))
-      check(pk_cosine_cost(type.pk, n, m, ofRows.base + lo * size, ofKeys.base + p * m * size, y.base + lo * m * size))
+      check(pk_cosine_cost(type.pk, n, m, width, rows.base + lo * width * size, keys.base + p * m * width * size, y.base + lo * m * size, units.base))
     }
     return y
   }
