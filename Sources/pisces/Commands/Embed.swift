@@ -4,6 +4,7 @@ import FoundationEssentials
 import Models
 import Pipelines
 import Pretraining
+import Rewards
 import TensorRuntime
 
 struct Embed: AsyncParsableCommand {
@@ -37,7 +38,7 @@ struct Embed: AsyncParsableCommand {
           captions.append(sample.caption)
           let norm = work.sumOfSquares(t).squareRoot()
           if json { StandardStreams.result(JSONValue.object(["name": .string(sample.name), "prompt": .string(sample.caption), "text_norm": .number(norm)]).line) }
-        } catch let error as FileError {
+        } catch {
           if strict { throw error }
           skipped += 1
           common.note("skipped: \(error)")
