@@ -44,10 +44,15 @@ let package = Package(
     room("Configuration", ["Files", "Yams"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
+    room("Diagnosis", ["Training", "Models"]),
+    room("Benchmarking", ["Optimizers", "Models", "Files", "Training"]),
+    room("Conversion", ["Training", "Models"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Pretraining", "Configuration", "Diagnosis", "Benchmarking", "Conversion", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: swift),
 
     .target(
