@@ -49,10 +49,13 @@ let package = Package(
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
     room("Evaluation", ["PostTraining", "Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
+    room("Diagnosis", ["Training", "Models"]),
+    room("Benchmarking", ["Optimizers", "Models", "Files", "Training"]),
+    room("Conversion", ["Training", "Models"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Pipelines", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Pipelines", "Diagnosis", "Benchmarking", "Conversion", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(

@@ -109,3 +109,19 @@ enum FFmpeg {
     return log
   }
 }
+
+/// The program that reads and writes videos.
+public enum VideoProgram {
+  /// The first line of `ffmpeg -version`. Throws `missingProgram` if there is none.
+  public static func version(_ program: String = "ffmpeg") async throws(FileError) -> String {
+    var bytes: [UInt8] = []
+    let (_, isSuccess) = try await FFmpeg.run(["-version"], program: program, for: program) { (part) throws(FileError) in
+      bytes += part
+      return true
+    }
+    guard isSuccess, let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first else {
+      throw FileError(.missingProgram, "FFmpeg does not run", in: program, mend: "install it again")
+    }
+    return String(line)
+  }
+}

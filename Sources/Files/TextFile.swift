@@ -15,6 +15,9 @@ public enum TextFile {
 }
 
 extension TextFile {
+  /// Whether there is something at `path` that may be read.
+  public static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
+
   /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to its end, at most 16 MiB.
   /// Nil if there is no such file or it cannot be read.
   public static func system(_ path: String) -> String? {

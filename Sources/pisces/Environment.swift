@@ -1,5 +1,4 @@
 import Files
-import FoundationEssentials
 import TensorRuntime
 
 /// Where and with what a run happened, for `environment.json` and bug reports.
@@ -16,9 +15,23 @@ enum Environment {
     o["cpu"] = .string(cpuModel)
     return .object(o)
   }
-  static var cpuModel: String {
-    let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
-    let line = text.split(separator: "\n").first { $0.hasPrefix("model name") }
-    return line?.split(separator: ":").last.map { String($0.drop { $0 == " " }) } ?? "unknown"
+  static var cpuModel: String { field("model name") ?? "unknown" }
+  /// The features that matter to the kernels, of those the system reports.
+  static var cpuFeatures: [String] {
+    let known = ["sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_bf16", "amx_int8"]
+    let present = Set((field("flags") ?? "").split(separator: " ").map(String.init))
+    return known.filter { present.contains($0) }
+  }
+  private static func field(_ name: String) -> String? {
+    let line = (TextFile.system("/proc/cpuinfo") ?? "").split(separator: "\n").first { $0.hasPrefix(name) }
+    return line?.split(separator: ":", maxSplits: 1).last.map { String($0.drop { $0 == " " }) }
+  }
+  /// Whether the optimiser was off: such a build is for debugging, and its times mean nothing.
+  static var isDebugBuild: Bool {
+    #if DEBUG
+    true
+    #else
+    false
+    #endif
   }
 }

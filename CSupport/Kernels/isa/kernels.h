@@ -56,6 +56,9 @@ typedef struct {
   double (*normal_sample)(idx n, const void *m, const void *l, const void *e, void *z);
   void (*normal_backward)(idx n, double k, const void *dz, const void *m, const void *l, const void *e, void *dm, void *dl);
   void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v);
+  double (*probe_fma)(idx rounds);
+  double (*probe_exp)(idx rounds);
+  void (*probe_triad)(idx n, const void *a, const void *b, void *y);
   idx lanes, conv_rows, conv_pixels; /* vector length; output channels and pixels of one conv_block */
 } pk_kernels;
 

@@ -34,7 +34,7 @@ public struct AutoencoderConfig: Codable, Sendable, Equatable {
 
   /// Scale factors (t, h, w) of level i, counted in execution order, or nil where the level keeps its size
   /// (algorithm.md 6.15: the general rule).
-  func factor(_ i: Int) -> SIMD3<Int>? {
+  public func factor(_ i: Int) -> SIMD3<Int>? {
     func log2(_ n: Int) -> Int { n.trailingZeroBitCount }
     let levels = blockOutChannels.count, space = i < log2(spatialCompressionRatio)
     let time = i >= levels - 1 - log2(temporalCompressionRatio) && i != levels - 1

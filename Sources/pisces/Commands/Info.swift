@@ -1,8 +1,62 @@
 import ArgumentParser
+import Diagnosis
+import Files
+import FoundationEssentials
 import TensorRuntime
 
 struct Info: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "CPU features, kernels chosen, libraries; with a path: a summary of that checkpoint.")
+  static let configuration = CommandConfiguration(
+    abstract: "CPU features, kernels chosen, libraries; with a path: a summary of that checkpoint.",
+    discussion: "With a path (file, model folder, or generator directory) the fingerprint is computed, which reads every byte once.")
   @OptionGroup var common: CommonOptions
-  func run() async throws { try common.start() }
+  @Argument(help: "A checkpoint file, a model folder or a generator directory.") var path: String?
+  @Flag(help: "JSON Lines on standard output.") var json = false
+
+  func run() async throws {
+    try common.start()
+    if let path { try summarise(path) } else { describeMachine() }
+  }
+
+  private func describeMachine() {
+    let budget = ThreadBudget(requested: common.threads)
+    var o = Environment.json.object!
+    o["command"] = nil
+    o["thread_origin"] = .string(budget.origin)
+    o["blis_library"] = .array(LoadedLibraries.blis.map { .string($0) })
+    o["openmp"] = .array(LoadedLibraries.openMP.map { .string($0) })
+    o["cpu_features"] = .array(Environment.cpuFeatures.map { .string($0) })
+    o["affinity"] = .integer(Machine.affinity)
+    o["cgroup_quota"] = ThreadBudget.quota.map { .integer($0) } ?? .null
+    o["debug_build"] = .bool(Environment.isDebugBuild)
+    if json { return StandardStreams.result(JSONValue.object(o).line) }
+    let rows: [(String, String)] = [
+      ("version", Version.text + (Environment.isDebugBuild ? " (debug build)" : "")), ("processor", Environment.cpuModel),
+      ("features", Environment.cpuFeatures.joined(separator: " ")),
+      ("kernels", "\(Machine.current.rawValue)" + (Machine.current == Machine.detected ? "" : " (\(Machine.detected.rawValue) is there, lowered by PISCES_ISA)")),
+      ("blis", "\(Machine.blisVersion), kernels \(Machine.blisKernels), \(LoadedLibraries.blis.joined(separator: " "))"),
+      ("openmp", LoadedLibraries.openMP.joined(separator: " ")), ("threads", "\(budget.count) (from \(budget.origin))"),
+    ]
+    for (name, value) in rows { StandardStreams.result("\(name.padded(to: 10)) \(value)") }
+  }
+
+  private func summarise(_ path: String) throws {
+    for summary in try ModelSummary.of(path) {
+      if json {
+        StandardStreams.result(summary.json.line)
+        continue
+      }
+      StandardStreams.result("\(summary.path): \(summary.kind.rawValue)")
+      StandardStreams.result("  \(summary.tensors) tensors, \(summary.parameters) parameters, \(summary.bytes) bytes")
+      StandardStreams.result("  stored as " + summary.types.map { "\($0.name) (\($0.parameters))" }.joined(separator: ", "))
+      if let config = summary.config { StandardStreams.result("  config \(config.line)") }
+      StandardStreams.result("  fingerprint \(summary.fingerprint)")
+    }
+  }
+}
+
+extension String {
+  /// With spaces behind, to at least `width` characters.
+  func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+  /// With spaces before.
+  func aligned(to width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
 }

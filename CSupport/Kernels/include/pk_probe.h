@@ -1,0 +1,15 @@
+/* What this machine can do: the rates benchmarks are compared with, and the team as the system sees it.
+ * f32, the current instruction set, the whole team. The caller takes the time.
+ *
+ * pk_probe_fma    independent fused multiply-adds in registers; returns the floating-point operations done (two for each)
+ * pk_probe_exp    the kernels' own exp over 4 KiB a thread; returns the number of exponentials
+ * pk_probe_triad  y = a + 3 b over arrays of n elements: 3 n elements moved
+ * pk_probe_team   threads the team really has; *processors = how many processors they may run on together
+ */
+#ifndef PK_PROBE_H
+#define PK_PROBE_H
+double pk_probe_fma(ptrdiff_t rounds);
+double pk_probe_exp(ptrdiff_t rounds);
+void pk_probe_triad(ptrdiff_t n, const float *a, const float *b, float *y);
+int pk_probe_team(int *processors);
+#endif

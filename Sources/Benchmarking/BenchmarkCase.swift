@@ -1,0 +1,105 @@
+public import Files
+public import TensorRuntime
+
+/// One case, prepared: its inputs exist, nothing has been timed.
+public struct BenchmarkCase {
+  /// Operations of one run, as the plain algorithm counts them; nil where it makes no sense.
+  public struct Work: Sendable {
+    public var flops, bytes, exponentials: Double?
+    public init(flops: Double? = nil, bytes: Double? = nil, exponentials: Double? = nil) { (self.flops, self.bytes, self.exponentials) = (flops, bytes, exponentials) }
+  }
+  public let bench: String
+  /// What identifies the case, in the order shown.
+  public let sizes: JSONObject
+  public let work: Work
+  /// Whether the result agrees with the reference.
+  public let verify: () async throws -> Bool
+  public let run: () async throws -> Void
+
+  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void) {
+    var object = JSONObject()
+    for (key, value) in sizes { object[key] = value }
+    (self.bench, self.sizes, self.work, self.verify, self.run) = (bench, object, work, verify, run)
+  }
+}
+
+/// The type weights are stored in; arithmetic is f32 in both.
+public enum StorageType: String, Sendable, CaseIterable {
+  case f32, bf16
+  public var element: ElementType { self == .f32 ? .f32 : .bf16 }
+  /// How a case says it.
+  var fields: [(String, JSONValue)] { self == .f32 ? [("dtype", "f32")] : [("dtype", "bf16"), ("arithmetic", "f32")] }
+}
+
+/// What was measured (interfaces.md 9).
+public struct BenchmarkResult: Sendable {
+  public let bench: String, sizes: JSONObject
+  public let threads: Int, isa: String
+  /// Sorted.
+  public let seconds: [Double]
+  public let gflops, gbytesPerSecond: Double?
+  public let limit: String?, shareOfLimit: Double?
+  public let isVerified, isDebugBuild, isNoisy: Bool
+
+  public var median: Double { seconds[seconds.count / 2] }
+
+  public var json: JSONValue {
+    var o = JSONObject()
+    o["bench"] = .string(bench)
+    o["case"] = .object(sizes)
+    o["threads"] = .integer(threads)
+    o["isa"] = .string(isa)
+    o["median_seconds"] = .number(median)
+    o["min_seconds"] = .number(seconds.first!)
+    o["max_seconds"] = .number(seconds.last!)
+    o["repeats"] = .integer(seconds.count)
+    o["gflops"] = JSONValue(gflops)
+    o["gbytes_per_second"] = JSONValue(gbytesPerSecond)
+    o["limit"] = limit.map { .string($0) } ?? .null
+    o["share_of_limit"] = JSONValue(shareOfLimit)
+    o["verified"] = .bool(isVerified)
+    o["debug_build"] = .bool(isDebugBuild)
+    o["noisy"] = .bool(isNoisy)
+    return .object(o)
+  }
+}
+
+/// Verifies, warms up, times.
+public struct BenchmarkRunner: Sendable {
+  /// Repeats timed; nil chooses 3 to 50 for about two seconds.
+  public var repeats: Int?
+  public let rates: MachineRates
+  let load: Double, isDebugBuild: Bool
+
+  /// Measures the machine's rates now.
+  public init(repeats: Int?, isDebugBuild: Bool) {
+    // The load before our own work: the first number of /proc/loadavg, running threads averaged over a minute.
+    let text = TextFile.system("/proc/loadavg")?.split(separator: " ").first
+    (self.repeats, load, self.isDebugBuild) = (repeats, text.flatMap { Double($0) } ?? 0, isDebugBuild)
+    rates = MachineRates.measure()
+  }
+
+  public func run(_ benchmark: BenchmarkCase) async throws -> BenchmarkResult {
+    let isVerified = try await benchmark.verify()
+    let clock = ContinuousClock()
+    func once() async throws -> Double {
+      let start = clock.now
+      try await benchmark.run()
+      return (clock.now - start) / .seconds(1)
+    }
+    let warm = try await once()
+    let count = repeats ?? min(50, max(3, Int(2 / max(warm, 1e-9))))
+    var seconds: [Double] = []
+    for _ in 0..<count { seconds.append(try await once()) }
+    seconds.sort()
+    let median = seconds[count / 2], w = benchmark.work
+    // The slowest of the three limits is the one that binds.
+    let limits = [("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }), ("exp", w.exponentials.map { $0 / rates.exponentials })]
+    let binding = limits.compactMap { name, t in t.map { (name, $0) } }.max { $0.1 < $1.1 }
+    let isNoisy = seconds.last! > 1.25 * median || load + Double(Machine.threads) > Double(Machine.affinity) + 0.7
+    return BenchmarkResult(
+      bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
+      gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy)
+  }
+}

@@ -1,0 +1,22 @@
+/// What `pisces bench all` runs: a line for each case, cheap ones first.
+public enum BenchmarkSuite {
+  public static let all: [@Sendable () throws -> BenchmarkCase] = [
+    { GemmBenchmark(m: 1024, n: 1024, k: 1024).prepare() },
+    { GemmBenchmark().prepare() },
+    { GemmBenchmark(storage: .bf16).prepare() },
+    { GemmBenchmark(m: 352, n: 1536, k: 384).prepare() },
+    { GemmBenchmark(m: 64, n: 64, k: 64, batch: 512).prepare() },
+    { AttentionBenchmark().prepare() },
+    { AttentionBenchmark(pass: .both).prepare() },
+    { ConvolutionBenchmark().prepare() },
+    { ConvolutionBenchmark(pass: .both).prepare() },
+    { try EncoderBenchmark(preset: .vitBlock).prepare() },
+    { try EncoderBenchmark(preset: .bertFusion).prepare() },
+    { try GeneratorBenchmark(preset: .mmdit384, pass: .forward).prepare() },
+    { try GeneratorBenchmark(preset: .mmdit384, pass: .step).prepare() },
+    { try GeneratorBenchmark(preset: .mmdit768, pass: .forward).prepare() },
+    { try GeneratorBenchmark(preset: .mmdit768, pass: .step).prepare() },
+    { try AutoencoderBenchmark(pass: .forward).prepare() },
+    { try AutoencoderBenchmark(pass: .latents).prepare() },
+  ]
+}

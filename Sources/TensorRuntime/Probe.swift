@@ -1,0 +1,42 @@
+internal import CKernels
+
+/// What this machine reaches, measured now: `pk_probe.h`. The rates benchmarks are compared with.
+public struct MachineRates: Sendable {
+  /// Fused multiply-adds of the current instruction set in f32, all threads: operations a second.
+  public let flops: Double
+  /// Triad over arrays beyond the caches: bytes a second, reads and writes counted once each.
+  public let bytes: Double
+  /// The kernels' own exponential: values a second.
+  public let exponentials: Double
+
+  /// The best of several short runs each: about a third of a second together.
+  public static func measure() -> MachineRates {
+    let clock = ContinuousClock()
+    func seconds(_ body: () -> Void) -> Double { clock.measure(body) / .seconds(1) }
+    _ = pk_probe_fma(100_000)
+    var flops = 0.0, exponentials = 0.0, bytes = 0.0
+    for _ in 0..<6 {
+      var done = 0.0
+      var t = seconds { done = pk_probe_fma(1_000_000) }
+      flops = max(flops, done / t)
+      t = seconds { done = pk_probe_exp(10_000) }
+      exponentials = max(exponentials, done / t)
+    }
+    let n = 16 << 20
+    let a = Tensor.zeros(Shape(n)), b = Tensor.zeros(Shape(n)), y = Tensor.zeros(Shape(n))
+    func floats(_ t: Tensor) -> UnsafeMutablePointer<Float> { t.base.assumingMemoryBound(to: Float.self) }
+    for _ in 0..<6 { bytes = max(bytes, 12 * Double(n) / seconds { pk_probe_triad(n, floats(a), floats(b), floats(y)) }) }
+    return MachineRates(flops: flops, bytes: bytes, exponentials: exponentials)
+  }
+}
+
+extension Machine {
+  /// The team as the system runs it: how many threads it has, and on how many processors they may run together.
+  public static var team: (threads: Int, processors: Int) {
+    var processors: Int32 = 0
+    let threads = pk_probe_team(&processors)
+    return (Int(threads), Int(processors))
+  }
+  /// The instruction sets this machine has, plainest first.
+  public static var available: [InstructionSet] { Array(InstructionSet.allCases.prefix { $0 != detected }) + [detected] }
+}

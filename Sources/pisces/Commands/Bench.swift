@@ -1,0 +1,172 @@
+public import ArgumentParser
+public import Benchmarking
+import Files
+import TensorRuntime
+
+struct Bench: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Benchmarks, verified against the reference and compared with this machine's limits.",
+    discussion: """
+      Each case is checked against the reference kernels first, then timed. `share_of_limit` compares with what this machine reaches in the
+      same run: fused multiply-adds of the current instruction set, triad over memory, or exp. A case whose check fails
+      is reported as not verified and the exit status is 1.
+      """,
+    // A bench registers here: its subcommand below, its cases in BenchmarkSuite.
+    subcommands: [BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self, BenchVAE.self, BenchStartup.self, BenchAll.self])
+}
+
+/// What every bench can be told, and how it reports.
+struct BenchOptions: ParsableArguments {
+  @Flag(help: "JSON Lines, one object per case, on standard output.") var json = false
+  @Option(name: .customLong("repeat"), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
+
+  func validate() throws { if let repeats, repeats < 1 { throw ValidationError("--repeat takes 1 or more, not \(repeats)") } }
+
+  func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
+    try common.start()
+    let runner = BenchmarkRunner(repeats: repeats, isDebugBuild: Environment.isDebugBuild)
+    common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s")
+    if Environment.isDebugBuild { common.note("this is a debug build: its times mean nothing") }
+    if !json { StandardStreams.result("\("case".padded(to: 72)) \("median ms".aligned(to: 10)) \("min".aligned(to: 9)) \("max".aligned(to: 9)) \("GFLOP/s".aligned(to: 8)) \("GB/s".aligned(to: 6)) limit") }
+    var allVerified = true
+    for prepare in cases {
+      let result = try await runner.run(prepare())
+      allVerified = allVerified && result.isVerified
+      StandardStreams.result(json ? result.json.line : row(result))
+    }
+    if !allVerified { throw Failure.Status(code: 1) }
+  }
+  private func row(_ r: BenchmarkResult) -> String {
+    let name = ([r.bench] + r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }).joined(separator: " ")
+    func ms(_ t: Double) -> String { digits(1e3 * t) }
+    let share = r.shareOfLimit.map { "\(Int((100 * $0).rounded())) % of \(r.limit!)" } ?? "-"
+    let marks = (r.isVerified ? "" : " NOT VERIFIED") + (r.isNoisy ? " noisy" : "") + (r.isDebugBuild ? " debug" : "")
+    return "\(name.padded(to: 72)) \(ms(r.median).aligned(to: 10)) \(ms(r.seconds.first!).aligned(to: 9)) \(ms(r.seconds.last!).aligned(to: 9)) \((r.gflops.map(digits) ?? "-").aligned(to: 8)) \((r.gbytesPerSecond.map(digits) ?? "-").aligned(to: 6)) \(share)\(marks)"
+  }
+  /// Three significant digits, or all of the whole part.
+  private func digits(_ x: Double) -> String {
+    let places = x >= 100 ? 1.0 : x >= 10 ? 10.0 : x >= 1 ? 100.0 : 1000.0, rounded = (x * places).rounded() / places
+    return places == 1 ? "\(Int(rounded))" : "\(rounded)"
+  }
+}
+
+extension StorageType: ExpressibleByArgument {}
+extension EncoderBenchmark.Preset: ExpressibleByArgument {}
+extension GeneratorBenchmark.Preset: ExpressibleByArgument {}
+extension AutoencoderBenchmark.Preset: ExpressibleByArgument {}
+
+/// Passes a case may be run in.
+private func check(_ pass: String, _ allowed: [BenchmarkPass]) throws -> BenchmarkPass {
+  guard let pass = BenchmarkPass(rawValue: pass), allowed.contains(pass) else {
+    throw ValidationError("--pass takes \(allowed.map(\.rawValue).joined(separator: " or ")), not \(pass)")
+  }
+  return pass
+}
+/// Sizes must be positive and of a size that fits memory.
+private func check(_ sizes: [(String, Int)]) throws {
+  for (name, value) in sizes where value < 1 || value > 1 << 20 { throw ValidationError("--\(name) takes 1 to \(1 << 20), not \(value)") }
+}
+
+struct BenchGemm: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "gemm", abstract: "C = A B.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option var m = 2049
+  @Option var n = 6144
+  @Option var k = 1408
+  @Option(help: "Independent products of this size.") var batch = 1
+  @Option(help: "bf16: B is stored so; arithmetic is f32.") var dtype = StorageType.f32
+  func validate() throws { try check([("m", m), ("n", n), ("k", k), ("batch", batch)]) }
+  func run() async throws { try await options.execute([{ GemmBenchmark(m: m, n: n, k: k, batch: batch, storage: dtype).prepare() }], common) }
+}
+
+struct BenchAttention: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "attention", abstract: "Softmax attention.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option var heads = 16
+  @Option var tokens = 2049
+  @Option(help: "Width of a head.") var dimension = 88
+  @Option(help: "bf16: keys and values are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "forward or both.") var pass = "forward"
+  func validate() throws {
+    try check([("heads", heads), ("tokens", tokens), ("dimension", dimension)])
+    _ = try check(pass, [.forward, .both])
+  }
+  func run() async throws {
+    let pass = try check(pass, [.forward, .both])
+    try await options.execute([{ AttentionBenchmark(heads: heads, tokens: tokens, dimension: dimension, storage: dtype, pass: pass).prepare() }], common)
+  }
+}
+
+struct BenchConv: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "conv", abstract: "Causal 3x3x3 convolution.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option var channels = 64
+  @Option var frames = 17
+  @Option(help: "Height and width.") var size = 64
+  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "forward or both.") var pass = "forward"
+  func validate() throws {
+    try check([("channels", channels), ("frames", frames), ("size", size)])
+    _ = try check(pass, [.forward, .both])
+  }
+  func run() async throws {
+    let pass = try check(pass, [.forward, .both])
+    try await options.execute([{ ConvolutionBenchmark(channels: channels, frames: frames, size: size, storage: dtype, pass: pass).prepare() }], common)
+  }
+}
+
+struct BenchEncoder: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "encoder", abstract: "One block of the full-size encoders, forward.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option(help: "vit-block or bert-fusion.") var preset = EncoderBenchmark.Preset.vitBlock
+  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  func run() async throws { try await options.execute([{ try EncoderBenchmark(preset: preset, storage: dtype).prepare() }], common) }
+}
+
+struct BenchGenerator: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "generator", abstract: "A small velocity network: forward, with backward, or a training step.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option(help: "mmdit-384 or mmdit-768.") var preset = GeneratorBenchmark.Preset.mmdit384
+  @Option(help: "bf16: weights are stored so (trained in f32); arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "forward, both, or step (with AdamW).") var pass = "forward"
+  func validate() throws { _ = try check(pass, [.forward, .both, .step]) }
+  func run() async throws {
+    let pass = try check(pass, [.forward, .both, .step])
+    try await options.execute([{ try GeneratorBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common)
+  }
+}
+
+struct BenchVAE: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "vae", abstract: "Decoding latents: forward, backward to the latents, or to everything.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option(help: "decoder-small.") var preset = AutoencoderBenchmark.Preset.decoderSmall
+  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "forward, latents, or both.") var pass = "forward"
+  func validate() throws { _ = try check(pass, [.forward, .latents, .both]) }
+  func run() async throws {
+    let pass = try check(pass, [.forward, .latents, .both])
+    try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common)
+  }
+}
+
+struct BenchStartup: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "startup", abstract: "From the start of the process to its first answer.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  /// To become the first score of the embedded model.
+  static let benchmark = StartupBenchmark(program: "/proc/self/exe", arguments: ["--version"], until: "version printed")
+  func run() async throws { try await options.execute([{ Self.benchmark.prepare() }], common) }
+}
+
+struct BenchAll: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "all", abstract: "Every bench with its usual sizes; takes some minutes.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  func run() async throws { try await options.execute(BenchmarkSuite.all.map { prepare in { try prepare() } } + [{ BenchStartup.benchmark.prepare() }], common) }
+}
