@@ -47,6 +47,7 @@ let package = Package(
     room("Rewards", ["Transport", "Models"]),
     room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
+    room("Report", ["Files"]),
     room("Evaluation", ["PostTraining", "Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
     room("Diagnosis", ["Training", "Models"]),
@@ -55,7 +56,7 @@ let package = Package(
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Pipelines", "Diagnosis", "Benchmarking", "Conversion", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Report", "Pipelines", "Diagnosis", "Benchmarking", "Conversion", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(
