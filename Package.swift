@@ -61,6 +61,7 @@ let package = Package(
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
+    tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Files"]),
     tests("CommandTests", ["pisces", "Files"]),
   ]
