@@ -50,7 +50,7 @@ enum InferredConfig {
     guard let head = norm?[0], d % head == 0 else { throw FileError(.badData, "no block that tells the width of a head", in: path, mend: "give config.json with --config") }
     let hidden = (shapes.optional("transformer_blocks.0.ff.net.0.proj.weight") ?? shapes.optional("single_transformer_blocks.0.proj_mlp.weight"))![0]
     // Published: 16, 56, 56 of 128. An eighth for time, the rest shared, all even.
-    let time = max(2, head / 16 * 2), space = (head - time) / 2
+    let space = (head - max(2, head / 16 * 2)) / 4 * 2, time = head - 2 * space
     let config: JSONObject = [
       "_class_name": "HunyuanVideoTransformer3DModel", "in_channels": .integer(embed[1]),
       "out_channels": .integer(try shapes("proj_out.weight")[0] / (embed[2] * embed[3] * embed[4])), "num_attention_heads": .integer(d / head), "attention_head_dim": .integer(head),
@@ -58,9 +58,9 @@ enum InferredConfig {
       "mlp_ratio": .number(Double(hidden) / Double(d)), "patch_size": .integer(embed[3]), "patch_size_t": .integer(embed[2]), "qk_norm": "rms_norm",
       "guidance_embeds": .bool(shapes.optional("time_text_embed.guidance_embedder.linear_1.weight") != nil), "text_embed_dim": .integer(try shapes("context_embedder.proj_in.weight")[1]),
       "pooled_projection_dim": .integer(try shapes("time_text_embed.text_embedder.linear_1.weight")[1]), "rope_theta": .number(256),
-      "rope_axes_dim": .array([.integer(time), .integer(space), .integer(head - time - space)]),
+      "rope_axes_dim": .array([.integer(time), .integer(space), .integer(space)]),
     ]
-    return Result(config: config, supposed: head == 128 ? [] : ["rope_axes_dim [\(time), \(space), \(head - time - space)]"])
+    return Result(config: config, supposed: head == 128 ? [] : ["rope_axes_dim [\(time), \(space), \(space)]"])
   }
 
   static func autoencoder(_ p: TensorProvider, path: String) throws(FileError) -> Result {
