@@ -66,6 +66,7 @@ let package = Package(
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
+    tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Files"]),
     tests("CommandTests", ["pisces", "Files"]),
   ]

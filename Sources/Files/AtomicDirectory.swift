@@ -118,3 +118,12 @@ public func createFolder(_ path: String) throws(FileError) {
     throw FileError(.cannotCreate, "cannot create the folder", in: path, mend: "choose a place you may write to")
   }
 }
+
+/// Whether a folder of this name is free to be made: nothing is there, or a folder without anything in it. Throws `readWrite`.
+public func folderIsEmpty(_ path: String) throws(FileError) -> Bool {
+  switch PathKind(path) {
+  case .nothing: true
+  case .folder: try listFolder(path).isEmpty
+  case .file, .special: false
+  }
+}

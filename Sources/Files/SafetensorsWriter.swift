@@ -9,28 +9,35 @@ public enum SafetensorsWriter {
   public static func write(_ tensors: [(name: String, tensor: Tensor)], metadata: [(key: String, value: String)] = [], to path: String)
     throws(FileError)
   {
+    let ordered = [8, 4, 2, 1].flatMap { size in tensors.filter { $0.tensor.type.byteCount == size } }
+    let text = header(ordered.map { ($0.name, $0.tensor.type, $0.tensor.shape) }, metadata: metadata, path: path)
+    try OutputFile.write(to: path) { file throws(FileError) in
+      try file.append(littleEndian(UInt64(text.count)) + text)
+      for (_, tensor) in ordered { try file.append(tensor) }
+    }
+  }
+
+  /// The header, padded: `ordered` is the order of the data.
+  static func header(_ ordered: [(name: String, type: ElementType, shape: Shape)], metadata: [(key: String, value: String)], path: String) -> [UInt8] {
     var header = JSONObject()
     var fields = JSONObject()
     fields["format"] = "pt"
     for (key, value) in metadata { fields[key] = .string(value) }
     header["__metadata__"] = .object(fields)
-    let ordered = [8, 4, 2, 1].flatMap { size in tensors.filter { $0.tensor.type.byteCount == size } }
     var offset = 0
-    for (name, tensor) in ordered {
+    for (name, type, shape) in ordered {
       precondition(header[name] == nil, "\(name) is used twice in \(path)")
+      let byteCount = shape.count * type.byteCount
       header[name] = .object([
-        "dtype": .string(StoredType(tensor.type).rawValue.uppercased()),
-        "shape": .array(tensor.shape.dims.map { .integer($0) }),
-        "data_offsets": .array([.integer(offset), .integer(offset + tensor.byteCount)]),
+        "dtype": .string(StoredType(type).rawValue.uppercased()),
+        "shape": .array(shape.dims.map { .integer($0) }),
+        "data_offsets": .array([.integer(offset), .integer(offset + byteCount)]),
       ])
-      offset += tensor.byteCount
+      offset += byteCount
     }
     var text = Array(JSONValue.object(header).line.utf8)
     text += Array(repeating: 0x20, count: (8 - text.count % 8) % 8)
-    try OutputFile.write(to: path) { file throws(FileError) in
-      try file.append(littleEndian(UInt64(text.count)) + text)
-      for (_, tensor) in ordered { try file.append(tensor) }
-    }
+    return text
   }
 }
 

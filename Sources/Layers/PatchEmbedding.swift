@@ -5,7 +5,8 @@ public import TensorRuntime
 public struct PatchEmbedding: Layer {
   public var weight: Parameter  // [D, C, pt, ph, pw]
   public var bias: Parameter?
-  public let patch: SIMD3<Int>
+  private let patchExtents: Extents3
+  public var patch: SIMD3<Int> { patchExtents.vector }
 
   public struct Saved: Sendable { let patches: Tensor, input: Shape }
 
@@ -13,7 +14,7 @@ public struct PatchEmbedding: Layer {
     let fan = channels * patch.x * patch.y * patch.z
     weight = try source("\(name).weight", Shape(width, channels, patch.x, patch.y, patch.z), initial ?? .fanIn(fan))
     bias = try source("\(name).bias", Shape(width), initial.map { _ in .zeros } ?? .fanIn(fan))
-    self.patch = patch
+    patchExtents = Extents3(patch)
   }
   private var matrixShape: Shape { Shape(weight.value.shape[0], weight.value.count / weight.value.shape[0]) }
 

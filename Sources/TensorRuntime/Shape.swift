@@ -1,10 +1,23 @@
 /// The extents of a tensor, outermost first, rank at most 8. No heap memory.
+///
+/// No vector type is stored here or in anything that lives in a model: a value that wants more than 16-byte alignment does not get
+/// it in the frame of an async function (Swift 6.3), and code compiled for the alignment then addresses its fields wrongly.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
-  private var extents: SIMD8<Int>
+  /// Those at and behind `rank` are 1.
+  private var extents: [8 of Int]
   public private(set) var rank: Int
 
   /// The shape of a scalar.
-  public init() { (extents, rank) = (SIMD8(repeating: 1), 0) }
+  public init() { (extents, rank) = ([8 of Int](repeating: 1), 0) }
+  public static func == (a: Shape, b: Shape) -> Bool {
+    if a.rank != b.rank { return false }
+    for axis in 0..<a.rank where a.extents[axis] != b.extents[axis] { return false }
+    return true
+  }
+  public func hash(into hasher: inout Hasher) {
+    hasher.combine(rank)
+    for axis in 0..<rank { hasher.combine(extents[axis]) }
+  }
   public init(_ a: Int) { self.init(); append(a) }
   public init(_ a: Int, _ b: Int) { self.init(a); append(b) }
   public init(_ a: Int, _ b: Int, _ c: Int) { self.init(a, b); append(c) }
@@ -51,4 +64,11 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     return s
   }
   public var description: String { "[" + dims.map(String.init).joined(separator: ", ") + "]" }
+}
+
+/// Three numbers of a grid (time, height, width) as they are stored; see `Shape` for why they are not a `SIMD3`.
+public struct Extents3: Hashable, Sendable {
+  private let x, y, z: Int
+  public init(_ v: SIMD3<Int>) { (x, y, z) = (v.x, v.y, v.z) }
+  public var vector: SIMD3<Int> { SIMD3(x, y, z) }
 }

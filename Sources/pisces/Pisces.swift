@@ -25,7 +25,7 @@ struct Pisces: AsyncParsableCommand {
       64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a bug of ours;
       73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 second signal.
       """,
-    version: Version.text, subcommands: [Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self, Bench.self, Info.self, Doctor.self])
+    version: Version.text, subcommands: [Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self, Bench.self, Convert.self, Info.self, Doctor.self])
 }
 
 enum Version { static let text = "0.1.0" }

@@ -7,9 +7,16 @@ public struct Tiling: Sendable, Equatable {
   public enum Style: String, Sendable, Codable, CaseIterable { case original, diffusers }
   public let style: Style
   /// Tile extents and strides in samples (frames, rows, columns).
-  public let extent, stride: SIMD3<Int>
+  public var extent: SIMD3<Int> { extents.vector }
+  public var stride: SIMD3<Int> { strides.vector }
+  private let extents, strides: Extents3
   /// Whether frames and planes are cut.
   public let temporal, spatial: Bool
+
+  init(style: Style, extent: SIMD3<Int>, stride: SIMD3<Int>, temporal: Bool, spatial: Bool) {
+    (self.style, extents, strides) = (style, Extents3(extent), Extents3(stride))
+    (self.temporal, self.spatial) = (temporal, spatial)
+  }
 
   /// The original's: square tiles of `size`, `frames` in time, a quarter overlapping.
   public static func original(size: Int = 256, frames: Int = 64) -> Tiling {

@@ -5,7 +5,12 @@ public import TensorRuntime
 struct UpBlock: Layer {
   var residuals: [ResidualBlock]
   var upsampler: CausalConv3d?
-  let factor: SIMD3<Int>?
+  private let factorExtents: Extents3?
+  var factor: SIMD3<Int>? { factorExtents?.vector }
+
+  init(residuals: [ResidualBlock], upsampler: CausalConv3d?, factor: SIMD3<Int>?) {
+    (self.residuals, self.upsampler, factorExtents) = (residuals, upsampler, factor.map { Extents3($0) })
+  }
 
   struct Saved: Sendable { let residuals: [ResidualBlock.Saved], beforeUpsampling: Shape, upsampler: CausalConv3d.Saved? }
 

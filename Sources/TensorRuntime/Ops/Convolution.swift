@@ -2,10 +2,14 @@ internal import CKernels
 
 /// Geometry of a 3-D convolution with edge replication: `pk_conv.h`.
 public struct ConvolutionGeometry: Hashable, Sendable {
-  public var kernel: SIMD3<Int>
-  public var stride: SIMD3<Int>
+  private var kernelExtents, strides: Extents3
+  public var kernel: SIMD3<Int> { kernelExtents.vector }
+  public var stride: SIMD3<Int> { strides.vector }
   /// Replicated frames before the first; replicated cells on each side of H and W.
   public var front: Int, side: Int
+  public init(kernel: SIMD3<Int>, stride: SIMD3<Int>, front: Int, side: Int) {
+    (kernelExtents, strides, self.front, self.side) = (Extents3(kernel), Extents3(stride), front, side)
+  }
   /// HunyuanVideo's causal convolution: k-1 frames in front, k/2 cells around.
   public static func causal(kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1)) -> Self {
     Self(kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2)

@@ -1,0 +1,116 @@
+public import Layers
+public import TensorRuntime
+
+/// The low-rank change of one linear layer: ΔW = s B A, with A `[r, in]`, B `[out, r]` (checkpoints.md 6).
+public struct AdapterWeights: Sendable {
+  /// Name of the adapted layer, without `.weight`.
+  public var module: String
+  public var a, b: Tensor
+  /// α / r (or α / √r, rank-stabilised).
+  public var scale: Double
+  public init(module: String, a: Tensor, b: Tensor, scale: Double) { (self.module, self.a, self.b, self.scale) = (module, a, b, scale) }
+  public var rank: Int { a.shape[0] }
+
+  /// W + s B A, in f32.
+  public func merged(into weight: Tensor, in work: borrowing Workspace) -> Tensor {
+    var w = work.copy(work.widened(weight))
+    work.add(work.matmul(work.widened(b), work.widened(a), alpha: scale), to: &w)
+    return w
+  }
+  /// The same change with s = 1: B takes the factor.
+  public func normalised(in work: borrowing Workspace) -> AdapterWeights {
+    scale == 1 ? self : AdapterWeights(module: module, a: a, b: work.scaled(work.widened(b), by: scale), scale: 1)
+  }
+}
+
+/// How adapters are named in files.
+public enum AdapterNames {
+  public enum Factor: Sendable, Equatable { case a, b, alpha }
+
+  /// Module and factor of a key: `base_model.model.M.lora_A.weight` (PEFT, also with an adapter's name behind `lora_A`),
+  /// `transformer.M.lora_A.weight` (diffusers), `M.lora_down.weight` and `M.alpha` (others). Nil if it is none of these.
+  public static func parse(_ key: String) -> (module: String, factor: Factor)? {
+    var name = key[...]
+    var isChanging = true
+    while isChanging {
+      isChanging = false
+      for prefix in ["base_model.model.", "transformer.", "diffusion_model.", "module."] where name.hasPrefix(prefix) {
+        name = name.dropFirst(prefix.count)
+        isChanging = true
+      }
+    }
+    if name.hasSuffix(".alpha") { return (String(name.dropLast(".alpha".count)), .alpha) }
+    for (mark, factor) in [(".lora_A.", Factor.a), (".lora_B.", .b), (".lora_down.", .a), (".lora_up.", .b)] {
+      if let range = name.firstRange(of: mark), name.hasSuffix("weight") { return (String(name[..<range.lowerBound]), factor) }
+    }
+    return nil
+  }
+
+  /// The value of a pattern table (`rank_pattern`, `alpha_pattern`) for a module: a key fits the whole name or its end.
+  public static func value<T>(_ pattern: [String: T], for module: String) -> T? {
+    pattern[module] ?? pattern.filter { module.hasSuffix("." + $0.key) }.max { $0.key.count < $1.key.count }?.value
+  }
+}
+
+extension TransformerLayouts {
+  /// Adapters of one layout for the other. A fused layer's adapter is split: rows of B, A repeated. Several adapters are fused with
+  /// A shared where it is the same for all, and otherwise with their factors side by side (the rank is then the sum).
+  /// Modules that no rule knows are returned as they are.
+  public func adapters(_ all: [AdapterWeights], to layout: Layout, in work: borrowing Workspace) -> [AdapterWeights] {
+    let byName = Dictionary(all.map { ("\($0.module).weight", $0) }) { a, _ in a }
+    var done: [AdapterWeights] = []
+    let (steps, unknown) = steps(all.map { "\($0.module).weight" } + missingFirstParts(all, layout), to: layout)
+    for step in steps {
+      func module(_ i: Int) -> String { String(step.targets[i].dropLast(".weight".count)) }
+      switch step.operation {
+      case .rename, .swapHalves:
+        let x = byName[step.sources[0]]!
+        let b = step.operation == .rename ? x.b : work.swappedHalves(x.b)
+        done.append(AdapterWeights(module: module(0), a: x.a, b: b, scale: x.scale))
+      case .split:
+        let x = byName[step.sources[0]]!
+        for i in step.targets.indices {
+          done.append(AdapterWeights(module: module(i), a: x.a, b: Self.target(i, of: step, [x.b], in: work), scale: x.scale))
+        }
+      case .join:
+        let parts = step.sources.map { byName[$0] }
+        done.append(fused(module(0), parts, in: work))
+      }
+    }
+    return done + unknown.compactMap { byName[$0] }
+  }
+  /// A group of which only later parts are adapted is led by its first part all the same.
+  private func missingFirstParts(_ all: [AdapterWeights], _ layout: Layout) -> [String] {
+    guard layout == .original else { return [] }
+    let present = Set(all.map { "\($0.module).weight" })
+    var missing: [String] = []
+    for name in present {
+      for (part, first) in [("to_k", "to_q"), ("to_v", "to_q"), ("add_k_proj", "add_q_proj"), ("add_v_proj", "add_q_proj")] {
+        if name.hasSuffix("attn.\(part).weight") { missing.append(String(name.dropLast("\(part).weight".count)) + "\(first).weight") }
+      }
+      if name.hasPrefix("single_transformer_blocks."), name.hasSuffix(".proj_mlp.weight") { missing.append(String(name.dropLast("proj_mlp.weight".count)) + "attn.to_q.weight") }
+    }
+    return Set(missing).subtracting(present).sorted()
+  }
+  /// One adapter of a fused layer. An absent part of q, k or v changes nothing: rows of zeros.
+  private func fused(_ module: String, _ parts: [AdapterWeights?], in work: borrowing Workspace) -> AdapterWeights {
+    let there = parts.compactMap { $0?.normalised(in: work) }, a = there.map { work.widened($0.a) }
+    let isShared = there.dropFirst().allSatisfy { $0.rank == there[0].rank } && a.dropFirst().allSatisfy { $0.floats == a[0].floats }
+    let rank = isShared ? a[0].shape[0] : a.reduce(0) { $0 + $1.shape[0] }
+    var rows: [Tensor] = [], column = 0, next = 0
+    for part in parts {
+      guard part != nil else {
+        // A missing last part (proj_mlp) would have an unknown height; it is the rest of linear1, four widths in every published model.
+        rows.append(work.zeros(Shape(rows.count == 3 ? 4 * width : width, rank)))
+        continue
+      }
+      let b = work.widened(there[next].b)
+      var wide = work.zeros(Shape(b.shape[0], rank))
+      work.place(b, into: &wide, axis: 1, at: isShared ? 0 : column)
+      rows.append(wide)
+      column += b.shape[1]
+      next += 1
+    }
+    return AdapterWeights(module: module, a: isShared ? a[0] : work.joinedRows(a), b: work.joinedRows(rows), scale: 1)
+  }
+}
