@@ -62,6 +62,8 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files", .product(name: "Subprocess", package: "swift-subprocess")], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
+    tests("LayerTests", ["Layers", "TensorRuntime"]),
+    tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),

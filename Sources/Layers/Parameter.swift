@@ -34,6 +34,11 @@ extension Layer {
     var copy = self
     try copy.forEachParameter { try body($0) }
   }
+  public func trainableParameters() -> [Parameter] {
+    var list: [Parameter] = []
+    readParameters { if $0.isTrainable { list.append($0) } }
+    return list
+  }
   public var parameterCount: Int {
     var n = 0
     readParameters { n += $0.value.count }

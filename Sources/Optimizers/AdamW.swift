@@ -52,11 +52,6 @@ public struct AdamW: Sendable {
 }
 
 extension Layer {
-  public func trainableParameters() -> [Parameter] {
-    var list: [Parameter] = []
-    readParameters { if $0.isTrainable { list.append($0) } }
-    return list
-  }
   /// ‖g‖₂ over all trainable parameters.
   public func gradientNorm(in work: borrowing Workspace) -> Double {
     var squares = 0.0

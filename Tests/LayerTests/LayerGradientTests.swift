@@ -1,0 +1,116 @@
+import Layers
+import TensorRuntime
+import TestSupport
+import Testing
+
+/// Oracle: finite differences in double of the same code.
+@Suite(.serialized) struct LayerGradientTests {
+  @Test func linearAndAdapter() throws {
+    var layer = try Linear("l", 7, 5, from: noisySource(seed: 1))
+    layer.adapter = try LowRankAdapter("l", input: 7, output: 5, rank: 3, alpha: 6, from: noisySource(seed: 2))
+    GradientCheck(layer, inputs: [randomTensor(Shape(4, 7), seed: 3)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 4)
+  }
+  @Test(arguments: [2, 17]) func layerNorm(_ width: Int) throws {
+    let layer = try LayerNorm("n", width, epsilon: 1e-3, from: noisySource(seed: 5))
+    GradientCheck(layer, inputs: [randomTensor(Shape(3, 4, width), seed: 6)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 7)
+  }
+  @Test func rmsNorm() throws {
+    GradientCheck(try RMSNorm("n", 11, epsilon: 1e-5, from: noisySource(seed: 8)), inputs: [randomTensor(Shape(5, 11), seed: 9)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 10)
+  }
+  @Test(arguments: [false, true]) func groupNorm(_ silu: Bool) throws {
+    GradientCheck(try GroupNorm("n", 6, groups: 3, epsilon: 1e-5, silu: silu, from: noisySource(seed: 11)), inputs: [randomTensor(Shape(2, 6, 2, 3, 3), seed: 12)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 13)
+  }
+  @Test(arguments: [Activation.geluErf, .geluTanh, .silu, .relu]) func feedForward(_ f: Activation) throws {
+    GradientCheck(try FeedForward("a", "b", width: 5, hidden: 9, activation: f, from: noisySource(seed: 14)), inputs: [randomTensor(Shape(4, 5), seed: 15)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 16)
+  }
+  @Test(arguments: [(1, SIMD3(1, 1, 1)), (3, SIMD3(1, 1, 1)), (3, SIMD3(2, 2, 2)), (3, SIMD3(1, 2, 2))]) func convolution(_ kernel: Int, _ stride: SIMD3<Int>) throws {
+    GradientCheck(try CausalConv3d("c", 3, 5, kernel: kernel, stride: stride, from: noisySource(seed: 17)), inputs: [randomTensor(Shape(2, 3, 5, 6, 7), seed: 18)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 19)
+  }
+  @Test func patchEmbedding() throws {
+    GradientCheck(try PatchEmbedding("p", channels: 2, width: 5, patch: SIMD3(1, 2, 3), from: noisySource(seed: 20)), inputs: [randomTensor(Shape(2, 2, 3, 4, 6), seed: 21)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 22)
+  }
+
+  /// Operations without parameters.
+  struct Nothing: Layer { mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {} }
+
+  @Test(arguments: [(1, 0), (2, 0), (2, 3), (16, 0)]) func attention(_ heads: Int, _ causal: Int) {
+    let (b, n, m, d) = (2, 6, causal > 0 ? 6 : 9, heads * 4)
+    let visible = Workspace.Visibility(keyCounts: causal > 0 ? [] : [5, 9].map { Int32($0) }, causalBlock: causal)
+    let inputs = [randomTensor(Shape(b, n, d), seed: 23), randomTensor(Shape(b, m, d), seed: 24), randomTensor(Shape(b, m, d), seed: 25)]
+    GradientCheck(Nothing(), inputs: inputs) { _, x, work in
+      let (o, lse) = work.attention(q: x[0], k: x[1], v: x[2], heads: heads, scale: 0.6, visible: visible)
+      return ([o], { _, dy, work in
+        let (dq, dk, dv) = work.attentionBackward(dy[0], q: x[0], k: x[1], v: x[2], o: o, lse: lse, heads: heads, scale: 0.6, visible: visible)
+        return [dq, dk, dv]
+      })
+    }.run(seed: 26)
+  }
+  @Test func fusedAttentionEqualsSeparate() {
+    let work = Workspace(), qkv = randomTensor(Shape(2, 7, 24), seed: 27, type: .f32), dy = randomTensor(Shape(2, 7, 8), seed: 28, type: .f32)
+    let q = work.narrowed(qkv, axis: 2, 0..<8), k = work.narrowed(qkv, axis: 2, 8..<16), v = work.narrowed(qkv, axis: 2, 16..<24)
+    let (a, la) = work.attention(qkv: qkv, heads: 2, scale: 0.5), (b, lb) = work.attention(q: q, k: k, v: v, heads: 2, scale: 0.5)
+    #expect(a.floats == b.floats)
+    let fused = work.attentionBackward(dy, qkv: qkv, o: a, lse: la, heads: 2, scale: 0.5)
+    let (dq, dk, dv) = work.attentionBackward(dy, q: q, k: k, v: v, o: b, lse: lb, heads: 2, scale: 0.5)
+    #expect(fused.floats == work.concatenated([dq, dk, dv], axis: 2).floats)
+  }
+  @Test func modulationAndGate() {
+    let inputs = [randomTensor(Shape(2, 3, 5), seed: 29), randomTensor(Shape(2, 15), seed: 30), randomTensor(Shape(2, 3, 5), seed: 31)]
+    GradientCheck(Nothing(), inputs: inputs) { _, x, work in
+      func chunk(_ i: Int) -> Workspace.Chunk { Workspace.Chunk(x[1], i, of: 3) }
+      let u = work.modulate(x[0], scale: chunk(0), shift: chunk(1)), y = work.gate(u, chunk(2), x[2])
+      return ([y], { _, dy, work in
+        var chunks: Tensor? = work.zeros(x[1].shape, .f64)
+        let dh = work.gateBackward(dy[0], chunk(2), h: x[2], index: 2, of: 3, addingTo: &chunks)
+        let dx = work.modulateBackward(dy[0], x: x[0], scale: chunk(0), scaleIndex: 0, shiftIndex: 1, of: 3, addingTo: &chunks)
+        return [dx, chunks, dh]
+      })
+    }.run(seed: 32)
+  }
+  @Test func upsampling() {
+    GradientCheck(Nothing(), inputs: [randomTensor(Shape(2, 3, 3, 2, 2), seed: 33)]) { _, x, work in
+      ([work.upsample(x[0], SIMD3(2, 2, 3))], { _, dy, work in [work.upsampleBackward(dy[0], input: x[0].shape, SIMD3(2, 2, 3))] })
+    }.run(seed: 34)
+  }
+  @Test func losses() {
+    let work = Workspace(), x = randomTensor(Shape(40), seed: 35), t = randomTensor(Shape(40), seed: 36), w = randomTensor(Shape(40), seed: 37), u = randomTensor(Shape(40), seed: 38)
+    let kinds: [(String, (Tensor) -> (loss: Double, dx: Tensor))] = [
+      ("weighted", { work.weightedL1L2($0, target: t, weight: w) }), ("huber", { work.pseudoHuber($0, target: t, c: 0.1) }), ("squared", { work.meanSquaredError($0, target: t) }),
+    ]
+    for (name, f) in kinds {
+      let analytic = work.dot(f(x).dx, u), numeric = (f(work.combine(1, x, 1e-5, u)).loss - f(work.combine(1, x, -1e-5, u)).loss) / 2e-5
+      #expect(abs(analytic - numeric) < 1e-7 * (1 + abs(numeric)), "\(name): \(analytic), \(numeric)")
+    }
+  }
+  @Test func twoBackwardsAdd() throws {
+    let work = Workspace()
+    var layer = try Linear("l", 3, 2, from: noisySource(seed: 39))
+    layer.makeTrainable(in: work)
+    let (_, s) = layer.forward(randomTensor(Shape(4, 3), seed: 40), in: work), dy = randomTensor(Shape(4, 2), seed: 41)
+    _ = layer.backward(dy, s, in: work)
+    let once = layer.weight.gradient!.doubles
+    _ = layer.backward(dy, s, in: work)
+    #expect(zip(layer.weight.gradient!.doubles, once).allSatisfy { abs($0 - 2 * $1) < 1e-12 })
+  }
+}
