@@ -62,7 +62,7 @@ let package = Package(
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
-    tests("HouseTests", ["TensorRuntime", "Files"]),
+    tests("HouseTests", ["TensorRuntime", "Models", "Files"]),
     tests("CommandTests", ["pisces", "Files"]),
   ]
 )
