@@ -2,8 +2,7 @@ import Models
 import TensorRuntime
 import Testing
 
-/// Nothing that lives in an async function's frame wants more than 16-byte alignment: Swift 6.3 does not give it there, and optimised
-/// code then writes beside the value (`Shape`).
+/// Nothing that lives in an async function's frame wants more than 16-byte alignment: Swift 6.3 does not give it there (`Shape`).
 @Suite struct AlignmentTests {
   @Test func modelsAreNotOverAligned() {
     #expect(MemoryLayout<Shape>.alignment <= 16)
