@@ -69,7 +69,7 @@ let package = Package(
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
-    tests("HouseTests", ["TensorRuntime", "Files"]),
+    tests("HouseTests", ["TensorRuntime", "Models", "Files"]),
     tests("CommandTests", ["pisces", "Files"]),
   ]
 )

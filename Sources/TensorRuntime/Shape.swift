@@ -1,7 +1,7 @@
 /// The extents of a tensor, outermost first, rank at most 8. No heap memory.
 ///
 /// No vector type is stored here or in anything that lives in a model: a value that wants more than 16-byte alignment does not get
-/// it in the frame of an async function (Swift 6.3), and code compiled for the alignment then addresses its fields wrongly.
+/// it in the frame of an async function (Swift 6.3, measured), the likely cause of a heap overwritten in an optimised build.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
   /// Those at and behind `rank` are 1.
   private var extents: [8 of Int]
