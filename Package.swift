@@ -23,8 +23,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
   ],
   targets: [
     .target(
@@ -32,6 +31,7 @@ let package = Package(
       linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
     .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", providers: [.apt(["libutf8proc-dev"])]),
+    .systemLibrary(name: "CYAML", path: "CSupport/YAML", providers: [.apt(["libyaml-dev"])]),
     .systemLibrary(name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     room("TensorRuntime", ["CKernels"]),
@@ -42,7 +42,7 @@ let package = Package(
     room("Transport", ["Layers", "Optimizers"]),
     room("World", ["TensorRuntime"]),
     room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
-    room("Configuration", ["Files", "Yams"]),
+    room("Configuration", ["Files", "CYAML"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
     room("Rewards", ["Transport", "Models"]),
     room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),

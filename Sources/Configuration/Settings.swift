@@ -1,6 +1,5 @@
 public import Files
 import FoundationEssentials
-import Yams
 
 /// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is visible.
 public protocol Settings: Codable, Sendable { init() }
@@ -35,34 +34,7 @@ public enum SettingsReader {
   }
 
   private static func parse(_ path: String) throws -> JSONValue {
-    if path.hasSuffix(".json") { return try JSONValue(contentsOf: path) }
-    let text = try TextFile.read(path)
-    do {
-      guard let node = try Yams.compose(yaml: text) else { return .object([:]) }
-      return try value(node, path)
-    } catch let error as YamlError { throw ConfigurationError("not valid YAML", path, oneLine("\(error)")) }
-  }
-  private static func value(_ node: Node, _ path: String) throws -> JSONValue {
-    switch node {
-    case .mapping(let m):
-      var object = JSONObject()
-      for (key, child) in m {
-        guard let name = key.string else { throw ConfigurationError("a key is not a string", path, "write keys as plain words") }
-        if object[name] != nil { throw ConfigurationError("a key appears twice", "\(path), \(name)", "keep one of them") }
-        object[name] = try value(child, path)
-      }
-      return .object(object)
-    case .sequence(let s): return .array(try s.map { try value($0, path) })
-    case .scalar(let s):
-      if node.tag == Tag(.null) || s.string.isEmpty && s.style == .plain { return .null }
-      if s.style == .plain {
-        if let i = node.int { return .integer(i) }
-        if let d = node.float { return .number(d) }
-        if let b = node.bool { return .bool(b) }
-      }
-      return .string(s.string)
-    case .alias: throw ConfigurationError("aliases are not supported", path, "write the value out")
-    }
+    path.hasSuffix(".json") ? try JSONValue(contentsOf: path) : try YAMLText.parse(try TextFile.read(path), name: path)
   }
 
   /// `layer` over `base`; every key must exist in base and keep its kind.
@@ -115,5 +87,4 @@ public enum SettingsReader {
     let scored = candidates.map { ($0, distance(Array(word), Array($0))) }.min { ($0.1, $0.0) < ($1.1, $1.0) }
     return scored.flatMap { $0.1 <= max(2, word.count / 2) ? $0.0 : nil }
   }
-  private static func oneLine(_ s: String) -> String { s.split(whereSeparator: \.isNewline).joined(separator: " ") }
 }

@@ -9,8 +9,9 @@ public enum PositionTable {
   /// Channels [0, D/4) encode the frame; of the rest the first half encodes the column, the second the row. CLS row 0.
   public static func sineCosine(width d: Int, frames: Int, side: Int) -> Tensor {
     func code(_ position: Int, _ e: Int) -> [Double] {
-      let omega = (0..<e / 2).map { pow(10000, -Double($0) / (Double(e) / 2)) }
-      return omega.map { sin(Double(position) * $0) } + omega.map { cos(Double(position) * $0) }
+      let omega = (0..<e / 2).map { pow(10000, -Double($0) / Double(e / 2)) }
+      // An odd width, which the published sizes never have, leaves its last channel zero.
+      return omega.map { sin(Double(position) * $0) } + omega.map { cos(Double(position) * $0) } + Array(repeating: 0, count: e % 2)
     }
     let time = d / 4, space = (d - time) / 2
     var values = Array(repeating: Float(0), count: d)
