@@ -12,7 +12,7 @@ struct Explanation {
   /// Mean over layers and heads of the plan's total mass before row normalisation, and per word the mass left unmatched:
   /// 1 - N · (row sum), where the marginals ask for 1/N a word.
   let mass: Double, unmatched: [Double]
-  let grid: Int, prompt: String, scores: [Double]
+  let grid: Int, prompt: String
   let pixels: Tensor
 
   init(_ reward: RewardModel, _ tokenizer: WordPieceTokenizer, _ video: RewardModel.VideoFeatures, _ captions: CaptionBatch, _ source: Video, _ prompt: String, in work: borrowing Workspace) throws {
@@ -41,7 +41,7 @@ struct Explanation {
     times = maps.map { map in stride(from: 0, to: map.count, by: patches).map { map[$0..<$0 + patches].reduce(0, +) } }
     mass = masses.isEmpty ? 0 : masses.reduce(0, +) / Double(masses.count)
     unmatched = raw.map { max(0, 1 - Double(rows.count) * $0 / n) }
-    (grid, self.prompt, scores, pixels) = (reward.model.config.visionEncoder.grid, prompt, [], source.pixels)
+    (grid, self.prompt, pixels) = (reward.model.config.visionEncoder.grid, prompt, source.pixels)
   }
 
   /// `NNNN.json` and `NNNN.png`: a row of frames, then a row of the same frames for every word with its share as light.

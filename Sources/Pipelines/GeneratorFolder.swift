@@ -68,7 +68,6 @@ public enum Vocabulary {
     do { return try WordPieceTokenizer(vocabulary: lines) } catch {
       switch error {
       case .missing(let token): throw FileError(.badData, "the token \(token) is missing", in: path, mend: "use the model's own vocabulary")
-      case .tooLarge(let words, let model): throw FileError(.badData, "\(words) words for a model of \(model)", in: path, mend: "use the model's own vocabulary")
       }
     }
   }

@@ -82,7 +82,7 @@ public struct DirectTask: TrainingTask {
       sums.add(out)
     }
     average?.update(from: student, in: work)
-    let rate = schedule(rate: step), loss = sums.loss
+    let rate = settings.rate(step: step), loss = sums.loss
     let norm = try student.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     return StepRecord(loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate, samples: b * g)
   }
@@ -96,11 +96,6 @@ public struct DirectTask: TrainingTask {
     o.teacherGuidanceWeight = settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
     return o
   }
-  private func schedule(rate step: Int) -> Double {
-    let s: LearningRateSchedule = settings.rate_schedule == "linear" ? .linear(floor: 0) : settings.rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
-    return s.rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-  }
-
   public func state() -> TrainingState {
     var s = TrainingState()
     for p in student.trainableParameters() { s.tensors.append(("student.\(p.name)", p.value)) }

@@ -54,11 +54,6 @@ public struct GroupTask: TrainingTask {
   private var coefficients: [Double] {
     (settings.weights.quality > 0 ? [settings.grpo.quality] : []) + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
   }
-  private func rate(_ step: Int) -> Double {
-    let s: LearningRateSchedule = settings.rate_schedule == "linear" ? .linear(floor: 0) : settings.rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
-    return s.rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-  }
-
   private mutating func rolloutStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, caption = captions[step % captions.count]
     let single = models.prompts([caption], in: work), group = models.prompts(Array(repeating: caption, count: k), in: work)
@@ -86,14 +81,14 @@ public struct GroupTask: TrainingTask {
         if abs(t.ratio - 1) > o.clip { clipped += 1 }
       }
       if (n + 1) % g == 0 || n + 1 == shuffled.count {
-        norm += try student.update(&optimizer, loss: loss, rate: rate(step), maximumNorm: settings.max_grad_norm, step: step, in: work)
+        norm += try student.update(&optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
         updates += 1
         student.zeroGradients(in: work)
       }
     }
     return StepRecord(
       loss: loss / Double(updates), terms: means(rewards) + [("ratio", ratios / Double(terms)), ("clip_fraction", Double(clipped) / Double(terms))],
-      gradientNorm: norm / Double(updates), learningRate: rate(step), samples: k)
+      gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: k)
   }
 
   private mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
@@ -122,8 +117,8 @@ public struct GroupTask: TrainingTask {
       consistency += out.consistencyLosses.reduce(0, +) / Double(k * settings.accumulation)
       rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
     }
-    let norm = try student.update(&optimizer, loss: loss, rate: rate(step), maximumNorm: settings.max_grad_norm, step: step, in: work)
-    return StepRecord(loss: loss, terms: means(rewards) + [("consistency", consistency)], gradientNorm: norm, learningRate: rate(step), samples: k * settings.accumulation)
+    let norm = try student.update(&optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
+    return StepRecord(loss: loss, terms: means(rewards) + [("consistency", consistency)], gradientNorm: norm, learningRate: settings.rate(step: step), samples: k * settings.accumulation)
   }
   private func means(_ rewards: [[Double]]) -> [(name: String, value: Double)] {
     let names = (settings.weights.quality > 0 ? ["reward_quality"] : []) + (settings.weights.semantic > 0 ? ["reward_semantic"] : [])

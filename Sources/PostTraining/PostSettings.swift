@@ -1,5 +1,6 @@
 public import Configuration
 import Diffusion
+import Optimizers
 import Models
 public import Rewards
 import Transport
@@ -21,8 +22,6 @@ public struct PostSettings: Settings {
     public var anchor_weight = 0.0
     /// Steps between new own samples (0 = never again), and how many.
     public var refresh = 0, pool = 768
-    /// Stop when the student's velocity departs from the teacher's by this share (0 = never).
-    public var max_departure = 0.0
     /// How own samples are drawn.
     public var sampler_steps = 16, sampler_shift = 3.0, sampler_guidance = 1.0
   }
@@ -61,7 +60,7 @@ public struct PostSettings: Settings {
     public var mode = "rollout"
     public var generations = 24, best_of = 8, sampling_steps = 16, eta = 0.25, shift = 5.0, timestep_fraction = 0.6
     public var clip = 1e-4, advantage_clip = 5.0, quality = 1.0, semantic = 1.0
-    public var same_noise = true, use_cd = false
+    public var same_noise = true
   }
   /// direct | grpo
   public var objective = "direct"
@@ -76,7 +75,7 @@ public struct PostSettings: Settings {
   /// Clips of the world that are encoded for data latents.
   public var clips = 1024
   public var recompute = false
-  public var checkpoint_every = 64, sample_every = 0
+  public var checkpoint_every = 64
   public init() {}
 
   /// Combinations that cannot work, found before any work starts (algorithm.md 7.5, 5.2).
@@ -107,6 +106,11 @@ public struct PostSettings: Settings {
 }
 
 extension PostSettings {
+  /// The learning rate of a step (0-based).
+  func rate(step: Int) -> Double {
+    let schedule: LearningRateSchedule = rate_schedule == "linear" ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
+    return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
+  }
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {
     var o = RewardOptions()

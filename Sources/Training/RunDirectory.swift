@@ -55,7 +55,6 @@ public struct RunDirectory: Sendable {
     for old in checkpoints.steps.sorted().dropLast(keeping) { checkpoints.remove(step: old) }
   }
   func latest() throws(FileError) -> SavedState { try SavedState(try checkpoints.latest()) }
-  /// Lines of metrics up to `step` stay; what a stopped run wrote after its last checkpoint is dropped.
   func log(_ text: String) {
     guard let file = fopen("\(path)/log.txt", "a") else { return }
     fputs(text + "\n", file)

@@ -103,6 +103,7 @@ struct DemoStage {
   private func report(
     _ before: GeneratorEvaluation, _ after: GeneratorEvaluation, _ control: GeneratorEvaluation?, _ map: [(name: String, value: Double)], _ curves: [Curve], _ captions: [String]
   ) async throws -> JSONObject {
+    try createFolder(output)
     let work = Workspace(pool: pool), seed = UInt64(settings.evaluation_seed)
     var page = HTML("PISCES demo: post-training a small text-to-video model with optimal-transport rewards")
     let change = PairedComparison(before: before.judgements, after: after.judgements, seed: seed)

@@ -13,7 +13,6 @@ public struct WordPieceTokenizer: Sendable {
 
   public enum VocabularyError: Error, Equatable {
     case missing(String)
-    case tooLarge(vocabulary: Int, model: Int)
   }
 
   /// `vocabulary`: one token a line; the line number is the id.

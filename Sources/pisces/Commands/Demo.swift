@@ -57,7 +57,6 @@ struct Demo: AsyncParsableCommand {
     settings.post.seed = settings.seed
     settings.map.seed = settings.seed
     try settings.post.check(hasRewardModel: true)
-    try createFolder(output)
     var stage = DemoStage(settings, generator: GeneratorFolder(generator), reward: reward, output: output, common: common)
     let summary = try await stage.run(control: control)
     if json { StandardStreams.result(JSONValue.object(summary).line) }
