@@ -23,12 +23,12 @@ public struct BenchmarkCase {
   }
 }
 
-/// The type weights are stored in; arithmetic is f32 in both.
+/// The type weights are stored in.
 public enum StorageType: String, Sendable, CaseIterable {
   case f32, bf16
   public var element: ElementType { self == .f32 ? .f32 : .bf16 }
   /// How a case says it.
-  var fields: [(String, JSONValue)] { self == .f32 ? [("dtype", "f32")] : [("dtype", "bf16"), ("arithmetic", "f32")] }
+  var fields: [(String, JSONValue)] { [("dtype", .string(rawValue))] + (Machine.products == .f32 ? [] : [("products", .string(Machine.products.rawValue))]) }
 }
 
 /// What was measured (interfaces.md 9).

@@ -14,9 +14,11 @@ enum Reference {
   }
   static func wide(_ x: Tensor, _ work: borrowing Workspace) -> Tensor { work.converted(x, to: .f64) }
 
-  /// Largest difference at most `tolerance` of the largest magnitude of `reference`.
+  /// Largest difference at most `tolerance` of the largest magnitude of `reference`; with bf16 products at least 1/32, eight units
+  /// of their rounding.
   static func agree(_ x: Tensor, _ reference: Tensor, tolerance: Double) -> Bool {
     let r = reference.doubles, scale = r.reduce(0) { max($0, abs($1)) }
+    let tolerance = Machine.products == .bf16 ? max(tolerance, 1.0 / 32) : tolerance
     return zip(x.doubles, r).allSatisfy { abs($0 - $1) <= tolerance * (1e-30 + scale) }
   }
 

@@ -4,6 +4,13 @@ import FoundationEssentials
 /// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is visible.
 public protocol Settings: Codable, Sendable { init() }
 
+/// Settings of a training run, which keep the arithmetic it started with.
+public protocol TrainingSettings: Settings {
+  /// Operands of matrix products and convolutions: `f32`, or `bf16` (about twice as fast where the processor has it; sums, weights and
+  /// moments stay f32).
+  var products: String { get }
+}
+
 /// Something wrong with a configuration (exit status 64).
 public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equatable {
   public let description: String

@@ -7,7 +7,7 @@ import Transport
 
 /// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data latents, every level,
 /// consistency and both rewards with weight 1, LoRA on the attention and projection layers.
-public struct PostSettings: Settings {
+public struct PostSettings: TrainingSettings {
   public enum Latents: String, Codable, Sendable, CaseIterable {
     /// Latents of real clips, or of the world's.
     case data
@@ -64,6 +64,7 @@ public struct PostSettings: Settings {
   }
   /// direct | grpo
   public var objective = "direct"
+  public var products = "f32"
   public var seed = 42
   public var steps = 256, batch = 1, accumulation = 32
   public var learning_rate = 1e-6, warmup = 0

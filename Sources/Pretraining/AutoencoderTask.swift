@@ -7,8 +7,9 @@ public import TensorRuntime
 public import Training
 
 /// What `train vae` can be told.
-public struct AutoencoderSettings: Settings {
+public struct AutoencoderSettings: TrainingSettings {
   public var model = AutoencoderConfig()
+  public var products = "f32"
   public var seed = 1
   public var steps = 10000
   /// Share of the steps on single frames, `frames_per_step` of them; the rest on `clips_per_step` clips.

@@ -7,8 +7,9 @@ public import TensorRuntime
 public import Training
 
 /// What `train encoders` can be told.
-public struct EncoderSettings: Settings {
+public struct EncoderSettings: TrainingSettings {
   public var model = VideoTextConfig()
+  public var products = "f32"
   public var seed = 1
   public var steps = 3000, batch = 64
   public var learning_rate = 1e-3, warmup = 60, final_rate = 0.02

@@ -11,8 +11,9 @@ import Glibc
 #endif
 
 /// What `train generator` can be told.
-public struct GeneratorSettings: Settings {
+public struct GeneratorSettings: TrainingSettings {
   public var model = TransformerConfig()
+  public var products = "f32"
   public var seed = 1
   public var steps = 8000, batch = 96
   /// Clips encoded once before training (a fixed set is used whole).

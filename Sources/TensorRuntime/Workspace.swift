@@ -66,6 +66,12 @@ public enum Machine {
   }
   /// Processors this process may run on.
   public static var affinity: Int { Int(pk_affinity_count()) }
+  /// The type to which f32 operands of matrix products and convolutions are rounded; sums stay in f32.
+  public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
+  public static var products: Products {
+    get { pk_products() == PK_BF16 ? .bf16 : .f32 }
+    set { pk_products_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
+  }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
   public static var blisVersion: String { String(cString: pk_blis_version()) }
   public static var blisKernels: String { String(cString: pk_blis_kernels()) }

@@ -35,9 +35,11 @@ static void products(void) {
     const idx m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
     void *a = array(m * k), *b = array(k * n), *c = array(m * n), *bias = array(n);
     pk_gemm_shape s = {m, n, k, k, 1, n, 1, n, 1, 1, 0};
-    expect("gemm", pk_gemm(T, &s, a, b, c));
+    void *scratch = array(pk_gemm_scratch(&s));
+    expect("gemm", pk_gemm(T, &s, a, b, c, scratch));
+    all_finite("gemm", m * n, c);
     s.rsa = 1, s.csa = m, s.rsb = 1, s.csb = k, s.beta = 1;
-    expect("gemm transposed", pk_gemm(T, &s, a, b, c));
+    expect("gemm transposed", pk_gemm(T, &s, a, b, c, scratch));
     expect("bias", pk_bias_add(T, m, n, bias, c));
     all_finite("gemm", m * n, c);
     if (m * n * k < 1 << 18) {

@@ -6,6 +6,7 @@
  * Derivation and measurements: README.md. */
 #define COLUMN_PIXELS 512
 #define SLACK 128 /* elements readable past the end of a padded array: whole vectors, and the largest tap of the last row */
+#define DOT_RUN 4096 /* elements summed in one type's lanes before they are folded into doubles */
 #define ROUND(n) (((n) + 15) / 16 * 16)
 
 typedef struct { idx to, ho, wo, tp, hp, wp, k; } extents;
@@ -21,6 +22,13 @@ static int conv_bad(const pk_conv3d_shape *s, extents *e) {
 static int pointwise(const pk_conv3d_shape *s) {
   return s->kt * s->kh * s->kw == 1 && s->st * s->sh * s->sw == 1 && s->front == 0 && s->side == 0;
 }
+/* A 1x1x1 convolution of one sample as a product: pass 0 forward, 1 backward data, 2 backward weights. */
+static pk_gemm_shape pointwise_product(const pk_conv3d_shape *s, int pass) {
+  const idx n = s->t * s->h * s->w;
+  if (pass == 0) return (pk_gemm_shape){s->out, n, s->in, s->in, 1, n, 1, n, 1, 1, 0};
+  if (pass == 1) return (pk_gemm_shape){s->in, n, s->out, 1, s->in, n, 1, n, 1, 1, 0};
+  return (pk_gemm_shape){s->out, s->in, n, n, 1, 1, n, s->in, 1, 1, 1};
+}
 static idx slack(const extents *e) { return SLACK + 3 * e->hp * e->wp; }
 
 /* The inner product over a padded source: out[b, o, t, h, w] for the grid (to, ho, wo) with strides (st, sh, sw). */
@@ -32,9 +40,11 @@ typedef struct {
   idx first, end;          /* padded source frames outside [first, end) are zero: their taps are skipped */
 } grid;
 static idx packed_size(const pk_kernels *k, idx out, idx rows) { return (out + k->conv_rows - 1) / k->conv_rows * k->conv_rows * rows; }
-static idx grid_scratch(const pk_kernels *k, const grid *g) {
+static idx source_size(const grid *g) { return ROUND(g->batch * g->in * g->tp * g->hp * g->wp + SLACK + 3 * g->hp * g->wp); }
+static idx grid_scratch(pk_type type, const pk_kernels *k, const grid *g) {
+  const idx pairs = pk_bf16(type) ? source_size(g) : 0; /* half of it when the channels are even */
   const idx rows = g->in * g->kt * g->kh * g->kw, columns = g->st * g->sh * g->sw > 1 ? rows * (COLUMN_PIXELS + SLACK) : 0;
-  return ROUND(2 * rows) + ROUND(packed_size(k, g->out, rows)) + pk_threads() * (ROUND(k->conv_rows * k->conv_pixels) + ROUND(columns));
+  return pairs + ROUND(2 * rows) + ROUND(packed_size(k, g->out, rows)) + pk_threads() * (ROUND(k->conv_rows * k->conv_pixels) + ROUND(columns));
 }
 
 static double read_real(const void *p, pk_type type, idx i) { return type == PK_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i]; }
@@ -52,6 +62,32 @@ static void pack_weights(pk_type type, const pk_kernels *k, const grid *g, const
         const double v = o >= g->out ? 0 : flip ? read_real(w, type, (c * g->out + o) * taps + taps - 1 - q) : read_real(w, type, (o * g->in + c) * taps + q);
         write_real(packed, type, (o / mr * rows + (q / plane * g->in + c) * plane + q % plane) * mr + o % mr, v);
       }
+}
+
+/* The same for bf16 pairs of channels: packed[(o / MR), (kt, c / 2, kh, kw), o % MR], one word for channels c and c + 1. */
+static void pack_weight_pairs(const pk_bf16_kernels *narrow, idx mr, const grid *g, const float *w, int flip, uint32_t *packed) {
+  const idx taps = g->kt * g->kh * g->kw, plane = g->kh * g->kw, half = (g->in + 1) / 2, rows = half * taps;
+  float even[16], odd[16];
+  for (idx o = 0; o < (g->out + mr - 1) / mr * mr; o += mr)
+    for (idx c = 0; c < half; c++)
+      for (idx q = 0; q < taps; q++) {
+        for (idx i = 0; i < mr; i++) {
+          const idx from = flip ? (2 * c * g->out + o + i) * taps + taps - 1 - q : ((o + i) * g->in + 2 * c) * taps + q, next = flip ? g->out * taps : taps;
+          even[i] = o + i < g->out ? w[from] : 0;
+          odd[i] = o + i < g->out && 2 * c + 1 < g->in ? w[from + next] : 0;
+        }
+        narrow->pair_rows(mr, even, odd, packed + (o / mr * rows + (q / plane * half + c) * plane + q % plane) * mr);
+      }
+}
+/* Channels two and two: words [batch, in / 2, tp, hp, wp], and slack of zeros. */
+static void pair_channels(const pk_bf16_kernels *narrow, const grid *g, const float *x, uint32_t *words) {
+  const idx half = (g->in + 1) / 2, plane = g->tp * g->hp * g->wp;
+#pragma omp parallel for schedule(static)
+  for (idx r = 0; r < g->batch * half; r++) {
+    const idx b = r / half, c = 2 * (r % half);
+    narrow->pair_rows(plane, x + (b * g->in + c) * plane, c + 1 < g->in ? x + (b * g->in + c + 1) * plane : NULL, words + r * plane);
+  }
+  memset(words + g->batch * half * plane, 0, (size_t)(SLACK + 3 * g->hp * g->wp) * 4);
 }
 
 static void store_tile(pk_type type, idx count, const void *tile, idx p0, idx row_stride, const grid *g, double bias, void *plane) {
@@ -86,14 +122,24 @@ static void gather_columns(pk_type type, const grid *g, const void *frame, idx p
         }
 }
 
-static void run_grid(pk_type type, const pk_kernels *k, const grid *g, const void *source, const void *w, int flip,
+static void run_grid(pk_type type, const pk_kernels *k, const grid *of, const void *source, const void *w, int flip,
                      const void *bias, void *out, void *scratch) {
+  grid words = *of;
+  const grid *g = &words;
+  const pk_bf16_kernels *narrow = pk_bf16(type);
+  if (narrow) {
+    pair_channels(narrow, of, source, scratch);
+    source = scratch, scratch = pk_at(scratch, type, source_size(of));
+    words.in = (of->in + 1) / 2;
+  }
   const idx rows = g->in * g->kt * g->kh * g->kw, mr = k->conv_rows, strided = g->st * g->sh * g->sw > 1;
   idx *offsets = scratch;
   void *packed = pk_at(scratch, type, ROUND(2 * rows)), *threads = pk_at(packed, type, ROUND(packed_size(k, g->out, rows)));
   const idx ld_columns = COLUMN_PIXELS + SLACK;
   const idx per_thread = ROUND(mr * k->conv_pixels) + ROUND(strided ? rows * ld_columns : 0);
-  pack_weights(type, k, g, w, flip, packed);
+  if (narrow) pack_weight_pairs(narrow, mr, of, w, flip, packed);
+  else pack_weights(type, k, g, w, flip, packed);
+  void (*conv_block)(idx, idx, idx, const void *, const void *, const idx *, void *, idx) = narrow ? narrow->conv_block : k->conv_block;
   for (idx kt = 0, r = 0; kt < g->kt; kt++)
     for (idx c = 0; c < g->in; c++)
       for (idx kh = 0; kh < g->kh; kh++)
@@ -113,7 +159,7 @@ static void run_grid(pk_type type, const pk_kernels *k, const grid *g, const voi
     for (idx q = 0; q < count; q += k->conv_pixels) {
       const idx n = count - q < k->conv_pixels ? count - q : k->conv_pixels;
       for (idx o = 0; o < g->out; o += mr) {
-        k->conv_block(mr, n, used, pk_at(packed, type, o * rows + skip * mr), strided ? pk_at(columns, type, q) : x, offsets + skip, tile, k->conv_pixels);
+        conv_block(mr, n, used, pk_at(packed, type, o * rows + skip * mr), strided ? pk_at(columns, type, q) : x, offsets + skip, tile, k->conv_pixels);
         for (idx i = 0; i < mr && o + i < g->out; i++)
           store_tile(type, n, pk_at(tile, type, i * k->conv_pixels), p0 + q, row_stride, g, bias ? read_real(bias, type, o + i) : 0,
                      pk_at(out, type, ((b * g->out + o + i) * g->out_t + t) * plane));
@@ -188,14 +234,19 @@ static idx dilated_size(const grid *g) { return ROUND(g->batch * g->in * g->tp *
 
 ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int pass) {
   extents e;
-  if (conv_bad(s, &e) || pointwise(s)) return 0;
+  if (conv_bad(s, &e)) return 0;
+  if (pointwise(s)) {
+    const pk_gemm_shape g = pointwise_product(s, pass);
+    return pk_gemm_scratch(&g);
+  }
   idx most = 0;
+  const pk_type types[2] = {PK_F32, PK_F64};
   const pk_kernels *variants[2] = {pk_select(PK_F32), pk_select(PK_F64)};
   for (int v = 0; v < 2; v++) {
     grid f = forward_grid(s, &e), b = backward_grid(s, &e);
-    const idx n = pass == 0   ? padded_size(s, &e) + grid_scratch(variants[v], &f)
-                  : pass == 1 ? dilated_size(&b) + padded_size(s, &e) + grid_scratch(variants[v], &b)
-                              : padded_size(s, &e) + ROUND(s->batch * s->out * e.tp * e.hp * e.wp + slack(&e));
+    const idx n = pass == 0   ? padded_size(s, &e) + grid_scratch(types[v], variants[v], &f)
+                  : pass == 1 ? dilated_size(&b) + padded_size(s, &e) + grid_scratch(types[v], variants[v], &b)
+                              : (pk_bf16(types[v]) ? 2 : 1) * (padded_size(s, &e) + ROUND(s->batch * s->out * e.tp * e.hp * e.wp + slack(&e)));
     if (n > most) most = n;
   }
   return most;
@@ -210,8 +261,8 @@ pk_status pk_conv3d_forward(pk_type type, const pk_conv3d_shape *s, const void *
   const idx pixels = s->t * s->h * s->w;
   if (pointwise(s)) {
     for (idx b = 0; b < s->batch; b++) {
-      pk_gemm_shape g = {s->out, pixels, s->in, s->in, 1, pixels, 1, pixels, 1, 1, 0};
-      pk_gemm(type, &g, weight, pk_at(x, type, b * s->in * pixels), pk_at(y, type, b * s->out * pixels));
+      const pk_gemm_shape g = pointwise_product(s, 0);
+      pk_gemm(type, &g, weight, pk_at(x, type, b * s->in * pixels), pk_at(y, type, b * s->out * pixels), scratch);
     }
     if (bias)
 #pragma omp parallel for schedule(static)
@@ -233,8 +284,8 @@ pk_status pk_conv3d_backward_data(pk_type type, const pk_conv3d_shape *s, const 
   const idx pixels = s->t * s->h * s->w;
   if (pointwise(s)) {
     for (idx b = 0; b < s->batch; b++) {
-      pk_gemm_shape g = {s->in, pixels, s->out, 1, s->in, pixels, 1, pixels, 1, 1, 0};
-      pk_gemm(type, &g, weight, pk_at(dy, type, b * s->out * pixels), pk_at(dx, type, b * s->in * pixels));
+      const pk_gemm_shape g = pointwise_product(s, 1);
+      pk_gemm(type, &g, weight, pk_at(dy, type, b * s->out * pixels), pk_at(dx, type, b * s->in * pixels), scratch);
     }
     return PK_OK;
   }
@@ -270,8 +321,8 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
   if (!add_dweight) return PK_OK;
   if (pointwise(s)) {
     for (idx b = 0; b < s->batch; b++) {
-      pk_gemm_shape g = {s->out, s->in, out_pixels, out_pixels, 1, 1, out_pixels, s->in, 1, 1, 1};
-      pk_gemm(type, &g, pk_at(dy, type, b * s->out * out_pixels), pk_at(x, type, b * s->in * out_pixels), add_dweight);
+      const pk_gemm_shape g = pointwise_product(s, 2);
+      pk_gemm(type, &g, pk_at(dy, type, b * s->out * out_pixels), pk_at(x, type, b * s->in * out_pixels), add_dweight, scratch);
     }
     return PK_OK;
   }
@@ -279,23 +330,41 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
   pad_replicate(type, s->batch * s->in, s->t, s->h, s->w, s->front, s->side, x, xp, slack(&e));
   place(type, s->batch * s->out, e.to, e.ho, e.wo, dy, e.tp, e.hp, e.wp, s->st, s->sh, s->sw, 0, 0, 0, dyp, slack(&e));
   const idx taps = s->kt * s->kh * s->kw, plane = e.tp * e.hp * e.wp, n = ((e.to - 1) * s->st + 1) * e.hp * e.wp;
+  const pk_bf16_kernels *narrow = pk_bf16(type);
+  if (narrow) {
+    const idx nx = padded_size(s, &e), ny = ROUND(s->batch * s->out * plane + slack(&e));
+    uint16_t *x16 = pk_at(dyp, type, ny), *dy16 = x16 + nx;
+#pragma omp parallel for schedule(static)
+    for (idx i = 0; i < PK_BLOCKS; i++) {
+      narrow->narrow(PK_HI(i, nx) - PK_LO(i, nx), (float *)xp + PK_LO(i, nx), x16 + PK_LO(i, nx));
+      narrow->narrow(PK_HI(i, ny) - PK_LO(i, ny), (float *)dyp + PK_LO(i, ny), dy16 + PK_LO(i, ny));
+    }
+    xp = x16, dyp = dy16;
+  }
+  const pk_type stored = narrow ? PK_BF16 : type;
+  void (*conv_dots)(idx, idx, idx, const void *const *, const void *const *, void *) = narrow ? narrow->conv_dots : k->conv_dots;
   const idx ob = (s->out + PK_DOT_O - 1) / PK_DOT_O, kb = (e.k + PK_DOT_K - 1) / PK_DOT_K;
 #pragma omp parallel for schedule(static)
   for (idx item = 0; item < ob * kb; item++) {
     const idx o0 = item / kb * PK_DOT_O, r0 = item % kb * PK_DOT_K;
     const idx ro = s->out - o0 < PK_DOT_O ? s->out - o0 : PK_DOT_O, rk = e.k - r0 < PK_DOT_K ? e.k - r0 : PK_DOT_K;
     double acc[PK_DOT_O * PK_DOT_K] = {0};
+    _Alignas(64) double lanes[PK_DOT_O * PK_DOT_K * 16] = {0}; /* at most 16 lanes of either type */
+    idx from[PK_DOT_K], summed = 0;
+    for (idx j = 0; j < rk; j++) {
+      const idx c = (r0 + j) / taps, q = (r0 + j) % taps;
+      from[j] = c * plane + (q / (s->kh * s->kw) * e.hp + q / s->kw % s->kh) * e.wp + q % s->kw;
+    }
     for (idx b = 0; b < s->batch; b++)
-      for (idx p = 0; p < n; p += 16384) {
+      for (idx p = 0; p < n; p += DOT_RUN) {
+        const idx count = n - p < DOT_RUN ? n - p : DOT_RUN;
         const void *g[PK_DOT_O], *r[PK_DOT_K];
-        for (idx i = 0; i < ro; i++) g[i] = pk_at(dyp, type, (b * s->out + o0 + i) * plane + p);
-        for (idx j = 0; j < rk; j++) {
-          const idx c = (r0 + j) / taps, q = (r0 + j) % taps;
-          const idx offset = (q / (s->kh * s->kw) * e.hp + q / s->kw % s->kh) * e.wp + q % s->kw;
-          r[j] = pk_at(xp, type, (b * s->in + c) * plane + offset + p);
-        }
-        k->conv_dots(ro, rk, n - p < 16384 ? n - p : 16384, g, r, acc);
+        for (idx i = 0; i < ro; i++) g[i] = pk_at(dyp, stored, (b * s->out + o0 + i) * plane + p);
+        for (idx j = 0; j < rk; j++) r[j] = pk_at(xp, stored, b * s->in * plane + from[j] + p);
+        conv_dots(ro, rk, count, g, r, lanes);
+        if ((summed += count) >= DOT_RUN) k->conv_fold(lanes, acc), summed = 0;
       }
+    k->conv_fold(lanes, acc);
     for (idx i = 0; i < ro; i++)
       for (idx j = 0; j < rk; j++) {
         const idx at = (o0 + i) * e.k + r0 + j;

@@ -1,5 +1,6 @@
 #include "../isa/kernels.h"
 #include <blis.h>
+#include "packed.h"
 
 /* BLIS reads BLIS_ARCH_TYPE once, at its first call; Debian's 0.9.0 takes numbers and does not know newer CPUs
  * (it would pick `generic`, five times slower). The widest set the current variant allows is named here; a number the
@@ -30,10 +31,14 @@ static idx tile_extent(idx n, idx parts, idx unit, idx most) {
   return t < unit ? unit : t > most ? most : t;
 }
 
-pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c) {
+pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c, void *scratch) {
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
+  if (type == PK_F32 && s->csc == 1 && s->k > 0) {
+    pk_packed_product(s, a, b, c, scratch);
+    return PK_OK;
+  }
   blis_start();
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
   idx tm = s->m, tn = s->n;

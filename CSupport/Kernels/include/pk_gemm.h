@@ -1,7 +1,8 @@
 /* Matrix products.
  *
  * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column stride); beta 0 ignores C.
- *   BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under our team; k is never split.
+ *   f32 with contiguous rows of C: own packed kernels (packed.c), inputs rounded to bf16 first when pk_products() says so.
+ *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under our team.
  * pk_gemm_batched: the same for `batch` independent small products, own kernels, parallel over the batch and row blocks;
  *   B needs csb == 1 and C needs csc == 1. Batch strides may be 0 to share an operand (not C).
  * pk_bias_add: y[r,c] += bias[c], in place.
@@ -15,7 +16,8 @@ typedef struct {
   double alpha, beta;
 } pk_gemm_shape;
 
-pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c);
+ptrdiff_t pk_gemm_scratch(const pk_gemm_shape *s);
+pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c, void *scratch);
 pk_status pk_gemm_batched(pk_type type, const pk_gemm_shape *s, ptrdiff_t batch, ptrdiff_t stride_a, ptrdiff_t stride_b,
                           ptrdiff_t stride_c, const void *a, const void *b, void *c);
 pk_status pk_bias_add(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *bias, void *y);

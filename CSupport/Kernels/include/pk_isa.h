@@ -7,7 +7,12 @@ pk_isa pk_isa_detected(void);          /* the widest this CPU and operating syst
 pk_isa pk_isa_current(void);           /* the one in use: min(detected, limit) */
 void pk_isa_limit(pk_isa limit);       /* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
 const char *pk_isa_name(pk_isa isa);
-int pk_isa_has_bf16(void);             /* avx512_bf16 present (reported only) */
+int pk_isa_has_bf16(void);             /* avx512_bf16 present */
+
+/* The type to which f32 operands of matrix products and convolutions are rounded: PK_F32 (default), or PK_BF16, which is
+ * ignored where the processor does not multiply bf16. Sums stay in f32. Set at start-up. */
+void pk_products_set(pk_type type);
+pk_type pk_products(void);
 
 void pk_threads_set(int threads);      /* size of the one OpenMP team; >= 1 */
 int pk_threads(void);

@@ -49,6 +49,18 @@ const pk_kernels *pk_select(pk_type type) {
   return &pk_scalar_f32;
 }
 
+static pk_type products = PK_F32;
+void pk_products_set(pk_type type) { products = type == PK_BF16 ? PK_BF16 : PK_F32; }
+pk_type pk_products(void) { return products; }
+
+const pk_bf16_kernels *pk_bf16(pk_type type) {
+#if defined(__x86_64__)
+  if (type == PK_F32 && products == PK_BF16 && pk_isa_current() == PK_ISA_AVX512 && pk_isa_has_bf16()) return &pk_avx512_bf16;
+#endif
+  (void)type;
+  return NULL;
+}
+
 void pk_threads_set(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }
 int pk_threads(void) { return omp_get_max_threads(); }
 int pk_affinity_count(void) {

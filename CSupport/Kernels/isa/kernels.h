@@ -8,6 +8,16 @@
 #include "../include/pk.h"
 
 typedef ptrdiff_t idx;
+/* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over k <= PK_PRODUCT_K, and multiply a tile.
+ * `step` is how many k share one packed word (bf16 pairs: 2). by_rows: A was packed with csa == 1. */
+#define PK_PRODUCT_K 384
+#define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
+typedef struct {
+  idx rows, columns, step;
+  void (*pack_a)(idx rows, idx k, const void *a, idx rsa, idx csa, void *packed);
+  void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
+  void (*tile)(int by_rows, idx k, const void *a, const void *b, double alpha, double beta, void *c, idx ldc, idx rows, idx columns);
+} pk_product;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
                int accumulate, void *c, idx ldc);
@@ -51,7 +61,8 @@ typedef struct {
   void (*cosine_cost)(idx n, idx m, idx d, idx j0, idx j1, const void *q, const void *k, void *y);
   void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
                      idx ld_tile);
-  void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, double *acc);
+  void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
+  void (*conv_fold)(void *lanes, double *sums);
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
   double (*normal_sample)(idx n, const void *m, const void *l, const void *e, void *z);
   void (*normal_backward)(idx n, double k, const void *dz, const void *m, const void *l, const void *e, void *dm, void *dl);
@@ -59,10 +70,23 @@ typedef struct {
   double (*probe_fma)(idx rounds);
   double (*probe_exp)(idx rounds);
   void (*probe_triad)(idx n, const void *a, const void *b, void *y);
+  pk_product product;
   idx lanes, conv_rows, conv_pixels; /* vector length; output channels and pixels of one conv_block */
 } pk_kernels;
 
 extern const pk_kernels pk_scalar_f32, pk_avx2_f32, pk_avx512_f32, pk_scalar_f64;
+
+/* What is different when operands are rounded to bf16 (pk_products); a word is two of them. Tiles and lanes are those of avx512_f32. */
+typedef struct {
+  pk_product product;
+  void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile, idx ld_tile);
+  void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
+  void (*pair_rows)(idx n, const float *even, const float *odd, uint32_t *words);
+  void (*narrow)(idx n, const float *x, uint16_t *y);
+} pk_bf16_kernels;
+extern const pk_bf16_kernels pk_avx512_bf16;
+/* Those kernels, or NULL when products are f32 or the processor has no bf16 arithmetic. */
+const pk_bf16_kernels *pk_bf16(pk_type type);
 
 /* The variant for a type, or NULL when the type is not a compute type. */
 const pk_kernels *pk_select(pk_type type);

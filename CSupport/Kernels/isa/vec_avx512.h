@@ -10,6 +10,9 @@ typedef __mmask16 VM;
 #define VL 16
 #define GEMM_MR 8
 #define GEMM_NV 3
+#define PRODUCT_ROWS 12
+#define PRODUCT_VECTORS 2
+#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
 static inline __mmask16 v_mask(ptrdiff_t n) { return n >= VL ? (__mmask16)0xffff : n <= 0 ? (__mmask16)0 : (__mmask16)((1u << n) - 1u); }
 static inline V v_load(const real *p) { return _mm512_loadu_ps(p); }
 static inline V v_loadn(const real *p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(v_mask(n), p); }

@@ -13,6 +13,9 @@ typedef int VM; /* comparison result */
 #define VL 1
 #define GEMM_MR 4
 #define GEMM_NV 4
+#define PRODUCT_ROWS 4
+#define PRODUCT_VECTORS 4
+#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
 static inline V v_load(const real *p) { return *p; }
 static inline V v_loadn(const real *p, ptrdiff_t n) { return n > 0 ? *p : 0; }
 static inline void v_store(real *p, V a) { *p = a; }

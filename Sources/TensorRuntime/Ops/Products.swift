@@ -63,6 +63,7 @@ extension Workspace {
   private func gemm(m: Int, n: Int, k: Int, _ a: Tensor, _ sa: (Int, Int), _ b: Tensor, _ sb: (Int, Int), _ c: Tensor, _ sc: (Int, Int), alpha: Double = 1, beta: Double) {
     precondition(a.type == b.type && b.type == c.type && a.type.isCompute, "product of \(a.type), \(b.type) into \(c.type)")
     var s = pk_gemm_shape(m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1, alpha: alpha, beta: beta)
-    check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base))
+    let area = scratch(pk_gemm_scratch(&s), .f32)
+    check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
   }
 }

@@ -1,7 +1,7 @@
 public import ArgumentParser
 public import Benchmarking
 import Files
-import TensorRuntime
+public import TensorRuntime
 
 struct Bench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -20,10 +20,13 @@ struct BenchOptions: ParsableArguments {
   @Flag(help: "JSON Lines, one object per case, on standard output.") var json = false
   @Option(name: .customLong("repeat"), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
 
+  @Option(help: "Round operands of products and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
+
   func validate() throws { if let repeats, repeats < 1 { throw ValidationError("--repeat takes 1 or more, not \(repeats)") } }
 
   func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
     try common.start()
+    Machine.products = products
     let runner = BenchmarkRunner(repeats: repeats, isDebugBuild: Environment.isDebugBuild)
     common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s")
     if Environment.isDebugBuild { common.note("this is a debug build: its times mean nothing") }
@@ -51,6 +54,7 @@ struct BenchOptions: ParsableArguments {
 }
 
 extension StorageType: ExpressibleByArgument {}
+extension Machine.Products: ExpressibleByArgument {}
 extension EncoderBenchmark.Preset: ExpressibleByArgument {}
 extension GeneratorBenchmark.Preset: ExpressibleByArgument {}
 extension AutoencoderBenchmark.Preset: ExpressibleByArgument {}
@@ -75,7 +79,7 @@ struct BenchGemm: AsyncParsableCommand {
   @Option var n = 6144
   @Option var k = 1408
   @Option(help: "Independent products of this size.") var batch = 1
-  @Option(help: "bf16: B is stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: B is stored so.") var dtype = StorageType.f32
   func validate() throws { try check([("m", m), ("n", n), ("k", k), ("batch", batch)]) }
   func run() async throws { try await options.execute([{ GemmBenchmark(m: m, n: n, k: k, batch: batch, storage: dtype).prepare() }], common) }
 }
@@ -87,7 +91,7 @@ struct BenchAttention: AsyncParsableCommand {
   @Option var heads = 16
   @Option var tokens = 2049
   @Option(help: "Width of a head.") var dimension = 88
-  @Option(help: "bf16: keys and values are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: keys and values are stored so.") var dtype = StorageType.f32
   @Option(help: "forward or both.") var pass = "forward"
   func validate() throws {
     try check([("heads", heads), ("tokens", tokens), ("dimension", dimension)])
@@ -106,7 +110,7 @@ struct BenchConv: AsyncParsableCommand {
   @Option var channels = 64
   @Option var frames = 17
   @Option(help: "Height and width.") var size = 64
-  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
   @Option(help: "forward or both.") var pass = "forward"
   func validate() throws {
     try check([("channels", channels), ("frames", frames), ("size", size)])
@@ -123,7 +127,7 @@ struct BenchEncoder: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
   @Option(help: "vit-block or bert-fusion.") var preset = EncoderBenchmark.Preset.vitBlock
-  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
   func run() async throws { try await options.execute([{ try EncoderBenchmark(preset: preset, storage: dtype).prepare() }], common) }
 }
 
@@ -132,7 +136,7 @@ struct BenchGenerator: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
   @Option(help: "mmdit-384 or mmdit-768.") var preset = GeneratorBenchmark.Preset.mmdit384
-  @Option(help: "bf16: weights are stored so (trained in f32); arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: weights are stored.") var dtype = StorageType.f32
   @Option(help: "forward, both, or step (with AdamW).") var pass = "forward"
   func validate() throws { _ = try check(pass, [.forward, .both, .step]) }
   func run() async throws {
@@ -146,7 +150,7 @@ struct BenchVAE: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
   @Option(help: "decoder-small.") var preset = AutoencoderBenchmark.Preset.decoderSmall
-  @Option(help: "bf16: weights are stored so; arithmetic is f32.") var dtype = StorageType.f32
+  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
   @Option(help: "forward, latents, or both.") var pass = "forward"
   func validate() throws { _ = try check(pass, [.forward, .latents, .both]) }
   func run() async throws {

@@ -34,12 +34,17 @@ struct TrainingOptions: ParsableArguments {
       return (path, true)
     }
   }
-  func settings<S: Settings>(_: S.Type = S.self) throws -> S {
+  func settings<S: TrainingSettings>(_: S.Type = S.self) throws -> S {
     let (path, resuming) = try folder()
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
-    return try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
+    let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
+    guard let products = Machine.Products(rawValue: settings.products) else {
+      throw ConfigurationError("unknown type of products \(settings.products)", "products", "use \(Machine.Products.allCases.map(\.rawValue).joined(separator: " or "))")
+    }
+    Machine.products = products
+    return settings
   }
   /// Refuses sizes that cannot be.
   func check(_ problem: String?) throws {

@@ -12,7 +12,8 @@ import Transport
 import World
 
 /// What `train ot-map` can be told (algorithm.md 3).
-struct OTMapSettings: Settings {
+struct OTMapSettings: TrainingSettings {
+  var products = "f32"
   var seed = 0
   var steps = 160_000, batch = 128, inner = 10
   var learning_rate_map = 1e-4, learning_rate_potential = 1e-4, final_rate = 0.05
