@@ -28,6 +28,7 @@ let package = Package(
     .target(
       name: "CKernels", path: "CSupport/Kernels", publicHeadersPath: "include", cSettings: c,
       linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
+    .target(name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"], publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
     .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", providers: [.apt(["libutf8proc-dev"])]),
     .systemLibrary(name: "CYAML", path: "CSupport/YAML", providers: [.apt(["libyaml-dev"])]),
@@ -40,7 +41,7 @@ let package = Package(
     room("Optimizers", ["Layers"]),
     room("Transport", ["Layers", "Optimizers"]),
     room("World", ["TensorRuntime"]),
-    room("Files", ["TensorRuntime", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
+    room("Files", ["TensorRuntime", "CEmbedded", "CPNG", "CZlib", .product(name: "Subprocess", package: "swift-subprocess")]),
     room("Configuration", ["Files", "CYAML"]),
     room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
     room("Rewards", ["Transport", "Models"]),

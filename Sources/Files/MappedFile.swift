@@ -11,7 +11,7 @@ public final class MappedFile: @unchecked Sendable {
   // Sound: the bytes are never written after init and are released once, by deinit.
   private let base: UnsafeRawPointer?
   private let origin: Origin
-  private enum Origin { case mapped, allocated }
+  private enum Origin { case mapped, allocated, embedded }
 
   /// The name used in messages.
   public let path: String
@@ -25,6 +25,13 @@ public final class MappedFile: @unchecked Sendable {
     self.path = path
     if path.utf8.contains(0) || path.isEmpty {
       throw FileError(.missingInput, "no such file", in: path.isEmpty ? "(empty path)" : path, mend: "give the name of an existing file")
+    }
+    if path.hasPrefix(EmbeddedFiles.prefix) {
+      guard let bytes = EmbeddedFiles.bytes(path) else {
+        throw FileError(.missingInput, EmbeddedFiles.paths.isEmpty ? "this program was built without embedded models" : "no such embedded file", in: path, mend: "name a model directory")
+      }
+      (base, count, origin) = (bytes.baseAddress, bytes.count, .embedded)
+      return
     }
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { throw Self.openError(path, errno) }
@@ -67,6 +74,7 @@ public final class MappedFile: @unchecked Sendable {
     switch origin {
     case .mapped: munmap(UnsafeMutableRawPointer(mutating: base), count)
     case .allocated: base.deallocate()
+    case .embedded: break
     }
   }
 

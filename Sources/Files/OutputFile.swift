@@ -179,6 +179,10 @@ func splitExtension(_ path: String) -> (stem: String, suffix: String) {
 enum PathKind {
   case file, folder, special, nothing
   init(_ path: String) {
+    if let kind = EmbeddedFiles.kind(path) {
+      self = kind
+      return
+    }
     var status = stat()
     if path.utf8.contains(0) || stat(path, &status) != 0 {
       self = .nothing
@@ -196,6 +200,7 @@ func listFolder(_ path: String) throws(FileError) -> [String] {
   guard PathKind(path) == .folder else {
     throw FileError(.missingInput, "no such folder", in: path, mend: "check the path")
   }
+  if EmbeddedFiles.kind(path) != nil { return EmbeddedFiles.list(path) }
   do {
     return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted {
       $0.utf8.lexicographicallyPrecedes($1.utf8)

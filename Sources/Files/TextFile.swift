@@ -16,7 +16,7 @@ public enum TextFile {
 
 extension TextFile {
   /// Whether there is something at `path` that may be read.
-  public static func exists(_ path: String) -> Bool { access(path, R_OK) == 0 }
+  public static func exists(_ path: String) -> Bool { EmbeddedFiles.kind(path).map { $0 == .file } ?? (access(path, R_OK) == 0) }
 
   /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to its end, at most 16 MiB.
   /// Nil if there is no such file or it cannot be read.

@@ -1,5 +1,4 @@
 import Files
-import FoundationEssentials
 import Layers
 import Models
 import TensorRuntime
@@ -35,10 +34,7 @@ public struct GeneratorCompanions: Sendable {
 
   /// Copies everything of a generator directory but its transformer.
   public static func copy(from source: String, to folder: String) throws {
-    for part in ["vae", "text_encoder", "scheduler", "model_index.json"] where FileManager.default.fileExists(atPath: "\(source)/\(part)") {
-      do { try FileManager.default.copyItem(atPath: "\(source)/\(part)", toPath: "\(folder)/\(part)") } catch {
-        throw FileError(.readWrite, "cannot copy", in: "\(source)/\(part)", mend: "check that it is readable and that the disk has room")
-      }
-    }
+    for part in ["vae", "text_encoder", "scheduler"] where FileTree.exists("\(source)/\(part)") { try FileTree.copy("\(source)/\(part)", to: "\(folder)/\(part)") }
+    if TextFile.exists("\(source)/model_index.json") { try FileTree.copy("\(source)/model_index.json", to: "\(folder)/model_index.json") }
   }
 }

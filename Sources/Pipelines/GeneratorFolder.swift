@@ -1,5 +1,4 @@
 import Files
-import FoundationEssentials
 import Layers
 public import Models
 import TensorRuntime
@@ -32,13 +31,13 @@ public struct GeneratorFolder: Sendable {
   public func autoencoderConfig() throws -> AutoencoderConfig { try config("vae") { $0.problem } }
   public func scheduler() throws -> SchedulerConfig {
     let file = "\(path)/scheduler/scheduler_config.json"
-    return FileManager.default.fileExists(atPath: file) ? try JSONValue(contentsOf: file).decoded(name: file) : SchedulerConfig()
+    return TextFile.exists(file) ? try JSONValue(contentsOf: file).decoded(name: file) : SchedulerConfig()
   }
   public func transformer() throws -> VideoTransformer { try VideoTransformer(try transformerConfig(), from: try WeightHolder.opening("\(path)/transformer").source) }
   public func decoder() throws -> VideoDecoder { try VideoDecoder(try autoencoderConfig(), from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source) }
   public func encoder() throws -> VideoCompressor { try VideoCompressor(try autoencoderConfig(), from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source) }
 
-  public var hasPromptEncoder: Bool { FileManager.default.fileExists(atPath: "\(path)/text_encoder/config.json") }
+  public var hasPromptEncoder: Bool { TextFile.exists("\(path)/text_encoder/config.json") }
   /// The small models' own text encoder; larger ones take precomputed prompt embeddings.
   public func promptEncoder() throws -> PromptEncoder { try Self.promptEncoder("\(path)/text_encoder") }
 

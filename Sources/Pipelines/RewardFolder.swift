@@ -1,5 +1,4 @@
 public import Files
-import FoundationEssentials
 import Layers
 public import Models
 public import Rewards
@@ -41,7 +40,7 @@ public struct RewardFolder {
     var print = try holder.table.fingerprint()
     tokenizer = try Vocabulary.tokenizer("\(path)/vocab.txt", size: c.textEncoder.vocabSize)
     let own = "\(path)/ot_map.safetensors"
-    if let mapPath = otMap ?? (FileManager.default.fileExists(atPath: own) ? own : nil) {
+    if let mapPath = otMap ?? (TextFile.exists(own) ? own : nil) {
       let opened = try OTMapFile(mapPath, config: c.otMap)
       (map, mapNormalizesText) = (opened.map, opened.normalizesText)
       print = print &* 0x100_0000_01b3 ^ opened.fingerprint

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models and the C table of their bytes.
+
+usage: tools/embedded/embed.py GENERATOR REWARD        (needs numpy; run tools/build afterwards)
+"""
+import json, os, shutil, struct, sys
+import numpy as np
+
+LIMIT = 25_000_000
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "CSupport", "Embedded")
+
+
+def narrowed(source, target):
+    """A safetensors file with f32 tensors rounded to bf16, nearest even."""
+    data = open(source, "rb").read()
+    length = struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8:8 + length]), data[8 + length:]
+    parts, at, new = [], 0, {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            new[name] = entry
+            continue
+        a, b = entry["data_offsets"]
+        blob, kind = body[a:b], entry["dtype"]
+        if kind == "F32":
+            u = np.frombuffer(blob, "<u4").astype(np.uint64)
+            blob, kind = ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype("<u2").tobytes(), "BF16"
+        new[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [at, at + len(blob)]}
+        parts.append(blob)
+        at += len(blob)
+    text = json.dumps(new, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 64)
+    with open(target, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    models = os.path.join(root, "models")
+    shutil.rmtree(models, ignore_errors=True)
+    files = []
+    for kind, source in zip(("generator", "reward"), sys.argv[1:]):
+        for folder, _, names in os.walk(source):
+            for name in sorted(names):
+                path = os.path.join(kind, os.path.relpath(os.path.join(folder, name), source))
+                target = os.path.join(models, path)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                if name.endswith(".safetensors"):
+                    narrowed(os.path.join(folder, name), target)
+                else:
+                    shutil.copy(os.path.join(folder, name), target)
+                files.append(path)
+    files.sort()
+    total = sum(os.path.getsize(os.path.join(models, f)) for f in files)
+    if total > LIMIT:
+        sys.exit(f"embed: {total} bytes are more than the {LIMIT} the program may carry")
+    lines = ["/* Written by tools/embedded/embed.py: do not edit. */", '#include "embedded.h"', ""]
+    for i, f in enumerate(files):
+        lines += [f"static const _Alignas(64) unsigned char file_{i}[] = {{", f'#embed "models/{f}"', "};"]
+    lines += ["static const pisces_embedded_file files[] = {"]
+    lines += [f'  {{"{f}", file_{i}, sizeof file_{i}}},' for i, f in enumerate(files)]
+    lines += ["};", "const pisces_embedded_file *pisces_embedded_files(size_t *count) {", "  *count = sizeof files / sizeof *files;", "  return files;", "}", ""]
+    open(os.path.join(root, "embedded.c"), "w").write("\n".join(lines))
+    print(f"embed: {len(files)} files, {total} bytes")
+
+
+main()
