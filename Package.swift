@@ -49,7 +49,7 @@ let package = Package(
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
     room("Report", ["Files"]),
     room("Evaluation", ["PostTraining", "Pipelines", "World"]),
-    room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration"]),
+    room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
     room("Diagnosis", ["Training", "Models"]),
     room("Benchmarking", ["Optimizers", "Models", "Files", "Training"]),
     room("Conversion", ["Training", "Models"]),

@@ -113,6 +113,9 @@ public struct DirectTask: TrainingTask {
     if settings.post.latents == .`self` { pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work) }
   }
 
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    models.preview(result, settings, captions: pool.captions, latentShape: Array(pool.latents.shape.dims.dropFirst()), in: work)
+  }
   public func export(to folder: String) throws { try GeneratorExport.write(result, settings, to: folder, companions) }
 }
 

@@ -137,6 +137,9 @@ public struct GroupTask: TrainingTask {
     }
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
   }
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    models.preview(student, settings, captions: pool?.captions ?? captions, latentShape: latentShape, in: work)
+  }
   public func export(to folder: String) throws { try GeneratorExport.write(student, settings, to: folder, companions) }
 }
 

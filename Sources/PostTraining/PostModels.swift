@@ -1,5 +1,6 @@
 public import Diffusion
 public import Models
+public import Pipelines
 public import Rewards
 public import TensorRuntime
 

@@ -76,7 +76,7 @@ public struct PostSettings: TrainingSettings {
   /// Clips of the world that are encoded for data latents.
   public var clips = 1024
   public var recompute = false
-  public var checkpoint_every = 64
+  public var checkpoint_every = 64, sample_every = 0
   public init() {}
 
   /// Combinations that cannot work, found before any work starts (algorithm.md 7.5, 5.2).

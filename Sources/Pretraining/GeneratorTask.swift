@@ -4,6 +4,7 @@ import Files
 public import Layers
 public import Models
 import Optimizers
+public import Pipelines
 public import TensorRuntime
 public import Training
 #if canImport(Glibc)
@@ -39,7 +40,8 @@ public struct GeneratorTask: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource
   let prompts: PromptEncoder
-  let decoder: AutoencoderConfig
+  /// Shows samples; nil when none are asked for.
+  let preview: LatentDecoder?
   /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
   let latents: Tensor
   let early: String
@@ -50,11 +52,10 @@ public struct GeneratorTask: TrainingTask {
   var average: MovingAverage
 
   public init(
-    _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor, scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource, early: String,
+    _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor, scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource, preview: LatentDecoder?, early: String,
     companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void, in work: borrowing Workspace
   ) throws {
-    (self.settings, self.source, self.prompts, self.early, self.companions) = (settings, source, prompts, early, companions)
-    decoder = encoder.config
+    (self.settings, self.source, self.prompts, self.preview, self.early, self.companions) = (settings, source, prompts, preview, early, companions)
     var parts: [Tensor] = []
     for start in stride(from: 0, to: settings.clips, by: 64) {
       let x = PixelRange.centered(source.clips(Array(start..<min(start + 64, settings.clips)), in: work), in: work)
@@ -105,6 +106,16 @@ public struct GeneratorTask: TrainingTask {
     try state.restore("model.", parametersOf: &model, in: work)
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
     average = try state.average("ema.", like: average, in: work)
+  }
+  /// Samples of the averaged model for the first captions.
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    guard let preview else { return [] }
+    let sampler = FlowSampler(steps: 16, shift: settings.shift, guidanceScale: 1, embeddedGuidance: settings.embedded_guidance), seed = UInt64(settings.seed)
+    var words = RandomStream(seed: seed, .caption)
+    let count = min(4, latents.shape[0]), captions = source.captions(Array(0..<count), drawing: &words)
+    let noise = RandomStream(seed: seed, .evaluation).normal(Shape([count] + latents.shape.dims.dropFirst()), in: work)
+    let clips = preview(sampler.sample(average.applied(to: model), noise: noise, prompts(captions, in: work), in: work), in: work)
+    return (0..<count).map { [work.copy(clips[row: $0])] }
   }
   /// A generator directory: the averaged transformer and its companions.
   public func export(to folder: String) throws {

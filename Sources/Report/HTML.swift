@@ -8,6 +8,7 @@ public struct HTML: Sendable {
 
   public mutating func heading(_ text: String) { body += "<h2>\(Self.escape(text))</h2>\n" }
   public mutating func paragraph(_ text: String) { body += "<p>\(Self.escape(text))</p>\n" }
+  public mutating func preformatted(_ text: String) { body += "<pre>\(Self.escape(text))</pre>\n" }
   public mutating func list(_ items: [String]) { body += "<ol>" + items.map { "<li>\(Self.escape($0))</li>" }.joined() + "</ol>\n" }
   public mutating func table(_ header: [String], _ rows: [[String]]) {
     body += "<table><tr>" + header.map { "<th>\(Self.escape($0))</th>" }.joined() + "</tr>\n"

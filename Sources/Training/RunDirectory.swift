@@ -25,9 +25,17 @@ public struct RunDirectory: Sendable {
       try OutputFile.write(environment.pretty + "\n", to: "\(path)/environment.json")
     }
     self.path = path
+    checkpoints = CheckpointFolder("\(path)/checkpoints")
+    if resuming { try Self.forgetMetrics("\(path)/metrics.jsonl", after: try checkpoints.latest()) }
     metrics = try JSONLinesWriter("\(path)/metrics.jsonl")
     events = try EventFile(in: path)
-    checkpoints = CheckpointFolder("\(path)/checkpoints")
+  }
+  /// A run that was killed has told of steps after its last checkpoint; they are taken again, and told once.
+  private static func forgetMetrics(_ file: String, after checkpoint: String) throws(FileError) {
+    guard TextFile.exists(file) else { return }
+    let step = try JSONValue(contentsOf: "\(checkpoint)/state.json")["step"]?.integer ?? 0, lines = try TextFile.read(file).split(separator: "\n")
+    let kept = lines.filter { line in ((try? JSONValue(parsing: String(line), name: file))?["step"]?.integer).map { $0 <= step } ?? false }
+    if kept.count < lines.count { try OutputFile.write(kept.map { $0 + "\n" }.joined(), to: file) }
   }
   public var samples: String { "\(path)/samples" }
 

@@ -40,7 +40,10 @@ public struct TrainingLoop {
         directory.log(line)
         (mark, since) = (clock.now, step)
       }
-      if options.sampleEvery > 0 && step % options.sampleEvery == 0 { try await task.writeSamples(to: directory.samples, step: step, in: work) }
+      if options.sampleEvery > 0 && step % options.sampleEvery == 0 {
+        let rows = try task.samples(step: step, in: work)
+        if !rows.isEmpty { try ClipSheet.picture(rows, frameStep: 1).write(to: "\(directory.samples)/step-\(step).png") }
+      }
       let stopping = StopRequest.isPending
       if stopping || step % options.checkpointEvery == 0 || step == task.totalSteps { try directory.save(step: step, task.state(), keeping: options.keep) }
       if stopping && step < task.totalSteps { return .stopped(step: step) }

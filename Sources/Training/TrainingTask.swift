@@ -77,11 +77,11 @@ public protocol TrainingTask {
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
   func export(to folder: String) throws
-  /// Writes media that show how far training is.
-  func writeSamples(to folder: String, step: Int, in work: borrowing Workspace) async throws
+  /// Clips `[T, 3, H, W]` in [0,1] that show how far training is, in rows; empty when the task has nothing to show.
+  func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]]
 }
 extension TrainingTask {
-  public func writeSamples(to folder: String, step: Int, in work: borrowing Workspace) async throws {}
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }
 
 /// A value that is not finite stops training at once; the last good checkpoint stays (exit status 3).

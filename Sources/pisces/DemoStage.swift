@@ -5,6 +5,7 @@ import Layers
 import Models
 import Pipelines
 import PostTraining
+import Pretraining
 import Report
 import Rewards
 import TensorRuntime
@@ -77,7 +78,7 @@ struct DemoStage {
       video.append(model.videos(renderer.render(scenes, in: work), in: work).unit)
     }
     let t = work.concatenated(text, axis: 0), v = work.concatenated(video, axis: 0)
-    var task = try OTMapTask(s, folder, text: t.slice(0..<s.pairs), video: v.slice(0..<s.pairs), heldOut: (t.slice(s.pairs..<t.shape[0]), v.slice(s.pairs..<v.shape[0])), in: work)
+    var task = try OTMapTask(s, folder.config, text: t.slice(0..<s.pairs), video: v.slice(0..<s.pairs), heldOut: (t.slice(s.pairs..<t.shape[0]), v.slice(s.pairs..<v.shape[0])), in: work)
     var last = StepRecord(loss: 0, gradientNorm: 0, learningRate: 0, samples: 0)
     for step in 0..<s.steps { last = try task.step(step, in: work) }
     return (task.trainer.map, last.terms.filter { $0.name.hasPrefix("mknn") || $0.name == "struct_rho" || $0.name.hasPrefix("energy") })

@@ -6,6 +6,7 @@ import Layers
 import Models
 import Pipelines
 import Pretraining
+import Report
 import TensorRuntime
 import Training
 import World
@@ -57,6 +58,7 @@ struct TrainingOptions: ParsableArguments {
     let directory = try RunDirectory(path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json)
     StopRequest.install()
     let outcome = try await TrainingLoop.run(&task, in: directory, resuming: resuming, loop, work: work) { common.note($0) }
+    try RunReport.write(run: path)
     if case .stopped(let step) = outcome {
       common.note("stopped after step \(step); go on with --resume \(path)")
       throw Failure.Status(code: 75)
@@ -178,8 +180,9 @@ struct TrainGenerator: AsyncParsableCommand {
     let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
     let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
     var task = try GeneratorTask(
-      settings, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters, early: "\(path)/early",
+      settings, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters,
+      preview: settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil, early: "\(path)/early",
       companions: { try companions.write(to: $0) }, report: { common.note($0) }, in: work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
+    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }

@@ -46,7 +46,7 @@ struct TrainPost: AsyncParsableCommand {
     let source = try await clips.source(seed: settings.seed, common, in: work), shape = Array(config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size).dropFirst())
     let (pool, captions) = try data(settings, source, folder, config, in: work)
     let path = model, companions: @Sendable (String) throws -> Void = { try GeneratorCompanions.copy(from: path, to: $0) }
-    let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, reportEvery: 5)
+    let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5)
     if settings.objective == "grpo" {
       var task = try GroupTask(settings, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
       try await options.execute(&task, settings: settings, loop, common, in: work)

@@ -1,4 +1,3 @@
-public import Files
 public import TensorRuntime
 
 /// Clips side by side: a row a prompt, its frames before on the left, after on the right.
