@@ -64,12 +64,12 @@ let package = Package(
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
     tests("LayerTests", ["Layers", "TensorRuntime"]),
     tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
-    tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
+    tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Models", "Files"]),
-    tests("CommandTests", ["pisces", "Files"]),
+    tests("CommandTests", ["pisces", "Files", "TensorRuntime"]),
   ]
 )

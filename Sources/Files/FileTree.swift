@@ -14,3 +14,17 @@ public enum FileTree {
     }
   }
 }
+extension FileTree {
+  /// Paths of all files below a folder, relative to it, sorted; hidden ones left out.
+  public static func files(_ folder: String) throws(FileError) -> [String] {
+    var found: [String] = []
+    for name in try listFolder(folder) {
+      if PathKind("\(folder)/\(name)") == .folder { for below in try files("\(folder)/\(name)") { found.append("\(name)/\(below)") } } else { found.append(name) }
+    }
+    return found
+  }
+  /// A whole file.
+  public static func bytes(_ path: String) throws(FileError) -> [UInt8] { try MappedFile(path).region.array }
+  /// CRC-32 of a file's bytes.
+  public static func checksum(_ path: String) throws(FileError) -> UInt32 { try MappedFile(path).region.crc32 }
+}

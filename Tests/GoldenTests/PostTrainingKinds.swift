@@ -2,6 +2,7 @@ import Diffusion
 import Files
 import Layers
 import Models
+import Pipelines
 import PostTraining
 import Rewards
 import TensorRuntime

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Subprocess
+import Synchronization
 import SystemPackage
 #if canImport(Glibc)
 import Glibc
@@ -21,6 +22,18 @@ public struct ProgramRun: Sendable {
     case .signaled(let number): status = 128 + Int32(number)
     }
     (output, error) = (result.standardOutput, result.standardError)
+  }
+
+  /// Starts a program, waits for `moment`, sends it a signal and returns its status.
+  public static func signalled(_ path: String, _ arguments: [String], _ number: Int32, when moment: @Sendable @escaping () async throws -> Void) async throws -> Int32 {
+    let result = try await Subprocess.run(.path(FilePath(path)), arguments: Arguments(arguments), input: .none, output: .discarded, error: .discarded) { execution in
+      try await moment()
+      try execution.send(signal: Signal(rawValue: number))
+    }
+    switch result.terminationStatus {
+    case .exited(let code): return Int32(code)
+    case .signaled(let signal): return 128 + Int32(signal)
+    }
   }
 
   /// Runs the program under test: the one `PISCES_PROGRAM` names, else the one beside this test bundle.
@@ -48,5 +61,14 @@ public final class ScratchFolder: Sendable {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
   deinit { try? FileManager.default.removeItem(atPath: path) }
+  /// The path of a folder that goes away when this process ends.
+  public static func untilExit() throws -> String {
+    let folder = try ScratchFolder()
+    kept.withLock { $0.append(folder) }
+    if isFirst.exchange(false, ordering: .relaxed) { atexit { ScratchFolder.kept.withLock { $0.removeAll() } } }
+    return folder.path
+  }
+  private static let kept = Mutex<[ScratchFolder]>([])
+  private static let isFirst = Atomic<Bool>(true)
   public func callAsFunction(_ name: String) -> String { "\(path)/\(name)" }
 }

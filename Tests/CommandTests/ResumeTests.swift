@@ -1,0 +1,68 @@
+import Files
+import FoundationEssentials
+import TestSupport
+import Testing
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// Stopping, going on, and the number of threads change nothing in the result.
+@Suite(.serialized) struct ResumeTests {
+  private func post(_ models: TinyModels, _ run: String, _ more: [String]) -> [String] {
+    ["train", "post", "--model", models.generator, "--reward", models.reward, "--config", models.folder("post.yaml"), "--run", models.folder(run)] + TinyModels.size + more
+  }
+  private static let objectives: [[String]] = [
+    ["--objective", "direct"], ["--objective", "direct", "--set", "post.latents=self"], ["--objective", "direct", "--set", "lora.enabled=false"],
+    ["--objective", "grpo", "--set", "grpo.mode=rollout"], ["--objective", "grpo", "--set", "grpo.mode=single_step"],
+  ]
+
+  @Test(arguments: objectives) func sameBitsOnAnyNumberOfThreads(_ objective: [String]) async throws {
+    let models = try await TinyModels()
+    var first: [String: UInt32]?
+    for threads in ["1", "2", "3"] {
+      try await models.pisces(post(models, "post-\(threads)", objective + ["--set", "steps=4", "--threads", threads]))
+      let weights = try TinyModels.weights(models.folder("post-\(threads)/model"))
+      #expect(weights.count >= 3)
+      if let first { #expect(weights == first, "\(threads) threads") } else { first = weights }
+    }
+    #expect(first?["transformer/diffusion_pytorch_model.safetensors"] != (try FileTree.checksum("\(models.generator)/transformer/diffusion_pytorch_model.safetensors")), "nothing was trained")
+  }
+
+  /// SIGTERM after a few steps: status 75 and a checkpoint; the resumed run ends with the bits of the one that was never stopped, and
+  /// its metrics tell of every step once.
+  @Test(arguments: objectives) func stoppedAndResumed(_ objective: [String]) async throws {
+    let models = try await TinyModels(), more = objective + ["--set", "steps=40"]
+    try await models.pisces(post(models, "whole", more))
+    let status = try await stop(post(models, "stopped", more), after: 5, run: models.folder("stopped"))
+    #expect(status == 75)
+    #expect(!TextFile.exists(models.folder("stopped/model/model_index.json")), "it was over before it was stopped")
+    try await models.pisces(["train", "post", "--model", models.generator, "--reward", models.reward, "--resume", models.folder("stopped")] + TinyModels.size + objective.prefix(2))
+    #expect(try TinyModels.weights(models.folder("stopped/model")) == TinyModels.weights(models.folder("whole/model")))
+    #expect(try steps(models.folder("stopped")) == Array(1...40))
+    #expect(TextFile.exists(models.folder("stopped/report.html")))
+  }
+
+  /// A run that was killed goes on from its last checkpoint; what it had told of later steps is told again, not twice.
+  @Test func killedAndResumed() async throws {
+    let models = try await TinyModels(), more = ["--set", "steps=40", "--set", "checkpoint_every=4"]
+    try await models.pisces(post(models, "whole", more))
+    #expect(try await stop(post(models, "killed", more), after: 6, run: models.folder("killed"), with: SIGKILL) == 128 + SIGKILL)
+    try await models.pisces(["train", "post", "--model", models.generator, "--reward", models.reward, "--resume", models.folder("killed")] + TinyModels.size)
+    #expect(try TinyModels.weights(models.folder("killed/model")) == TinyModels.weights(models.folder("whole/model")))
+    #expect(try steps(models.folder("killed")) == Array(1...40))
+  }
+
+  private func steps(_ run: String) throws -> [Int] { try JSONLines.read("\(run)/metrics.jsonl").compactMap { $0.value["step"]?.integer } }
+  /// Starts the program and sends a signal once its metrics have `count` lines; its status.
+  private func stop(_ arguments: [String], after count: Int, run: String, with signal: Int32 = SIGTERM) async throws -> Int32 {
+    let folder = run, waiter = Task {
+      while !Task.isCancelled {
+        if let text = try? TextFile.read("\(folder)/metrics.jsonl"), text.utf8.count(where: { $0 == 0x0a }) >= count { return }
+        try await Task.sleep(for: .milliseconds(1))
+      }
+    }
+    defer { waiter.cancel() }
+    return try await ProgramRun.signalled(ProgramRun.program, arguments, signal) { try await waiter.value }
+  }
+}
