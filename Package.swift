@@ -51,7 +51,7 @@ let package = Package(
     room("Evaluation", ["PostTraining", "Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
     room("Diagnosis", ["Training", "Models"]),
-    room("Benchmarking", ["Optimizers", "Models", "Files", "Training"]),
+    room("Benchmarking", ["Transport", "Optimizers", "Models", "Files", "Training"]),
     room("Conversion", ["Training", "Models"]),
 
     .executableTarget(

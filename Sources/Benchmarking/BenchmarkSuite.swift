@@ -18,5 +18,15 @@ public enum BenchmarkSuite {
     { try GeneratorBenchmark(preset: .mmdit768, pass: .step).prepare() },
     { try AutoencoderBenchmark(pass: .forward).prepare() },
     { try AutoencoderBenchmark(pass: .latents).prepare() },
+    { try TransportBenchmark().prepare() },
+    { try transport(.exactMass).prepare() },
+    { try transport(.square).prepare() },
+    { try transport(.gradient).prepare() },
+    { MapBenchmark().prepare() },
   ]
+  private static func transport(_ kind: TransportBenchmark.Kind) -> TransportBenchmark {
+    var b = TransportBenchmark()
+    (b.kind, b.iterations) = (kind, kind == .square ? 100 : 0)
+    return b
+  }
 }

@@ -12,7 +12,7 @@ struct Bench: AsyncParsableCommand {
       is reported as not verified and the exit status is 1.
       """,
     // A bench registers here: its subcommand below, its cases in BenchmarkSuite.
-    subcommands: [BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self, BenchVAE.self, BenchStartup.self, BenchAll.self])
+    subcommands: [BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self, BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStartup.self, BenchAll.self])
 }
 
 /// What every bench can be told, and how it reports.
@@ -57,6 +57,7 @@ extension StorageType: ExpressibleByArgument {}
 extension Machine.Products: ExpressibleByArgument {}
 extension EncoderBenchmark.Preset: ExpressibleByArgument {}
 extension GeneratorBenchmark.Preset: ExpressibleByArgument {}
+extension TransportBenchmark.Kind: ExpressibleByArgument {}
 extension AutoencoderBenchmark.Preset: ExpressibleByArgument {}
 
 /// Passes a case may be run in.
@@ -136,7 +137,7 @@ struct BenchGenerator: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
   @Option(help: "mmdit-384 or mmdit-768.") var preset = GeneratorBenchmark.Preset.mmdit384
-  @Option(help: "bf16: weights are stored.") var dtype = StorageType.f32
+  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
   @Option(help: "forward, both, or step (with AdamW).") var pass = "forward"
   func validate() throws { _ = try check(pass, [.forward, .both, .step]) }
   func run() async throws {
@@ -157,6 +158,45 @@ struct BenchVAE: AsyncParsableCommand {
     let pass = try check(pass, [.forward, .latents, .both])
     try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common)
   }
+}
+
+struct BenchOT: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ot", abstract: "Optimal transport: token plans, square problems, gradients, exact mass.", discussion: "token and exact-mass take --heads, --text, --video, --mass; square and gradient take --size; square with --iterations runs just so many.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option(help: "token, square, gradient or exact-mass.") var kind = TransportBenchmark.Kind.token
+  @Option var heads = 16
+  @Option(help: "Words.") var text = 20
+  @Option(help: "Video tokens: 1 + frames x patches.") var video = 2049
+  @Option var size = 1024
+  @Option var epsilon = 0.05
+  @Option var mass = 0.9
+  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square.") var tolerance: Double?
+  @Option(help: "square: a fixed number of iterations instead of the tolerance (100 when neither is given).") var iterations: Int?
+  func validate() throws {
+    try check([("heads", heads), ("text", text), ("video", video), ("size", size), ("iterations", iterations ?? 1)])
+    for (name, value) in [("epsilon", epsilon), ("tolerance", tolerance ?? 1), ("mass", mass)] where !(value > 0 && value.isFinite) { throw ValidationError("--\(name) must be positive, not \(value)") }
+    if mass > 1 { throw ValidationError("--mass takes up to 1, not \(mass)") }
+  }
+  func run() async throws {
+    var b = TransportBenchmark()
+    (b.kind, b.heads, b.text, b.video, b.size, b.epsilon, b.mass) = (kind, heads, text, video, size, epsilon, mass)
+    b.tolerance = tolerance ?? (kind == .square ? 1e-6 : 1e-3)
+    b.iterations = iterations ?? (kind == .square && tolerance == nil ? 100 : 0)
+    let benchmark = b
+    try await options.execute([{ try benchmark.prepare() }], common)
+  }
+}
+
+struct BenchOTMap: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "ot-map", abstract: "One outer step of Neural OT training: the potential once, the map --inner times.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  @Option var batch = 128
+  @Option(help: "Updates of the map.") var inner = 10
+  func validate() throws { try check([("batch", batch), ("inner", inner)]) }
+  func run() async throws { try await options.execute([{ MapBenchmark(batch: batch, inner: inner).prepare() }], common) }
 }
 
 struct BenchStartup: AsyncParsableCommand {

@@ -1,0 +1,79 @@
+import Files
+import TensorRuntime
+import Transport
+
+/// Optimal transport as interfaces.md 9 names it: PISCES' token plans, and general problems on a stored cost.
+public struct TransportBenchmark: Sendable {
+  public enum Kind: String, Sendable, CaseIterable { case token, square, gradient, exactMass = "exact-mass" }
+  public var kind = Kind.token
+  /// Token kinds: heads, words N, video tokens M = 1 + frames · g².
+  public var heads = 16, text = 20, video = 2049
+  /// Square kinds: n = m.
+  public var size = 1024
+  public var epsilon = 0.05, mass = 0.9, tolerance = 1e-3
+  /// Square: a fixed number of iterations, when positive, instead of the tolerance.
+  public var iterations = 0
+  public init() {}
+
+  public func prepare() throws -> BenchmarkCase {
+    switch kind {
+    case .token, .exactMass: try token()
+    case .square, .gradient: try square()
+    }
+  }
+
+  /// One pair; attention and cosine cost of random features, geometry included. The check solves in f64: plans agree within ten times the
+  /// tolerance, which is what stopping there leaves.
+  private func token() throws -> BenchmarkCase {
+    let pool = BufferPool(), work = Workspace(pool: pool), s = self, m = video, patches = Self.patches(m), width = 64
+    var options = kind == .exactMass ? PartialTransport.Options.exactMass : PartialTransport.Options()
+    (options.epsilon, options.mass, options.tolerance) = (epsilon, mass, tolerance)
+    let transport = try PartialTransport(options, patchesPerFrame: patches)
+    let queries = Reference.normal(Shape(1, text, width), 1, work), keys = Reference.normal(Shape(1, m, width), 2, work)
+    let attention = work.softmax(Reference.normal(Shape(1, heads, text, m), 3, work)), lexical = [UInt8](repeating: 1, count: text)
+    @Sendable func plans(_ work: borrowing Workspace) -> TokenPlans { transport.plans(queries: queries, keys: keys, attention: attention, lexical: lexical, in: work) }
+    let steps = plans(work).iterations, exponentials = 2 * Double(text * m) * Double(steps.reduce(0, +))
+    return BenchmarkCase(
+      "ot",
+      [("kind", .string(kind.rawValue)), ("heads", .integer(heads)), ("text", .integer(text)), ("video", .integer(m)), ("epsilon", .number(epsilon)), ("mass", .number(mass)), ("tolerance", .number(tolerance)),
+        ("iterations", .integer(steps.max() ?? 0))],
+      .init(exponentials: exponentials),
+      verify: {
+        let work = Workspace(pool: pool), found = plans(work)
+        let expected = transport.plans(
+          queries: Reference.wide(queries, work), keys: Reference.wide(keys, work), attention: Reference.wide(attention, work), lexical: lexical, in: work)
+        return Reference.agree(found.plan, expected.plan, tolerance: 10 * s.tolerance)
+      },
+      run: { _ = plans(Workspace(pool: pool)) })
+  }
+  /// Patches of a frame: the largest square grid, at most 16 x 16, that fits a whole number of frames.
+  private static func patches(_ m: Int) -> Int { (1...16).reversed().map { $0 * $0 }.first { (m - 1) % $0 == 0 } ?? 1 }
+
+  /// Balanced transport between two clouds of points in 64 dimensions, squared distances over their maximum. The check is the certificate:
+  /// marginals recomputed from the plan.
+  private func square() throws -> BenchmarkCase {
+    let pool = BufferPool(), work = Workspace(pool: pool), s = self, n = size
+    let x = Reference.wide(Reference.normal(Shape(n, 64), 1, work), work), y = Reference.wide(Reference.normal(Shape(n, 64), 2, work), work)
+    let d = work.distances(x, y), squared = work.product(d, d), top = squared.doubles.max() ?? 1, cost = work.scaled(squared, by: 1 / top)
+    let fixed = kind == .square && iterations > 0, target = kind == .gradient ? 1e-5 : tolerance
+    let solver = EntropicTransport(.balanced, epsilon: epsilon, tolerance: fixed ? 1e-300 : target, maxIterations: fixed ? iterations : 20_000)
+    let upstream = Reference.wide(Reference.normal(Shape(n, n), 3, work), work), wantsGradient = kind == .gradient
+    @Sendable func solve(_ work: borrowing Workspace) throws -> SinkhornResult {
+      let r = try solver.solve(cost: cost, in: work)
+      if wantsGradient { _ = r.gradient(plan: upstream, in: work) }
+      return r
+    }
+    let first = try solver.solve(cost: cost, in: work)
+    var fields: [(String, JSONValue)] = [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))]
+    if !fixed { fields.append(("tolerance", .number(target))) }
+    return BenchmarkCase(
+      "ot", fields, .init(exponentials: 2 * Double(n * n) * Double(first.iterations)),
+      verify: {
+        let work = Workspace(pool: pool), r = try solve(work)
+        // A fixed number of iterations promises no marginal, only that mass is where the last update put it.
+        if fixed { return abs(r.mass - 1) < 0.05 && r.plan.doubles.allSatisfy { $0 >= 0 && $0.isFinite } }
+        return r.status == .converged && r.marginalErrorL1 <= 10 * target && (!wantsGradient || r.gradient(plan: upstream, in: work).relativeResidual < 1e-6)
+      },
+      run: { _ = try solve(Workspace(pool: pool)) })
+  }
+}
