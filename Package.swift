@@ -50,13 +50,14 @@ let package = Package(
     room("Report", ["Files"]),
     room("Evaluation", ["PostTraining", "Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
+    room("Demonstration", ["Pretraining", "PostTraining", "Evaluation", "Report"]),
     room("Diagnosis", ["Training", "Models"]),
     room("Benchmarking", ["Transport", "Optimizers", "Models", "Files", "Training"]),
     room("Conversion", ["Training", "Models"]),
 
     .executableTarget(
       name: "pisces",
-      dependencies: ["Pretraining", "PostTraining", "Evaluation", "Report", "Pipelines", "Diagnosis", "Benchmarking", "Conversion", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["Demonstration", "Pretraining", "PostTraining", "Evaluation", "Report", "Pipelines", "Diagnosis", "Benchmarking", "Conversion", "Configuration", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swift),
 
     .target(

@@ -29,13 +29,16 @@ public struct GeneratorSettings: TrainingSettings {
   /// Levels are shift u / (1 + (shift - 1) u), u the logistic of a normal.
   public var shift = 3.0
   public var embedded_guidance = 6016.0
+  /// Guidance to distil: the target is then v∅ + w (v - v∅) of the model training starts from, instead of the data's velocity; 0 = off.
+  public var distil_guidance = 0.0
   public var checkpoint_every = 250, sample_every = 0
   /// Steps at which the averaged model is also kept, under `<run>/early/step-N` (early generators make good negatives).
   public var keep_at: [Int] = []
   public init() {}
 }
 
-/// Trains the velocity network by flow matching: mean (v - (ε - z))² (Lipman et al. 2023, arXiv:2210.02747).
+/// Trains the velocity network by flow matching: mean (v - (ε - z))² (Lipman et al. 2023, arXiv:2210.02747); or distils classifier-free
+/// guidance into it (Meng et al. 2023, arXiv:2210.03142, stage one at one fixed weight).
 public struct GeneratorTask: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource
@@ -47,6 +50,8 @@ public struct GeneratorTask: TrainingTask {
   let early: String
   /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
   let companions: @Sendable (String) throws -> Void
+  /// Where training starts, when its guidance is distilled.
+  let teacher: VideoTransformer?
   var model: VideoTransformer
   var optimizer: AdamW
   var average: MovingAverage
@@ -64,6 +69,7 @@ public struct GeneratorTask: TrainingTask {
     }
     latents = work.concatenated(parts, axis: 0)
     model = try VideoTransformer(settings.model, from: parameters)
+    teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
     optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: model, in: work)
     average = MovingAverage(decay: settings.ema_decay, of: model, in: work)
@@ -83,8 +89,16 @@ public struct GeneratorTask: TrainingTask {
 
     model.zeroGradients(in: work)
     let guidance = settings.model.guidanceEmbeds ? Array(repeating: Float(settings.embedded_guidance), count: b) : nil
-    let (v, saved) = model.forward(x, times: sigmas.map { Float(1000 * $0) }, prompts(captions, in: work), guidance: guidance, in: work)
-    let (loss, dv) = work.meanSquaredError(v, target: work.difference(noise, z))
+    let times = sigmas.map { Float(1000 * $0) }, prompt = prompts(captions, in: work)
+    let (v, saved) = model.forward(x, times: times, prompt, guidance: guidance, in: work)
+    let target: Tensor
+    if let teacher {
+      let with = teacher(x, times: times, prompt, guidance: guidance, in: work), without = teacher(x, times: times, prompts(captions.map { _ in "" }, in: work), guidance: guidance, in: work)
+      target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
+    } else {
+      target = work.difference(noise, z)
+    }
+    let (loss, dv) = work.meanSquaredError(v, target: target)
     model.backward(dv, saved, in: work)
 
     let schedule = LearningRateSchedule.holdThenLinear(hold: settings.hold, floor: settings.final_rate)

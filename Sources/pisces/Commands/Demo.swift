@@ -1,41 +1,8 @@
 import ArgumentParser
 import Configuration
-import Diffusion
-import Evaluation
+import Demonstration
 import Files
-import FoundationEssentials
-import Models
 import Pipelines
-import PostTraining
-import Pretraining
-import Report
-import Rewards
-import TensorRuntime
-import Training
-import Transport
-import World
-
-/// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (README).
-struct DemoSettings: Settings {
-  var seed = 1
-  /// Held-out prompts of both evaluations, and the seed that names them and their noise.
-  var prompts = 512, evaluation_seed = 9001
-  var sampler_steps = 16, guidance = 2.0
-  var map = OTMapSettings()
-  var post = PostSettings()
-  init() {
-    (map.steps, map.batch, map.learning_rate_map, map.learning_rate_potential, map.normalize_text) = (600, 128, 1e-3, 1e-3, true)
-    (map.pairs, map.validation, map.hidden_potential, map.eval_every) = (4096, 1024, 128, 600)
-    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (120, 32, 1, 3e-4, "linear")
-    post.lora.rank = 16
-    post.lora.alpha = 16
-    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [4, 29], 0.3, 512, 0)
-    post.schedule.shift = 3
-    post.weights.consistency = 0
-    post.reward.crop = "center"
-    post.post.sampler_guidance = 2
-  }
-}
 
 struct Demo: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -54,11 +21,9 @@ struct Demo: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var settings: DemoSettings = try SettingsReader.read(file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []))
-    settings.post.seed = settings.seed
-    settings.map.seed = settings.seed
-    try settings.post.check(hasRewardModel: true)
-    var stage = DemoStage(settings, generator: GeneratorFolder(generator), reward: reward, output: output, common: common)
-    let summary = try await stage.run(control: control)
+    try settings.settle()
+    var demonstration = Demonstration(settings, generator: GeneratorFolder(generator), reward: reward, output: output, machine: Environment.cpuModel) { common.note($0) }
+    let summary = try await demonstration.run(control: control)
     if json { StandardStreams.result(JSONValue.object(summary).line) }
     common.note("the report is \(output)/report.html")
   }

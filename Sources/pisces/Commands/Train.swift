@@ -176,6 +176,7 @@ struct TrainGenerator: AsyncParsableCommand {
     (settings.model.inChannels, settings.model.outChannels) = (config.latentChannels, config.latentChannels)
     if case .clips(let list, _) = source { settings.clips = list.count }
     try options.check(settings.model.problem)
+    if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
     let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
     let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)

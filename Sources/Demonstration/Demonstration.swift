@@ -1,9 +1,9 @@
 import Diffusion
 import Evaluation
-import Files
+public import Files
 import Layers
 import Models
-import Pipelines
+public import Pipelines
 import PostTraining
 import Pretraining
 import Report
@@ -14,18 +14,19 @@ import Transport
 import World
 
 /// The demo's order of events, with time and memory of each phase.
-struct DemoStage {
-  let settings: DemoSettings, generator: GeneratorFolder, rewardPath, output: String, common: CommonOptions
+public struct Demonstration {
+  let settings: DemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String, note: (String) -> Void
   private let pool = BufferPool()
   private var phases: [(name: String, seconds: Double, bytes: Int)] = []
 
-  init(_ settings: DemoSettings, generator: GeneratorFolder, reward: String, output: String, common: CommonOptions) {
-    (self.settings, self.generator, rewardPath, self.output, self.common) = (settings, generator, reward, output, common)
+  /// `output` is the report's folder, `machine` a processor's name for it, `note` takes progress.
+  public init(_ settings: DemoSettings, generator: GeneratorFolder, reward: String, output: String, machine: String, note: @escaping (String) -> Void) {
+    (self.settings, self.generator, rewardPath, self.output, self.machine, self.note) = (settings, generator, reward, output, machine, note)
   }
 
   /// Runs and times one phase.
   private mutating func phase<T>(_ name: String, _ body: (borrowing Workspace) async throws -> T) async throws -> T {
-    common.note(name)
+    note(name)
     pool.resetPeak()
     let clock = ContinuousClock(), start = clock.now, work = Workspace(pool: pool), value = try await body(work)
     phases.append((name, (clock.now - start) / .seconds(1), pool.statistics.peakBytes))
@@ -34,14 +35,15 @@ struct DemoStage {
 
   private struct Run { let evaluation: GeneratorEvaluation, curves: [Curve] }
 
-  mutating func run(control: Bool) async throws -> JSONObject {
-    let s = settings, folder = generator, path = rewardPath, note = common
+  /// Runs everything and writes the report; the summary.
+  public mutating func run(control: Bool) async throws -> JSONObject {
+    let s = settings, folder = generator, path = rewardPath, note = note
     let (transformer, config, decoder, prompts) = try await phase("open the generator") { _ in
       let c = try folder.autoencoderConfig()
       return (try folder.transformer(), c, LatentDecoder(try folder.decoder(), scalingFactor: c.scalingFactor, recompute: false), try folder.promptEncoder())
     }
     let opened = try await phase("open the reward model") { _ in try RewardFolder(path, frames: 9) }
-    let (map, record) = try await phase("fit the OT map") { work in try DemoStage.fitMap(s.map, opened, in: work) }
+    let (map, record) = try await phase("fit the OT map") { work in try Demonstration.fitMap(s.map, opened, in: work) }
     let reward = try RewardModel(opened.model, tokenizer: opened.tokenizer, map: { x, work in map(x, in: work) }, options: s.post.rewardOptions)
 
     let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
@@ -56,14 +58,14 @@ struct DemoStage {
     let models = PostModels(teacher: transformer, decoder: decoder, reward: reward, prompts: prompts)
     var words = RandomStream(seed: UInt64(s.seed), .caption)
     let captions = (0..<s.post.post.pool).map { CaptionGrammar.caption(SceneSampler(.standard, seed: UInt64(s.seed)).training($0).description, drawing: &words) }
-    let (tuned, curves) = try await phase("post-train on both rewards") { work in try DemoStage.postTrain(s.post, models, captions, shape, note, in: work) }
+    let (tuned, curves) = try await phase("post-train on both rewards") { work in try Demonstration.postTrain(s.post, models, captions, shape, note, in: work) }
     let after = try await phase("sample after") { work in evaluate(tuned, in: work) }
     var controlled: GeneratorEvaluation?
     if control {
       var quiet = s.post
       (quiet.weights.quality, quiet.weights.semantic) = (0, 0)
       let alone = PostModels(teacher: transformer, decoder: decoder, reward: nil, prompts: prompts)
-      let (model, _) = try await phase("control: the same without rewards") { work in try DemoStage.postTrain(quiet, alone, captions, shape, note, in: work) }
+      let (model, _) = try await phase("control: the same without rewards") { work in try Demonstration.postTrain(quiet, alone, captions, shape, note, in: work) }
       controlled = try await phase("sample the control") { work in evaluate(model, in: work) }
     }
     return try await report(before, after, controlled, record, curves, list.map(\.caption))
@@ -85,7 +87,7 @@ struct DemoStage {
   }
 
   private static func postTrain(
-    _ s: PostSettings, _ models: PostModels, _ captions: [String], _ shape: [Int], _ common: CommonOptions, in work: borrowing Workspace
+    _ s: PostSettings, _ models: PostModels, _ captions: [String], _ shape: [Int], _ note: (String) -> Void, in work: borrowing Workspace
   ) throws -> (VideoTransformer, [Curve]) {
     var task = try DirectTask(s, models: models, pool: nil, captions: captions, latentShape: shape, companions: { _ in }, in: work)
     var series: [(name: String, values: [Double])] = [("loss", []), ("grad_norm", [])]
@@ -94,7 +96,7 @@ struct DemoStage {
       for (name, value) in [("loss", r.loss), ("grad_norm", r.gradientNorm)] + r.terms.map({ ($0.name, $0.value) }) {
         if let i = series.firstIndex(where: { $0.name == name }) { series[i].values.append(value) } else { series.append((name, [value])) }
       }
-      if (step + 1) % 20 == 0 { common.note("step \(step + 1) of \(s.steps)") }
+      if (step + 1) % 20 == 0 { note("step \(step + 1) of \(s.steps)") }
     }
     return (task.result, series.map { Curve($0.name, $0.values) })
   }
@@ -146,7 +148,7 @@ struct DemoStage {
     page.heading("Time and memory")
     page.table(["phase", "seconds", "peak tensor memory, MiB"], phases.map { [$0.name, Self.f($0.seconds), "\($0.bytes >> 20)"] })
     let total = phases.reduce(0) { $0 + $1.seconds }
-    page.paragraph("\(Self.f(total)) s in all, \(Machine.threads) threads, \(Machine.current.rawValue) kernels, \(Environment.cpuModel).")
+    page.paragraph("\(Self.f(total)) s in all, \(Machine.threads) threads, \(Machine.current.rawValue) kernels, \(machine).")
     summary["seconds"] = .number(total)
     summary["phases"] = .array(phases.map { ["phase": .string($0.name), "seconds": .number($0.seconds), "peak_tensor_bytes": .integer($0.bytes)] })
     try sheet.write(to: "\(output)/samples.png")

@@ -1,0 +1,31 @@
+public import Configuration
+public import PostTraining
+public import Pretraining
+
+/// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (README).
+public struct DemoSettings: Settings {
+  public var seed = 1
+  /// Held-out prompts of both evaluations, and the seed that names them and their noise.
+  public var prompts = 512, evaluation_seed = 9001
+  public var sampler_steps = 16, guidance = 2.0
+  public var map = OTMapSettings()
+  public var post = PostSettings()
+  public init() {
+    (map.steps, map.batch, map.learning_rate_map, map.learning_rate_potential, map.normalize_text) = (600, 128, 1e-3, 1e-3, true)
+    (map.pairs, map.validation, map.hidden_potential, map.eval_every) = (4096, 1024, 128, 600)
+    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (120, 32, 1, 3e-4, "linear")
+    post.lora.rank = 16
+    post.lora.alpha = 16
+    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [4, 29], 0.3, 512, 0)
+    post.schedule.shift = 3
+    post.weights.consistency = 0
+    post.reward.crop = "center"
+    post.post.sampler_guidance = 2
+  }
+
+  /// Gives the one seed to every part, and refuses combinations that cannot work.
+  public mutating func settle() throws {
+    (map.seed, post.seed) = (seed, seed)
+    try post.check(hasRewardModel: true)
+  }
+}
