@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test func scriptsAreExecutableAndParse() async throws {
-    for script in ["tools/setup", "tools/build", "tools/test", "tools/demo", "tools/check-imports", "tools/sanitize", ".ci/run"] {
+    for script in ["tools/setup", "tools/build", "tools/test", "tools/demo", "tools/check-imports", "tools/sanitize", "tools/embedded/train", ".ci/run"] {
       let path = "\(repository)/\(script)"
       #expect(FileManager.default.isExecutableFile(atPath: path), "\(script)")
       let run = try await ProgramRun("/bin/sh", ["-n", path])

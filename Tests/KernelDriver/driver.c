@@ -204,6 +204,12 @@ int main(void) {
       products(), attention(), rows(), elements(), convolution();
       printf("%s %s: done\n", pk_isa_name((pk_isa)isa), wide ? "f64" : "f32");
     }
+    if (isa == PK_ISA_AVX512 && pk_isa_has_bf16()) {
+      pk_products_set(PK_BF16);
+      products(), convolution();
+      pk_products_set(PK_F32);
+      printf("avx512 bf16 products: done\n");
+    }
   }
   return failures != 0;
 }

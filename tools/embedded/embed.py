@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models and the C table of their bytes.
 
-usage: tools/embedded/embed.py GENERATOR REWARD        (needs numpy; run tools/build afterwards)
+usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP        (needs numpy; run tools/build afterwards)
 """
 import json, os, shutil, struct, sys
 import numpy as np
@@ -35,12 +35,12 @@ def narrowed(source, target):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
     models = os.path.join(root, "models")
     shutil.rmtree(models, ignore_errors=True)
     files = []
-    for kind, source in zip(("generator", "reward"), sys.argv[1:]):
+    for kind, source in zip(("generator", "reward"), sys.argv[1:3]):
         for folder, _, names in os.walk(source):
             for name in sorted(names):
                 path = os.path.join(kind, os.path.relpath(os.path.join(folder, name), source))
@@ -51,6 +51,8 @@ def main():
                 else:
                     shutil.copy(os.path.join(folder, name), target)
                 files.append(path)
+    narrowed(sys.argv[3], os.path.join(models, "reward/ot_map.safetensors"))
+    files.append("reward/ot_map.safetensors")
     files.sort()
     total = sum(os.path.getsize(os.path.join(models, f)) for f in files)
     if total > LIMIT:
