@@ -52,7 +52,7 @@ let package = Package(
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
     room("Demonstration", ["Pretraining", "PostTraining", "Evaluation", "Report"]),
     room("Diagnosis", ["Training", "Models"]),
-    room("Benchmarking", ["Transport", "Optimizers", "Models", "Files", "Training"]),
+    room("Benchmarking", ["PostTraining", "Transport", "Optimizers", "Models", "Files", "Training"]),
     room("Conversion", ["Training", "Models"]),
 
     .executableTarget(

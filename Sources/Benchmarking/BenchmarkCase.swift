@@ -15,11 +15,13 @@ public struct BenchmarkCase {
   /// Whether the result agrees with the reference.
   public let verify: () async throws -> Bool
   public let run: () async throws -> Void
+  /// Mean seconds and peak tensor bytes of the parts of a run, for those that have parts.
+  public let phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])?
 
-  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void) {
+  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil) {
     var object = JSONObject()
     for (key, value) in sizes { object[key] = value }
-    (self.bench, self.sizes, self.work, self.verify, self.run) = (bench, object, work, verify, run)
+    (self.bench, self.sizes, self.work, self.verify, self.run, self.phases) = (bench, object, work, verify, run, phases)
   }
 }
 
@@ -40,6 +42,7 @@ public struct BenchmarkResult: Sendable {
   public let gflops, gbytesPerSecond: Double?
   public let limit: String?, shareOfLimit: Double?
   public let isVerified, isDebugBuild, isNoisy: Bool
+  public let phases: [(name: String, seconds: Double, peakBytes: Int)]
 
   public var median: Double { seconds[seconds.count / 2] }
 
@@ -60,6 +63,7 @@ public struct BenchmarkResult: Sendable {
     o["verified"] = .bool(isVerified)
     o["debug_build"] = .bool(isDebugBuild)
     o["noisy"] = .bool(isNoisy)
+    if !phases.isEmpty { o["phases"] = .array(phases.map { ["phase": .string($0.name), "seconds": .number($0.seconds), "peak_tensor_bytes": .integer($0.peakBytes)] }) }
     return .object(o)
   }
 }
@@ -100,6 +104,6 @@ public struct BenchmarkRunner: Sendable {
     return BenchmarkResult(
       bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
       gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
-      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy)
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, phases: benchmark.phases?() ?? [])
   }
 }

@@ -1,6 +1,8 @@
 public import Configuration
 public import PostTraining
 public import Pretraining
+import TensorRuntime
+import World
 
 /// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (README).
 public struct DemoSettings: Settings {
@@ -23,6 +25,11 @@ public struct DemoSettings: Settings {
     post.post.sampler_guidance = 2
   }
 
+  /// Training captions of the world for the first own samples.
+  public func captions(count: Int) -> [String] {
+    var words = RandomStream(seed: UInt64(seed), .caption)
+    return (0..<count).map { CaptionGrammar.caption(SceneSampler(.standard, seed: UInt64(seed)).training($0).description, drawing: &words) }
+  }
   /// Gives the one seed to every part, and refuses combinations that cannot work.
   public mutating func settle() throws {
     (map.seed, post.seed) = (seed, seed)

@@ -56,8 +56,7 @@ public struct Demonstration {
     }
     let before = try await phase("sample before") { work in evaluate(transformer, in: work) }
     let models = PostModels(teacher: transformer, decoder: decoder, reward: reward, prompts: prompts)
-    var words = RandomStream(seed: UInt64(s.seed), .caption)
-    let captions = (0..<s.post.post.pool).map { CaptionGrammar.caption(SceneSampler(.standard, seed: UInt64(s.seed)).training($0).description, drawing: &words) }
+    let captions = s.captions(count: s.post.post.pool)
     let (tuned, curves) = try await phase("post-train on both rewards") { work in try Demonstration.postTrain(s.post, models, captions, shape, note, in: work) }
     let after = try await phase("sample after") { work in evaluate(tuned, in: work) }
     var controlled: GeneratorEvaluation?

@@ -62,7 +62,7 @@ public struct DirectStep: Sendable {
   /// student itself.
   public func run(
     student: inout VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil, decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
-    in work: borrowing Workspace
+    phases: StepPhases? = nil, in work: borrowing Workspace
   ) -> Output {
     let o = options, b = batch.indices.count, g = Double(o.accumulation), z = batch.latents
     let sigma = batch.indices.map { schedule.sigmas[$0] }, previous = batch.indices.map { schedule.previous[$0] }
@@ -74,15 +74,20 @@ public struct DirectStep: Sendable {
     let (v, saved) = student.forward(
       x, times: sigma.map { Float(1000 * $0) }, batch.prompt, guidance: Self.guidance(student, o.studentGuidance, b), recompute: o.recompute, in: work)
     var out = Output(noisy: x, velocity: v), dv = work.zeros(v.shape, v.type)
+    phases?.end("student forward", in: work)
 
     if let captions = batch.captions, var model = reward.take() {
       let prediction = work.flowStep(x, velocity: v, from: sigma, to: clean)
       let (frames, decoded) = decoder.forward(prediction, in: work)
+      phases?.end("decode", in: work)
       let (scores, scored) = model.forward(frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
+      phases?.end("rewards", in: work)
       let weight = -o.rewardGradientScale / (Double(b) * g)
       let dFrames = model.backward(
         dQuality: scores.quality.map { _ in weight * o.qualityWeight }, dSemantic: scores.semantic.map { _ in weight * o.semanticWeight }, scored, in: work)
+      phases?.end("rewards backward", in: work)
       let dClean = decoder.backward(dFrames, decoded, in: work)
+      phases?.end("decode backward", in: work)
       dv = work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
       (out.clean, out.frames, out.scores) = (prediction, frames, scores)
       if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
@@ -128,7 +133,9 @@ public struct DirectStep: Sendable {
       out.loss += o.anchorWeight * loss / g
       out.departure = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
     }
+    phases?.end("teacher", in: work)
     student.backward(dv, saved, in: work)
+    phases?.end("student backward", in: work)
     return out
   }
 

@@ -52,7 +52,10 @@ public struct DirectTask: TrainingTask {
   /// The student as it would be used: averaged where that is asked for.
   public var result: VideoTransformer { settings.ema.export ? average?.applied(to: student) ?? student : student }
 
-  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord { try self.step(step, phases: nil, in: work) }
+  /// The same, telling how long its parts take.
+  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
+    phases?.begin(in: work)
     let seed = UInt64(settings.seed), b = settings.batch, g = settings.accumulation
     if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0, step % settings.post.refresh == 0 {
       pool = LatentPool.sampled(
@@ -77,13 +80,14 @@ public struct DirectTask: TrainingTask {
         unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts(captions.map { _ in "" }, in: work) : nil,
         captions: models.reward.map { contexts.batch(captions, $0, in: work) },
         crop: settings.reward.crop == "random" ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
-      let out = direct.run(student: &student, teacher: models.teacher, target: target, decoder: &models.decoder, reward: &models.reward, batch, in: work)
+      let out = direct.run(student: &student, teacher: models.teacher, target: target, decoder: &models.decoder, reward: &models.reward, batch, phases: phases, in: work)
       if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
       sums.add(out)
     }
     average?.update(from: student, in: work)
     let rate = settings.rate(step: step), loss = sums.loss
     let norm = try student.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    phases?.end("update", in: work)
     return StepRecord(loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate, samples: b * g)
   }
 

@@ -1,7 +1,14 @@
 public import ArgumentParser
 public import Benchmarking
+import Demonstration
 import Files
+import FoundationEssentials
+import Models
+import Pipelines
+import PostTraining
+import Pretraining
 public import TensorRuntime
+import World
 
 struct Bench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -12,7 +19,7 @@ struct Bench: AsyncParsableCommand {
       is reported as not verified and the exit status is 1.
       """,
     // A bench registers here: its subcommand below, its cases in BenchmarkSuite.
-    subcommands: [BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self, BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStartup.self, BenchAll.self])
+    subcommands: [BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self, BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStep.self, BenchStartup.self, BenchAll.self])
 }
 
 /// What every bench can be told, and how it reports.
@@ -36,6 +43,7 @@ struct BenchOptions: ParsableArguments {
       let result = try await runner.run(prepare())
       allVerified = allVerified && result.isVerified
       StandardStreams.result(json ? result.json.line : row(result))
+      if !json { for p in result.phases { StandardStreams.result("  \(p.name.padded(to: 70)) \(digits(1e3 * p.seconds).aligned(to: 10)) ms \("\(p.peakBytes >> 20)".aligned(to: 8)) MiB") } }
     }
     if !allVerified { throw Failure.Status(code: 1) }
   }
@@ -199,18 +207,60 @@ struct BenchOTMap: AsyncParsableCommand {
   func run() async throws { try await options.execute([{ MapBenchmark(batch: batch, inner: inner).prepare() }], common) }
 }
 
-struct BenchStartup: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "startup", abstract: "From the start of the process to its first answer.")
+struct BenchStep: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "step", abstract: "The demo's whole post-training step, and its parts.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  /// To become the first score of the embedded model.
-  static let benchmark = StartupBenchmark(program: "/proc/self/exe", arguments: ["--version"], until: "version printed")
-  func run() async throws { try await options.execute([{ Self.benchmark.prepare() }], common) }
+  @Option(help: "demo.") var preset = "demo"
+  @Option(help: "Generator directory.") var generator = "embedded:generator"
+  @Option(help: "Reward-model directory, with an OT map.") var reward = "embedded:reward"
+  func validate() throws { if preset != "demo" { throw ValidationError("--preset takes demo, not \(preset)") } }
+  func run() async throws { try await options.execute([{ try Self.prepare(preset, generator, reward) }], common) }
+
+  static func prepare(_ preset: String, _ generator: String, _ reward: String) throws -> BenchmarkCase {
+    var settings = DemoSettings()
+    try settings.settle()
+    let folder = GeneratorFolder(generator), config = try folder.autoencoderConfig()
+    let models = PostModels(
+      teacher: try folder.transformer(), decoder: LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: false),
+      reward: try RewardFolder(reward, frames: 9).reward(settings.post.rewardOptions), prompts: try folder.promptEncoder())
+    settings.post.post.pool = settings.post.batch
+    let captions = settings.captions(count: settings.post.post.pool), shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
+    return try StepBenchmark(settings.post, models: models, captions: captions, latentShape: shape, preset: preset).prepare()
+  }
+}
+
+struct BenchStartup: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "startup", abstract: "From the start of a process to the first score of the embedded model.", discussion: "A program without embedded models prints its version instead, and says so.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: BenchOptions
+  func run() async throws { try await Self.withClip { clip in try await options.execute([{ Self.benchmark(clip).prepare() }], common) } }
+
+  static func benchmark(_ clip: String) -> StartupBenchmark {
+    if EmbeddedFiles.paths.isEmpty { return StartupBenchmark(program: "/proc/self/exe", arguments: ["--version"], until: "version printed") }
+    return StartupBenchmark(
+      program: "/proc/self/exe", arguments: ["score", "--model", "embedded:reward", "--frames", "9", "--video", clip, "--prompt", "a red circle moving left", "--quiet"], until: "first score printed")
+  }
+  /// A clip of the built-in world in a file of its own while `body` runs.
+  static func withClip(_ body: (String) async throws -> Void) async throws {
+    let folder = FileManager.default.temporaryDirectory.path + "/pisces-bench-\(UInt64.random(in: 0 ... .max))", clip = "\(folder)/clip.safetensors"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try SafetensorsWriter.write([("pixels", Renderer().render([SceneSampler(.standard, seed: 1).training(0)], in: Workspace())[row: 0])], to: clip)
+    try await body(clip)
+  }
 }
 
 struct BenchAll: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "all", abstract: "Every bench with its usual sizes; takes some minutes.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  func run() async throws { try await options.execute(BenchmarkSuite.all.map { prepare in { try prepare() } } + [{ BenchStartup.benchmark.prepare() }], common) }
+  func run() async throws {
+    try await BenchStartup.withClip { clip in
+      var cases: [() throws -> BenchmarkCase] = BenchmarkSuite.all.map { prepare in { try prepare() } }
+      if !EmbeddedFiles.paths.isEmpty { cases.append { try BenchStep.prepare("demo", "embedded:generator", "embedded:reward") } }
+      try await options.execute(cases + [{ BenchStartup.benchmark(clip).prepare() }], common)
+    }
+  }
 }

@@ -1,0 +1,25 @@
+public import TensorRuntime
+
+/// Time and peak tensor memory of the parts of a step, summed over steps in the order first seen.
+public final class StepPhases {
+  public private(set) var list: [(name: String, seconds: Double, peakBytes: Int)] = []
+  private let clock = ContinuousClock()
+  private var mark: ContinuousClock.Instant
+  public init() { mark = clock.now }
+
+  /// What comes next belongs to the next phase.
+  public func begin(in work: borrowing Workspace) {
+    work.pool.resetPeak()
+    mark = clock.now
+  }
+  public func end(_ name: String, in work: borrowing Workspace) {
+    let seconds = (clock.now - mark) / .seconds(1), bytes = work.pool.statistics.peakBytes
+    if let i = list.firstIndex(where: { $0.name == name }) {
+      list[i].seconds += seconds
+      list[i].peakBytes = max(list[i].peakBytes, bytes)
+    } else {
+      list.append((name, seconds, bytes))
+    }
+    begin(in: work)
+  }
+}
