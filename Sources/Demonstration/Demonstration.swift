@@ -95,6 +95,10 @@ public struct Demonstration {
       for (name, value) in [("loss", r.loss), ("grad_norm", r.gradientNorm)] + r.terms.map({ ($0.name, $0.value) }) {
         if let i = series.firstIndex(where: { $0.name == name }) { series[i].values.append(value) } else { series.append((name, [value])) }
       }
+      if task.isFinished {
+        note("the departure limit is reached after step \(step + 1)")
+        break
+      }
       if (step + 1) % 20 == 0 { note("step \(step + 1) of \(s.steps)") }
     }
     return (task.result, series.map { Curve($0.name, $0.values) })

@@ -1,4 +1,5 @@
 public import Models
+import Pipelines
 public import TensorRuntime
 public import World
 #if canImport(Glibc)
@@ -15,9 +16,8 @@ public struct ReconstructionEvaluation: Sendable {
     var judgements: [Judgement] = [], squares = 0.0, pixels = 0
     for start in stride(from: 0, to: count, by: 16) {
       let scenes = (start..<min(start + 16, count)).map { sampler.heldOut($0) }, clips = renderer.render(scenes, in: work)
-      let x = work.affineClamp(work.permuted(clips, [0, 2, 1, 3, 4]), alpha: 2, beta: -1, to: -1...1)
-      let z = LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, y = decoder.forward(z, in: work).y
-      let frames = work.permuted(work.affineClamp(y, alpha: 0.5, beta: 0.5, to: 0...1), [0, 2, 1, 3, 4])
+      let z = LatentPosterior(encoder.forward(PixelRange.centered(clips, in: work), in: work).y, in: work).mean
+      let frames = PixelRange.unit(decoder.forward(z, in: work).y, in: work)
       squares += work.sumOfSquares(work.difference(frames, clips))
       pixels += clips.count
       for (i, scene) in scenes.enumerated() { judgements.append(Judgement(oracle.read(frames[row: i]), against: scene.description)) }

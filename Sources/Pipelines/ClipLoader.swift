@@ -8,15 +8,7 @@ public struct ClipLoader: Sendable {
   public init(frames: Int, size: Int) { (self.frames, self.size) = (frames, size) }
 
   /// `[T, 3, size, size]` in [0, 1] from pixels of any size.
-  public func fit(_ pixels: Tensor, in work: borrowing Workspace) -> Tensor {
-    let (t, h, w) = (pixels.shape[0], pixels.shape[2], pixels.shape[3]), s = Double(size) / Double(min(h, w))
-    let rh = s == 1 ? h : Int((Double(h) * s).rounded(.toNearestOrEven)), rw = s == 1 ? w : Int((Double(w) * s).rounded(.toNearestOrEven))
-    var y = pixels.reshaped(Shape(t * 3, h, w))
-    if (rh, rw) != (h, w) { y = BicubicResampling.resize(y, height: rh, width: rw, in: work) }
-    let top = (rh - size) / 2, left = (rw - size) / 2
-    y = work.narrowed(work.narrowed(y, axis: 1, top..<top + size), axis: 2, left..<left + size)
-    return work.affineClamp(y, alpha: 1, beta: 0, to: 0...1).reshaped(Shape(t, 3, size, size))
-  }
+  public func fit(_ pixels: Tensor, in work: borrowing Workspace) -> Tensor { PixelPreprocessing.canvas(pixels, size: size, in: work) }
 
   /// Every readable clip with its caption. A broken sample is reported and skipped, or thrown when `strict`.
   public func load(_ dataset: Dataset, strict: Bool, in work: borrowing Workspace, report: (String) -> Void) async throws -> (clips: [Tensor], captions: [String]) {

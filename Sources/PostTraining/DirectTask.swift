@@ -1,5 +1,6 @@
 import Configuration
 import Diffusion
+import Files
 import Layers
 public import Models
 import Optimizers
@@ -17,6 +18,8 @@ public struct DirectTask: TrainingTask {
   var pool: LatentPool
   var optimizer: AdamW
   var average: MovingAverage?
+  /// Running mean of the departure, about ten steps long.
+  private var departure = 0.0
   /// Captions' reward context, by caption; rebuilt on demand.
   private var contexts: CaptionCache
   /// Copies what a generator directory holds beside its transformer.
@@ -46,6 +49,7 @@ public struct DirectTask: TrainingTask {
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
+  public var isFinished: Bool { settings.post.departure_limit > 0 && departure > settings.post.departure_limit }
   private static func sampler(_ s: PostSettings) -> FlowSampler {
     FlowSampler(steps: s.post.sampler_steps, shift: s.post.sampler_shift, guidanceScale: s.post.sampler_guidance, embeddedGuidance: s.guidance.student)
   }
@@ -62,7 +66,7 @@ public struct DirectTask: TrainingTask {
         student, Self.sampler(settings), captions: poolCaptions, shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
         noise: RandomStream(seed: seed, .latent, step: step), in: work)
     }
-    var direct = DirectStep(schedule, options(step)), sums = TermSums()
+    var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1))), sums = TermSums()
     direct.options.accumulation = g
     student.zeroGradients(in: work)
     let target = average?.applied(to: student)
@@ -85,15 +89,16 @@ public struct DirectTask: TrainingTask {
       sums.add(out)
     }
     average?.update(from: student, in: work)
+    departure = 0.9 * departure + 0.1 * (sums.departure(microSteps: g) ?? 0)
     let rate = settings.rate(step: step), loss = sums.loss
     let norm = try student.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     phases?.end("update", in: work)
     return StepRecord(loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate, samples: b * g)
   }
 
-  private func options(_ step: Int) -> DirectStep.Options {
+  static func options(_ settings: PostSettings, _ phases: Int) -> DirectStep.Options {
     var o = DirectStep.Options()
-    o.phases = phases.phases(step: step + 1)
+    o.phases = phases
     (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (settings.weights.consistency, settings.weights.quality, settings.weights.semantic, settings.weights.decay)
     (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute)
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
@@ -106,6 +111,7 @@ public struct DirectTask: TrainingTask {
     s.add("optimizer.", optimizer)
     if let average { s.add("ema.", average) }
     if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }
+    s.numbers["departure"] = .number(departure)
     return s
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
@@ -113,6 +119,7 @@ public struct DirectTask: TrainingTask {
       if p.isTrainable { p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work) }
     }
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    departure = state.numbers["departure"]?.number ?? 0
     if let old = average { average = try state.average("ema.", like: old, in: work) }
     if settings.post.latents == .`self` { pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work) }
   }
@@ -139,5 +146,6 @@ struct TermSums {
       if let i = totals.firstIndex(where: { $0.name == name }) { totals[i].value += value } else { totals.append((name, value, isMean)) }
     }
   }
+  func departure(microSteps: Int) -> Double? { totals.first { $0.name == "departure" }.map { $0.value / Double(microSteps) } }
   func terms(microSteps: Int) -> [(name: String, value: Double)] { totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) } }
 }

@@ -69,7 +69,13 @@ public struct GroupTask: TrainingTask {
     let shuffled = order.permutation(kept.count).map { kept[$0] }, trained = max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction)), g = min(settings.accumulation, kept.count)
     var loss = 0.0, norm = 0.0, updates = 0, ratios = 0.0, clipped = 0, terms = 0
     student.zeroGradients(in: work)
+    var consistency = 0.0
     for (n, sample) in shuffled.enumerated() {
+      if let pool, o.use_cd, settings.weights.consistency > 0 {
+        let out = distil(pool, row: (step * kept.count + n) % pool.count, step, draw: n, accumulation: g, in: work)
+        loss += out.loss
+        consistency += (out.consistencyLoss ?? 0) * Double(g) / Double(shuffled.count)
+      }
       for transition in order.permutation(o.sampling_steps - 1).prefix(trained) {
         let t = GroupRelative.train(
           &student, policy, run, sample: sample, step: transition, prompt: single, advantages: advantages.map { $0[sample] }, coefficients: c, clip: o.clip,
@@ -87,10 +93,21 @@ public struct GroupTask: TrainingTask {
       }
     }
     return StepRecord(
-      loss: loss / Double(updates), terms: means(rewards) + [("ratio", ratios / Double(terms)), ("clip_fraction", Double(clipped) / Double(terms))],
+      loss: loss / Double(updates), terms: means(rewards) + (pool != nil && o.use_cd ? [("consistency", consistency)] : []) + [("ratio", ratios / Double(terms)), ("clip_fraction", Double(clipped) / Double(terms))],
       gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: k)
   }
 
+  /// The consistency term alone, on one data latent: adds its gradient to the student.
+  private mutating func distil(_ pool: LatentPool, row: Int, _ step: Int, draw: Int, accumulation: Int, in work: borrowing Workspace) -> DirectStep.Output {
+    var direct = DirectStep(schedule, DirectTask.options(settings, phases.phases(step: step + 1)))
+    (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight, direct.options.accumulation) = (0, 0, 0, accumulation)
+    let seed = UInt64(settings.seed), range = settings.post.index_range, z = pool.rows([row], in: work), captions = [pool.captions[row]]
+    var levels = RandomStream(seed: seed, .timestep, step: step, sample: draw), none: RewardModel?
+    let batch = DirectStep.Batch(
+      latents: z, noise: RandomStream(seed: seed, .latent, step: step, sample: draw).normal(z.shape, in: work), indices: [range[0] + levels.below(range[1] - range[0] + 1)],
+      prompt: models.prompts(captions, in: work), unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts([""], in: work) : nil)
+    return direct.run(student: &student, teacher: models.teacher, decoder: &models.decoder, reward: &none, batch, in: work)
+  }
   private mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let pool = pool!, seed = UInt64(settings.seed), k = settings.grpo.generations, range = settings.post.index_range
     var o = SingleStepGroup.Options()

@@ -20,6 +20,9 @@ public struct PostSettings: TrainingSettings {
     public var index_range = [0, 49]
     /// Weight of mean (v_student - v_teacher)².
     public var anchor_weight = 0.0
+    /// Training ends once the student's velocity departs from the teacher's by this share of its rms, averaged over about ten steps
+    /// (0 = never; needs the anchor).
+    public var departure_limit = 0.0
     /// Steps between new own samples (0 = never again), and how many.
     public var refresh = 0, pool = 768
     /// How own samples are drawn.
@@ -61,6 +64,8 @@ public struct PostSettings: TrainingSettings {
     public var generations = 24, best_of = 8, sampling_steps = 16, eta = 0.25, shift = 5.0, timestep_fraction = 0.6
     public var clip = 1e-4, advantage_clip = 5.0, quality = 1.0, semantic = 1.0
     public var same_noise = true
+    /// Rollout mode: add the consistency loss, with `weights.consistency`, on one data latent for each kept sample (D-21).
+    public var use_cd = true
   }
   /// direct | grpo
   public var objective = "direct"
@@ -99,6 +104,7 @@ public struct PostSettings: TrainingSettings {
     if !["direct", "grpo"].contains(objective) { throw fail("unknown objective \(objective)", "objective", "use direct or grpo") }
     if !["rollout", "single_step"].contains(grpo.mode) { throw fail("unknown mode \(grpo.mode)", "grpo.mode", "use rollout or single_step") }
     if objective == "grpo" && !rewarded { throw fail("grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight") }
+    if post.departure_limit > 0 && post.anchor_weight == 0 { throw fail("a departure limit needs the anchor, which measures it", "post.departure_limit", "give post.anchor_weight a value") }
     if objective == "grpo" && grpo.generations < 2 { throw fail("a group needs at least two generations", "grpo.generations", "use 2 or more") }
     if Tiling.Style(rawValue: vae.tiling_style) == nil { throw fail("unknown tiling style \(vae.tiling_style)", "vae.tiling_style", "use original or diffusers") }
     if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }

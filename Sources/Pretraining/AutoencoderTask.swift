@@ -3,6 +3,7 @@ import Files
 public import Layers
 public import Models
 import Optimizers
+import Pipelines
 public import TensorRuntime
 public import Training
 

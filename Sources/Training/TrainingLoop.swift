@@ -28,7 +28,7 @@ public struct TrainingLoop {
     }
     let clock = ContinuousClock()
     var mark = clock.now, since = step
-    while step < task.totalSteps {
+    while step < task.totalSteps && !task.isFinished {
       let start = clock.now, record = try task.step(step, in: work), seconds = (clock.now - start) / .seconds(1)
       try directory.record(step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
       step += 1
@@ -45,8 +45,10 @@ public struct TrainingLoop {
         if !rows.isEmpty { try ClipSheet.picture(rows, frameStep: 1).write(to: "\(directory.samples)/step-\(step).png") }
       }
       let stopping = StopRequest.isPending
-      if stopping || step % options.checkpointEvery == 0 || step == task.totalSteps { try directory.save(step: step, task.state(), keeping: options.keep) }
-      if stopping && step < task.totalSteps { return .stopped(step: step) }
+      let ends = step == task.totalSteps || task.isFinished
+      if stopping || step % options.checkpointEvery == 0 || ends { try directory.save(step: step, task.state(), keeping: options.keep) }
+      if ends && step < task.totalSteps { report("ended after step \(step) of \(task.totalSteps): its limit is reached") }
+      if stopping && !ends { return .stopped(step: step) }
     }
     return .finished
   }

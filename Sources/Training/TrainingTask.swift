@@ -71,6 +71,8 @@ public struct SavedState {
 /// One kind of training: what happens in a step, and what its state is.
 public protocol TrainingTask {
   var totalSteps: Int { get }
+  /// Whether to end before `totalSteps`.
+  var isFinished: Bool { get }
   /// Step `step` (0-based). Depends on the state and `step` alone. Throws `NonFinite` before it changes any parameter.
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
   func state() -> TrainingState
@@ -81,6 +83,7 @@ public protocol TrainingTask {
   func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]]
 }
 extension TrainingTask {
+  public var isFinished: Bool { false }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }
 

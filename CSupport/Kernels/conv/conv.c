@@ -47,11 +47,6 @@ static idx grid_scratch(pk_type type, const pk_kernels *k, const grid *g) {
   return pairs + ROUND(2 * rows) + ROUND(packed_size(k, g->out, rows)) + pk_threads() * (ROUND(k->conv_rows * k->conv_pixels) + ROUND(columns));
 }
 
-static double read_real(const void *p, pk_type type, idx i) { return type == PK_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i]; }
-static void write_real(void *p, pk_type type, idx i, double v) {
-  if (type == PK_F64) ((double *)p)[i] = v; else ((float *)p)[i] = (float)v;
-}
-
 /* Rows of the implicit matrix are ordered (kt, c, kh, kw), so that the taps of a few frames are a contiguous run.
  * packed[(o / MR), row, o % MR]; flip reads W[in, out, taps reversed] instead of W[out, in, taps] (for backward data). */
 static void pack_weights(pk_type type, const pk_kernels *k, const grid *g, const void *w, int flip, void *packed) {
@@ -59,8 +54,8 @@ static void pack_weights(pk_type type, const pk_kernels *k, const grid *g, const
   for (idx o = 0; o < (g->out + mr - 1) / mr * mr; o++)
     for (idx c = 0; c < g->in; c++)
       for (idx q = 0; q < taps; q++) {
-        const double v = o >= g->out ? 0 : flip ? read_real(w, type, (c * g->out + o) * taps + taps - 1 - q) : read_real(w, type, (o * g->in + c) * taps + q);
-        write_real(packed, type, (o / mr * rows + (q / plane * g->in + c) * plane + q % plane) * mr + o % mr, v);
+        const double v = o >= g->out ? 0 : flip ? pk_read(w, type, (c * g->out + o) * taps + taps - 1 - q) : pk_read(w, type, (o * g->in + c) * taps + q);
+        pk_write(packed, type, (o / mr * rows + (q / plane * g->in + c) * plane + q % plane) * mr + o % mr, v);
       }
 }
 
@@ -161,7 +156,7 @@ static void run_grid(pk_type type, const pk_kernels *k, const grid *of, const vo
       for (idx o = 0; o < g->out; o += mr) {
         conv_block(mr, n, used, pk_at(packed, type, o * rows + skip * mr), strided ? pk_at(columns, type, q) : x, offsets + skip, tile, k->conv_pixels);
         for (idx i = 0; i < mr && o + i < g->out; i++)
-          store_tile(type, n, pk_at(tile, type, i * k->conv_pixels), p0 + q, row_stride, g, bias ? read_real(bias, type, o + i) : 0,
+          store_tile(type, n, pk_at(tile, type, i * k->conv_pixels), p0 + q, row_stride, g, bias ? pk_read(bias, type, o + i) : 0,
                      pk_at(out, type, ((b * g->out + o + i) * g->out_t + t) * plane));
       }
     }
@@ -267,7 +262,7 @@ pk_status pk_conv3d_forward(pk_type type, const pk_conv3d_shape *s, const void *
     if (bias)
 #pragma omp parallel for schedule(static)
       for (idx r = 0; r < s->batch * s->out; r++)
-        k->affine_clamp_forward(pixels, 1, read_real(bias, type, r % s->out), -INFINITY, INFINITY, pk_at(y, type, r * pixels), pk_at(y, type, r * pixels));
+        k->affine_clamp_forward(pixels, 1, pk_read(bias, type, r % s->out), -INFINITY, INFINITY, pk_at(y, type, r * pixels), pk_at(y, type, r * pixels));
     return PK_OK;
   }
   grid g = forward_grid(s, &e);
@@ -316,7 +311,7 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
     for (idx o = 0; o < s->out; o++) {
       double sum = 0;
       for (idx b = 0; b < s->batch; b++) sum += k->dot(out_pixels, pk_at(dy, type, (b * s->out + o) * out_pixels), NULL);
-      write_real(add_dbias, type, o, read_real(add_dbias, type, o) + sum);
+      pk_write(add_dbias, type, o, pk_read(add_dbias, type, o) + sum);
     }
   if (!add_dweight) return PK_OK;
   if (pointwise(s)) {
@@ -368,7 +363,7 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
     for (idx i = 0; i < ro; i++)
       for (idx j = 0; j < rk; j++) {
         const idx at = (o0 + i) * e.k + r0 + j;
-        write_real(add_dweight, type, at, read_real(add_dweight, type, at) + acc[i * PK_DOT_K + j]);
+        pk_write(add_dweight, type, at, pk_read(add_dweight, type, at) + acc[i * PK_DOT_K + j]);
       }
   }
   return PK_OK;

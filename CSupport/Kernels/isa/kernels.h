@@ -94,6 +94,13 @@ const pk_kernels *pk_select(pk_type type);
 static inline idx pk_size(pk_type t) { return t == PK_F64 ? 8 : t == PK_F32 ? 4 : 2; }
 static inline void *pk_at(const void *p, pk_type t, idx i) { return (char *)p + i * pk_size(t); }
 
+/* Element i of an array of either compute type. */
+static inline double pk_read(const void *p, pk_type t, idx i) { return t == PK_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i]; }
+static inline void pk_write(void *p, pk_type t, idx i, double v) {
+  if (t == PK_F64) ((double *)p)[i] = v;
+  else ((float *)p)[i] = (float)v;
+}
+
 /* Fixed partition of n items into PK_BLOCKS pieces: piece b is [lo, hi). */
 #define PK_BLOCKS 64
 #define PK_LO(b, n) ((n) * (b) / PK_BLOCKS)

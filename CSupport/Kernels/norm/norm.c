@@ -64,11 +64,7 @@ pk_status pk_rmsnorm_backward(pk_type type, idx rows, idx columns, const void *d
   return PK_OK;
 }
 
-static double read_real(const void *p, pk_type type, idx i) { return type == PK_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i]; }
-static void write_real(void *p, pk_type type, idx i, double v) {
-  if (type == PK_F64) ((double *)p)[i] = v; else ((float *)p)[i] = (float)v;
-}
-static double affine(const void *p, pk_type type, idx i, double absent) { return p ? read_real(p, type, i) : absent; }
+static double affine(const void *p, pk_type type, idx i, double absent) { return p ? pk_read(p, type, i) : absent; }
 
 /* Scratch holds, per (sample, channel), two doubles. */
 ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s) { return 4 * s->batch * s->channels; }
@@ -88,21 +84,21 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
 #pragma omp for schedule(static)
     for (idx r = 0; r < rows; r++) { /* shifted by the group's first value: no cancellation when the mean is large */
       sums[2 * r] = sums[2 * r + 1] = 0;
-      k->moments(s->spatial, pk_at(x, type, r * s->spatial), read_real(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
+      k->moments(s->spatial, pk_at(x, type, r * s->spatial), pk_read(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
     }
 #pragma omp for schedule(static)
     for (idx g = 0; g < s->batch * s->groups; g++) {
-      double a = 0, q = 0, n = (double)(per * s->spatial), shift = read_real(x, type, g * per * s->spatial);
+      double a = 0, q = 0, n = (double)(per * s->spatial), shift = pk_read(x, type, g * per * s->spatial);
       if (type == PK_F32) shift = (double)(float)shift;
       for (idx c = 0; c < per; c++) a += sums[2 * (g * per + c)], q += sums[2 * (g * per + c) + 1];
       double var = q / n - a / n * (a / n);
-      write_real(mean, type, g, shift + a / n);
-      write_real(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
+      pk_write(mean, type, g, shift + a / n);
+      pk_write(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
     }
 #pragma omp for schedule(static)
     for (idx r = 0; r < rows; r++) {
       const idx c = r % s->channels, g = r / per;
-      k->groupnorm_channel(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g), affine(gamma, type, c, 1),
+      k->groupnorm_channel(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g), affine(gamma, type, c, 1),
                            affine(beta, type, c, 0), pk_at(x, type, r * s->spatial), pk_at(y, type, r * s->spatial));
     }
   }
@@ -123,7 +119,7 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
     for (idx r = 0; r < rows; r++) {
       const idx c = r % s->channels, g = r / per;
       sums[2 * r] = sums[2 * r + 1] = 0;
-      k->groupnorm_channel_sums(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g),
+      k->groupnorm_channel_sums(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
                                 affine(gamma, type, c, 1), affine(beta, type, c, 0), pk_at(dy, type, r * s->spatial),
                                 pk_at(x, type, r * s->spatial), sums + 2 * r, sums + 2 * r + 1);
     }
@@ -135,7 +131,7 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
         const double w = affine(gamma, type, o % s->channels, 1);
         m1 += w * sums[2 * o], m2 += w * sums[2 * o + 1];
       }
-      k->groupnorm_channel_backward(s->spatial, s->silu, read_real(mean, type, g), read_real(rstd, type, g),
+      k->groupnorm_channel_backward(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
                                     affine(gamma, type, c, 1), affine(beta, type, c, 0), m1 / n, m2 / n,
                                     pk_at(dy, type, r * s->spatial), pk_at(x, type, r * s->spatial),
                                     pk_at(dx, type, r * s->spatial));
@@ -144,8 +140,8 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
   for (idx c = 0; c < s->channels; c++) {
     double a = 0, b = 0;
     for (idx i = 0; i < s->batch; i++) b += sums[2 * (i * s->channels + c)], a += sums[2 * (i * s->channels + c) + 1];
-    if (add_dgamma) write_real(add_dgamma, type, c, read_real(add_dgamma, type, c) + a);
-    if (add_dbeta) write_real(add_dbeta, type, c, read_real(add_dbeta, type, c) + b);
+    if (add_dgamma) pk_write(add_dgamma, type, c, pk_read(add_dgamma, type, c) + a);
+    if (add_dbeta) pk_write(add_dbeta, type, c, pk_read(add_dbeta, type, c) + b);
   }
   return PK_OK;
 }

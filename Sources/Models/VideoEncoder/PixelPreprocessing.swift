@@ -65,20 +65,32 @@ public struct PixelPreprocessing: Sendable {
 
   public init(size: Int) { self.size = size }
 
+  /// Height and width of frames whose shorter side has become `size`.
+  public static func resized(height h: Int, width w: Int, size: Int) -> (height: Int, width: Int) {
+    let s = Double(size) / Double(min(h, w))
+    return s == 1 ? (h, w) : (Int((Double(h) * s).rounded(.toNearestOrEven)), Int((Double(w) * s).rounded(.toNearestOrEven)))
+  }
+  /// Planes `[N, H, W]` to `[N, size, size]`: shorter side resized, then cut out from (row, column).
+  static func fitted(_ x: Tensor, _ r: (height: Int, width: Int), size: Int, row: Int, column: Int, in work: borrowing Workspace) -> Tensor {
+    let y = (r.height, r.width) == (x.shape[1], x.shape[2]) ? x : BicubicResampling.resize(x, height: r.height, width: r.width, in: work)
+    return (r.height, r.width) == (size, size) ? y : work.narrowed(work.narrowed(y, axis: 1, row..<row + size), axis: 2, column..<column + size)
+  }
+  /// Frames `[T, 3, H, W]` in [0, 1] to `[T, 3, size, size]`, centre crop, not normalised, clamped to [0, 1].
+  public static func canvas(_ x: Tensor, size: Int, in work: borrowing Workspace) -> Tensor {
+    let (t, h, w) = (x.shape[0], x.shape[2], x.shape[3]), r = resized(height: h, width: w, size: size)
+    let y = fitted(x.reshaped(Shape(t * 3, h, w)), r, size: size, row: (r.height - size) / 2, column: (r.width - size) / 2, in: work)
+    return work.affineClamp(y, alpha: 1, beta: 0, to: 0...1).reshaped(Shape(t, 3, size, size))
+  }
+
   /// x `[B, T, 3, H, W]` to `[B, T, 3, size, size]`; one crop for all frames of a clip (and the batch).
   public func forward(_ x: Tensor, crop: Crop = .center, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (h, w) = (x.shape[3], x.shape[4]), s = Double(size) / Double(min(h, w))
-    let rh = s == 1 ? h : Int((Double(h) * s).rounded(.toNearestOrEven)), rw = s == 1 ? w : Int((Double(w) * s).rounded(.toNearestOrEven))
+    let (h, w) = (x.shape[3], x.shape[4]), r = Self.resized(height: h, width: w, size: size), (rh, rw) = (r.height, r.width)
     let row: Int, column: Int
     switch crop {
     case .center: (row, column) = ((rh - size) / 2, (rw - size) / 2)
-    case .random(let r, let c): (row, column) = (Int(r * Double(rh - size + 1)), Int(c * Double(rw - size + 1)))
+    case .random(let y, let x): (row, column) = (Int(y * Double(rh - size + 1)), Int(x * Double(rw - size + 1)))
     }
-    let planes = x.count / (h * w)
-    var y = x.reshaped(Shape(planes, h, w))
-    if (rh, rw) != (h, w) { y = BicubicResampling.resize(y, height: rh, width: rw, in: work) }
-    if (rh, rw) != (size, size) { y = work.narrowed(work.narrowed(y, axis: 1, row..<row + size), axis: 2, column..<column + size) }
-    y = normalised(y, shift: true, in: work)
+    let y = normalised(Self.fitted(x.reshaped(Shape(x.count / (h * w), h, w)), r, size: size, row: row, column: column, in: work), shift: true, in: work)
     return (y.reshaped(Shape(x.shape[0], x.shape[1], 3, size, size)), Saved(height: h, width: w, resizedHeight: rh, resizedWidth: rw, row: row, column: column, shape: x.shape))
   }
 

@@ -60,7 +60,8 @@ struct TrainPost: AsyncParsableCommand {
   private func data(_ s: PostSettings, _ source: ClipSource, _ folder: GeneratorFolder, _ config: AutoencoderConfig, in work: borrowing Workspace) throws -> (LatentPool?, [String]) {
     var words = RandomStream(seed: UInt64(s.seed), .caption), count = s.clips
     if case .clips(let list, _) = source { count = list.count }
-    if s.post.latents == .`self` || s.objective == "grpo" && s.grpo.mode == "rollout" {
+    let distils = s.grpo.use_cd && s.weights.consistency > 0
+    if s.objective == "grpo" ? s.grpo.mode == "rollout" && !distils : s.post.latents == .`self` {
       let n = if case .clips(let list, _) = source { list.count } else { s.post.pool }
       return (nil, source.captions(Array(0..<n), drawing: &words))
     }
