@@ -41,7 +41,10 @@ public struct BenchmarkResult: Sendable {
   public let seconds: [Double]
   public let gflops, gbytesPerSecond: Double?
   public let limit: String?, shareOfLimit: Double?
-  public let isVerified, isDebugBuild, isNoisy: Bool
+  /// Nil when the check was left out.
+  public let isVerified: Bool?, isDebugBuild, isNoisy: Bool
+  /// Largest resident size of this process so far.
+  public let peakResidentBytes: Int
   public let phases: [(name: String, seconds: Double, peakBytes: Int)]
 
   public var median: Double { seconds[seconds.count / 2] }
@@ -60,9 +63,10 @@ public struct BenchmarkResult: Sendable {
     o["gbytes_per_second"] = JSONValue(gbytesPerSecond)
     o["limit"] = limit.map { .string($0) } ?? .null
     o["share_of_limit"] = JSONValue(shareOfLimit)
-    o["verified"] = .bool(isVerified)
+    o["verified"] = isVerified.map { .bool($0) } ?? .null
     o["debug_build"] = .bool(isDebugBuild)
     o["noisy"] = .bool(isNoisy)
+    if isVerified == nil { o["peak_resident_bytes"] = .integer(peakResidentBytes) }
     if !phases.isEmpty { o["phases"] = .array(phases.map { ["phase": .string($0.name), "seconds": .number($0.seconds), "peak_tensor_bytes": .integer($0.peakBytes)] }) }
     return .object(o)
   }
@@ -72,6 +76,8 @@ public struct BenchmarkResult: Sendable {
 public struct BenchmarkRunner: Sendable {
   /// Repeats timed; nil chooses 3 to 50 for about two seconds.
   public var repeats: Int?
+  /// Leave out the check, which takes more memory than the case itself.
+  public var skipsCheck = false
   public let rates: MachineRates
   let load: Double, isDebugBuild: Bool
 
@@ -84,7 +90,7 @@ public struct BenchmarkRunner: Sendable {
   }
 
   public func run(_ benchmark: BenchmarkCase) async throws -> BenchmarkResult {
-    let isVerified = try await benchmark.verify()
+    let isVerified = skipsCheck ? nil : try await benchmark.verify()
     let clock = ContinuousClock()
     func once() async throws -> Double {
       let start = clock.now
@@ -104,6 +110,6 @@ public struct BenchmarkRunner: Sendable {
     return BenchmarkResult(
       bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
       gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
-      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, phases: benchmark.phases?() ?? [])
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: TextFile.residentPeak, phases: benchmark.phases?() ?? [])
   }
 }

@@ -57,3 +57,16 @@ static inline V v_split(V x, V *e) {
   *e = _mm256_cvtepi32_ps(k);
   return _mm256_castsi256_ps(_mm256_sub_epi32(i, _mm256_slli_epi32(k, 23)));
 }
+/* out[p * step + j] = x[j * ld + p] for j, p < VL */
+static inline void v_transpose(const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps(x + i * ld);
+  for (int i = 0; i < 8; i += 2) b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]), b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+  for (int i = 0; i < 8; i += 4)
+    for (int h = 0; h < 2; h++)
+      a[i + 2 * h] = _mm256_shuffle_ps(b[i + h], b[i + h + 2], 0x44), a[i + 2 * h + 1] = _mm256_shuffle_ps(b[i + h], b[i + h + 2], 0xee);
+  for (int c = 0; c < 4; c++) {
+    _mm256_storeu_ps(out + c * step, _mm256_permute2f128_ps(a[c], a[c + 4], 0x20));
+    _mm256_storeu_ps(out + (c + 4) * step, _mm256_permute2f128_ps(a[c], a[c + 4], 0x31));
+  }
+}

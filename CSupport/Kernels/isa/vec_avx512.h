@@ -49,3 +49,6 @@ static inline V v_split(V x, V *e) {
   *e = _mm512_cvtepi32_ps(k);
   return _mm512_castsi512_ps(_mm512_sub_epi32(i, _mm512_slli_epi32(k, 23)));
 }
+#include "transpose_avx512.h"
+/* out[p * step + j] = x[j * ld + p] for j, p < VL */
+static inline void v_transpose(const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) { transpose_16(x, ld, out, step); }
