@@ -26,7 +26,7 @@ let package = Package(
   ],
   targets: [
     .target(
-      name: "CKernels", path: "CSupport/Kernels", publicHeadersPath: "include", cSettings: c,
+      name: "CKernels", path: "CSupport/Kernels", exclude: ["README.md"], publicHeadersPath: "include", cSettings: c,
       linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
     .target(name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"], publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
     .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),

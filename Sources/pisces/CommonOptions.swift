@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import FoundationEssentials
 import TensorRuntime
 
@@ -20,6 +21,13 @@ struct CommonOptions: ParsableArguments {
     let budget = ThreadBudget(requested: threads)
     Machine.threads = budget.count
     note("\(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \(Machine.current.rawValue) kernels")
+  }
+  /// Sets the arithmetic a run file asks for.
+  static func use(products name: String) throws {
+    guard let products = Machine.Products(rawValue: name) else {
+      throw ConfigurationError("unknown type of products \(name)", "products", "use \(Machine.Products.allCases.map(\.rawValue).joined(separator: " or "))")
+    }
+    Machine.products = products
   }
   func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }
 }

@@ -3,7 +3,7 @@
 
 /* Everything is computed on the padded grid: a filter tap is then a constant offset, so a row of the implicit matrix is
  * the padded input itself, shifted. Strided convolutions gather COLUMN_PIXELS pixels at a time into columns instead.
- * Derivation and measurements: README.md. */
+ * Derivation: ../README.md. */
 #define COLUMN_PIXELS 512
 #define SLACK 128 /* elements readable past the end of a padded array: whole vectors, and the largest tap of the last row */
 #define DOT_RUN 4096 /* elements summed in one type's lanes before they are folded into doubles */

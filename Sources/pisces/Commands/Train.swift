@@ -41,10 +41,7 @@ struct TrainingOptions: ParsableArguments {
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
-    guard let products = Machine.Products(rawValue: settings.products) else {
-      throw ConfigurationError("unknown type of products \(settings.products)", "products", "use \(Machine.Products.allCases.map(\.rawValue).joined(separator: " or "))")
-    }
-    Machine.products = products
+    try CommonOptions.use(products: settings.products)
     return settings
   }
   /// Refuses sizes that cannot be.
