@@ -30,7 +30,7 @@ public enum StorageType: String, Sendable, CaseIterable {
   case f32, bf16
   public var element: ElementType { self == .f32 ? .f32 : .bf16 }
   /// How a case says it.
-  var fields: [(String, JSONValue)] { [("dtype", .string(rawValue))] + (Machine.products == .f32 ? [] : [("products", .string(Machine.products.rawValue))]) }
+  var fields: [(String, JSONValue)] { [("dtype", .string(rawValue))] + (self == .f32 && Machine.products == .f32 ? [] : [("products", .string(Machine.products.rawValue))]) }
 }
 
 /// What was measured (interfaces.md 9).
@@ -110,6 +110,12 @@ public struct BenchmarkRunner: Sendable {
     return BenchmarkResult(
       bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
       gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
-      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: TextFile.residentPeak, phases: benchmark.phases?() ?? [])
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: Self.residentPeak, phases: benchmark.phases?() ?? [])
+  }
+
+  /// Largest resident size of this process so far, in bytes; 0 where the system does not tell.
+  private static var residentPeak: Int {
+    let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    return (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) << 10
   }
 }

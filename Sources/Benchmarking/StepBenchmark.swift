@@ -26,7 +26,7 @@ public struct StepBenchmark {
     return BenchmarkCase(
       "step", [("preset", .string(preset)), ("batch", .integer(s.batch)), ("parameters", .integer(models.teacher.parameterCount)), ("products", .string(Machine.products.rawValue))], .init(),
       verify: {
-        let work = Workspace(pool: pool), current = Machine.current
+        let work = Workspace(pool: pool), current = Machine.current, tolerance = Machine.products == .bf16 ? 0.1 : 1e-3
         var small = s
         (small.batch, small.post.pool) = (2, 2)
         small.post.sampler_steps = 2
@@ -34,7 +34,6 @@ public struct StepBenchmark {
         Machine.limit(to: .scalar)
         defer { Machine.limit(to: current) }
         let expected = try { (work: borrowing Workspace) in var t = try task(small, in: work); return try t.step(0, in: work) }(work)
-        let tolerance = Machine.products == .bf16 ? 0.1 : 1e-3
         return ([(found.loss, expected.loss), (found.gradientNorm, expected.gradientNorm)] + zip(found.terms, expected.terms).map { ($0.value, $1.value) })
           .allSatisfy { abs($0 - $1) <= tolerance * (0.01 + abs($1)) }
       },

@@ -33,10 +33,4 @@ extension TextFile {
     }
     return String(decoding: bytes, as: UTF8.self)
   }
-
-  /// Largest resident size of this process so far, in bytes; 0 where the system does not tell.
-  public static var residentPeak: Int {
-    let line = system("/proc/self/status")?.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-    return (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) << 10
-  }
 }

@@ -34,7 +34,8 @@ public struct GeneratorCompanions: Sendable {
 
   /// Copies everything of a generator directory but its transformer.
   public static func copy(from source: String, to folder: String) throws {
-    for part in ["vae", "text_encoder", "scheduler"] where FileTree.exists("\(source)/\(part)") { try FileTree.copy("\(source)/\(part)", to: "\(folder)/\(part)") }
-    if TextFile.exists("\(source)/model_index.json") { try FileTree.copy("\(source)/model_index.json", to: "\(folder)/model_index.json") }
+    for part in ["vae", "text_encoder", "scheduler", "model_index.json"] where FileTree.exists("\(source)/\(part)") {
+      try FileTree.copy("\(source)/\(part)", to: "\(folder)/\(part)")
+    }
   }
 }

@@ -3,6 +3,7 @@
  * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column stride); beta 0 ignores C.
  *   f32 with contiguous rows of C: own packed kernels (packed.c), inputs rounded to bf16 first when pk_products() says so.
  *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under our team.
+ *   Scratch: pk_gemm_scratch elements.
  * pk_gemm_batched: the same for `batch` independent small products, own kernels, parallel over the batch and row blocks;
  *   B needs csb == 1 and C needs csc == 1. Batch strides may be 0 to share an operand (not C).
  * pk_bias_add: y[r,c] += bias[c], in place.

@@ -51,11 +51,11 @@ const pk_kernels *pk_select(pk_type type) {
 
 static pk_type products = PK_F32;
 void pk_products_set(pk_type type) { products = type == PK_BF16 ? PK_BF16 : PK_F32; }
-pk_type pk_products(void) { return products; }
+pk_type pk_products(void) { return products == PK_BF16 && pk_isa_current() == PK_ISA_AVX512 && pk_isa_has_bf16() ? PK_BF16 : PK_F32; }
 
 const pk_bf16_kernels *pk_bf16(pk_type type) {
 #if defined(__x86_64__)
-  if (type == PK_F32 && products == PK_BF16 && pk_isa_current() == PK_ISA_AVX512 && pk_isa_has_bf16()) return &pk_avx512_bf16;
+  if (type == PK_F32 && pk_products() == PK_BF16) return &pk_avx512_bf16;
 #endif
   (void)type;
   return NULL;

@@ -65,6 +65,7 @@ struct BenchOptions: ParsableArguments {
 }
 
 extension StorageType: ExpressibleByArgument {}
+extension BenchmarkPass: ExpressibleByArgument {}
 extension Machine.Products: ExpressibleByArgument {}
 extension EncoderBenchmark.Preset: ExpressibleByArgument {}
 extension GeneratorBenchmark.Preset: ExpressibleByArgument {}
@@ -72,11 +73,8 @@ extension TransportBenchmark.Kind: ExpressibleByArgument {}
 extension AutoencoderBenchmark.Preset: ExpressibleByArgument {}
 
 /// Passes a case may be run in.
-private func check(_ pass: String, _ allowed: [BenchmarkPass]) throws -> BenchmarkPass {
-  guard let pass = BenchmarkPass(rawValue: pass), allowed.contains(pass) else {
-    throw ValidationError("--pass takes \(allowed.map(\.rawValue).joined(separator: " or ")), not \(pass)")
-  }
-  return pass
+private func check(_ pass: BenchmarkPass, _ allowed: [BenchmarkPass]) throws {
+  if !allowed.contains(pass) { throw ValidationError("--pass takes \(allowed.map(\.rawValue).joined(separator: " or ")), not \(pass.rawValue)") }
 }
 /// Sizes must be positive and of a size that fits memory.
 private func check(_ sizes: [(String, Int)]) throws {
@@ -104,15 +102,12 @@ struct BenchAttention: AsyncParsableCommand {
   @Option var tokens = 2049
   @Option(help: "Width of a head.") var dimension = 88
   @Option(help: "bf16: keys and values are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward or both.") var pass = "forward"
+  @Option(help: "forward or both.") var pass = BenchmarkPass.forward
   func validate() throws {
     try check([("heads", heads), ("tokens", tokens), ("dimension", dimension)])
-    _ = try check(pass, [.forward, .both])
+    try check(pass, [.forward, .both])
   }
-  func run() async throws {
-    let pass = try check(pass, [.forward, .both])
-    try await options.execute([{ AttentionBenchmark(heads: heads, tokens: tokens, dimension: dimension, storage: dtype, pass: pass).prepare() }], common)
-  }
+  func run() async throws { try await options.execute([{ AttentionBenchmark(heads: heads, tokens: tokens, dimension: dimension, storage: dtype, pass: pass).prepare() }], common) }
 }
 
 struct BenchConv: AsyncParsableCommand {
@@ -123,15 +118,12 @@ struct BenchConv: AsyncParsableCommand {
   @Option var frames = 17
   @Option(help: "Height and width.") var size = 64
   @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward or both.") var pass = "forward"
+  @Option(help: "forward or both.") var pass = BenchmarkPass.forward
   func validate() throws {
     try check([("channels", channels), ("frames", frames), ("size", size)])
-    _ = try check(pass, [.forward, .both])
+    try check(pass, [.forward, .both])
   }
-  func run() async throws {
-    let pass = try check(pass, [.forward, .both])
-    try await options.execute([{ ConvolutionBenchmark(channels: channels, frames: frames, size: size, storage: dtype, pass: pass).prepare() }], common)
-  }
+  func run() async throws { try await options.execute([{ ConvolutionBenchmark(channels: channels, frames: frames, size: size, storage: dtype, pass: pass).prepare() }], common) }
 }
 
 struct BenchEncoder: AsyncParsableCommand {
@@ -149,12 +141,9 @@ struct BenchGenerator: AsyncParsableCommand {
   @OptionGroup var options: BenchOptions
   @Option(help: "mmdit-384 or mmdit-768.") var preset = GeneratorBenchmark.Preset.mmdit384
   @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward, both, or step (with AdamW).") var pass = "forward"
-  func validate() throws { _ = try check(pass, [.forward, .both, .step]) }
-  func run() async throws {
-    let pass = try check(pass, [.forward, .both, .step])
-    try await options.execute([{ try GeneratorBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common)
-  }
+  @Option(help: "forward, both, or step (with AdamW).") var pass = BenchmarkPass.forward
+  func validate() throws { try check(pass, [.forward, .both, .step]) }
+  func run() async throws { try await options.execute([{ try GeneratorBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common) }
 }
 
 struct BenchVAE: AsyncParsableCommand {
@@ -163,12 +152,9 @@ struct BenchVAE: AsyncParsableCommand {
   @OptionGroup var options: BenchOptions
   @Option(help: "decoder-small.") var preset = AutoencoderBenchmark.Preset.decoderSmall
   @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward, latents, or both.") var pass = "forward"
-  func validate() throws { _ = try check(pass, [.forward, .latents, .both]) }
-  func run() async throws {
-    let pass = try check(pass, [.forward, .latents, .both])
-    try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common)
-  }
+  @Option(help: "forward, latents, or both.") var pass = BenchmarkPass.forward
+  func validate() throws { try check(pass, [.forward, .latents, .both]) }
+  func run() async throws { try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common) }
 }
 
 struct BenchOT: AsyncParsableCommand {
