@@ -48,7 +48,7 @@ let package = Package(
     room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),
     room("PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
     room("Report", ["Files"]),
-    room("Evaluation", ["PostTraining", "Pipelines", "World"]),
+    room("Evaluation", ["Pipelines", "World"]),
     room("Pretraining", ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
     room("Demonstration", ["Pretraining", "PostTraining", "Evaluation", "Report"]),
     room("Diagnosis", ["Training", "Models"]),

@@ -127,15 +127,20 @@ public struct Demonstration {
     })
     for (key, m) in [("semantic", Measure.semantic), ("quality", Measure.quality)] {
       for (name, comparison) in [("change", change)] + (over.map { [("over_control", $0)] } ?? []) {
-        if let c = comparison[m] { summary["\(key)_\(name)"] = ["before": .number(c.before), "after": .number(c.after), "difference": .number(c.difference), "low": .number(c.low), "high": .number(c.high)] }
+        if let c = comparison[m] { summary["\(key)_\(name)"] = Self.json(c) }
       }
     }
     page.heading("Rewards on the same samples")
-    func mean(_ x: [Double]?) -> String { x.map { Self.f($0.reduce(0, +) / Double(max($0.count, 1))) } ?? "-" }
-    page.table(["reward", "before", "after"], [
-      ["quality (OT map)", mean(before.rewards?.quality), mean(after.rewards?.quality)], ["semantic (token plans)", mean(before.rewards?.semantic), mean(after.rewards?.semantic)],
-      ["quality, plain", mean(before.rewards?.vanillaQuality), mean(after.rewards?.vanillaQuality)], ["semantic, plain", mean(before.rewards?.vanillaSemantic), mean(after.rewards?.vanillaSemantic)],
-    ])
+    let kinds: [(name: String, key: String, of: (RewardModel.AllScores) -> [Double]?)] = [
+      ("quality (OT map)", "reward_quality", { $0.quality }), ("semantic (token plans)", "reward_semantic", { $0.semantic }),
+      ("quality, plain", "vanilla_quality", { $0.vanillaQuality }), ("semantic, plain", "vanilla_semantic", { $0.vanillaSemantic }),
+    ]
+    page.table(["reward", "before", "after", "change"] + (control == nil ? [] : ["control"]), kinds.compactMap { kind in
+      guard let a = before.rewards.flatMap(kind.of), let b = after.rewards.flatMap(kind.of) else { return nil }
+      let c = PairedComparison.mean(before: a, after: b, seed: seed)
+      summary[kind.key] = Self.json(c)
+      return [kind.name, Self.f(c.before), Self.f(c.after), Self.interval(c)] + (control?.rewards.flatMap(kind.of).map { [Self.f($0.reduce(0, +) / Double($0.count))] } ?? [])
+    })
     let drift = after.drift(from: before, in: work)
     page.paragraph("Drift (rms difference of the final latents over their standard deviation): \(Self.f(drift)).")
     summary["drift"] = .number(drift)
@@ -171,5 +176,8 @@ public struct Demonstration {
     return "Against \(other), \(part(.semantic, "semantic")) and \(part(.quality, "quality"))."
   }
   private static func interval(_ c: PairedComparison.Change) -> String { "\(c.difference >= 0 ? "+" : "")\(f(c.difference)) [\(f(c.low)), \(f(c.high))]" }
+  private static func json(_ c: PairedComparison.Change) -> JSONValue {
+    ["before": .number(c.before), "after": .number(c.after), "difference": .number(c.difference), "low": .number(c.low), "high": .number(c.high)]
+  }
   private static func f(_ x: Double) -> String { "\((x * 10000).rounded() / 10000)" }
 }

@@ -1,7 +1,6 @@
 public import Diffusion
 public import Models
 public import Pipelines
-public import PostTraining
 public import Rewards
 public import TensorRuntime
 public import World

@@ -9,22 +9,7 @@ public enum FileTree {
       try createFolder(target)
       for name in try listFolder(source) { try copy("\(source)/\(name)", to: "\(target)/\(name)") }
     } else {
-      let file = try MappedFile(source)
-      try OutputFile.write(file.region.array, to: target)
+      try OutputFile.write(try MappedFile(source).region.array, to: target)
     }
   }
-}
-extension FileTree {
-  /// Paths of all files below a folder, relative to it, sorted; hidden ones left out.
-  public static func files(_ folder: String) throws(FileError) -> [String] {
-    var found: [String] = []
-    for name in try listFolder(folder) {
-      if PathKind("\(folder)/\(name)") == .folder { for below in try files("\(folder)/\(name)") { found.append("\(name)/\(below)") } } else { found.append(name) }
-    }
-    return found
-  }
-  /// A whole file.
-  public static func bytes(_ path: String) throws(FileError) -> [UInt8] { try MappedFile(path).region.array }
-  /// CRC-32 of a file's bytes.
-  public static func checksum(_ path: String) throws(FileError) -> UInt32 { try MappedFile(path).region.crc32 }
 }

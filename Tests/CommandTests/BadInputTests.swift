@@ -27,13 +27,13 @@ import Glibc
   private func changed(_ file: String, _ change: ([UInt8]) -> [UInt8]?) throws -> String {
     let copy = models.folder("changed-\(UInt32.random(in: 0 ... .max))")
     try FileTree.copy(models.reward, to: copy)
-    if let bytes = change(try FileTree.bytes("\(copy)/\(file)")) { try OutputFile.write(bytes, to: "\(copy)/\(file)") } else { unlink("\(copy)/\(file)") }
+    if let bytes = change(try FolderContents.bytes("\(copy)/\(file)")) { try OutputFile.write(bytes, to: "\(copy)/\(file)") } else { unlink("\(copy)/\(file)") }
     return copy
   }
 
   @Test func brokenWeights() async throws {
     let weights = "model.safetensors"
-    let whole = try FileTree.bytes("\(models.reward)/\(weights)"), header = 8 + Int(LittleEndian.u64(whole))
+    let whole = try FolderContents.bytes("\(models.reward)/\(weights)"), header = 8 + Int(LittleEndian.u64(whole))
     for cut in [0, 4, 8, 1000, header, whole.count - 1] { try await expect(65, [weights], score(try changed(weights) { Array($0[..<cut]) })) }
     // A header longer than the file, one of 2^63 - 1 bytes, one that is no JSON, offsets outside the file, overlapping names.
     try await expect(65, [weights], score(try changed(weights) { [0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0] + $0[8...] }))
@@ -113,7 +113,7 @@ import Glibc
     let disk = models.folder("disk")
     try await models.run("mkdir", [disk])
     guard try await ProgramRun("/usr/bin/env", ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]).status == 0 else { return }
-    let run = try await ProgramRun(ProgramRun.program, sample("\(disk)/x.safetensors") + ["--quiet"]), left = try FileTree.files(disk)
+    let run = try await ProgramRun(ProgramRun.program, sample("\(disk)/x.safetensors") + ["--quiet"]), left = try FolderContents.files(disk)
     try await models.run("umount", [disk])
     #expect(run.status == 74 && run.errorLines.count == 1 && run.error.contains("\(disk)/x.safetensors"), "\(run.error)")
     #expect(left == [])

@@ -88,9 +88,9 @@ struct TinyModels {
   struct Unexpected: Error, CustomStringConvertible { let description: String }
 
   /// Every byte of the weights in a folder, by relative path.
-  static func weights(_ path: String) throws -> [String: UInt32] {
-    var sums: [String: UInt32] = [:]
-    for name in try FileTree.files(path) where name.hasSuffix(".safetensors") { sums[name] = try FileTree.checksum("\(path)/\(name)") }
+  static func weights(_ path: String) throws -> [String: [UInt8]] {
+    var sums: [String: [UInt8]] = [:]
+    for name in try FolderContents.files(path) where name.hasSuffix(".safetensors") { sums[name] = try FolderContents.bytes("\(path)/\(name)") }
     return sums
   }
 }

@@ -35,6 +35,16 @@ public struct PairedComparison: Sendable {
     }
   }
 
+  /// The change of a mean: `before[i]` and `after[i]` belong to the same prompt.
+  public static func mean(before: [Double], after: [Double], seed: UInt64, resamples: Int = 2000, confidence: Double = 0.95) -> Change {
+    precondition(before.count == after.count && !before.isEmpty, "\(before.count) values before, \(after.count) after")
+    let steps = zip(before, after).map { $1 - $0 }, n = Double(steps.count)
+    var stream = RandomStream(seed: seed, .bootstrap)
+    let means = (0..<resamples).map { _ in steps.reduce(0) { sum, _ in sum + steps[stream.below(steps.count)] } / n }.sorted(), tail = (1 - confidence) / 2
+    return Change(
+      before: before.reduce(0, +) / n, after: after.reduce(0, +) / n, difference: steps.reduce(0, +) / n, low: quantile(means, tail), high: quantile(means, 1 - tail))
+  }
+
   /// nil if no clip has the measure.
   public subscript(measure: Measure) -> Change? { changes[measure] }
 
