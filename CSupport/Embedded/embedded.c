@@ -1,7 +1,65 @@
 /* Written by tools/embedded/embed.py: do not edit. */
 #include "embedded.h"
 
+static const _Alignas(64) unsigned char file_0[] = {
+#embed "models/generator/model_index.json"
+};
+static const _Alignas(64) unsigned char file_1[] = {
+#embed "models/generator/scheduler/scheduler_config.json"
+};
+static const _Alignas(64) unsigned char file_2[] = {
+#embed "models/generator/text_encoder/config.json"
+};
+static const _Alignas(64) unsigned char file_3[] = {
+#embed "models/generator/text_encoder/model.safetensors"
+};
+static const _Alignas(64) unsigned char file_4[] = {
+#embed "models/generator/text_encoder/vocab.txt"
+};
+static const _Alignas(64) unsigned char file_5[] = {
+#embed "models/generator/transformer/config.json"
+};
+static const _Alignas(64) unsigned char file_6[] = {
+#embed "models/generator/transformer/diffusion_pytorch_model.safetensors"
+};
+static const _Alignas(64) unsigned char file_7[] = {
+#embed "models/generator/vae/config.json"
+};
+static const _Alignas(64) unsigned char file_8[] = {
+#embed "models/generator/vae/diffusion_pytorch_model.safetensors"
+};
+static const _Alignas(64) unsigned char file_9[] = {
+#embed "models/reward/config.json"
+};
+static const _Alignas(64) unsigned char file_10[] = {
+#embed "models/reward/model.safetensors"
+};
+static const _Alignas(64) unsigned char file_11[] = {
+#embed "models/reward/ot_map.safetensors"
+};
+static const _Alignas(64) unsigned char file_12[] = {
+#embed "models/reward/ot_map.safetensors"
+};
+static const _Alignas(64) unsigned char file_13[] = {
+#embed "models/reward/vocab.txt"
+};
+static const pisces_embedded_file files[] = {
+  {"generator/model_index.json", file_0, sizeof file_0},
+  {"generator/scheduler/scheduler_config.json", file_1, sizeof file_1},
+  {"generator/text_encoder/config.json", file_2, sizeof file_2},
+  {"generator/text_encoder/model.safetensors", file_3, sizeof file_3},
+  {"generator/text_encoder/vocab.txt", file_4, sizeof file_4},
+  {"generator/transformer/config.json", file_5, sizeof file_5},
+  {"generator/transformer/diffusion_pytorch_model.safetensors", file_6, sizeof file_6},
+  {"generator/vae/config.json", file_7, sizeof file_7},
+  {"generator/vae/diffusion_pytorch_model.safetensors", file_8, sizeof file_8},
+  {"reward/config.json", file_9, sizeof file_9},
+  {"reward/model.safetensors", file_10, sizeof file_10},
+  {"reward/ot_map.safetensors", file_11, sizeof file_11},
+  {"reward/ot_map.safetensors", file_12, sizeof file_12},
+  {"reward/vocab.txt", file_13, sizeof file_13},
+};
 const pisces_embedded_file *pisces_embedded_files(size_t *count) {
-  *count = 0;
-  return NULL;
+  *count = sizeof files / sizeof *files;
+  return files;
 }

@@ -11,7 +11,7 @@ public struct DemoSettings: Settings {
   public var products = "bf16"
   /// Held-out prompts of both evaluations, and the seed that names them and their noise.
   public var prompts = 512, evaluation_seed = 9001
-  public var sampler_steps = 16, guidance = 2.0
+  public var sampler_steps = 16, guidance = 1.0
   public var map = OTMapSettings()
   public var post = PostSettings()
   public init() {
@@ -24,7 +24,6 @@ public struct DemoSettings: Settings {
     post.schedule.shift = 3
     post.weights.consistency = 0
     post.reward.crop = "center"
-    post.post.sampler_guidance = 2
   }
 
   /// Training captions of the world for the first own samples.

@@ -98,7 +98,6 @@ public struct AutoencoderTask: TrainingTask {
     if let old = average { average = try state.average("ema.", like: old, in: work) }
   }
 
-  /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
   /// The first four clips, each beside its reconstruction.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
     let shown = average?.applied(to: model) ?? model, clips = source.clips((0..<4).map { $0 }, in: work)
@@ -106,6 +105,7 @@ public struct AutoencoderTask: TrainingTask {
     let back = PixelRange.unit(shown.decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
     return (0..<4).map { [work.copy(clips[row: $0]), work.copy(back[row: $0])] }
   }
+  /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
   public func export(to folder: String) throws {
     let work = Workspace()
     var final = model, config = settings.model

@@ -24,11 +24,13 @@ struct Evaluate: AsyncParsableCommand {
   @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
   @Option(help: "Held-out prompts or clips.") var prompts = 256
   @Flag(help: "Use the harder world.") var harder = false
+  @Option(help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
     try common.start()
     if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
+    if details != nil && model == nil { throw ValidationError("--details needs --model") }
     let work = Workspace(), scenes: SceneSettings = harder ? .harder : .standard, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
     let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
     if let vae {
@@ -51,6 +53,7 @@ struct Evaluate: AsyncParsableCommand {
         o["reward_quality"] = r.quality.map(mean) ?? .null
         (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (mean(r.semantic), mean(r.vanillaQuality), mean(r.vanillaSemantic))
       }
+      if let details { try OutputFile.write(e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details) }
       report(e.scoreboard, into: &o)
     } else if let rewardFolder {
       let e = MatchingEvaluation(try rewardFolder.reward(), sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
@@ -58,6 +61,17 @@ struct Evaluate: AsyncParsableCommand {
         show(["evaluated": "matching", "attention": .string(name), "clips": .integer(prompts), "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled), "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled), "auc_swapped": .number(s.aucSwapped)])
       }
     }
+  }
+  private static func detail(_ e: GeneratorEvaluation, _ i: Int) -> JSONValue {
+    let j = e.judgements[i]
+    var o: JSONObject = ["prompt": .string(e.captions[i]), "semantic": .number(j.semantic), "all_right": .bool(j.isAllRight)]
+    for d in Judgement.Dimension.allCases { if let v = j[d] { o["\(d)"] = .number(v) } }
+    for d in Quality.Dimension.allCases { o["\(d)"] = .number(j.quality[d]) }
+    if let r = e.rewards {
+      o["reward_quality"] = r.quality.map { .number($0[i]) } ?? .null
+      (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (.number(r.semantic[i]), .number(r.vanillaQuality[i]), .number(r.vanillaSemantic[i]))
+    }
+    return .object(o)
   }
   private func report(_ board: Scoreboard, into o: inout JSONObject) {
     for m in Measure.allCases { if let v = board[m] { o["\(m)"] = .number(v) } }

@@ -93,13 +93,15 @@ struct TrainVAE: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
+  @Option(help: "Start from this autoencoder directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
     let settings: AutoencoderSettings = try options.settings()
     try options.check(settings.model.problem)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
-    var task = try AutoencoderTask(settings, source: source, parameters: .random(seed: UInt64(settings.seed)), in: work)
+    let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
+    var task = try AutoencoderTask(settings, source: source, parameters: parameters, in: work)
     try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }
