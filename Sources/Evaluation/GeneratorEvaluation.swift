@@ -9,6 +9,8 @@ public import World
 public struct GeneratorEvaluation: Sendable {
   public let captions: [String]
   public let judgements: [Judgement]
+  /// What the oracle saw, whatever was asked for.
+  public let readings: [Reading]
   /// Rewards with transport and without, per prompt; nil without a reward model (quality: without a map).
   public let rewards: RewardModel.AllScores?
   /// Final latents `[N, C, n, h, w]`, scaled: what drift is measured on.
@@ -21,7 +23,7 @@ public struct GeneratorEvaluation: Sendable {
     _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler, prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription], latentShape: [Int],
     oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32, in work: borrowing Workspace
   ) {
-    var judgements: [Judgement] = [], latents: [Tensor] = [], clips: [Tensor] = [], quality: [Double] = [], semantic: [Double] = [], plainQuality: [Double] = [], plainSemantic: [Double] = []
+    var judgements: [Judgement] = [], readings: [Reading] = [], latents: [Tensor] = [], clips: [Tensor] = [], quality: [Double] = [], semantic: [Double] = [], plainQuality: [Double] = [], plainSemantic: [Double] = []
     for start in stride(from: 0, to: captions.count, by: batch) {
       let range = start..<min(start + batch, captions.count), list = Array(captions[range])
       let noise = work.stacked(range.map { RandomStream(seed: seed, .evaluation, sample: $0).normal(Shape(latentShape), in: work) })
@@ -30,7 +32,9 @@ public struct GeneratorEvaluation: Sendable {
       latents.append(z)
       for (i, index) in range.enumerated() {
         let clip = frames[row: i]
-        judgements.append(Judgement(oracle.read(clip), against: descriptions[index]))
+        let reading = oracle.read(clip)
+        readings.append(reading)
+        judgements.append(Judgement(reading, against: descriptions[index]))
         if index < keepClips { clips.append(work.copy(clip)) }
       }
       if let reward {
@@ -41,7 +45,7 @@ public struct GeneratorEvaluation: Sendable {
         plainSemantic += s.vanillaSemantic
       }
     }
-    (self.captions, self.judgements, self.clips, self.latents) = (captions, judgements, clips, work.concatenated(latents, axis: 0))
+    (self.captions, self.judgements, self.readings, self.clips, self.latents) = (captions, judgements, readings, clips, work.concatenated(latents, axis: 0))
     rewards = reward.map { _ in .init(quality: quality.isEmpty ? nil : quality, semantic: semantic, vanillaQuality: plainQuality, vanillaSemantic: plainSemantic) }
   }
   public var scoreboard: Scoreboard { Scoreboard(judgements) }

@@ -27,6 +27,18 @@ public enum ClipSource: Sendable {
     guard case .world(let sampler, _) = self else { return nil }
     return indices.map { CaptionGrammar.caption(sampler.training($0).description.swapped(drawing: &stream).description, drawing: &stream) }
   }
+  /// Clips in which one object is drawn between the shape its caption names and another, by a share from `shares`; nil where clips have
+  /// no shapes to blend.
+  public func malformed(_ indices: [Int], shares: Range<Double>, drawing stream: inout RandomStream, in work: borrowing Workspace) -> (clips: Tensor, captions: [String])? {
+    guard case .world(let sampler, let renderer) = self else { return nil }
+    let scenes = indices.map { index in
+      var scene = sampler.training(index)
+      let k = stream.below(scene.objects.count), others = ShapeKind.allCases.filter { $0 != scene.objects[k].shape }
+      scene.objects[k].blend = .init(others[stream.below(others.count)], share: stream.uniform(shares))
+      return scene
+    }
+    return (renderer.render(scenes, in: work), scenes.map { CaptionGrammar.caption($0.description, drawing: &stream) })
+  }
   /// What two clips share when they show the same thing.
   public func identities(_ indices: [Int]) -> [String] {
     switch self {

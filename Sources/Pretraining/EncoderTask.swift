@@ -18,9 +18,21 @@ public struct EncoderSettings: TrainingSettings {
   public var mask_share = 0.4, hard_share = 0.5
   /// Share of the positive clips that pass through the autoencoder, and extra generated clips a step (negatives of their own caption).
   public var reconstruction_share = 0.0, generated_per_step = 0
+  /// Extra clips of the world a step in which an object lies between two shapes (negatives of their caption): an opinion on form.
+  public var malformed_per_step = 0
+  /// Least and largest share of the other shape.
+  public var malformed_share = [0.3, 0.7]
   public var temperature = 0.07
   public var checkpoint_every = 250
   public init() {}
+
+  /// Numbers that cannot work, found before any work starts.
+  public func check() throws {
+    if malformed_share.count != 2 || malformed_share[0] < 0 || malformed_share[1] > 1 || malformed_share[0] >= malformed_share[1] {
+      throw ConfigurationError("malformed_share needs [least, largest] within 0...1", "malformed_share", "for example [0.3, 0.7]")
+    }
+    if generated_per_step < 0 || malformed_per_step < 0 { throw ConfigurationError("a number of extra clips is negative", "malformed_per_step, generated_per_step", "use 0 for none") }
+  }
 }
 
 /// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), weight 1 each
@@ -68,8 +80,7 @@ public struct EncoderTask: TrainingTask {
   private struct Pair { let text: Int, video: Int, match: Bool? }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let b = settings.batch, extra = generated.clips.isEmpty ? 0 : settings.generated_per_step
-    let (pixels, indices, generatedCaptions) = videos(step, extra, in: work)
+    let b = settings.batch, (pixels, indices, generatedCaptions) = videos(step, in: work), extra = generatedCaptions.count
     var words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
     let captions = source.captions(indices, drawing: &words), swapped = source.swappedCaptions(indices, drawing: &words)
     // Texts: positives, swapped, generated clips' own, and the positives with masked words.
@@ -143,8 +154,8 @@ public struct EncoderTask: TrainingTask {
     return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
   }
 
-  /// Pixels of a step: world (or own) clips, some reconstructed, some degraded, then generated ones.
-  private func videos(_ step: Int, _ extra: Int, in work: borrowing Workspace) -> (pixels: Tensor, indices: [Int], generatedCaptions: [String]) {
+  /// Pixels of a step: world (or own) clips, some reconstructed, some degraded; then negatives of their captions, generated and malformed.
+  private func videos(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, indices: [Int], generatedCaptions: [String]) {
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
     let b = settings.batch, indices = (0..<b).map { _ in order.below(1 << 30) }
     var clips = source.clips(indices, in: work)
@@ -157,9 +168,17 @@ public struct EncoderTask: TrainingTask {
       work.place(work.affineClamp(noisy, alpha: 1, beta: 0, to: 0...1).reshaped(Shape([1] + noisy.shape.dims)), into: &clips, axis: 0, at: i)
       work.place(Blur.binomial(clips.slice(i + 1..<i + 2), in: work), into: &clips, axis: 0, at: i + 1)
     }
-    let chosen = (0..<extra).map { _ in order.below(generated.clips.count) }
-    if extra > 0 { clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0) }
-    return (clips, indices, chosen.map { generated.captions[$0] })
+    let chosen = (0..<(generated.clips.isEmpty ? 0 : settings.generated_per_step)).map { _ in order.below(generated.clips.count) }
+    var captions = chosen.map { generated.captions[$0] }
+    if !chosen.isEmpty { clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0) }
+    let more = (0..<settings.malformed_per_step).map { _ in order.below(1 << 30) }
+    if !more.isEmpty, var (bad, names) = source.malformed(more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order, in: work) {
+      let rebuilt = Int(Double(more.count) * settings.reconstruction_share)
+      if let reconstruct, rebuilt > 0 { work.place(reconstruct(bad.slice(0..<rebuilt), work), into: &bad, axis: 0, at: 0) }
+      clips = work.concatenated([clips, bad], axis: 0)
+      captions += names
+    }
+    return (clips, indices, captions)
   }
   private struct Target { let row, position: Int, id: Int32 }
   /// Rows with masked words, and what stood there; at least one word of every caption that has any.

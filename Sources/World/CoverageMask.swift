@@ -6,10 +6,11 @@ struct CoverageMask {
   /// Row-major over the box; there may be more behind, which mean nothing.
   private(set) var values: [Float] = []
 
-  /// Centre and radius in pixels, x to the right and y down from the corner; the box is cut at the edges of the picture.
-  mutating func draw(_ shape: ShapeKind, centre: SIMD2<Double>, radius: Double, angle: Double, height: Int, width: Int) {
+  /// Centre and radius in pixels, x to the right and y down from the corner; the box is cut at the edges of the picture. A blend mixes
+  /// the distances of two shapes.
+  mutating func draw(_ shape: ShapeKind, centre: SIMD2<Double>, radius: Double, angle: Double, blend: ShapeObject.Blend? = nil, height: Int, width: Int) {
     // Two pixels beyond the corners: the edge's half pixel, grown by 1/sin(20°) at the tip of a star.
-    let reach = shape.reach * radius + 2
+    let reach = max(shape.reach, blend?.shape.reach ?? 0) * radius + 2
     rows = Self.range(centre.y, reach, height)
     columns = Self.range(centre.x, reach, width)
     let count = rows.count * columns.count
@@ -21,7 +22,10 @@ struct CoverageMask {
       let dy = Float(y) + y0
       for x in columns {
         let dx = Float(x) + x0
-        values[k] = min(max(0.5 - r * shape.distance(dx * c + dy * s, dy * c - dx * s), 0), 1)
+        let (u, v) = (dx * c + dy * s, dy * c - dx * s)
+        var d = shape.distance(u, v)
+        if let blend { d += Float(blend.share) * (blend.shape.distance(u, v) - d) }
+        values[k] = min(max(0.5 - r * d, 0), 1)
         k += 1
       }
     }

@@ -67,8 +67,8 @@ public struct Renderer: Sendable {
       if pose != drawn {
         let middle = SIMD2(Double(canvas.width), Double(canvas.height)) / 2
         coverage.draw(
-          object.shape, centre: middle + pose.centre * canvas.scale, radius: pose.radius * canvas.scale, angle: pose.angle, height: canvas.height,
-          width: canvas.width)
+          object.shape, centre: middle + pose.centre * canvas.scale, radius: pose.radius * canvas.scale, angle: pose.angle, blend: object.blend,
+          height: canvas.height, width: canvas.width)
         drawn = pose
       }
       for channel in 0..<3 {

@@ -23,6 +23,7 @@ struct TinyModels {
     seed: 2
     steps: 3
     batch: 4
+    malformed_per_step: 2
     model:
       embed_dim: 16
       max_txt_l: 40

@@ -27,6 +27,23 @@ import World
     #expect(truth[.quality]! - worse[.quality]! > quality, "quality: \(truth[.quality]!) to \(worse[.quality]!)")
   }
 
+  /// An object half way to another shape is no longer the shape it is called; with a share of 0 it is, bit by bit.
+  @Test func malformed() {
+    let scenes = scenes { $0.objects.count == 1 }, renderer = Renderer(), oracle = Oracle(), work = Workspace()
+    func blended(_ share: Double) -> [Scene] {
+      scenes.map { scene in
+        var scene = scene
+        let shape = scene.objects[0].shape
+        scene.objects[0].blend = .init(ShapeKind.allCases.first { $0 != shape && $0 != .ring }!, share: share)
+        return scene
+      }
+    }
+    func board(_ list: [Scene]) -> Scoreboard { Scoreboard(list.map { Judgement(oracle.read(renderer.render($0, in: work)), against: $0.description) }) }
+    #expect(renderer.render(blended(0), in: work).floats == renderer.render(scenes, in: work).floats)
+    let truth = board(scenes), half = board(blended(0.5)), other = board(blended(1))
+    #expect(truth[.qualityDimension(.image)]! - half[.qualityDimension(.image)]! > 0.05)
+    #expect(half[.dimension(.shape)]! < 0.9 && other[.dimension(.shape)]! < 0.1)
+  }
   @Test func noise() {
     let scenes = scenes()
     let noisy = board(scenes) { pixels, i in

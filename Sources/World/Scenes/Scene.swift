@@ -4,6 +4,12 @@ internal import Glibc
 /// 32; positions are seen from the middle of the picture, x to the right, y down. Time runs from 0 to 1 over the clip.
 public struct ShapeObject: Hashable, Sendable {
   public var shape: ShapeKind
+  /// Draws something between `shape` and another: a malformed object. Captions and descriptions do not know of it.
+  public var blend: Blend?
+  public struct Blend: Hashable, Sendable {
+    public var shape: ShapeKind, share: Double
+    public init(_ shape: ShapeKind, share: Double) { (self.shape, self.share) = (shape, share) }
+  }
   public var colour: Colour
   /// The colour as drawn: the named one with its jitter.
   public var rgb: SIMD3<Float>

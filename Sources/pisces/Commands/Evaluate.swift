@@ -23,6 +23,7 @@ struct Evaluate: AsyncParsableCommand {
   @Option(help: "Reward-model directory.") var reward: String?
   @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
   @Option(help: "Held-out prompts or clips.") var prompts = 256
+  @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
   @Flag(help: "Use the harder world.") var harder = false
   @Option(help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
@@ -42,7 +43,7 @@ struct Evaluate: AsyncParsableCommand {
     let rewardFolder = try reward.map { try RewardFolder($0, otMap: otMap, frames: sampling.frames) }
     if let model {
       let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
-      let list = sampler.heldOutPrompts(count: prompts)
+      let list = seenPrompts ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
       let e = GeneratorEvaluation(
         transformer, LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), try sampling.sampler(folder), prompts: try folder.promptEncoder(),
         captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: try sampling.latentShape(config, patch: transformer.config.patch), oracle: oracle,
@@ -65,6 +66,7 @@ struct Evaluate: AsyncParsableCommand {
   private static func detail(_ e: GeneratorEvaluation, _ i: Int) -> JSONValue {
     let j = e.judgements[i]
     var o: JSONObject = ["prompt": .string(e.captions[i]), "semantic": .number(j.semantic), "all_right": .bool(j.isAllRight)]
+    o["seen"] = .array(e.readings[i].objects.map { .string("\($0.size) \($0.colour) \($0.shape) \($0.motion)") })
     for d in Judgement.Dimension.allCases { if let v = j[d] { o["\(d)"] = .number(v) } }
     for d in Quality.Dimension.allCases { o["\(d)"] = .number(j.quality[d]) }
     if let r = e.rewards {

@@ -119,6 +119,7 @@ struct TrainEncoders: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var settings: EncoderSettings = try options.settings()
+    try settings.check()
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let words = try vocabulary(source)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
