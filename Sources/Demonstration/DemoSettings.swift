@@ -17,10 +17,10 @@ public struct DemoSettings: Settings {
   public init() {
     (map.steps, map.batch, map.learning_rate_map, map.learning_rate_potential, map.normalize_text) = (600, 128, 1e-3, 1e-3, true)
     (map.pairs, map.validation, map.hidden_potential, map.eval_every) = (4096, 1024, 128, 600)
-    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (120, 32, 1, 3e-4, "linear")
+    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (60, 32, 1, 1e-4, "linear")
     post.lora.rank = 16
     post.lora.alpha = 16
-    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [4, 29], 0.3, 512, 0)
+    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [16, 29], 0.3, 512, 0)
     post.schedule.shift = 3
     post.weights.consistency = 0
     post.reward.crop = "center"
