@@ -2,8 +2,8 @@ import Files
 import TestSupport
 import Testing
 
-/// The networks inside the program do what the world's recipe asks of them, on held-out combinations. The bounds are the recipe's aims,
-/// less three standard errors of the number of clips.
+/// The networks inside the program do what the world's recipe asks of them, on held-out combinations. Shape bounds are
+/// the recipe's aims (for the autoencoder less three standard errors of the number of clips); the others lie well below what was measured.
 @Suite struct EmbeddedModelTests {
   private func evaluate(_ arguments: [String]) async throws -> [JSONValue] {
     let run = try await ProgramRun(ProgramRun.program, ["evaluate", "--json", "--quiet"] + arguments)
