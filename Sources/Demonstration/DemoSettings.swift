@@ -4,13 +4,13 @@ public import Pretraining
 import TensorRuntime
 import World
 
-/// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (README).
+/// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (tools/embedded/README.md).
 public struct DemoSettings: Settings {
   public var seed = 1
   /// Of the whole demo; its parts' own keys are not looked at.
   public var products = "bf16"
   /// Held-out prompts of both evaluations, and the seed that names them and their noise.
-  public var prompts = 512, evaluation_seed = 9001
+  public var prompts = 1024, evaluation_seed = 20261125
   public var sampler_steps = 16, guidance = 1.0
   public var map = OTMapSettings()
   public var post = PostSettings()

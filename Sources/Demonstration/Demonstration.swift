@@ -118,7 +118,11 @@ public struct Demonstration {
 
     page.heading("What happened")
     page.paragraph(Self.verdict(change, "the generator before"))
-    if let over { page.paragraph(Self.verdict(over, "the control (the same training with the rewards switched off)")) }
+    if let over, let control {
+      page.paragraph(Self.verdict(over, "the control (the same training with the rewards switched off)"))
+      // Own samples and no consistency: without rewards every gradient is zero, and the control is the generator before.
+      if control.drift(from: before, in: work) == 0 { page.paragraph("The control did not move: without the rewards nothing in these settings pulls on the generator.") }
+    }
     page.paragraph("\(settings.prompts) held-out prompts, one fixed noise each, \(settings.sampler_steps) Euler steps, guidance \(settings.guidance) on both sides. Brackets are 95 % paired bootstrap intervals over prompts; an interval that holds 0 shows no change.")
     page.heading("Oracle: before and after")
     page.table(["measure", "before", "after", "change"] + (over == nil ? [] : ["control", "after - control"]), Measure.allCases.compactMap { m in

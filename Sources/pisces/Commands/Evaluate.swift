@@ -24,6 +24,7 @@ struct Evaluate: AsyncParsableCommand {
   @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
   @Option(help: "Held-out prompts or clips.") var prompts = 256
   @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
+  @Option(help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
   @Flag(help: "Use the harder world.") var harder = false
   @Option(help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
@@ -32,6 +33,7 @@ struct Evaluate: AsyncParsableCommand {
     try common.start()
     if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
     if details != nil && model == nil { throw ValidationError("--details needs --model") }
+    if repeats < 1 || repeats > 1 && model == nil { throw ValidationError("--repeats takes a positive number, and needs --model") }
     let work = Workspace(), scenes: SceneSettings = harder ? .harder : .standard, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
     let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
     if let vae {
@@ -43,12 +45,13 @@ struct Evaluate: AsyncParsableCommand {
     let rewardFolder = try reward.map { try RewardFolder($0, otMap: otMap, frames: sampling.frames) }
     if let model {
       let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
-      let list = seenPrompts ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
+      let distinct = seenPrompts ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
+      let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
       let e = GeneratorEvaluation(
         transformer, LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), try sampling.sampler(folder), prompts: try folder.promptEncoder(),
         captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: try sampling.latentShape(config, patch: transformer.config.patch), oracle: oracle,
         reward: try rewardFolder?.reward(), seed: UInt64(sampling.seed), in: work)
-      var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
+      var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
       if let r = e.rewards {
         func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
         o["reward_quality"] = r.quality.map(mean) ?? .null
