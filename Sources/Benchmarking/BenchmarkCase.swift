@@ -59,6 +59,7 @@ public struct BenchmarkResult: Sendable {
     o["min_seconds"] = .number(seconds.first!)
     o["max_seconds"] = .number(seconds.last!)
     o["repeats"] = .integer(seconds.count)
+    o["seconds"] = .array(seconds.map { .number($0) })
     o["gflops"] = JSONValue(gflops)
     o["gbytes_per_second"] = JSONValue(gbytesPerSecond)
     o["limit"] = limit.map { .string($0) } ?? .null

@@ -54,11 +54,27 @@ import Testing
     let run = try await ProgramRun(ProgramRun.program, ["bench"] + arguments + ["--json", "--repeat", "2"])
     #expect(run.status == 0, "\(run.error)")
     let o = try #require(try objects(run).first)
-    let fields = ["bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds", "repeats", "gflops", "gbytes_per_second", "limit", "share_of_limit", "verified", "debug_build", "noisy"]
+    let fields = ["bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds", "repeats", "seconds", "gflops", "gbytes_per_second", "limit", "share_of_limit", "verified", "debug_build", "noisy"]
     #expect(o.object?.keys == fields)
     #expect(o["bench"]?.string == arguments[0] && o["verified"] == true && o["repeats"] == 2)
   }
-  @Test(arguments: [["bench", "gemm", "--m", "0"], ["bench", "attention", "--pass", "step"], ["bench", "nothing"], ["convert", "--input", "a", "--output", "b", "--kind", "c"]])
+  /// Intervals: all repeats alike leave no width; a case counts as slower only with its whole interval.
+  @Test func benchesAreCompared() async throws {
+    let folder = try ScratchFolder()
+    func write(_ name: String, _ cases: [(m: Int, seconds: String)], debug: Bool = false) throws -> String {
+      try OutputFile.write(cases.map { #"{"bench":"gemm","case":{"m":\#($0.m)},"threads":1,"isa":"avx2","seconds":[\#($0.seconds)],"debug_build":\#(debug),"noisy":false}"# + "\n" }.joined(), to: folder(name))
+      return folder(name)
+    }
+    let before = try write("a", [(8, "1,1,1"), (9, "2,2,2"), (10, "1,1,1")]), after = try write("b", [(9, "3,3,3"), (8, "1,1,1.5,0.5,1"), (11, "1")])
+    let run = try await ProgramRun.pisces("bench", "compare", before, after, "--json"), rows = try objects(run)
+    #expect(run.status == 0 && rows.map { $0["ratio"]?.number } == [1, 1.5] && rows[1]["low"] == 1.5 && rows[1]["high"] == 1.5, "\(run.output)")
+    #expect(rows[0]["low"]!.number! < 1 && rows[0]["high"]!.number! > 1 && run.error.contains("m=10") && run.error.contains("m=11"), "\(run.output)\(run.error)")
+    #expect(try await ProgramRun.pisces("bench", "compare", before, after, "--fail-if-slower", "60%").status == 0)
+    #expect(try await ProgramRun.pisces("bench", "compare", before, after, "--fail-if-slower", "40%").status == 1)
+    #expect(try await ProgramRun.pisces("bench", "compare", before, write("c", [(8, "1")], debug: true)).status == 65)
+    #expect(try await ProgramRun.pisces("bench", "compare", before, write("d", [(1, "1")])).status == 65)
+  }
+  @Test(arguments: [["bench", "gemm", "--m", "0"], ["bench", "compare", "a", "b", "--fail-if-slower", "-1"], ["bench", "attention", "--pass", "step"], ["bench", "nothing"], ["convert", "--input", "a", "--output", "b", "--kind", "c"]])
   func wrongValuesAre64(_ arguments: [String]) async throws {
     #expect(try await ProgramRun(ProgramRun.program, arguments).status == 64)
   }
