@@ -1,15 +1,20 @@
 import Files
 import TensorRuntime
 import Transport
+#if canImport(Glibc)
+import Glibc
+#endif
 
 /// Optimal transport as interfaces.md 9 names it: PISCES' token plans, and general problems on a stored cost.
 public struct TransportBenchmark: Sendable {
-  public enum Kind: String, Sendable, CaseIterable { case token, square, gradient, exactMass = "exact-mass" }
+  public enum Kind: String, Sendable, CaseIterable { case token, square, points, gradient, exactMass = "exact-mass" }
   public var kind = Kind.token
   /// Token kinds: heads, words N, video tokens M = 1 + frames · g².
   public var heads = 16, text = 20, video = 2049
   /// Square kinds: n = m.
   public var size = 1024
+  /// Points: coordinates.
+  public var dimension = 64
   public var epsilon = 0.05, mass = 0.9, tolerance = 1e-3
   /// Square: a fixed number of iterations, when positive, instead of the tolerance.
   public var iterations = 0
@@ -19,6 +24,7 @@ public struct TransportBenchmark: Sendable {
     switch kind {
     case .token, .exactMass: try token()
     case .square, .gradient: try square()
+    case .points: try points()
     }
   }
 
@@ -48,6 +54,31 @@ public struct TransportBenchmark: Sendable {
   }
   /// Patches of a frame: the largest square grid, at most 16 x 16, that fits a whole number of frames.
   private static func patches(_ m: Int) -> Int { (1...16).reversed().map { $0 * $0 }.first { (m - 1) % $0 == 0 } ?? 1 }
+
+  /// Balanced transport between two clouds, the cost never stored: squared distances over a bound of their maximum. The last update made the
+  /// column sums exact; the check recomputes some of them in f64 from the definition.
+  private func points() throws -> BenchmarkCase {
+    let pool = BufferPool(), work = Workspace(pool: pool), n = size, d = dimension
+    let x = Reference.normal(Shape(n, d), 1, work), y = Reference.normal(Shape(n, d), 2, work), a = x.doubles, b = y.doubles
+    func farthest(_ p: [Double]) -> Double { (0..<n).map { i in (0..<d).reduce(0) { $0 + p[i * d + $1] * p[i * d + $1] } }.max()!.squareRoot() }
+    let reach = farthest(a) + farthest(b), scale = reach * reach, count = iterations > 0 ? iterations : 10
+    let solver = PointTransport(epsilon: epsilon, scale: scale, tolerance: iterations > 0 ? 1e-300 : tolerance, maxIterations: iterations > 0 ? count : 10_000), e = epsilon
+    let first = try solver.solve(x, y, in: work), passes = Double(2 * first.iterations + 2) * Double(n * n)
+    return BenchmarkCase(
+      "ot", [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("dimension", .integer(d)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))],
+      .init(flops: passes * Double(2 * d), exponentials: passes),
+      verify: {
+        let r = try solver.solve(x, y, in: Workspace(pool: pool))
+        return stride(from: 0, to: n, by: max(1, n / 16)).allSatisfy { j in
+          let sum = (0..<n).reduce(0.0) { total, i in
+            let c = (0..<d).reduce(0.0) { $0 + (a[i * d + $1] - b[j * d + $1]) * (a[i * d + $1] - b[j * d + $1]) } / scale
+            return total + exp(r.logU[i] + r.logV[j] - c / e)
+          }
+          return abs(sum * Double(n) - 1) < 1e-3
+        }
+      },
+      run: { _ = try solver.solve(x, y, in: Workspace(pool: pool)) })
+  }
 
   /// Balanced transport between two clouds of points in 64 dimensions, squared distances over their maximum. The check is the certificate:
   /// marginals recomputed from the plan.

@@ -159,28 +159,31 @@ struct BenchVAE: AsyncParsableCommand {
 
 struct BenchOT: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ot", abstract: "Optimal transport: token plans, square problems, gradients, exact mass.", discussion: "token and exact-mass take --heads, --text, --video, --mass; square and gradient take --size; square with --iterations runs just so many.")
+    commandName: "ot", abstract: "Optimal transport: token plans, square problems, points without a stored cost, gradients, exact mass.", discussion: """
+      token and exact-mass take --heads, --text, --video, --mass; square, gradient and points take --size, points also --dimension; square and points with --iterations run just so many.
+      """)
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "token, square, gradient or exact-mass.") var kind = TransportBenchmark.Kind.token
+  @Option(help: "token, square, points, gradient or exact-mass.") var kind = TransportBenchmark.Kind.token
   @Option var heads = 16
   @Option(help: "Words.") var text = 20
   @Option(help: "Video tokens: 1 + frames x patches.") var video = 2049
-  @Option var size = 1024
+  @Option(help: "Default: 1024; points: 16384.") var size: Int?
+  @Option(help: "points: coordinates.") var dimension = 64
   @Option var epsilon = 0.05
   @Option var mass = 0.9
-  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square.") var tolerance: Double?
-  @Option(help: "square: a fixed number of iterations instead of the tolerance (100 when neither is given).") var iterations: Int?
+  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square, 1e-4 for points.") var tolerance: Double?
+  @Option(help: "A fixed number of iterations instead of the tolerance (when neither is given: square 100, points 10).") var iterations: Int?
   func validate() throws {
-    try check([("heads", heads), ("text", text), ("video", video), ("size", size), ("iterations", iterations ?? 1)])
+    try check([("heads", heads), ("text", text), ("video", video), ("size", size ?? 1), ("dimension", dimension), ("iterations", iterations ?? 1)])
     for (name, value) in [("epsilon", epsilon), ("tolerance", tolerance ?? 1), ("mass", mass)] where !(value > 0 && value.isFinite) { throw ValidationError("--\(name) must be positive, not \(value)") }
     if mass > 1 { throw ValidationError("--mass takes up to 1, not \(mass)") }
   }
   func run() async throws {
     var b = TransportBenchmark()
-    (b.kind, b.heads, b.text, b.video, b.size, b.epsilon, b.mass) = (kind, heads, text, video, size, epsilon, mass)
-    b.tolerance = tolerance ?? (kind == .square ? 1e-6 : 1e-3)
-    b.iterations = iterations ?? (kind == .square && tolerance == nil ? 100 : 0)
+    (b.kind, b.heads, b.text, b.video, b.size, b.dimension, b.epsilon, b.mass) = (kind, heads, text, video, size ?? (kind == .points ? 16384 : 1024), dimension, epsilon, mass)
+    b.tolerance = tolerance ?? (kind == .square ? 1e-6 : kind == .points ? 1e-4 : 1e-3)
+    b.iterations = iterations ?? (tolerance == nil ? [.square: 100, .points: 10][kind] ?? 0 : 0)
     let benchmark = b
     try await options.execute([{ try benchmark.prepare() }], common)
   }
