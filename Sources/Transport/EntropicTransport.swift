@@ -18,7 +18,8 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
-  case epsilon(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
+  case pointShapes([Int], [Int])
+  case epsilon(Double), scale(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
   public var description: String {
     switch self {
     case .costShape(let s): "the cost must be a matrix [N, M] or a batch [H, N, M] with N, M >= 1, not \(s)"
@@ -26,6 +27,8 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .notANumber(let name, let index): "\(name): element \(index) is not a finite number"
     case .negativeWeight(let name, let index, let value): "\(name) weights: element \(index) is negative (\(value))"
     case .noWeight(let name): "\(name) weights sum to zero"
+    case .pointShapes(let x, let y): "points must be [N, D] and [M, D] of one type, not \(x) and \(y)"
+    case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"
     case .mass(let m, let limit): "mass must be in (0, \(limit)], not \(m)"
@@ -82,7 +85,10 @@ public struct EntropicTransport: Sendable, Equatable {
   private static func weights(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [Double] {
     guard let w else { return Array(repeating: 1 / Double(count), count: count) }
     guard w.shape.dims == [count] else { throw .weightShape(name: name, found: w.shape.dims, expected: [count]) }
-    let values = w.doubles
+    return try checked(name, w.doubles)
+  }
+  /// Weights that are finite, not negative and not all zero.
+  static func checked(_ name: String, _ values: [Double]) throws(TransportError) -> [Double] {
     for (i, v) in values.enumerated() {
       if !v.isFinite { throw .notANumber(name: "\(name) weights", index: i) }
       if v < 0 { throw .negativeWeight(name: name, index: i, value: v) }

@@ -36,10 +36,10 @@ public struct PointTransport: Sendable, Equatable {
 
   /// x `[N, D]`, y `[M, D]` of one floating type; absent weights are uniform, given ones are divided by their sums.
   public func solve(_ x: Tensor, _ y: Tensor, source: [Double]? = nil, target: [Double]? = nil, in work: borrowing Workspace) throws(TransportError) -> Solution {
-    guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.type == y.type else { throw .costShape(x.shape.dims + y.shape.dims) }
+    guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.type == y.type else { throw .pointShapes(x.shape.dims, y.shape.dims) }
     for (name, t) in [("source points", x), ("target points", y)] where !work.isFinite(t) { throw .notANumber(name: name, index: t.doubles.firstIndex { !$0.isFinite } ?? 0) }
     guard epsilon > 0, epsilon.isFinite else { throw .epsilon(epsilon) }
-    guard scale > 0, scale.isFinite else { throw .epsilon(scale) }
+    guard scale > 0, scale.isFinite else { throw .scale(scale) }
     guard tolerance > 0 else { throw .tolerance(tolerance) }
     guard maxIterations > 0 else { throw .maxIterations(maxIterations) }
     let a = try Self.weights("source", source, x.shape[0]), b = try Self.weights("target", target, y.shape[0])
@@ -50,7 +50,7 @@ public struct PointTransport: Sendable, Equatable {
 
     var u = a.map { $0 > 0 ? 0.0 : -.infinity }, v = b.map { $0 > 0 ? 0.0 : -.infinity }
     var error = Double.infinity, best = Double.infinity, sinceBest = 0, iteration = 0, status = SinkhornResult.Status.maxIterations
-    var rows = left.logSumExp(over: right, v, in: work).sums
+    var (rows, means) = left.logSumExp(over: right, v, in: work)
     while true {
       if iteration > 0 {
         error = zip(a, zip(u, rows)).reduce(0) { $0 + abs(exp($1.1.0 + $1.1.1) - $1.0) }
@@ -62,10 +62,10 @@ public struct PointTransport: Sendable, Equatable {
       if status != .maxIterations || iteration == maxIterations { break }
       u = zip(a, rows).map { $0 > 0 ? log($0) - $1 : -.infinity }
       v = zip(b, right.logSumExp(over: left, u, in: work).sums).map { $0 > 0 ? log($0) - $1 : -.infinity }
-      rows = left.logSumExp(over: right, v, in: work).sums
+      (rows, means) = left.logSumExp(over: right, v, in: work)
       iteration += 1
     }
-    let (sums, means) = left.logSumExp(over: right, v, in: work), width = d + 1, o = means.doubles
+    let width = d + 1, o = means.doubles
     var cost = 0.0, projection = Array(repeating: 0.0, count: cx.count)
     for i in 0..<a.count where a[i] > 0 {
       var dot = 0.0
@@ -73,7 +73,7 @@ public struct PointTransport: Sendable, Equatable {
         dot += left.centred[i * d + k] * o[i * width + k]
         projection[i * d + k] = o[i * width + k] + mean[k]
       }
-      cost += exp(u[i] + sums[i]) * (left.squares[i] - 2 * dot + o[i * width + d]) / scale
+      cost += exp(u[i] + rows[i]) * (left.squares[i] - 2 * dot + o[i * width + d]) / scale
     }
     return Solution(status: status, iterations: iteration, logU: u, logV: v, marginalErrorL1: error, cost: cost, projection: Tensor(projection, x.shape, as: x.type))
   }
@@ -81,12 +81,7 @@ public struct PointTransport: Sendable, Equatable {
   private static func weights(_ name: String, _ w: [Double]?, _ count: Int) throws(TransportError) -> [Double] {
     guard let w else { return Array(repeating: 1 / Double(count), count: count) }
     guard w.count == count else { throw .weightShape(name: name, found: [w.count], expected: [count]) }
-    for (i, v) in w.enumerated() {
-      if !v.isFinite { throw .notANumber(name: "\(name) weights", index: i) }
-      if v < 0 { throw .negativeWeight(name: name, index: i, value: v) }
-    }
-    let sum = w.reduce(0, +)
-    if !(sum > 0) { throw .noWeight(name: name) }
+    let sum = try EntropicTransport.checked(name, w).reduce(0, +)
     return w.map { $0 / sum }
   }
 

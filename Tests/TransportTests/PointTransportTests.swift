@@ -52,7 +52,7 @@ extension TransportSuite {
   @Test func problemsThatCannotBePosed() throws {
     let x = points(3, 2, seed: 1)
     #expect(throws: TransportError.epsilon(0)) { try PointTransport(epsilon: 0).solve(x, x, in: Workspace()) }
-    #expect(throws: TransportError.self) { try PointTransport(epsilon: 1).solve(x, points(3, 4, seed: 1), in: Workspace()) }
+    #expect(throws: TransportError.pointShapes([3, 2], [3, 4])) { try PointTransport(epsilon: 1).solve(x, points(3, 4, seed: 1), in: Workspace()) }
     #expect(throws: TransportError.negativeWeight(name: "source", index: 1, value: -1)) { try PointTransport(epsilon: 1).solve(x, x, source: [1, -1, 1], in: Workspace()) }
   }
 }
