@@ -11,12 +11,12 @@ public struct TransportBenchmark: Sendable {
   public var kind = Kind.token
   /// Token kinds: heads, words N, video tokens M = 1 + frames · g².
   public var heads = 16, text = 20, video = 2049
-  /// Square kinds: n = m.
+  /// Square kinds and points: n = m.
   public var size = 1024
   /// Points: coordinates.
   public var dimension = 64
   public var epsilon = 0.05, mass = 0.9, tolerance = 1e-3
-  /// Square: a fixed number of iterations, when positive, instead of the tolerance.
+  /// Square and points: a fixed number of iterations, when positive, instead of the tolerance.
   public var iterations = 0
   public init() {}
 
@@ -61,8 +61,8 @@ public struct TransportBenchmark: Sendable {
     let pool = BufferPool(), work = Workspace(pool: pool), n = size, d = dimension
     let x = Reference.normal(Shape(n, d), 1, work), y = Reference.normal(Shape(n, d), 2, work), a = x.doubles, b = y.doubles
     func farthest(_ p: [Double]) -> Double { (0..<n).map { i in (0..<d).reduce(0) { $0 + p[i * d + $1] * p[i * d + $1] } }.max()!.squareRoot() }
-    let reach = farthest(a) + farthest(b), scale = reach * reach, count = iterations > 0 ? iterations : 10
-    let solver = PointTransport(epsilon: epsilon, scale: scale, tolerance: iterations > 0 ? 1e-300 : tolerance, maxIterations: iterations > 0 ? count : 10_000), e = epsilon
+    let reach = farthest(a) + farthest(b), scale = reach * reach, e = epsilon
+    let solver = PointTransport(epsilon: epsilon, scale: scale, tolerance: iterations > 0 ? 1e-300 : tolerance, maxIterations: iterations > 0 ? iterations : 10_000)
     let first = try solver.solve(x, y, in: work), passes = Double(2 * first.iterations + 1) * Double(n * n)
     return BenchmarkCase(
       "ot", [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("dimension", .integer(d)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))],

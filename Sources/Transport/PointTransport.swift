@@ -6,8 +6,8 @@ import Glibc
 /// Balanced entropic transport between two clouds of points, C_ij = |x_i - y_j|² / `scale`, whose cost is never stored.
 ///
 /// A scaling update in the log domain is a row-wise log-sum-exp of (2 x·y - |x|² - |y|²)/(ε scale) + log v, which is what fused attention keeps
-/// of its softmax: queries (2 x/(ε scale), 1), keys (y, log v - |y|²/(ε scale)). Memory is O((n + m) d). In f32 a marginal error of about 1e-5 is
-/// the floor; f64 tensors are solved in f64.
+/// of its softmax: queries (2 x/(ε scale), 1), keys (y, log v - |y|²/(ε scale)). Memory is O((n + m) d). f32 points reach
+/// the default tolerance and say `stalled` where rounding ends their progress; f64 points are solved in f64.
 public struct PointTransport: Sendable, Equatable {
   /// In units of the cost, after division by `scale`.
   public var epsilon: Double

@@ -80,7 +80,7 @@ extension TransportError {
   /// Whether the command line, not an array, is at fault.
   var isUsage: Bool {
     switch self {
-    case .epsilon, .rho, .mass, .tolerance, .maxIterations: true
+    case .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: true
     default: false
     }
   }
