@@ -18,7 +18,7 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
-  case pointShapes([Int], [Int])
+  case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int])
   case epsilon(Double), scale(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
   public var description: String {
     switch self {
@@ -27,59 +27,105 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .notANumber(let name, let index): "\(name): element \(index) is not a finite number"
     case .negativeWeight(let name, let index, let value): "\(name) weights: element \(index) is negative (\(value))"
     case .noWeight(let name): "\(name) weights sum to zero"
-    case .pointShapes(let x, let y): "points must be [N, D] and [M, D] of one type, not \(x) and \(y)"
+    case .pointShapes(let x, let y): "points must be [N, D] and [M, D] with N, M, D >= 1, not \(x) and \(y)"
+    case .precision(let type): "a solver works in f32 or f64, not \(type)"
+    case .startShape(let found, let expected): "potentials to start from must have \(expected) elements, not \(found)"
     case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"
     case .mass(let m, let limit): "mass must be in (0, \(limit)], not \(m)"
     case .unequalSums(let a, let b): "with both marginals hard the weights must have equal sums, not \(a) and \(b)"
-    case .tolerance(let t): "tolerance must be positive, not \(t)"
+    case .tolerance(let t): "tolerance must be 0 or positive, not \(t)"
     case .maxIterations(let n): "max iterations must be positive, not \(n)"
     }
   }
 }
 
-/// Solver of entropic transport with a dense cost, in double precision whatever the type of its inputs.
+/// Solver of entropic transport, with a cost matrix or between points whose costs are never stored.
 ///
-/// Block ascent of the dual in the log domain with absorption, a falling sequence of ε where ε is small, Newton steps where that
-/// is slow; the contract is `pk_sinkhorn.h`. A batch gives the bits of its items solved one by one, and the bits do not depend on
-/// the number of threads or the instruction set.
+/// Block ascent of the dual with absorption, a falling sequence of ε where ε is small, over-relaxation, translation and Newton steps where
+/// plain iterations are slow; the contract is `pk_sinkhorn.h`. A batch gives the bits of its items solved one by one, and the bits do not
+/// depend on the number of threads, in f64 not on the instruction set either.
 public struct EntropicTransport: Sendable, Equatable {
+  public typealias Metric = Workspace.SinkhornMetric
+  public typealias Cost = Workspace.SinkhornCost
+
   public var rule: MarginalRule
   /// Regularisation, in units of the cost.
   public var epsilon: Double
-  /// On the change of the row sums or of the column sums (L1, the larger) over one iteration, relative to ΣP; with hard marginals
-  /// this is the L1 error of the marginal before its update.
+  /// On the error of the row sums or of the column sums before their update (L1, the larger), relative to ΣP. 0: exactly
+  /// `maxIterations` plain iterations, without a test.
   public var tolerance: Double
-  /// Limit on passes over the matrix: scaling iterations and conjugate-gradient steps alike.
+  /// Limit on passes over the costs: scaling iterations and conjugate-gradient steps alike.
   public var maxIterations: Int
+  /// f64; or f32 for kernel, plan and gradients, with potentials and folded sums in f64: marginals to about 1e-7.
+  public var precision: ElementType
+  /// Only plain iterations.
+  public var isPlain = false
 
-  public init(_ rule: MarginalRule, epsilon: Double, tolerance: Double = 1e-10, maxIterations: Int = 20_000) {
-    (self.rule, self.epsilon, self.tolerance, self.maxIterations) = (rule, epsilon, tolerance, maxIterations)
+  public init(_ rule: MarginalRule, epsilon: Double, tolerance: Double = 1e-10, maxIterations: Int = 20_000, precision: ElementType = .f64) {
+    (self.rule, self.epsilon, self.tolerance, self.maxIterations, self.precision) = (rule, epsilon, tolerance, maxIterations, precision)
   }
 
   /// Solves for one cost `[N, M]`. Absent weights are uniform with sum 1; a weight of 0 gives an exactly zero row or column.
   public func solve(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, in work: borrowing Workspace) throws(TransportError) -> SinkhornResult {
-    guard cost.shape.rank == 2, cost.shape[0] > 0, cost.shape[1] > 0 else { throw .costShape(cost.shape.dims) }
-    guard work.isFinite(cost) else { throw .notANumber(name: "cost", index: cost.doubles.firstIndex { !$0.isFinite } ?? 0) }
-    var a = try Self.weights("source", source, cost.shape[0]), b = try Self.weights("target", target, cost.shape[1])
-    let settings = try settings(&a, &b)
-    let s = work.sinkhorn(settings, cost: cost, source: a, target: b)
-    return SinkhornResult(solver: self, settings: settings, source: a, target: b, costMatrix: cost, solution: s)
+    try solve(.matrix(cost), source: source, target: target, in: work)
+  }
+  /// The same for either kind of cost, of any floating type. `start`: log u and log v to go on from. Without `wantsPlan`, and always between points, no plan is stored.
+  /// `progress` is called after every iteration with their number and the residual, and says whether to go on.
+  public func solve(
+    _ cost: Cost, source: Tensor? = nil, target: Tensor? = nil, start: (logU: [Double], logV: [Double])? = nil, wantsPlan: Bool = true,
+    progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
+  ) throws(TransportError) -> SinkhornResult {
+    let (cost, isMatrix) = try checked(cost, in: work)
+    let given = (try Self.weights("source", source, cost.rows), try Self.weights("target", target, cost.columns)), a = posed(given.0), b = posed(given.1)
+    let sums = (given.0.reduce(0, +), given.1.reduce(0, +)), settings = try settings(sums)
+    if let start, start.logU.count != cost.rows || start.logV.count != cost.columns { throw .startShape([start.logU.count, start.logV.count], [cost.rows, cost.columns]) }
+    let s = work.sinkhorn(settings, cost: cost, source: a, target: b, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan && isMatrix, progress: progress)
+    return SinkhornResult(solver: self, settings: settings, source: a, target: b, sums: sums, costs: cost, solution: s)
   }
   /// Solves a batch `[H, N, M]`; weights `[N]`, `[M]` shared or `[H, N]`, `[H, M]` per item.
-  public func solveBatch(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, in work: borrowing Workspace) throws(TransportError) -> [SinkhornResult] {
-    guard cost.shape.rank == 3 else { throw .costShape(cost.shape.dims) }
-    var results: [SinkhornResult] = []
-    for h in 0..<cost.shape[0] {
-      func item(_ name: String, _ w: Tensor?) throws(TransportError) -> Tensor? {
-        guard let w, w.shape.rank == 2 else { return w }
-        guard w.shape[0] == cost.shape[0] else { throw .weightShape(name: name, found: w.shape.dims, expected: [cost.shape[0], w.shape[1]]) }
-        return w[row: h]
-      }
-      results.append(try solve(cost: cost[row: h], source: item("source", source), target: item("target", target), in: work))
+  public func solveBatch(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, wantsPlan: Bool = true, in work: borrowing Workspace) throws(TransportError) -> [SinkhornResult] {
+    guard cost.shape.rank == 3, cost.shape[0] > 0, cost.shape[1] > 0, cost.shape[2] > 0 else { throw .costShape(cost.shape.dims) }
+    let (h, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
+    guard case .matrix(let stored) = try checked(.matrix(cost.reshaped(Shape(h * n, m))), in: work).cost else { preconditionFailure() }
+    func items(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [[Double]] {
+      guard let w, w.shape.rank == 2 else { return [try Self.weights(name, w, count)] }
+      guard w.shape[0] == h else { throw .weightShape(name: name, found: w.shape.dims, expected: [h, count]) }
+      var rows: [[Double]] = []
+      for k in 0..<h { rows.append(try Self.weights(name, w[row: k], count)) }
+      return rows
     }
-    return results
+    let given = (try items("source", source, n), try items("target", target, m)), a = given.0.map(posed), b = given.1.map(posed)
+    let sums = (0..<h).map { k in (given.0[min(k, a.count - 1)].reduce(0, +), given.1[min(k, b.count - 1)].reduce(0, +)) }
+    var settings: [Workspace.SinkhornSettings] = []
+    for s in sums { settings.append(try self.settings(s)) }
+    let solutions = work.sinkhornBatch(settings[0], cost: stored.reshaped(cost.shape), source: a.flatMap { $0 }, target: b.flatMap { $0 }, wantsPlan: wantsPlan)
+    return (0..<h).map { k in
+      SinkhornResult(
+        solver: self, settings: settings[k], source: a[min(k, a.count - 1)], target: b[min(k, b.count - 1)], sums: sums[k],
+        costs: .matrix(stored.reshaped(cost.shape)[row: k]), solution: solutions[k])
+    }
+  }
+
+  /// The cost in the solver's precision, shapes and values checked.
+  private func checked(_ cost: Cost, in work: borrowing Workspace) throws(TransportError) -> (cost: Cost, isMatrix: Bool) {
+    guard precision == .f32 || precision == .f64 else { throw .precision("\(precision)") }
+    func finite(_ name: String, _ t: Tensor) throws(TransportError) -> Tensor {
+      guard work.isFinite(t) else { throw .notANumber(name: name, index: t.doubles.firstIndex { !$0.isFinite } ?? 0) }
+      let c = work.converted(t, to: precision)
+      guard c.type == t.type || work.isFinite(c) else { throw .notANumber(name: "\(name) as \(precision)", index: c.doubles.firstIndex { !$0.isFinite } ?? 0) }
+      return c
+    }
+    switch cost {
+    case .matrix(let c):
+      guard c.shape.rank == 2, c.shape[0] > 0, c.shape[1] > 0 else { throw .costShape(c.shape.dims) }
+      return (.matrix(try finite("cost", c)), true)
+    case .points(let x, let y, let metric, let scale):
+      guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.count > 0, y.count > 0 else { throw .pointShapes(x.shape.dims, y.shape.dims) }
+      guard scale > 0, scale.isFinite else { throw .scale(scale) }
+      return (.points(try finite("source points", x), try finite("target points", y), metric, scale: scale), false)
+    }
   }
 
   private static func weights(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [Double] {
@@ -96,20 +142,23 @@ public struct EntropicTransport: Sendable, Equatable {
     if !(values.reduce(0, +) > 0) { throw .noWeight(name: name) }
     return values
   }
-  private func settings(_ a: inout [Double], _ b: inout [Double]) throws(TransportError) -> Workspace.SinkhornSettings {
+  /// The weights of the problem solved.
+  private func posed(_ w: [Double]) -> [Double] {
+    guard rule == .balanced else { return w }
+    let sum = w.reduce(0, +)
+    return w.map { $0 / sum }
+  }
+  private func settings(_ sums: (Double, Double)) throws(TransportError) -> Workspace.SinkhornSettings {
     guard epsilon > 0, epsilon.isFinite else { throw .epsilon(epsilon) }
-    guard tolerance > 0 else { throw .tolerance(tolerance) }
+    guard tolerance >= 0 else { throw .tolerance(tolerance) }
     guard maxIterations > 0 else { throw .maxIterations(maxIterations) }
-    let sums = (a.reduce(0, +), b.reduce(0, +))
     func side(_ rho: Double) throws(TransportError) -> Workspace.SinkhornSide {
       guard rho > 0 else { throw .rho(rho) }
       return rho.isInfinite ? .hard : .relaxed(rho: rho)
     }
-    var s = Workspace.SinkhornSettings(source: .hard, target: .hard, epsilon: epsilon, mass: 0, tolerance: tolerance, maxIterations: maxIterations)
+    var s = Workspace.SinkhornSettings(source: .hard, target: .hard, epsilon: epsilon, mass: 0, tolerance: tolerance, maxIterations: maxIterations, isPlain: isPlain)
     switch rule {
-    case .balanced:
-      a = a.map { $0 / sums.0 }
-      b = b.map { $0 / sums.1 }
+    case .balanced: break
     case .unbalanced(let source, let target):
       (s.source, s.target) = (try side(source), try side(target))
     case .relaxed(let mass):
@@ -129,19 +178,24 @@ public struct EntropicTransport: Sendable, Equatable {
 /// A solved problem. The caller must look at `status`: a plan is returned whatever happened. Residuals are those of the plan itself.
 public struct SinkhornResult: Sendable {
   public enum Status: String, Sendable, CaseIterable {
-    case converged, maxIterations = "max_iterations", stalled, nonFinite = "non_finite"
+    case converged, maxIterations = "max_iterations", stalled, nonFinite = "non_finite", interrupted
   }
   let solver: EntropicTransport
   let settings: Workspace.SinkhornSettings
-  let costMatrix: Tensor
-  /// Potentials as the solver left them, for the active sets of exact mass.
-  let a, b: Tensor
+  let costs: EntropicTransport.Cost
+  /// Potentials as the solver left them, for the active sets of exact mass; sums of the weights as given.
+  let a, b: [Double]
+  let z, sourceSum, targetSum: Double
 
   public let status: Status
   /// Passes over the matrix.
   public let iterations: Int
-  /// P `[N, M]`, f64: P_ij = u_i exp(-C_ij/ε) v_j.
-  public let plan: Tensor
+  /// P `[N, M]` of the solver's precision: P_ij = u_i exp(-C_ij/ε) v_j; nil when it was not wanted, and between points.
+  public let storedPlan: Tensor?
+  public var plan: Tensor {
+    guard let storedPlan else { preconditionFailure("no plan was stored: give a matrix, and leave wantsPlan") }
+    return storedPlan
+  }
   /// log u `[N]`, log v `[M]`, f64; -inf where a weight is 0. Fixed up to a constant with hard marginals on both sides: there
   /// Σ a log u = Σ b log v over positive weights. With exact mass the multiplier of the total is shared equally.
   public let logU, logV: Tensor
@@ -162,16 +216,21 @@ public struct SinkhornResult: Sendable {
   /// What the stopping rule last saw.
   public let residual: Double
 
-  init(solver: EntropicTransport, settings: Workspace.SinkhornSettings, source: [Double], target: [Double], costMatrix: Tensor, solution s: Workspace.SinkhornSolution) {
-    (self.solver, self.settings, self.source, self.target, self.costMatrix) = (solver, settings, source, target, costMatrix)
+  init(
+    solver: EntropicTransport, settings: Workspace.SinkhornSettings, source: [Double], target: [Double], sums: (Double, Double), costs: EntropicTransport.Cost,
+    solution s: Workspace.SinkhornSolution, certificate: Workspace.SinkhornCertificate? = nil
+  ) {
+    let c = certificate ?? s.certificate
+    (self.solver, self.settings, self.source, self.target, self.costs, (sourceSum, targetSum)) = (solver, settings, source, target, costs, sums)
     status = switch s.outcome {
     case .converged: .converged
     case .maxIterations: .maxIterations
     case .stalled: .stalled
     case .nonFinite: .nonFinite
+    case .interrupted: .interrupted
     }
-    (a, b, plan, iterations) = (s.a, s.b, s.plan, s.iterations)
-    var u = s.a.doubles, v = s.b.doubles, shift = s.z / 2
+    (a, b, z, storedPlan, iterations, solution) = (s.a, s.b, s.certificate.z, s.plan, s.iterations, s)
+    var u = s.a, v = s.b, shift = z / 2
     if settings.source == .hard && settings.target == .hard {
       func mean(_ w: [Double], _ x: [Double]) -> Double { zip(w, x).reduce(0) { $1.0 > 0 ? $0 + $1.0 * $1.1 : $0 } }
       // Σ a (log u + t) = Σ b (log v - t)
@@ -182,22 +241,52 @@ public struct SinkhornResult: Sendable {
     }
     u = u.map { $0 + shift }
     (logU, logV) = (Tensor(u, Shape(u.count)), Tensor(v, Shape(v.count)))
-    (cost, mass, dual, residual, epsilon) = (s.cost, s.mass, s.dual, s.residual, solver.epsilon)
-    objective = s.cost + solver.epsilon * s.entropy + s.penalties
-    (marginalErrorL1, marginalErrorLinf) = (s.errorL1, s.errorLinf)
+    (cost, mass, dual, residual, epsilon) = (c.cost, c.mass, c.dual, s.residual, solver.epsilon)
+    objective = c.cost + solver.epsilon * c.entropy + c.penalties
+    (marginalErrorL1, marginalErrorLinf) = (c.errorL1, c.errorLinf)
+  }
+  private let solution: Workspace.SinkhornSolution
+
+  /// The same solution with every value of the certificate recomputed in f64 from the potentials: of the plan they stand for, before any rounding to f32.
+  public func certified(in work: borrowing Workspace) -> SinkhornResult {
+    let c = work.sinkhornCertificate(settings, cost: costs, source: source, target: target, a: a, b: b, z: z)
+    return SinkhornResult(solver: solver, settings: settings, source: source, target: target, sums: (sourceSum, targetSum), costs: costs, solution: solution, certificate: c)
   }
 
-  /// Gradient with respect to the cost, `[N, M]` f64, of a function of the converged solution whose derivative with respect to the
-  /// plan is `plan` `[N, M]`, to `cost` is `cost`, to `objective` is `objective`.
+  /// Derivatives of a function of the converged solution.
+  public struct Gradient: Sendable {
+    /// With respect to the cost matrix `[N, M]`; nil between points.
+    public let cost: Tensor?
+    /// With respect to both clouds; nil with a matrix.
+    public let points: (source: Tensor, target: Tensor)?
+    /// With respect to the weights as they were given, f64. With hard marginals on both sides only differences along directions that keep the
+    /// sums equal mean anything (balanced: the weights are divided by their sums, so any direction does).
+    public let source, target: [Double]
+    /// Relative residual of the linear system.
+    public let relativeResidual: Double
+  }
+  /// Gradients of a function whose derivative with respect to the plan is `plan` `[N, M]` (not between points), to `cost` is `cost`, to `objective` is `objective`.
   ///
   /// By implicit differentiation of the optimality conditions: one symmetric system, solved by conjugate gradients
-  /// (`pk_sinkhorn_gradient`; algorithm.md 4.8). The gradient of `objective` alone is the plan. `relativeResidual` is that of the system.
-  public func gradient(plan upstream: Tensor? = nil, cost dCost: Double = 0, objective dObjective: Double = 0, in work: borrowing Workspace) -> (gradient: Tensor, relativeResidual: Double) {
-    precondition(upstream == nil || upstream!.shape == plan.shape, "upstream \(upstream!.shape) for a plan \(plan.shape)")
-    if upstream == nil && dCost == 0 { return (work.scaled(plan, by: dObjective), 0) }
-    var g = work.scaled(work.converted(costMatrix, to: .f64), by: dCost)
-    if let upstream { work.add(work.converted(upstream, to: .f64), to: &g) }
-    let (gradient, residual) = work.sinkhornGradient(settings, plan: plan, a: a, b: b, upstream: g, planFactor: dCost + dObjective)
-    return (gradient, residual)
+  /// (`pk_sinkhorn_gradient`; algorithm.md 4.8). The gradient of `objective` with respect to the cost is the plan.
+  public func gradients(plan upstream: Tensor? = nil, cost dCost: Double = 0, objective dObjective: Double = 0, in work: borrowing Workspace) -> Gradient {
+    precondition(upstream == nil || upstream!.shape == Shape(costs.rows, costs.columns), "upstream \(upstream!.shape) for a plan [\(costs.rows), \(costs.columns)]")
+    let g = work.sinkhornGradient(
+      settings, cost: costs, source: source, target: target, a: a, b: b, z: z, upstream: upstream.map { work.converted($0, to: costs.type) }, onCost: dCost, onObjective: dObjective)
+    // a / Σa: (g - Σ a g / Σ a) / Σ a
+    func raw(_ g: [Double], _ w: [Double], _ sum: Double) -> [Double] {
+      guard solver.rule == .balanced else { return g }
+      let mean = zip(g, w).reduce(0) { $0 + $1.0 * $1.1 }
+      return zip(g, w).map { $1 > 0 ? ($0 - mean) / sum : 0 }
+    }
+    return Gradient(
+      cost: g.cost, points: g.points.map { (source: $0.0, target: $0.1) }, source: raw(g.source, source, sourceSum), target: raw(g.target, target, targetSum), relativeResidual: g.residual)
   }
+  /// Gradient with respect to the cost matrix alone.
+  public func gradient(plan upstream: Tensor? = nil, cost dCost: Double = 0, objective dObjective: Double = 0, in work: borrowing Workspace) -> (gradient: Tensor, relativeResidual: Double) {
+    let g = gradients(plan: upstream, cost: dCost, objective: dObjective, in: work)
+    return (g.cost!, g.relativeResidual)
+  }
+  /// Barycentric projection of the source points, Σ_j P_ij y_j / Σ_j P_ij `[N, D]`; with cosine costs of y at unit length. Points only.
+  public func projection(in work: borrowing Workspace) -> Tensor { work.sinkhornProjection(settings, cost: costs, a: a, b: b, z: z) }
 }

@@ -1,35 +1,49 @@
-/* Entropic optimal transport between two finite measures, in double precision, and the linear system behind its derivative.
+/* Entropic optimal transport between two finite measures, and the derivative of its solution.
  *
  *   P_ij = exp(a_i + b_j + z - C_ij / eps);   each side one of
  *     hard      P1 = mu                                  a = log mu - LSE
  *     relaxed   + rho KL(P1 | mu), kappa = eps / rho     a = phi (log mu - LSE), phi = 1 / (1 + kappa)
  *     capped    P1 <= mu, with sum P = mass              a = min(0, log mu - LSE - z),  z = log mass - LSE  (else z = 0)
- *   Iteration: block ascent of the dual over rows, columns and z. It runs on a stored kernel K = exp(a0 + b0 + z0 - C / eps) and
- *   scalings of it, one pass over K an iteration; whenever a scaling leaves [e^-50, e^50] it is absorbed into a0, b0 (Schmitzer
- *   2019), and a sum that is not positive and finite sends that iteration through the log domain. When progress is slow, a
- *   Newton step on the dual, damped after Levenberg and Marquardt, its system solved by conjugate gradients (one pass over P
- *   each), with backtracking. A regularisation
- *   that is small against the range of C is approached through a falling sequence of larger ones (eps scaling).
- * Source: Cuturi 2013; Chizat et al. 2018 (arXiv:1607.05816) for the relaxed and capped updates; Benamou et al. 2015 for exact mass.
+ *   C is a matrix, or given by points and never stored: squared |x - y|^2, Euclidean |x - y|, cosine 1 - <x, y> / (|x| |y|), each over `scale`.
  *
- * Shapes    cost, plan [n, ld], ld = m rounded up to 8, padding of cost >= 1e300; mu, a [n]; nu, b [m] in arrays of ld elements.
- * Memory    16 B alignment is not needed. A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
- * Writes    plan (padding 0), a, b, result.
- * Scratch   pk_sinkhorn_scratch doubles.
- * Numerics  the residual is the change of the row sums or of the column sums (L1, the larger) over an iteration / sum P; no fused multiply-add: the same bits on every instruction set.
- * Threads   passes run over fixed blocks of rows, folded in block order.
- * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.status.
+ *   Iteration: block ascent of the dual over rows, columns and z, on a kernel K = exp(a0 + b0 + z0 - C / eps) (stored; points: made anew, tile by
+ *   tile) and scalings of it, one pass over K an iteration. A scaling that leaves its range is absorbed into a0, b0 (Schmitzer 2019); a sum
+ *   that is not positive and finite sends that iteration through the log domain. A small eps is approached through a falling sequence
+ *   (eps scaling). Relaxed sides: after each iteration the best translation (a + t, b - t), which leaves P alone. Hard sides: over-relaxation
+ *   with the factor 2 / (1 + sqrt(1 - rate)) (Lehmann et al. 2022) once the rate shows; where that does not help, a Newton step on the dual, damped,
+ *   its system solved by conjugate gradients (one pass each).
+ * Source: Cuturi 2013; Chizat et al. 2018 (arXiv:1607.05816) for the relaxed and capped updates; Benamou et al. 2015 for exact mass;
+ *   Sejourne et al. 2022 (arXiv:2201.00730) for the translation.
+ *
+ * Types     x, y, plan, g, dx, dy of `type`, f32 or f64; weights, potentials, sums over rows and columns always double.
+ * Shapes    matrix: x = C [n, m], y unused; points: x [n, d], y [m, d]. plan, g [n, m]; mu, a [n]; nu, b [m].
+ * Memory    matrix: O(n m) scratch; points: O((n + m) d + a tile a thread). A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
+ * Writes    plan (NULL: not wanted), a, b, result.
+ * Scratch   pk_sinkhorn_scratch bytes, of any alignment.
+ * Numerics  the residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
+ *           the same bits on every instruction set. f32: kernel entries and products in f32, folded in f64; K is built from arguments in f64.
+ * Threads   passes run over fixed blocks of rows, folded in block order. May be called inside a parallel region (then serial) and from several threads.
+ * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.outcome.
  */
 #ifndef PK_SINKHORN_H
 #define PK_SINKHORN_H
 #define PK_LOG_ZERO (-1e300)
 typedef enum { PK_SIDE_HARD = 0, PK_SIDE_RELAXED = 1, PK_SIDE_CAPPED = 2 } pk_side;
-typedef enum { PK_CONVERGED = 0, PK_MAX_ITERATIONS = 1, PK_STALLED = 2, PK_NON_FINITE = 3 } pk_outcome;
+typedef enum { PK_COST_MATRIX = 0, PK_COST_SQUARED = 1, PK_COST_EUCLIDEAN = 2, PK_COST_COSINE = 3 } pk_cost;
+typedef enum { PK_CONVERGED = 0, PK_MAX_ITERATIONS = 1, PK_STALLED = 2, PK_NON_FINITE = 3, PK_INTERRUPTED = 4 } pk_outcome;
 typedef struct {
-  ptrdiff_t n, m, ld;
+  ptrdiff_t n, m, d;
+  pk_type type;
+  pk_cost cost;
+  double scale;
   pk_side side_a, side_b;
-  double epsilon, rho_a, rho_b, mass, tolerance;
-  ptrdiff_t max_iterations; /* passes over the matrix: scaling iterations and conjugate-gradient steps */
+  double epsilon, rho_a, rho_b, mass;
+  double tolerance;         /* 0: exactly max_iterations plain iterations at eps, without scaling, acceleration or a test */
+  ptrdiff_t max_iterations; /* passes over the matrix: iterations and conjugate-gradient steps */
+  int plain;                /* no translation, over-relaxation or Newton steps */
+  int warm;                 /* a, b hold potentials to start from; no eps scaling then */
+  int (*progress)(void *context, ptrdiff_t iterations, double residual); /* may be NULL; called after each iteration; non-zero interrupts */
+  void *context;
 } pk_sinkhorn_problem;
 typedef struct {
   pk_outcome outcome;
@@ -40,13 +54,34 @@ typedef struct {
 } pk_sinkhorn_result;
 
 ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p);
-pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const double *cost, const double *mu, const double *nu, double *plan, double *a,
-                            double *b, pk_sinkhorn_result *result, double *scratch);
+pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, void *plan, double *a,
+                            double *b, pk_sinkhorn_result *result, void *scratch);
+/* `count` problems of one form: item k has x, y, mu, nu, plan, a, b at k times these strides in elements (0: shared, inputs only) and results[k].
+ * Small items are spread over the threads, each solved by one; the bits are those of single calls. pk_sinkhorn_batch_scratch bytes. */
+typedef struct { ptrdiff_t x, y, mu, nu, plan, a, b; } pk_sinkhorn_strides;
+ptrdiff_t pk_sinkhorn_batch_scratch(const pk_sinkhorn_problem *p, ptrdiff_t count);
+pk_status pk_sinkhorn_solve_batch(const pk_sinkhorn_problem *p, ptrdiff_t count, const pk_sinkhorn_strides *strides, const void *x, const void *y,
+                                  const double *mu, const double *nu, void *plan, double *a, double *b, pk_sinkhorn_result *results, void *scratch);
 
-/* Gradient of a function of the converged solution with respect to the cost: dC = (P (x_i + y_j + z) - P G) / eps + scale P, where
- *   [diag(r)/phi_a  P] [x]   [rows of P G summed   ]
- *   [P'  diag(c)/phi_b] [y] = [columns of P G summed]   (algorithm.md 4.8; capped: active rows, columns and the total)
- * G [n, ld] the upstream on the plan (total, with the cost's share already added). Returns the relative residual in *residual. */
-pk_status pk_sinkhorn_gradient(const pk_sinkhorn_problem *p, const double *plan, const double *a, const double *b, const double *g,
-                               double scale, double *dcost, double *residual, double *scratch);
+/* The certificate of given potentials: everything in `result` but outcome, iterations and residual, with exponentials and sums in f64 whatever
+ * the type. Potentials a, b, z as a solve left them. pk_sinkhorn_certify_scratch bytes. */
+ptrdiff_t pk_sinkhorn_certify_scratch(const pk_sinkhorn_problem *p);
+pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
+                              const double *b, double z, pk_sinkhorn_result *result, void *scratch);
+
+/* Gradient of  <g, P> + on_cost <P, C> + on_objective (<P,C> + eps sum P (log P - 1) + penalties)  at the solution: with G = g + on_cost C,
+ *   dC = (P (s_i + t_j + z) - P G) / eps + (on_cost + on_objective) P,   where
+ *   [diag(r)/phi_a  P] [s]   [rows of P G summed   ]
+ *   [P'  diag(c)/phi_b] [t] = [columns of P G summed]   (algorithm.md 4.8; capped: active rows, columns and the total)
+ * g [n, m] or NULL (with points: must be NULL). Matrix: dx = dC [n, m], dy unused. Points: dx [n, d], dy [m, d], through C.
+ * dmu [n], dnu [m]: derivatives with respect to the weights of the problem (NULL: not wanted); for hard marginals on both sides they are fixed
+ * up to a constant, the one with sum mu dmu = sum nu dnu; 0 where the weight is 0. *residual: relative, of the linear system (f64: 1e-13; f32: about 1e-6).
+ * pk_sinkhorn_gradient_scratch bytes, here and for the projection. */
+ptrdiff_t pk_sinkhorn_gradient_scratch(const pk_sinkhorn_problem *p);
+pk_status pk_sinkhorn_gradient(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
+                               const double *b, double z, const void *g, double on_cost, double on_objective, void *dx, void *dy, double *dmu,
+                               double *dnu, double *residual, void *scratch);
+/* Barycentric projection of the sources, sum_j P_ij y_j / sum_j P_ij [n, d], 0 in rows without mass. Points only. */
+pk_status pk_sinkhorn_project(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *a, const double *b, double z, void *out,
+                              void *scratch);
 #endif

@@ -1,59 +1,18 @@
 #include "solver.h"
 
-double *solver_layout(solver *s, const pk_sinkhorn_problem *p, double *at) {
-  s->p = p, s->w = wide_select(), s->n = p->n, s->m = p->m, s->ld = p->ld;
-  const idx n = (p->n + 8) / 8 * 8, m = p->ld + 8;
-  s->blocks = p->n < SOLVER_BLOCKS ? p->n : SOLVER_BLOCKS;
-  double **rows[] = {&s->alpha, &s->pa, &s->qa, &s->ra, &s->da, &s->x, &s->ta};
-  double **columns[] = {&s->beta, &s->pb, &s->qb, &s->rb, &s->db, &s->y, &s->res, &s->dir, &s->out, &s->tb};
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = at, at += n;
-  for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) *columns[i] = at, at += m;
-  s->acc = at, at += SOLVER_BLOCKS * p->ld;
-  s->block_change = at, s->block_mass = at + SOLVER_BLOCKS, at += 2 * SOLVER_BLOCKS;
-  s->passes = 0;
-  return at;
-}
-ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p) { return 7 * (p->n + 8) + 10 * (p->ld + 8) + SOLVER_BLOCKS * (p->ld + 2) + 64; }
-
-void solver_pass(solver *s, const wide_pass *w, double *change, double *mass) {
-  const idx blocks = s->blocks, ld = s->ld;
-#pragma omp parallel if (solver_parallel(s))
-  {
-#pragma omp for schedule(static)
-    for (idx q = 0; q < blocks; q++) {
-      double *acc = s->acc + q * ld;
-      memset(acc, 0, (size_t)ld * sizeof(double));
-      s->block_change[q] = s->block_mass[q] = 0;
-      s->w->pass(w, s->n * q / blocks, s->n * (q + 1) / blocks, s->k, acc, s->block_change + q, s->block_mass + q);
-    }
-#pragma omp for schedule(static)
-    for (idx j0 = 0; j0 < ld; j0 += 64)
-      for (idx j = j0; j < ld && j < j0 + 64; j++) {
-        double sum = 0;
-        for (idx q = 0; q < blocks; q++) sum += s->acc[q * ld + j];
-        s->out[j] = w->zeta * sum;
-      }
-  }
-  *change = *mass = 0;
-  for (idx q = 0; q < blocks; q++) *change += s->block_change[q], *mass += s->block_mass[q];
-  s->passes++;
-}
-
 /* out = S y: x = -(P y + r z) / da on active rows, then out = db y + c z + P' x, and for z: total z + c y + r x. */
 static void apply(solver *s, int use_z, double total, double *y) {
   const idx m = s->m;
   const double z = use_z ? y[s->ld] : 0;
   for (idx i = 0; i < s->n; i++) s->pa[i] = use_z ? s->ta[i] * z : 0;
-  wide_pass w = {.rule = WIDE_LINEAR, .ld = s->ld, .zeta = 1, .p = s->pa, .q = s->qa, .beta = y, .alpha = s->x};
-  double change, mass;
-  solver_pass(s, &w, &change, &mass);
+  solver_product(s, s->pa, s->qa, y, s->u);
   double last = total * z;
   for (idx j = 0; j < m; j++) {
     const double on = s->db[j] > 0;
     s->out[j] = on * (s->db[j] * y[j] + (use_z ? s->tb[j] * z : 0) + s->out[j]);
     last += on * s->tb[j] * y[j];
   }
-  for (idx i = 0; i < s->n; i++) last += s->ta[i] * s->x[i];
+  for (idx i = 0; i < s->n; i++) last += s->ta[i] * s->u[i];
   s->out[s->ld] = use_z ? last : 0;
 }
 /* Takes the constant out of y on the active columns: the null vector of the balanced system. */
@@ -82,14 +41,14 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
   for (idx j = 0; j < m; j++) {
     if (s->tb[j] > 0 && !(s->db[j] <= s->tb[j] * (1 + 1e-13) && s->db[j] > 0)) null = 0;
   }
-  for (idx j = 0; j < ld + 8; j++) s->y[j] = s->res[j] = s->dir[j] = 0;
+  for (idx j = 0; j < ld + 8; j++) s->y_[j] = s->res[j] = s->dir[j] = 0;
+  for (idx i = n; i < s->rows; i++) s->pa[i] = s->qa[i] = 0;
   /* right-hand side: rb - P' (ra / da), rz - r (ra / da): apply() with y = 0 and p = -ra gives x = ra / da */
   for (idx i = 0; i < n; i++) s->pa[i] = -s->ra[i];
-  wide_pass w = {.rule = WIDE_LINEAR, .ld = ld, .zeta = 1, .p = s->pa, .q = s->qa, .beta = s->y, .alpha = s->x};
-  double change, mass, last = rz;
-  solver_pass(s, &w, &change, &mass);
+  double last = rz;
+  solver_product(s, s->pa, s->qa, s->y_, s->u);
   for (idx j = 0; j < m; j++) s->res[j] = s->db[j] > 0 ? s->rb[j] - s->out[j] : 0;
-  for (idx i = 0; i < n; i++) last -= s->ta[i] * s->x[i];
+  for (idx i = 0; i < n; i++) last -= s->ta[i] * s->u[i];
   s->res[ld] = use_z ? last : 0;
   if (null) centre(s, s->res);
   const double zt = use_z ? total : 0;
@@ -104,8 +63,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
     for (idx j = 0; j < m; j++) curve += s->dir[j] * s->out[j];
     if (!(curve > 0)) break;
     const double step = rr / curve;
-    for (idx j = 0; j < m; j++) s->y[j] += step * s->dir[j], s->res[j] -= step * s->out[j];
-    s->y[ld] += step * s->dir[ld], s->res[ld] -= step * s->out[ld];
+    for (idx j = 0; j < m; j++) s->y_[j] += step * s->dir[j], s->res[j] -= step * s->out[j];
+    s->y_[ld] += step * s->dir[ld], s->res[ld] -= step * s->out[ld];
     if (null) centre(s, s->res);
     const double next = weighted(s, s->res, s->res, zt), ratio = next / rr;
     if (!isfinite(next)) break;
@@ -115,9 +74,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
   }
   if (residual) *residual = first > 0 ? sqrt(rr / first) : 0;
   /* x = (ra - P y - r z) / da */
-  const double z = use_z ? s->y[ld] : 0;
+  const double z = use_z ? s->y_[ld] : 0;
   for (idx i = 0; i < n; i++) s->pa[i] = s->ta[i] * z - s->ra[i];
-  w.beta = s->y;
-  solver_pass(s, &w, &change, &mass);
+  solver_product(s, s->pa, s->qa, s->y_, s->u);
   return z;
 }

@@ -1,9 +1,12 @@
 #include "solver.h"
 
 pk_status pk_distances(ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const double *x, const double *y, double *out) {
-  const wide_kernels *w = wide_select();
+  wide_distances *row = wide_distances_scalar;
+#if defined(__x86_64__)
+  if (pk_isa_current() != PK_ISA_SCALAR) row = pk_isa_current() == PK_ISA_AVX512 ? wide_distances_avx512 : wide_distances_avx2;
+#endif
 #pragma omp parallel for schedule(static) if (n * m * d > PK_SERIAL)
-  for (idx i = 0; i < n; i++) w->distances(m, d, x + i * d, y, out + i * m);
+  for (idx i = 0; i < n; i++) row(m, d, x + i * d, y, out + i * m);
   return PK_OK;
 }
 

@@ -1,183 +1,189 @@
 #include "solver.h"
 
-/* Scalings beyond exp(+-50) are absorbed: entries of the kernel that underflowed (below e^-708) still count for nothing then. */
-static const double solver_reach = 50;
-static int capped(const solver *s) { return s->p->side_a == PK_SIDE_CAPPED; }
 static double log_weight(double w) { return w > 0 ? log(w) : PK_LOG_ZERO; }
+/* Scalings beyond exp(+-reach) are absorbed; entries of the kernel that underflowed still count for nothing then. */
+static double reach(const solver *s) { return s->size == 8 ? 50 : 20; }
+/* The largest C / eps whose exponential a first kernel without potentials may hold. */
+static double start_range(const solver *s) { return s->size == 8 ? 500 : 60; }
 
-static void set_level(solver *s, double eps) {
-  const pk_sinkhorn_problem *p = s->p;
-  s->eps = eps;
-  s->kappa_a = p->side_a == PK_SIDE_RELAXED ? eps / p->rho_a : 0, s->kappa_b = p->side_b == PK_SIDE_RELAXED ? eps / p->rho_b : 0;
-  s->phi_a = 1 / (1 + s->kappa_a), s->phi_b = 1 / (1 + s->kappa_b);
-}
 /* Constants of the update rules around the potentials a, b (wide.h). */
 static void set_rules(solver *s) {
-  for (idx i = 0; i < s->n; i++) {
-    s->alpha[i] = s->mu[i] > 0 ? 1 : 0;
-    s->pa[i] = s->p->side_a != PK_SIDE_RELAXED ? s->mu[i] : s->mu[i] > 0 ? s->phi_a * log(s->mu[i]) - (1 - s->phi_a) * s->a[i] : PK_LOG_ZERO;
-    s->qa[i] = s->mu[i] > 0 ? exp(-s->a[i]) : 0;
+  for (int side = 0; side < 2; side++) {
+    const idx count = side ? s->m : s->n, padded = side ? s->ld : s->rows;
+    const double *w = side ? s->nu : s->mu, *t = side ? s->b : s->a, phi = side ? s->phi_b : s->phi_a;
+    const pk_side kind = side ? s->p->side_b : s->p->side_a;
+    double *scaling = side ? s->beta : s->alpha, *p = side ? s->pb : s->pa, *q = side ? s->qb : s->qa;
+    for (idx i = 0; i < padded; i++) {
+      const int on = i < count && w[i] > 0;
+      scaling[i] = on, q[i] = 0;
+      p[i] = kind == PK_SIDE_RELAXED ? (on ? phi * log(w[i]) - (1 - phi) * t[i] : PK_LOG_ZERO) : on ? w[i] : 0;
+      if (kind == PK_SIDE_CAPPED && on) q[i] = exp(-t[i]);
+    }
   }
-  for (idx j = 0; j < s->ld; j++) {
-    const int on = j < s->m && s->nu[j] > 0;
-    s->beta[j] = on ? 1 : 0;
-    s->pb[j] = s->p->side_b != PK_SIDE_RELAXED ? (on ? s->nu[j] : 0) : on ? s->phi_b * log(s->nu[j]) - (1 - s->phi_b) * s->b[j] : PK_LOG_ZERO;
-    s->qb[j] = on ? exp(-s->b[j]) : 0;
-  }
+  s->w->narrow(s->ld, s->beta, s->beta_r);
   s->zeta = 1;
-}
-/* K = exp(a + b + z - C / eps); returns its sum. */
-static double build(solver *s, const double *a, const double *b, double z) {
-  const double inv = 1 / s->eps;
-  double *sums = s->x;
-#pragma omp parallel for schedule(static) if (solver_parallel(s))
-  for (idx i = 0; i < s->n; i++)
-    sums[i] = s->w->build_row(s->ld, s->cost + i * s->ld, inv, fmax(a[i] + z, PK_LOG_ZERO), b, s->k + i * s->ld);
-  double total = 0;
-  for (idx i = 0; i < s->n; i++) total += sums[i];
-  return total;
 }
 /* Moves the scalings into the potentials. */
 static void collect(solver *s) {
-  for (idx i = 0; i < s->n; i++)
-    if (s->mu[i] > 0) s->a[i] += log(s->alpha[i]);
-  for (idx j = 0; j < s->m; j++)
-    if (s->nu[j] > 0) s->b[j] += log(s->beta[j]);
-  if (capped(s)) {
-    s->z += log(s->zeta);
-    /* at its cap log(exp(-a)) + a is 0 but for rounding, and exactly 0 means an inactive constraint */
-    for (idx i = 0; i < s->n; i++) s->a[i] = s->mu[i] > 0 ? (s->a[i] > -1e-12 ? 0 : s->a[i]) : PK_LOG_ZERO;
-    for (idx j = 0; j < s->m; j++) s->b[j] = s->nu[j] > 0 ? (s->b[j] > -1e-12 ? 0 : s->b[j]) : PK_LOG_ZERO;
+  for (int side = 0; side < 2; side++) {
+    const idx count = side ? s->m : s->n;
+    const double *w = side ? s->nu : s->mu;
+    double *t = side ? s->b : s->a, *scaling = side ? s->beta : s->alpha;
+    for (idx i = 0; i < count; i++) {
+      if (w[i] > 0) t[i] += log(scaling[i]);
+      /* at its cap log(exp(-a)) + a is 0 but for rounding, and exactly 0 means an inactive constraint */
+      if (solver_capped(s)) t[i] = w[i] > 0 ? (t[i] > -1e-12 ? 0 : t[i]) : PK_LOG_ZERO;
+      scaling[i] = w[i] > 0;
+    }
   }
-  for (idx i = 0; i < s->n; i++) s->alpha[i] = s->mu[i] > 0;
-  for (idx j = 0; j < s->m; j++) s->beta[j] = s->nu[j] > 0;
+  if (solver_capped(s)) {
+    s->z += log(s->zeta);
+    /* Where every cap of a side is reached, (a + t, z - t) leaves P alone and the dual rises with t until the largest a is 0. */
+    for (int side = 0; side < 2; side++) {
+      double *t = side ? s->b : s->a, top = PK_LOG_ZERO;
+      const idx count = side ? s->m : s->n;
+      for (idx i = 0; i < count; i++) top = fmax(top, t[i]);
+      if (!(top < 0) || !(top > PK_LOG_ZERO / 2)) continue;
+      for (idx i = 0; i < count; i++) t[i] = t[i] > PK_LOG_ZERO / 2 ? t[i] - top : PK_LOG_ZERO;
+      s->z += top;
+    }
+  }
   s->zeta = 1;
 }
-static double absorb(solver *s) {
+static double absorb(solver *s, int total) {
   collect(s);
-  const double total = build(s, s->a, s->b, s->z);
+  const double sum = solver_build(s, s->a, s->b, s->z, total);
   set_rules(s);
-  return total;
+  return sum;
 }
 static double dual_update(pk_side side, double phi, double log_w, double lse) {
   if (!(log_w > PK_LOG_ZERO / 2) || !(lse > PK_LOG_ZERO / 2)) return PK_LOG_ZERO;
   return side == PK_SIDE_RELAXED ? phi * (log_w - lse) : side == PK_SIDE_HARD ? log_w - lse : fmin(0, log_w - lse);
 }
+/* log sum_j exp(b_j - C_ij / eps) to out[i]; columns: log sum_i exp(a_i - C_ij / eps) to out[j]. */
+static void lse(solver *s, int columns, double *out) {
+  const idx blocks = s->blocks, ld = s->ld;
+  const double inv = 1 / s->eps;
+  if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
+#pragma omp parallel for schedule(static) if (solver_parallel(s))
+  for (idx q = 0; q < blocks; q++) {
+    double *sum = s->acc + q * ld, *top = s->top + q * ld;
+    for (idx j = 0; j < ld && columns; j++) sum[j] = 0, top[j] = PK_LOG_ZERO;
+    const idx end = solver_block(s, q + 1);
+    for (idx i0 = solver_block(s, q); i0 < end; i0 += SOLVER_ROWS) {
+      const idx count = end - i0 < SOLVER_ROWS ? end - i0 : SOLVER_ROWS;
+      idx stride;
+      const char *c = solver_cost_rows(s, i0, count, s->points ? solver_tile(s, 0) : NULL, &stride);
+      for (idx i = i0; i < i0 + count; i++, c += stride * s->size) {
+        if (!columns) out[i] = s->w->row_lse(s->m, c, inv, s->b);
+        else if (s->a[i] > PK_LOG_ZERO / 2) s->w->column_lse(s->m, c, inv, s->a[i], top, sum);
+      }
+    }
+  }
+  s->passes++;
+  for (idx j = 0; j < s->m && columns; j++) {
+    double top = PK_LOG_ZERO, sum = 0;
+    for (idx q = 0; q < blocks; q++) {
+      const double x = s->top[q * ld + j], high = fmax(top, x);
+      sum = sum * exp(top - high) + s->acc[q * ld + j] * exp(x - high), top = high;
+    }
+    out[j] = sum > 0 && top > PK_LOG_ZERO / 2 ? top + log(sum) : PK_LOG_ZERO;
+  }
+}
 /* One iteration by logarithms from a, b, z; the kernel is rebuilt. Returns the residual relative to the mass. */
 static double log_iteration(solver *s) {
-  const double inv = 1 / s->eps;
-  double *next = s->ta, *columns = s->tb;
-#pragma omp parallel for schedule(static) if (solver_parallel(s))
+  double *rows = s->ta, *columns = s->tb, change = 0;
+  lse(s, 0, rows);
   for (idx i = 0; i < s->n; i++) {
-    const double lse = s->w->row_lse(s->ld, s->cost + i * s->ld, inv, s->b);
-    next[i] = dual_update(s->p->side_a, s->phi_a, log_weight(s->mu[i]), lse > PK_LOG_ZERO / 2 ? lse + s->z : lse);
-    s->x[i] = next[i] > PK_LOG_ZERO / 2 ? fabs(exp(fmin(next[i] + lse + s->z, 700)) - exp(fmin(s->a[i] + lse + s->z, 700))) : 0;
+    const double x = rows[i] > PK_LOG_ZERO / 2 ? rows[i] + s->z : rows[i], next = dual_update(s->p->side_a, s->phi_a, log_weight(s->mu[i]), x);
+    if (next > PK_LOG_ZERO / 2) change += fabs(exp(fmin(next + x, 700)) - exp(fmin(s->a[i] + x, 700)));
+    s->a[i] = next;
   }
-  double change = 0;
-  for (idx i = 0; i < s->n; i++) change += s->x[i];
-  memcpy(s->a, next, (size_t)s->n * sizeof(double));
-#pragma omp parallel for schedule(static) if (solver_parallel(s))
-  for (idx j = 0; j < s->ld; j += 8) s->w->column_lse(s->n, s->ld, s->cost, inv, s->a, j, j + 8, columns);
+  lse(s, 1, columns);
   for (idx j = 0; j < s->m; j++) {
-    const double lse = columns[j] > PK_LOG_ZERO / 2 ? columns[j] + s->z : columns[j];
-    s->b[j] = dual_update(s->p->side_b, s->phi_b, log_weight(s->nu[j]), lse);
+    const double x = columns[j] > PK_LOG_ZERO / 2 ? columns[j] + s->z : columns[j];
+    s->b[j] = dual_update(s->p->side_b, s->phi_b, log_weight(s->nu[j]), x);
   }
-  s->passes += 3;
-  double total = build(s, s->a, s->b, s->z);
-  if (capped(s) && total > 0 && isfinite(total)) {
+  double total = 0;
+  for (idx j = 0; j < s->m; j++)
+    if (s->b[j] > PK_LOG_ZERO / 2) total += exp(fmin(s->b[j] + columns[j] + s->z, 700));
+  if (solver_capped(s) && total > 0 && isfinite(total)) {
     change += fabs(s->p->mass - total);
     s->z += log(s->p->mass / total);
-    total = build(s, s->a, s->b, s->z);
+    total = s->p->mass;
   }
+  solver_build(s, s->a, s->b, s->z, 0);
   set_rules(s);
   return change / total;
 }
 static void start(solver *s) {
-  for (idx i = 0; i < s->n; i++) s->a[i] = s->mu[i] > 0 ? 0 : PK_LOG_ZERO;
-  for (idx j = 0; j < s->ld; j++) s->b[j] = j < s->m && s->nu[j] > 0 ? 0 : PK_LOG_ZERO;
+  /* the least cost of a matrix is taken out at once; points' least cost is 0 or near it */
+  const double least = s->points || solver_capped(s) ? 0 : s->factor / s->eps;
+  if (!s->p->warm || s->p->tolerance == 0) {
+    for (idx i = 0; i < s->n; i++) s->a[i] = s->mu[i] > 0 ? least : PK_LOG_ZERO;
+    for (idx j = 0; j < s->m; j++) s->b[j] = s->nu[j] > 0 ? 0 : PK_LOG_ZERO;
+  }
+  for (idx i = s->n; i < s->rows; i++) s->a[i] = PK_LOG_ZERO;
+  for (idx j = s->m; j < s->ld; j++) s->b[j] = PK_LOG_ZERO;
   s->z = 0;
-  if (!capped(s)) return;
+  if (!solver_capped(s)) return;
   double top = PK_LOG_ZERO, sum = 0;
+  lse(s, 0, s->ta);
   for (idx i = 0; i < s->n; i++)
     if (s->mu[i] > 0) {
-      const double x = s->w->row_lse(s->ld, s->cost + i * s->ld, 1 / s->eps, s->b), high = fmax(top, x);
+      const double x = s->a[i] + s->ta[i], high = fmax(top, x);
       sum = sum * exp(top - high) + exp(x - high), top = high;
     }
   s->z = log(s->p->mass) - top - log(sum);
 }
-/* One iteration on the stored kernel; NaN when a sum or scaling is not a positive finite number. */
-static double iterate(solver *s) {
-  const wide_rule rules[] = {WIDE_HARD, WIDE_RELAXED, WIDE_CAPPED};
-  wide_pass w = {.rule = rules[s->p->side_a], .ld = s->ld, .phi = s->phi_a, .zeta = s->zeta, .p = s->pa, .q = s->qa, .beta = s->beta, .alpha = s->alpha};
-  double change, mass, total = 0, moved = 0, low = INFINITY, high = 0;
-  solver_pass(s, &w, &change, &mass);
-  if (!isfinite(change) || !isfinite(mass) || !(mass > 0)) return NAN;
-  const pk_side side = s->p->side_b;
-  for (idx j = 0; j < s->m; j++) {
-    if (!(s->nu[j] > 0)) continue;
-    const double c = s->out[j];
-    double x = side == PK_SIDE_RELAXED ? exp(s->pb[j] - s->phi_b * log(c)) : s->pb[j] / c;
-    if (side == PK_SIDE_CAPPED && !(x < s->qb[j])) x = s->qb[j];
-    moved += c * fabs(x - s->beta[j]);
-    s->beta[j] = x, total += x * c;
-    low = x < low ? x : low, high = x > high ? x : high;
+/* One iteration on the kernel; NaN when a sum or scaling is not a positive finite number. */
+static double iterate(solver *s, double omega) {
+  static const wide_rule rules[] = {WIDE_HARD, WIDE_RELAXED, WIDE_CAPPED};
+  const wide_side rows = {.rule = rules[s->p->side_a], .phi = s->phi_a, .zeta = s->zeta, .omega = omega - 1, .p = s->pa, .q = s->qa, .scaling = s->alpha};
+  const wide_side columns = {.rule = rules[s->p->side_b], .phi = s->phi_b, .zeta = s->zeta, .omega = omega - 1, .p = s->pb, .q = s->qb, .scaling = s->beta};
+  wide_sums a, b;
+  solver_pass(s, &rows, &columns, s->beta_r, &a, &b);
+  const double change = a.change, total = b.after, low = fmin(a.low, b.low), high = fmax(a.high, b.high), kappa = s->kappa_a + s->kappa_b;
+  if (a.bad > 0 || b.bad > 0 || !isfinite(change) || !isfinite(b.change) || !(a.before > 0) || !(low > 0) || !isfinite(high) || !isfinite(total) || !(total > 0)) return NAN;
+  double error = fmax(change, b.change), t = 0;
+  if (solver_capped(s)) s->zeta *= s->p->mass / total, error = fmax(change + fabs(s->p->mass - total), b.change);
+  /* The dual's best translation (a + t, b - t): by optimality of the updates sum mu exp(-kappa_a a) = sum alpha s is the mass after the rows' update. */
+  if (kappa > 1e-8 && !s->p->plain && s->p->tolerance > 0) {
+    t = log(a.after / total) / kappa;
+    const double up = exp(t), down = exp(-t);
+    for (idx i = 0; i < s->rows; i++) s->alpha[i] *= up;
+    for (idx j = 0; j < s->ld; j++) s->beta[j] *= down;
+    s->w->narrow(s->ld, s->beta, s->beta_r);
   }
-  for (idx i = 0; i < s->n; i++)
-    if (s->mu[i] > 0) low = s->alpha[i] < low ? s->alpha[i] : low, high = s->alpha[i] > high ? s->alpha[i] : high;
-  if (!(low > 0) || !isfinite(high) || !isfinite(total) || !(total > 0)) return NAN;
-  if (capped(s)) s->zeta *= s->p->mass / total, change += fabs(s->p->mass - total);
-  change = fmax(change, moved);
-  const double reach = exp(solver_reach);
-  if (low < 1 / reach || high > reach || s->zeta > reach || s->zeta < 1 / reach) absorb(s);
-  return change / mass;
-}
-static double penalty(double kappa, double w, double t) { return kappa > 0 ? w * -expm1(-kappa * t) / kappa : w * t; }
-/* Dual value / eps at potentials with plan sum `total`. */
-static double dual(const solver *s, const double *a, const double *b, double z, double total) {
-  double d = -total + (capped(s) ? s->p->mass * z : 0);
-  for (idx i = 0; i < s->n; i++)
-    if (s->mu[i] > 0) d += penalty(s->kappa_a, s->mu[i], a[i]);
-  for (idx j = 0; j < s->m; j++)
-    if (s->nu[j] > 0) d += penalty(s->kappa_b, s->nu[j], b[j]);
-  return d;
+  const double most = exp(reach(s));
+  if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most || fabs(t) > reach(s)) absorb(s, 0);
+  return error / a.before;
 }
 /* A Newton step of the dual with backtracking; 1 when it rose. Afterwards the kernel is the plan. */
 static int newton(solver *s, double forcing, idx limit) {
-  double total = absorb(s), change, mass;
-  const double before = dual(s, s->a, s->b, s->z, total);
+  double total = absorb(s, 1);
+  const double before = solver_dual(s, s->a, s->b, s->z, total);
   if (!isfinite(before)) return 0;
-  /* row sums to ta, column sums to tb: a linear pass with x = P 1 */
-  for (idx i = 0; i < s->n; i++) s->pa[i] = 0, s->qa[i] = 1, s->x[i] = 0;
-  for (idx j = 0; j < s->ld; j++) s->y[j] = 1;
-  wide_pass w = {.rule = WIDE_LINEAR, .ld = s->ld, .zeta = 1, .p = s->pa, .q = s->qa, .beta = s->y, .alpha = s->x};
-  solver_pass(s, &w, &change, &mass);
-  memcpy(s->ta, s->x, (size_t)s->n * sizeof(double));
-  for (idx i = 0; i < s->n; i++) s->pa[i] = 1, s->qa[i] = 1;
-  for (idx j = 0; j < s->ld; j++) s->y[j] = 0;
-  solver_pass(s, &w, &change, &mass);
-  memcpy(s->tb, s->out, (size_t)s->ld * sizeof(double));
+  solver_sums(s, s->ta, s->tb);
   int all_a = 1, all_b = 1;
-  for (idx i = 0; i < s->n; i++) {
-    const double t = s->mu[i] > 0 ? s->mu[i] * exp(-s->kappa_a * s->a[i]) : 0;
-    const int on = s->mu[i] > 0 && s->ta[i] > 0 && (!capped(s) || s->a[i] < 0);
-    s->da[i] = on ? s->ta[i] + s->kappa_a * t : 0, s->ra[i] = on ? t - s->ta[i] : 0;
-    if (s->mu[i] > 0 && !on) all_a = 0;
+  for (int side = 0; side < 2; side++) {
+    const idx count = side ? s->m : s->n;
+    const double kappa = side ? s->kappa_b : s->kappa_a, *w = side ? s->nu : s->mu, *t = side ? s->b : s->a, *sums = side ? s->tb : s->ta;
+    double *diagonal = side ? s->db : s->da, *right = side ? s->rb : s->ra;
+    for (idx i = 0; i < count; i++) {
+      const double x = w[i] > 0 ? w[i] * exp(-kappa * t[i]) : 0;
+      const int on = w[i] > 0 && sums[i] > 0 && (!solver_capped(s) || t[i] < 0);
+      diagonal[i] = on ? (sums[i] + kappa * x) * (1 + s->damping) : 0, right[i] = on ? x - sums[i] : 0;
+      if (w[i] > 0 && !on) *(side ? &all_b : &all_a) = 0;
+    }
   }
-  for (idx j = 0; j < s->m; j++) {
-    const double t = s->nu[j] > 0 ? s->nu[j] * exp(-s->kappa_b * s->b[j]) : 0;
-    const int on = s->nu[j] > 0 && s->tb[j] > 0 && (!capped(s) || s->b[j] < 0);
-    s->db[j] = on ? s->tb[j] + s->kappa_b * t : 0, s->rb[j] = on ? t - s->tb[j] : 0;
-    if (s->nu[j] > 0 && !on) all_b = 0;
-  }
-  const int use_z = capped(s) && !all_a && !all_b;
-  for (idx i = 0; i < s->n; i++) s->da[i] *= 1 + s->damping;
-  for (idx j = 0; j < s->m; j++) s->db[j] *= 1 + s->damping;
-  const double z = solver_linear(s, use_z, total * (1 + s->damping), capped(s) ? s->p->mass - total : 0, forcing, limit, NULL);
-  double *x = s->pa; /* the step in a: x is overwritten by build() */
-  memcpy(x, s->x, (size_t)s->n * sizeof(double));
+  const int use_z = solver_capped(s) && !all_a && !all_b;
+  const double z = solver_linear(s, use_z, total * (1 + s->damping), solver_capped(s) ? s->p->mass - total : 0, forcing, limit, NULL);
+  double *x = s->ra; /* the step in a: u is overwritten by the build */
+  memcpy(x, s->u, (size_t)s->n * sizeof(double));
   double largest = fabs(z);
   for (idx i = 0; i < s->n; i++) largest = fmax(largest, fabs(x[i]));
-  for (idx j = 0; j < s->m; j++) largest = fmax(largest, fabs(s->y[j]));
+  for (idx j = 0; j < s->m; j++) largest = fmax(largest, fabs(s->y_[j]));
   if (!isfinite(largest) || largest == 0) { set_rules(s); return 0; }
   /* Along a direction of almost no curvature the quadratic model is no guide: no potential moves by more than the costs differ. */
   const double bound = s->range / s->eps + 10;
@@ -185,16 +191,16 @@ static int newton(solver *s, double forcing, idx limit) {
   const double full = t;
   for (int tries = 0; tries < 40; tries++, t *= 0.5) {
     for (idx i = 0; i < s->n; i++) s->ta[i] = s->mu[i] > 0 ? s->a[i] + t * x[i] : PK_LOG_ZERO;
-    for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y[j] : PK_LOG_ZERO;
-    if (capped(s)) {
+    for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y_[j] : PK_LOG_ZERO;
+    if (solver_capped(s)) {
       for (idx i = 0; i < s->n; i++) s->ta[i] = fmin(s->ta[i], 0);
       for (idx j = 0; j < s->m; j++) s->tb[j] = fmin(s->tb[j], 0);
     }
-    total = build(s, s->ta, s->tb, s->z + t * z);
+    total = solver_build(s, s->ta, s->tb, s->z + t * z, 1);
     s->passes++;
-    const double after = dual(s, s->ta, s->tb, s->z + t * z, total);
+    const double after = solver_dual(s, s->ta, s->tb, s->z + t * z, total);
     /* near the optimum the rise drowns in rounding: an equal value is accepted there */
-    if (isfinite(after) && after >= before - 1e-15 * (fabs(before) + total)) {
+    if (isfinite(after) && after >= before - s->floor * (fabs(before) + total)) {
       memcpy(s->a, s->ta, (size_t)s->n * sizeof(double)), memcpy(s->b, s->tb, (size_t)s->ld * sizeof(double));
       s->z += t * z;
       set_rules(s);
@@ -204,181 +210,147 @@ static int newton(solver *s, double forcing, idx limit) {
     }
   }
   s->damping = fmax(10 * s->damping, 1e-6);
-  build(s, s->a, s->b, s->z);
+  solver_build(s, s->a, s->b, s->z, 0);
   set_rules(s);
   return 0;
 }
 
-/* Below this the residual is rounding, and the dual cannot tell one step from another. */
-static const double solver_floor = 1e-13;
 /* An intermediate level needs a start for the next one, not a solution. */
-static const double solver_level_tolerance = 1e-2;
-static const idx solver_level_passes = 400;
-static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int final, double *residual) {
-  double best = INFINITY, mark = INFINITY;
-  idx count = 0, since = 0, newton_from = final ? 30 : 20;
-  *residual = log_iteration(s);
+static const double level_tolerance = 1e-2;
+static const idx level_passes = 400;
+/* Iterations over which a rate is measured, and after which it is first. */
+#define RATE_SPAN 10
+static const idx stall_after = 300;
+
+static int report_progress(solver *s, double residual) { return s->p->progress && s->p->progress(s->p->context, s->passes, residual); }
+/* Plain iterations, then, where the rate says that many are left, over-relaxed ones or Newton steps. */
+static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int first, int final, double *residual) {
+  const int hard = s->p->side_a == PK_SIDE_HARD && s->p->side_b == PK_SIDE_HARD;
+  double best = INFINITY, mark = INFINITY, omega = 1, used = 1;
+  idx since = 0, count = 0, marked = 0, span = RATE_SPAN, failures = 0, newton_from = 0, probe = 0, look = 0, steps = 400;
+  if (!first || s->range / s->eps <= start_range(s) || s->p->warm) {
+    solver_build(s, s->a, s->b, s->z, 0);
+    set_rules(s);
+    *residual = iterate(s, 1);
+    if (isfinite(*residual)) *residual = 1;
+  } else {
+    *residual = NAN;
+  }
+  if (!isfinite(*residual)) *residual = log_iteration(s);
   if (isfinite(*residual)) *residual = 1; /* the start had no column update: an unchanged row proves nothing */
   while (isfinite(*residual)) {
-    if (*residual <= tolerance) return PK_CONVERGED;
+    if (*residual <= tolerance && used == 1) return PK_CONVERGED;
     if (s->passes >= last_pass) return PK_MAX_ITERATIONS;
+    if (report_progress(s, *residual)) return PK_INTERRUPTED;
     if (*residual < 0.99 * best) best = *residual, since = 0;
-    else if (++since > 300) return PK_STALLED;
-    if (++count >= newton_from) {
-      /* passes that plain iteration still needs at the rate of the last ten */
-      const double rate = log(mark / *residual) / 10, needed = rate > 0 ? log(*residual / tolerance) / rate : INFINITY;
-      newton_from = count + 10;
-      if (needed > 40 && *residual > solver_floor && !newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), 400)) newton_from = count + 50;
-      mark = INFINITY;
+    else if (++since > stall_after) return PK_STALLED;
+    count++;
+    if (!s->p->plain && *residual > tolerance && count >= marked + span) {
+      const double rate = pow(*residual / mark, 1.0 / (double)(count - marked));
+      if (isfinite(mark) && *residual > 100 * s->floor) {
+        const double needed = rate < 1 ? log(tolerance / *residual) / log(rate) : INFINITY;
+        if (count > 500 && needed > 200) failures = 3;
+        if (hard && failures < 3 && needed > 15) {
+          if (rate >= 1) omega = 1, failures++;
+          else if (omega == 1 || rate > pow(omega - 1, 0.75)) {
+            /* the plain iteration's rate behind the one seen at this omega (Young 1954) */
+            const double plain = omega == 1 ? rate : (rate + omega - 1) * (rate + omega - 1) / (rate * omega * omega);
+            omega = plain < 1 ? fmin(2 / (1 + sqrt(1 - plain)), 1.98) : omega;
+          }
+          span = (idx)fmax(RATE_SPAN, 1.0 / (2 - omega));
+        } else if (needed > 40 && count >= newton_from) {
+          omega = 1;
+          const idx before = s->passes;
+          if (!newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), last_pass - before < steps ? last_pass - before : steps)) newton_from = count + 50;
+          if (s->passes - before >= steps) steps *= 4; /* its system was left unsolved */
+        }
+      }
+      mark = *residual, marked = count;
+    } else if (count == 1 || !isfinite(mark)) {
+      mark = *residual, marked = count;
     }
-    if (count == newton_from - 10) mark = *residual;
-    const double next = iterate(s);
+    /* Over-relaxed, the residual is several times what a plain iteration leaves: near the tolerance two of those look. */
+    if (omega != 1 && probe == 0 && *residual <= 8 * tolerance && count >= look) probe = 2, look = count + RATE_SPAN;
+    used = probe > 0 ? 1 : omega, probe -= probe > 0;
+    const double next = iterate(s, used);
     if (isfinite(next)) { *residual = next; continue; }
     /* from the potentials of the last absorption */
+    omega = 1, failures = 3;
     *residual = log_iteration(s);
+    mark = INFINITY;
     if (!final && s->passes >= last_pass) return PK_MAX_ITERATIONS;
   }
   return PK_NON_FINITE;
 }
-
-static void report(solver *s, pk_sinkhorn_result *r) {
-  double *rows = s->ta, *columns = s->tb, change, mass;
-  for (idx i = 0; i < s->n; i++) s->pa[i] = 0, s->qa[i] = 1, s->x[i] = 0;
-  for (idx j = 0; j < s->ld; j++) s->y[j] = 1;
-  wide_pass w = {.rule = WIDE_LINEAR, .ld = s->ld, .zeta = 1, .p = s->pa, .q = s->qa, .beta = s->y, .alpha = s->x};
-  solver_pass(s, &w, &change, &mass);
-  memcpy(rows, s->x, (size_t)s->n * sizeof(double));
-  for (idx i = 0; i < s->n; i++) s->pa[i] = 1;
-  for (idx j = 0; j < s->ld; j++) s->y[j] = 0;
-  solver_pass(s, &w, &change, &mass);
-  memcpy(columns, s->out, (size_t)s->ld * sizeof(double));
-  s->passes -= 2;
-  /* sum P (log P - 1) = sum P (a + b + z - C / eps) - sum P */
-  r->mass = r->cost = r->entropy = 0;
-  for (idx i = 0; i < s->n; i++) {
-    double sums[2];
-    s->w->dots(s->ld, s->k + i * s->ld, s->cost + i * s->ld, sums);
-    r->mass += sums[0], r->cost += sums[1];
-    if (s->mu[i] > 0) r->entropy += rows[i] * (s->a[i] + s->z);
+/* A given number of plain iterations. */
+static pk_outcome run_fixed(solver *s, double *residual) {
+  *residual = NAN;
+  const int direct = s->range / s->eps <= start_range(s) || s->p->warm;
+  if (direct) solver_build(s, s->a, s->b, s->z, 0), set_rules(s);
+  for (idx k = 0; k < s->p->max_iterations; k++) {
+    *residual = k || direct ? iterate(s, 1) : NAN;
+    if (!isfinite(*residual)) *residual = log_iteration(s);
+    if (!isfinite(*residual)) return PK_NON_FINITE;
+    if (report_progress(s, *residual)) return PK_INTERRUPTED;
   }
-  for (idx j = 0; j < s->m; j++)
-    if (s->nu[j] > 0) r->entropy += columns[j] * s->b[j];
-  r->entropy -= r->cost / s->eps + r->mass;
-  r->dual = s->eps * dual(s, s->a, s->b, s->z, r->mass);
-  r->penalty_a = r->penalty_b = r->error_linf = 0;
-  double l1[2] = {0, 0};
-  for (int side = 0; side < 2; side++) {
-    const idx count = side ? s->m : s->n;
-    const double *sums = side ? columns : rows, *weights = side ? s->nu : s->mu, *t = side ? s->b : s->a;
-    const double kappa = side ? s->kappa_b : s->kappa_a, rho = side ? s->p->rho_b : s->p->rho_a;
-    const pk_side kind = side ? s->p->side_b : s->p->side_a;
-    double kl = 0;
-    for (idx i = 0; i < count; i++) {
-      const double q = weights[i], p = sums[i];
-      double e = kind == PK_SIDE_CAPPED ? fmax(p - q, 0) : fabs(p - (q > 0 && kind == PK_SIDE_RELAXED ? q * exp(-kappa * t[i]) : q));
-      l1[side] += e, r->error_linf = fmax(r->error_linf, e);
-      kl += q - p + (p > 0 ? p * log(p / q) : 0);
-    }
-    if (kind == PK_SIDE_RELAXED) *(side ? &r->penalty_b : &r->penalty_a) = rho * kl;
-  }
-  r->error_l1 = fmax(l1[0], l1[1]);
-  if (capped(s)) {
-    const double e = fabs(r->mass - s->p->mass);
-    r->error_l1 = fmax(r->error_l1, e), r->error_linf = fmax(r->error_linf, e);
-  }
-  r->z = s->z, r->iterations = s->passes;
+  s->passes = s->p->max_iterations;
+  return PK_MAX_ITERATIONS;
 }
 
-pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const double *cost, const double *mu, const double *nu, double *plan, double *a,
-                            double *b, pk_sinkhorn_result *result, double *scratch) {
-  if (p->n < 1 || p->m < 1 || p->ld < p->m || p->ld % 8 || !(p->epsilon > 0)) return PK_BAD_SHAPE;
-  if ((p->side_a == PK_SIDE_CAPPED) != (p->side_b == PK_SIDE_CAPPED)) return PK_BAD_SHAPE;
-  solver s = {.cost = cost, .mu = mu, .nu = nu, .k = plan, .a = a, .b = b};
+static int valid(const pk_sinkhorn_problem *p) {
+  if (p->n < 1 || p->m < 1 || !(p->epsilon > 0) || (p->type != PK_F32 && p->type != PK_F64)) return 0;
+  if (p->cost != PK_COST_MATRIX && (p->d < 1 || !(p->scale > 0))) return 0;
+  return (p->side_a == PK_SIDE_CAPPED) == (p->side_b == PK_SIDE_CAPPED);
+}
+ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p) {
+  solver s;
+  return solver_layout(&s, p, NULL);
+}
+pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, void *plan, double *a,
+                            double *b, pk_sinkhorn_result *result, void *scratch) {
+  if (!valid(p)) return PK_BAD_SHAPE;
+  solver s;
   solver_layout(&s, p, scratch);
-  double low = INFINITY, high = -INFINITY;
-  for (idx i = 0; i < p->n; i++)
-    for (idx j = 0; j < p->m; j++) {
-      const double c = cost[i * p->ld + j];
-      low = c < low ? c : low, high = c > high ? c : high;
-    }
-  s.range = high - low;
+  solver_bind(&s, x, y, mu, nu);
+  if (p->warm) {
+    for (idx i = 0; i < s.n; i++) s.a[i] = mu[i] > 0 ? (a[i] > PK_LOG_ZERO / 2 ? a[i] : 0) : PK_LOG_ZERO;
+    for (idx j = 0; j < s.m; j++) s.b[j] = nu[j] > 0 ? (b[j] > PK_LOG_ZERO / 2 ? b[j] : 0) : PK_LOG_ZERO;
+  }
   /* levels eps 4^k: none while the range is within 100 eps */
-  int levels = 0;
-  for (double e = p->epsilon * 100; e < s.range && levels < 40; e *= 4) levels++;
+  int levels = 0, first = 1;
+  for (double e = p->epsilon * 100; e < s.range && levels < 40 && !p->warm && p->tolerance > 0; e *= 4) levels++;
   double eps = p->epsilon * pow(4, levels);
-  set_level(&s, eps);
+  solver_level(&s, eps);
   start(&s);
   for (; levels > 0; levels--) {
-    const idx until = s.passes + solver_level_passes;
-    run_level(&s, solver_level_tolerance, until < p->max_iterations ? until : p->max_iterations, 0, &result->residual);
+    const idx until = s.passes + level_passes;
+    if (run_level(&s, level_tolerance, until < p->max_iterations ? until : p->max_iterations, first, 0, &result->residual) == PK_INTERRUPTED) break;
+    first = 0;
     collect(&s);
     const double next = p->epsilon * pow(4, levels - 1);
     for (idx i = 0; i < s.n; i++)
-      if (mu[i] > 0) a[i] *= eps / next;
+      if (mu[i] > 0) s.a[i] *= eps / next;
     for (idx j = 0; j < s.m; j++)
-      if (nu[j] > 0) b[j] *= eps / next;
+      if (nu[j] > 0) s.b[j] *= eps / next;
     s.z *= eps / next, eps = next;
-    set_level(&s, eps);
+    solver_level(&s, eps);
   }
-  result->outcome = run_level(&s, p->tolerance, p->max_iterations, 1, &result->residual);
-  absorb(&s);
-  report(&s, result);
+  if (levels > 0) {
+    collect(&s);
+    solver_level(&s, p->epsilon);
+    for (idx i = 0; i < s.n; i++)
+      if (mu[i] > 0) s.a[i] *= eps / p->epsilon;
+    for (idx j = 0; j < s.m; j++)
+      if (nu[j] > 0) s.b[j] *= eps / p->epsilon;
+    s.z *= eps / p->epsilon;
+    result->outcome = PK_INTERRUPTED;
+  } else {
+    result->outcome = p->tolerance > 0 ? run_level(&s, p->tolerance, p->max_iterations, first, 1, &result->residual) : run_fixed(&s, &result->residual);
+  }
+  collect(&s);
+  solver_finish(&s, plan, result);
+  result->iterations = s.passes;
+  memcpy(a, s.a, (size_t)s.n * sizeof(double)), memcpy(b, s.b, (size_t)s.m * sizeof(double));
   if (!isfinite(result->mass) || !isfinite(result->cost)) result->outcome = PK_NON_FINITE;
-  return PK_OK;
-}
-
-pk_status pk_sinkhorn_gradient(const pk_sinkhorn_problem *p, const double *plan, const double *a, const double *b, const double *g,
-                               double scale, double *dcost, double *residual, double *scratch) {
-  if (p->n < 1 || p->m < 1 || p->ld < p->m || p->ld % 8 || !(p->epsilon > 0)) return PK_BAD_SHAPE;
-  solver s = {.k = (double *)plan, .a = (double *)a, .b = (double *)b};
-  solver_layout(&s, p, scratch);
-  set_level(&s, p->epsilon);
-  const idx n = s.n, m = s.m, ld = s.ld, blocks = s.blocks;
-  const int cap = p->side_a == PK_SIDE_CAPPED;
-  /* sums of P and of P G along both axes, over fixed row blocks */
-  for (int which = 0; which < 2; which++) {
-    double *rows = which ? s.ra : s.ta, *columns = which ? s.rb : s.tb;
-#pragma omp parallel for schedule(static) if (solver_parallel(&s))
-    for (idx q = 0; q < blocks; q++) {
-      double *acc = s.acc + q * ld;
-      memset(acc, 0, (size_t)ld * sizeof(double));
-      for (idx i = n * q / blocks; i < n * (q + 1) / blocks; i++) {
-        double sum = 0;
-        for (idx j = 0; j < m; j++) {
-          const double v = plan[i * ld + j] * (which ? g[i * ld + j] : 1);
-          sum += v, acc[j] += v;
-        }
-        rows[i] = sum;
-      }
-    }
-    for (idx j = 0; j < ld; j++) {
-      columns[j] = 0;
-      for (idx q = 0; q < blocks; q++) columns[j] += s.acc[q * ld + j];
-    }
-  }
-  double total = 0, pg = 0;
-  int all_a = 1, all_b = 1;
-  for (idx i = 0; i < n; i++) {
-    const int on = s.ta[i] > 0 && (!cap || a[i] < 0);
-    total += s.ta[i], pg += s.ra[i];
-    if (s.ta[i] > 0 && !on) all_a = 0;
-    s.da[i] = on ? s.ta[i] / s.phi_a : 0;
-    if (!on) s.ra[i] = 0;
-  }
-  for (idx j = 0; j < m; j++) {
-    const int on = s.tb[j] > 0 && (!cap || b[j] < 0);
-    if (s.tb[j] > 0 && !on) all_b = 0;
-    s.db[j] = on ? s.tb[j] / s.phi_b : 0;
-    if (!on) s.rb[j] = 0;
-  }
-  for (idx j = m; j < ld + 8; j++) s.db[j] = s.rb[j] = 0;
-  const double z = solver_linear(&s, cap && !all_a && !all_b, total, pg, 1e-13, 2 * (n + m) + 100, residual);
-  const double inv = 1 / p->epsilon;
-#pragma omp parallel for schedule(static) if (solver_parallel(&s))
-  for (idx i = 0; i < n; i++)
-    for (idx j = 0; j < ld; j++) {
-      const double v = plan[i * ld + j];
-      dcost[i * ld + j] = j < m ? v * ((s.x[i] + s.y[j] + z) - g[i * ld + j]) * inv + scale * v : 0;
-    }
   return PK_OK;
 }

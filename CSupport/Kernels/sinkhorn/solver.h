@@ -1,43 +1,72 @@
-/* State shared by the scaling solver, its Newton step and the gradient. */
+/* State shared by the scaling solver, its Newton step, the gradient and the certificate. */
 #ifndef PK_SOLVER_H
 #define PK_SOLVER_H
 #include "wide.h"
+#include "../isa/omp_declarations.h"
 #define SOLVER_BLOCKS 16
+#define SOLVER_ROWS 32   /* of a tile */
+#define SOLVER_CHUNK 128 /* columns folded together */
 typedef struct {
   const pk_sinkhorn_problem *p;
   const wide_kernels *w;
-  const double *cost, *mu, *nu;
-  idx n, m, ld, blocks;
+  const void *x, *y; /* the caller's cost or points */
+  const double *mu, *nu;
+  idx n, m, ld, rows, size, blocks, chunks; /* rows: n rounded up to 8; size of an element */
+  int points;
   double eps, kappa_a, kappa_b, phi_a, phi_b; /* of the current level */
-  double *k;                                  /* stored kernel, or the plan itself */
-  double *a, *b, z;                           /* potentials behind the kernel */
-  double *alpha, *beta, zeta;                 /* scalings since */
-  double *pa, *qa, *pb, *qb;                  /* the update rules' constants */
-  double *acc;                                /* [blocks, ld] */
-  double *block_change, *block_mass;          /* [blocks] */
-  double *ra, *rb, *da, *db;                  /* gradients and diagonals of the linear system */
-  double *x, *y, *res, *dir, *out;            /* its vectors; of y's size + 8, the last for z */
-  double *ta, *tb;                            /* trial potentials */
-  double range; /* of the costs */
-  double damping; /* of Newton steps, relative to the diagonal */
+  char *k;                                    /* stored kernel [n, ld]; with points NULL */
+  wide_points shape;                          /* points: packed, and the costs' constant parts per row and column, [rows], [ld] */
+  double factor, *constant_a, *constant_b;    /* C = constant_a + constant_b + factor v; of a matrix: factor is its least entry */
+  double *centre;                             /* [d], taken from all points */
+  double *row;                                /* constants of the kernel behind a, b, z */
+  char *column;
+  char *tiles; /* two a thread */
+  idx tile_bytes;
+  double *a, *b, z;          /* potentials behind the kernel */
+  double *alpha, *beta, zeta; /* scalings since */
+  char *beta_r, *vector_r;   /* copies of beta and of another column vector, of the element type */
+  double *pa, *qa, *pb, *qb; /* the update rules' constants */
+  double *acc;               /* [blocks, ld] */
+  char *part;                /* [blocks, ld] */
+  wide_sums *row_sums, *column_sums;
+  double *ra, *rb, *da, *db;             /* gradients and diagonals of the linear system */
+  double *u, *y_, *res, *dir, *out;      /* its vectors; of columns + 8, the last for z */
+  double *ta, *tb;                       /* trial potentials; row and column sums */
+  double *top;                           /* [blocks, ld] of column-wise log-sum-exp */
+  double range;                          /* of the costs */
+  double floor;                          /* what a sum's last digits are worth */
+  double damping;                        /* of Newton steps, relative to the diagonal */
   idx passes;
 } solver;
 
-double *solver_layout(solver *s, const pk_sinkhorn_problem *p, double *scratch); /* returns the end */
-/* One pass with a row rule; column sums times zeta go to s->out. */
-void solver_pass(solver *s, const wide_pass *w, double *change, double *mass);
-/* Solves the system with right-hand sides ra, rb, rz and diagonals da, db (0: inactive) over the plan in s->k whose row sums are
- * alpha and column sums beta; use_z adds the total. x and y hold the solution, the return value is z's. */
+/* Binds the arrays in `scratch` (any alignment; NULL: only counts) and returns how many bytes they take. */
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch);
+/* Packs points, finds the range of the costs. */
+void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu);
+void solver_level(solver *s, double eps);
+/* The kernel exp(a + b + z - C / eps); returns its sum, with points only when `total`. */
+double solver_build(solver *s, const double *a, const double *b, double z, int total);
+/* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's. */
+const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile);
+const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride);
+/* One pass: scalings of the rows, column sums to s->out, and, if `columns` has a scaling, those of the columns. */
+void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c);
+/* The linear rule alone: scaling = (K y + p) q, s->out = K' scaling. */
+void solver_product(solver *s, const double *p, const double *q, const double *y, double *scaling);
+/* Row sums of the kernel to rows, column sums to columns. */
+void solver_sums(solver *s, double *rows, double *columns);
+/* Solves the system with right-hand sides ra, rb, rz and diagonals da, db (0: inactive) over the kernel, whose row sums are
+ * ta and column sums tb; use_z adds the total. u and y_ hold the solution, the return value is z's. */
 double solver_linear(solver *s, int use_z, double total, double rz, double tolerance, idx limit, double *residual);
-static inline const wide_kernels *wide_select(void) {
-#if defined(__x86_64__)
-  switch (pk_isa_current()) {
-    case PK_ISA_AVX512: return &wide_avx512;
-    case PK_ISA_AVX2: return &wide_avx2;
-    default: break;
-  }
-#endif
-  return &wide_scalar;
-}
-static inline int solver_parallel(const solver *s) { return s->n * s->ld > PK_SERIAL; }
+/* Dual value / eps at potentials with plan sum `total`. */
+double solver_dual(const solver *s, const double *a, const double *b, double z, double total);
+/* The plan at a, b, z of the solver, to `plan` unless NULL, and its certificate. */
+void solver_finish(solver *s, void *plan, pk_sinkhorn_result *r);
+
+static inline int solver_capped(const solver *s) { return s->p->side_a == PK_SIDE_CAPPED; }
+static inline char *solver_tile(const solver *s, int which) { return s->tiles + (2 * omp_get_thread_num() + which) * s->tile_bytes; }
+static inline idx solver_block(const solver *s, idx q) { const idx at = s->rows / 8 * q / s->blocks * 8; return at < s->n ? at : s->n; }
+/* Rows whose part sums are folded together: as many as a tile has, or more of a stored kernel. */
+static inline idx solver_step(const solver *s) { return s->points ? SOLVER_ROWS : 64; }
+static inline int solver_parallel(const solver *s) { return s->n * s->ld * (s->points ? s->p->d + 8 : 1) > PK_SERIAL; }
 #endif

@@ -1,85 +1,170 @@
 internal import CKernels
 
-/// Entropic transport in double precision: `pk_sinkhorn.h`.
+/// Entropic transport: `pk_sinkhorn.h`.
 extension Workspace {
   /// How the marginal of one side is enforced.
   public enum SinkhornSide: Sendable, Equatable {
     case hard, capped
     case relaxed(rho: Double)
-    var pk: pk_side {
+    fileprivate var pk: pk_side {
       switch self {
       case .hard: PK_SIDE_HARD
       case .capped: PK_SIDE_CAPPED
       case .relaxed: PK_SIDE_RELAXED
       }
     }
-    var rho: Double { if case .relaxed(let rho) = self { rho } else { 0 } }
+    fileprivate var rho: Double { if case .relaxed(let rho) = self { rho } else { 0 } }
+  }
+  /// Costs between points that are never stored, each divided by a scale.
+  public enum SinkhornMetric: String, Sendable, CaseIterable {
+    case squaredEuclidean = "sqeuclidean", euclidean, cosine
+    fileprivate var pk: pk_cost {
+      switch self {
+      case .squaredEuclidean: PK_COST_SQUARED
+      case .euclidean: PK_COST_EUCLIDEAN
+      case .cosine: PK_COST_COSINE
+      }
+    }
+  }
+  /// A matrix `[N, M]` (batches `[H, N, M]`), or points `[N, D]` and `[M, D]`, all f32 or all f64.
+  public enum SinkhornCost: Sendable {
+    case matrix(Tensor)
+    case points(Tensor, Tensor, SinkhornMetric, scale: Double)
+    public var rows: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 2]; case .points(let x, _, _, _): x.shape[0] } }
+    public var columns: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 1]; case .points(_, let y, _, _): y.shape[0] } }
+    public var type: ElementType { switch self { case .matrix(let c): c.type; case .points(let x, _, _, _): x.type } }
+    fileprivate var first: UnsafeMutableRawPointer { switch self { case .matrix(let c): c.base; case .points(let x, _, _, _): x.base } }
+    fileprivate var second: UnsafeMutableRawPointer? { if case .points(_, let y, _, _) = self { y.base } else { nil } }
   }
   public struct SinkhornSettings: Sendable {
     public var source, target: SinkhornSide
     public var epsilon, mass, tolerance: Double
     public var maxIterations: Int
-    public init(source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int) {
-      (self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations) = (source, target, epsilon, mass, tolerance, maxIterations)
+    /// No translation, over-relaxation or Newton steps.
+    public var isPlain: Bool
+    public init(source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, isPlain: Bool = false) {
+      (self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations, self.isPlain) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
     }
-    fileprivate func problem(_ n: Int, _ m: Int) -> pk_sinkhorn_problem {
-      pk_sinkhorn_problem(
-        n: n, m: m, ld: (m + 7) / 8 * 8, side_a: source.pk, side_b: target.pk, epsilon: epsilon, rho_a: source.rho, rho_b: target.rho, mass: mass,
-        tolerance: tolerance, max_iterations: maxIterations)
+    fileprivate func problem(_ cost: SinkhornCost) -> pk_sinkhorn_problem {
+      var p = pk_sinkhorn_problem()
+      (p.n, p.m, p.type) = (cost.rows, cost.columns, cost.type.pk)
+      if case .points(let x, _, let metric, let scale) = cost { (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale) }
+      (p.side_a, p.side_b, p.rho_a, p.rho_b) = (source.pk, target.pk, source.rho, target.rho)
+      (p.epsilon, p.mass, p.tolerance, p.max_iterations, p.plain) = (epsilon, mass, tolerance, maxIterations, isPlain ? 1 : 0)
+      return p
     }
   }
-  public enum SinkhornOutcome: Sendable { case converged, maxIterations, stalled, nonFinite }
-  /// One solved problem: plan `[N, M]`, potentials a `[N]`, b `[M]` (-inf where the weight is 0), all f64.
+  public enum SinkhornOutcome: Sendable { case converged, maxIterations, stalled, nonFinite, interrupted }
+  /// What a plan amounts to, recomputed from it.
+  public struct SinkhornCertificate: Sendable {
+    public let z, mass, cost, entropy, dual, errorL1, errorLinf, penalties: Double
+    fileprivate init(_ r: pk_sinkhorn_result) {
+      (z, mass, cost, entropy, dual) = (r.z, r.mass, r.cost, r.entropy, r.dual)
+      (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_a + r.penalty_b)
+    }
+  }
+  /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where the weight is 0.
   public struct SinkhornSolution: Sendable {
     public let outcome: SinkhornOutcome
-    public let plan, a, b: Tensor
+    public let plan: Tensor?
+    public let a, b: [Double]
     public let iterations: Int
-    public let z, residual, mass, cost, entropy, dual, errorL1, errorLinf, penalties: Double
+    public let residual: Double
+    public let certificate: SinkhornCertificate
   }
+  public typealias SinkhornProgress = (_ iterations: Int, _ residual: Double) -> Bool
 
-  /// cost `[N, M]`; weights f64.
-  public func sinkhorn(_ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double]) -> SinkhornSolution {
-    let (n, m) = (cost.shape[0], cost.shape[1])
-    precondition(source.count == n && target.count == m, "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
-    var p = settings.problem(n, m)
-    let c = padded(cost, p.ld, with: 1e300), plan = tensor(Shape(n, p.ld), .f64)
-    let a = tensor(Shape(n), .f64), b = tensor(Shape(p.ld), .f64), area = scratch(pk_sinkhorn_scratch(&p), .f64)
-    var r = pk_sinkhorn_result()
-    check(
-      pk_sinkhorn_solve(&p, reals(c), source, target, reals(plan), reals(a), reals(b), &r, reals(area)), "sinkhorn")
+  /// `start`: potentials to go on from. `progress` is asked after every iteration whether to go on.
+  public func sinkhorn(
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
+    progress: SinkhornProgress? = nil
+  ) -> SinkhornSolution {
+    let (n, m) = (cost.rows, cost.columns)
+    precondition(source.count == n && target.count == m, "sinkhorn: cost [\(n), \(m)], weights \(source.count), \(target.count)")
+    var p = settings.problem(cost), r = pk_sinkhorn_result()
+    let plan = wantsPlan ? tensor(Shape(n, m), cost.type) : nil, area = bytes(pk_sinkhorn_scratch(&p))
+    var a = start?.a ?? Array(repeating: 0, count: n), b = start?.b ?? Array(repeating: 0, count: m)
+    p.warm = start == nil ? 0 : 1
+    func run() { check(pk_sinkhorn_solve(&p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base), "sinkhorn") }
+    if let progress {
+      withoutActuallyEscaping(progress) { ask in
+        let asked = Asked(ask)
+        p.context = Unmanaged.passUnretained(asked).toOpaque()
+        p.progress = { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }
+        withExtendedLifetime(asked) { run() }
+      }
+    } else {
+      run()
+    }
+    return Self.solution(r, plan, a, b)
+  }
+  private final class Asked {
+    let ask: SinkhornProgress
+    init(_ ask: @escaping SinkhornProgress) { self.ask = ask }
+  }
+  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are problems.
+  public func sinkhornBatch(_ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], wantsPlan: Bool = true) -> [SinkhornSolution] {
+    let (count, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
+    precondition([n, count * n].contains(source.count) && [m, count * m].contains(target.count), "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
+    var p = settings.problem(.matrix(cost))
+    var strides = pk_sinkhorn_strides(x: n * m, y: 0, mu: source.count == n ? 0 : n, nu: target.count == m ? 0 : m, plan: n * m, a: n, b: m)
+    let plans = wantsPlan ? tensor(cost.shape, cost.type) : nil, area = bytes(pk_sinkhorn_batch_scratch(&p, count))
+    var a = Array(repeating: 0.0, count: count * n), b = Array(repeating: 0.0, count: count * m), results = Array(repeating: pk_sinkhorn_result(), count: count)
+    check(pk_sinkhorn_solve_batch(&p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results, area.base), "sinkhorn batch")
+    return (0..<count).map { k in Self.solution(results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m])) }
+  }
+  private static func solution(_ r: pk_sinkhorn_result, _ plan: Tensor?, _ a: [Double], _ b: [Double]) -> SinkhornSolution {
     let outcome: SinkhornOutcome =
       switch r.outcome {
       case PK_CONVERGED: .converged
       case PK_MAX_ITERATIONS: .maxIterations
       case PK_STALLED: .stalled
+      case PK_INTERRUPTED: .interrupted
       default: .nonFinite
       }
-    return SinkhornSolution(
-      outcome: outcome, plan: p.ld == m ? plan : narrowed(plan, axis: 1, 0..<m), a: potentials(a, n), b: potentials(b, m), iterations: r.iterations,
-      z: r.z, residual: r.residual, mass: r.mass, cost: r.cost, entropy: r.entropy, dual: r.dual, errorL1: r.error_l1, errorLinf: r.error_linf,
-      penalties: r.penalty_a + r.penalty_b)
+    func potentials(_ x: [Double]) -> [Double] { x.map { $0 > PK_LOG_ZERO / 2 ? $0 : -.infinity } }
+    return SinkhornSolution(outcome: outcome, plan: plan, a: potentials(a), b: potentials(b), iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
   }
-  /// dC `[N, M]` f64, given the upstream `[N, M]` on the plan and a factor of the plan added to the result.
-  public func sinkhornGradient(_ settings: SinkhornSettings, plan: Tensor, a: Tensor, b: Tensor, upstream: Tensor, planFactor: Double) -> (gradient: Tensor, residual: Double) {
-    let (n, m) = (plan.shape[0], plan.shape[1])
-    var p = settings.problem(n, m)
-    let stored = padded(plan, p.ld, with: 0), g = padded(upstream, p.ld, with: 0)
-    let out = tensor(Shape(n, p.ld), .f64), area = scratch(pk_sinkhorn_scratch(&p), .f64)
-    var residual = 0.0
+  /// The same in double precision throughout, from potentials.
+  public func sinkhornCertificate(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], a: [Double], b: [Double], z: Double) -> SinkhornCertificate {
+    var p = settings.problem(cost), r = pk_sinkhorn_result()
+    let area = bytes(pk_sinkhorn_certify_scratch(&p))
+    check(pk_sinkhorn_certify(&p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z, &r, area.base), "sinkhorn certificate")
+    return SinkhornCertificate(r)
+  }
+  /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective: with respect to the matrix `[N, M]`, or to both clouds; and to the weights.
+  public struct SinkhornGradient: Sendable {
+    public let cost: Tensor?
+    public let points: (Tensor, Tensor)?
+    public let source, target: [Double]
+    public let residual: Double
+  }
+  public func sinkhornGradient(
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], a: [Double], b: [Double], z: Double, upstream: Tensor?, onCost: Double, onObjective: Double
+  ) -> SinkhornGradient {
+    var p = settings.problem(cost), residual = 0.0
+    let area = bytes(pk_sinkhorn_gradient_scratch(&p)), dx: Tensor, dy: Tensor?
+    switch cost {
+    case .matrix(let c): (dx, dy) = (tensor(Shape(c.shape[0], c.shape[1]), c.type), nil)
+    case .points(let x, let y, _, _): (dx, dy) = (tensor(x.shape, x.type), tensor(y.shape, y.type))
+    }
+    precondition(upstream == nil || upstream!.type == cost.type, "sinkhorn gradient: upstream of another type than the cost")
+    var mu = Array(repeating: 0.0, count: cost.rows), nu = Array(repeating: 0.0, count: cost.columns)
     check(
-      pk_sinkhorn_gradient(&p, reals(stored), reals(a), reals(b), reals(g), planFactor, reals(out), &residual, reals(area)), "sinkhorn gradient")
-    return (p.ld == m ? out : narrowed(out, axis: 1, 0..<m), residual)
+      pk_sinkhorn_gradient(
+        &p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z, upstream?.base, onCost, onObjective, dx.base, dy?.base, &mu, &nu, &residual, area.base),
+      "sinkhorn gradient")
+    return SinkhornGradient(cost: dy == nil ? dx : nil, points: dy.map { (dx, $0) }, source: mu, target: nu, residual: residual)
+  }
+  /// Σ_j P_ij y_j / Σ_j P_ij `[N, D]`; with cosine costs y of unit length.
+  public func sinkhornProjection(_ settings: SinkhornSettings, cost: SinkhornCost, a: [Double], b: [Double], z: Double) -> Tensor {
+    guard case .points(let x, _, _, _) = cost else { preconditionFailure("a projection needs points") }
+    var p = settings.problem(cost)
+    let area = bytes(pk_sinkhorn_gradient_scratch(&p)), out = tensor(x.shape, x.type)
+    check(pk_sinkhorn_project(&p, cost.first, cost.second, Self.finite(a), Self.finite(b), z, out.base, area.base), "sinkhorn projection")
+    return out
   }
 
-  private func reals(_ t: Tensor) -> UnsafeMutablePointer<Double> { t.base.assumingMemoryBound(to: Double.self) }
-  private func padded(_ x: Tensor, _ ld: Int, with value: Double) -> Tensor {
-    let wide = converted(x, to: .f64)
-    if x.shape[1] == ld { return wide }
-    var y = full(Shape(x.shape[0], ld), value, .f64)
-    copyStrided([x.shape[0], x.shape[1]], from: wide, strides: [x.shape[1], 1], to: &y, toStrides: [ld, 1])
-    return y
-  }
-  private func potentials(_ x: Tensor, _ count: Int) -> Tensor {
-    Tensor(x.doubles.prefix(count).map { $0 > PK_LOG_ZERO / 2 ? $0 : -.infinity }, Shape(count))
-  }
+  private static func finite(_ x: [Double]) -> [Double] { x.map { max($0, PK_LOG_ZERO) } }
+  private func bytes(_ count: Int) -> Tensor { scratch((count + 7) / 8, .f64) }
 }

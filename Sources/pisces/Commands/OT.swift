@@ -71,6 +71,7 @@ struct OT: AsyncParsableCommand {
       case .maxIterations: "max_iterations"
       case .stalled: "stalled"
       case .nonFinite: "non_finite"
+      case .interrupted: "interrupted"
       }
     }
   }
@@ -80,7 +81,7 @@ extension TransportError {
   /// Whether the command line, not an array, is at fault.
   var isUsage: Bool {
     switch self {
-    case .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: true
+    case .epsilon, .scale, .precision, .rho, .mass, .tolerance, .maxIterations: true
     default: false
     }
   }

@@ -1,0 +1,275 @@
+#include "solver.h"
+
+static const wide_kernels *select_kernels(pk_type type) {
+#if defined(__x86_64__)
+  switch (pk_isa_current()) {
+    case PK_ISA_AVX512: return type == PK_F64 ? &wide_avx512_f64 : &wide_avx512_f32;
+    case PK_ISA_AVX2: return type == PK_F64 ? &wide_avx2_f64 : &wide_avx2_f32;
+    default: break;
+  }
+#endif
+  return type == PK_F64 ? &wide_scalar_f64 : &wide_scalar_f32;
+}
+/* f32 tiles are exponentials to base 2. */
+static double unit(const solver *s) { return s->size == 8 ? 1 : 1.44269504088896340736; }
+
+static void *take(char *base, idx *at, idx bytes) {
+  char *p = base ? base + *at : NULL;
+  *at += (bytes + 63) / 64 * 64;
+  return p;
+}
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
+  const idx size = p->type == PK_F64 ? 8 : 4, panel = 2 * 64 / size;
+  s->p = p, s->w = select_kernels(p->type), s->n = p->n, s->m = p->m, s->size = size, s->points = p->cost != PK_COST_MATRIX;
+  s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
+  const idx groups = s->rows / 8;
+  s->blocks = groups / 4 < 1 ? 1 : groups / 4 < SOLVER_BLOCKS ? groups / 4 : SOLVER_BLOCKS;
+  s->chunks = (s->ld + SOLVER_CHUNK - 1) / SOLVER_CHUNK;
+  s->floor = size == 8 ? 1e-15 : 3e-7;
+  s->passes = 0, s->damping = 0, s->zeta = 1, s->z = 0;
+  idx at = 0;
+  char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;
+  double **of_rows[] = {&s->a, &s->alpha, &s->pa, &s->qa, &s->ra, &s->da, &s->u, &s->ta, &s->row};
+  double **of_columns[] = {&s->b, &s->beta, &s->pb, &s->qb, &s->rb, &s->db, &s->y_, &s->res, &s->dir, &s->out, &s->tb};
+  for (size_t i = 0; i < sizeof of_rows / sizeof *of_rows; i++) *of_rows[i] = take(base, &at, 8 * (s->rows + 8));
+  for (size_t i = 0; i < sizeof of_columns / sizeof *of_columns; i++) *of_columns[i] = take(base, &at, 8 * (s->ld + 8));
+  s->beta_r = take(base, &at, s->ld * size), s->vector_r = take(base, &at, s->ld * size), s->column = take(base, &at, s->ld * size);
+  s->acc = take(base, &at, s->blocks * s->ld * 8), s->top = take(base, &at, s->blocks * s->ld * 8), s->part = take(base, &at, s->blocks * s->ld * size);
+  s->row_sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)), s->column_sums = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
+  s->k = NULL, s->shape = (wide_points){.d = p->d, .ld = s->ld};
+  if (s->points) {
+    s->constant_a = take(base, &at, 8 * (s->rows + 8)), s->constant_b = take(base, &at, 8 * s->ld), s->centre = take(base, &at, 8 * p->d);
+    s->shape.x = take(base, &at, s->rows * p->d * size), s->shape.y = take(base, &at, s->ld * p->d * size);
+    s->shape.difference = p->cost == PK_COST_EUCLIDEAN || (p->cost == PK_COST_SQUARED && p->d <= 8), s->shape.root = p->cost == PK_COST_EUCLIDEAN;
+  } else {
+    s->k = take(base, &at, s->n * s->ld * size);
+  }
+  s->tile_bytes = SOLVER_ROWS * s->ld * size;
+  s->tiles = take(base, &at, s->points ? 2 * pk_threads() * s->tile_bytes : 0);
+  return at + 64;
+}
+
+static double element(const void *x, idx i, idx size) { return size == 8 ? ((const double *)x)[i] : (double)((const float *)x)[i]; }
+/* Points around `centre`, cosine: of unit length, into groups of `lanes`; the part of the cost that each has alone. */
+static void pack(const solver *s, const void *x, idx count, idx padded, idx lanes, const double *centre, void *packed, double *constant) {
+  const idx d = s->p->d, size = s->size;
+  const int cosine = s->p->cost == PK_COST_COSINE;
+#pragma omp parallel for schedule(static) if (count * d > PK_SERIAL)
+  for (idx i = 0; i < padded; i++) {
+    double sum = 0;
+    for (idx c = 0; c < d && i < count; c++) {
+      const double v = element(x, i * d + c, size) - (cosine ? 0 : centre[c]);
+      sum += v * v;
+    }
+    const double f = cosine ? (sum > 0 ? 1 / sqrt(sum) : 0) : 1;
+    for (idx c = 0; c < d; c++) {
+      const double v = i < count ? f * (element(x, i * d + c, size) - (cosine ? 0 : centre[c])) : 0;
+      const idx at = (i / lanes * d + c) * lanes + i % lanes;
+      if (size == 8) ((double *)packed)[at] = v;
+      else ((float *)packed)[at] = (float)v;
+    }
+    constant[i] = i < count ? (cosine ? 0.5 / s->p->scale : s->shape.difference ? 0 : sum / s->p->scale) : 0;
+  }
+}
+void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu) {
+  s->x = x, s->y = y, s->mu = mu, s->nu = nu;
+  const idx blocks = s->blocks;
+  if (!s->points) {
+    double range[2] = {INFINITY, -INFINITY}, *ranges = s->acc; /* [blocks, 2] */
+#pragma omp parallel for schedule(static) if (solver_parallel(s))
+    for (idx q = 0; q < blocks; q++) {
+      ranges[2 * q] = INFINITY, ranges[2 * q + 1] = -INFINITY;
+      for (idx i = solver_block(s, q); i < solver_block(s, q + 1); i++) s->w->extremes(s->m, (const char *)x + i * s->m * s->size, ranges + 2 * q);
+    }
+    for (idx q = 0; q < blocks; q++) range[0] = fmin(range[0], ranges[2 * q]), range[1] = fmax(range[1], ranges[2 * q + 1]);
+    s->range = range[1] - range[0], s->constant_a = NULL, s->factor = range[0]; /* the least cost */
+    return;
+  }
+  /* around the mean of both clouds, so that f32 spends its digits on differences */
+  const idx d = s->p->d;
+  double *sums = s->centre;
+  memset(sums, 0, (size_t)d * sizeof(double));
+  for (idx i = 0; i < s->n; i++)
+    for (idx c = 0; c < d; c++) sums[c] += element(x, i * d + c, s->size);
+  for (idx j = 0; j < s->m; j++)
+    for (idx c = 0; c < d; c++) sums[c] += element(y, j * d + c, s->size);
+  for (idx c = 0; c < d; c++) sums[c] /= (double)(s->n + s->m);
+  pack(s, x, s->n, s->rows, 8, sums, (void *)s->shape.x, s->constant_a);
+  pack(s, y, s->m, s->ld, 2 * s->w->lanes, sums, (void *)s->shape.y, s->constant_b);
+  const int cosine = s->p->cost == PK_COST_COSINE;
+  s->factor = s->shape.difference ? 1 / s->p->scale : (cosine ? -1 : -2) / s->p->scale;
+  double far[2] = {0, 0};
+  for (int side = 0; side < 2; side++)
+    for (idx i = 0; i < (side ? s->m : s->n); i++) {
+      double sum = 0;
+      for (idx c = 0; c < d; c++) {
+        const double v = element(side ? y : x, i * d + c, s->size) - sums[c];
+        sum += v * v;
+      }
+      far[side] = fmax(far[side], sqrt(sum));
+    }
+  const double reach = far[0] + far[1];
+  s->range = (cosine ? 2 : s->shape.root ? reach : reach * reach) / s->p->scale;
+}
+void solver_level(solver *s, double eps) {
+  const pk_sinkhorn_problem *p = s->p;
+  s->eps = eps;
+  s->kappa_a = p->side_a == PK_SIDE_RELAXED ? eps / p->rho_a : 0, s->kappa_b = p->side_b == PK_SIDE_RELAXED ? eps / p->rho_b : 0;
+  s->phi_a = 1 / (1 + s->kappa_a), s->phi_b = 1 / (1 + s->kappa_b);
+}
+double solver_build(solver *s, const double *a, const double *b, double z, int total) {
+  const double inv = 1 / s->eps;
+  const idx blocks = s->blocks;
+  double *sums = s->u;
+  if (!s->points) {
+#pragma omp parallel for schedule(static) if (solver_parallel(s))
+    for (idx q = 0; q < blocks; q++)
+      for (idx i = solver_block(s, q); i < solver_block(s, q + 1); i++)
+        sums[i] = s->w->build_row(s->m, s->ld, (const char *)s->x + i * s->m * s->size, inv, fmax(a[i] + z, PK_LOG_ZERO), b, s->k + i * s->ld * s->size);
+  } else {
+    /* -1e30 stands for a weight of 0: finite in f32, and far below what exp keeps */
+    for (idx i = 0; i < s->rows; i++) s->row[i] = i < s->n ? unit(s) * fmax(a[i] + z - s->constant_a[i] * inv, -1e30) : -1e30;
+    for (idx j = 0; j < s->ld; j++) s->res[j] = j < s->m ? unit(s) * fmax(b[j] - s->constant_b[j] * inv, -1e30) : -1e30;
+    s->w->narrow(s->ld, s->res, s->column);
+    if (!total) return 0;
+    solver_sums(s, sums, NULL);
+  }
+  double sum = 0;
+  for (idx i = 0; i < s->n; i++) sum += sums[i];
+  return sum;
+}
+const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile) {
+  if (!s->points) return s->k + i * s->ld * s->size;
+  s->w->tile(&s->shape, i, count, 1, -s->factor / s->eps * unit(s), s->row + i, s->column, tile);
+  return tile;
+}
+const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride) {
+  *stride = s->points ? s->ld : s->m;
+  if (!s->points) return (const char *)s->x + i * s->m * s->size;
+  /* the columns' constant parts in the element type lie in vector_r (solver_cost_columns) */
+  s->w->tile(&s->shape, i, count, 0, s->factor, s->constant_a + i, s->vector_r, tile);
+  return tile;
+}
+void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c) {
+  const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s);
+#pragma omp parallel if (solver_parallel(s))
+  {
+#pragma omp for schedule(static)
+    for (idx q = 0; q < blocks; q++) {
+      double *acc = s->acc + q * ld;
+      char *part = s->part + q * ld * s->size;
+      memset(acc, 0, (size_t)ld * 8), memset(part, 0, (size_t)(ld * s->size));
+      wide_sums sums = WIDE_NO_SUMS;
+      const idx end = solver_block(s, q + 1);
+      for (idx i = solver_block(s, q); i < end; i += step) {
+        const idx count = end - i < step ? end - i : step;
+        s->w->pass(rows, i, count, ld, solver_kernel_rows(s, i, count, s->points ? solver_tile(s, 0) : NULL), beta, part, &sums);
+        s->w->fold(ld, part, acc);
+      }
+      s->row_sums[q] = sums;
+    }
+#pragma omp for schedule(static)
+    for (idx h = 0; h < chunks; h++) {
+      wide_sums sums = WIDE_NO_SUMS;
+      const idx j1 = (h + 1) * SOLVER_CHUNK;
+      s->w->columns(columns, h * SOLVER_CHUNK, j1 < ld ? j1 : ld, blocks, ld, s->acc, s->out, s->beta_r, &sums);
+      s->column_sums[h] = sums;
+    }
+  }
+  *r = *c = WIDE_NO_SUMS;
+  for (int side = 0; side < 2; side++) {
+    wide_sums *t = side ? c : r;
+    for (idx q = 0; q < (side ? chunks : blocks); q++) {
+      const wide_sums *f = (side ? s->column_sums : s->row_sums) + q;
+      t->change += f->change, t->before += f->before, t->after += f->after, t->bad += f->bad, t->low = fmin(t->low, f->low), t->high = fmax(t->high, f->high);
+    }
+  }
+  s->passes++;
+}
+void solver_product(solver *s, const double *p, const double *q, const double *y, double *scaling) {
+  const wide_side rows = {.rule = WIDE_LINEAR, .zeta = 1, .p = p, .q = q, .scaling = scaling}, columns = {.rule = WIDE_LINEAR, .zeta = 1};
+  wide_sums r, c;
+  s->w->narrow(s->ld, y, s->vector_r);
+  solver_pass(s, &rows, &columns, s->vector_r, &r, &c);
+}
+void solver_sums(solver *s, double *rows, double *columns) {
+  /* rows: K 1; columns: K' 1 as the product with x = 0 y + 1 */
+  for (idx i = 0; i < s->rows; i++) s->pa[i] = 0, s->qa[i] = 1;
+  for (idx j = 0; j < s->ld; j++) s->res[j] = 1;
+  solver_product(s, s->pa, s->qa, s->res, rows);
+  s->passes--;
+  if (!columns) return;
+  for (idx i = 0; i < s->rows; i++) s->pa[i] = 1;
+  for (idx j = 0; j < s->ld; j++) s->res[j] = 0;
+  solver_product(s, s->pa, s->qa, s->res, s->u);
+  s->passes--;
+  memcpy(columns, s->out, (size_t)s->ld * 8);
+}
+
+double solver_dual(const solver *s, const double *a, const double *b, double z, double total) {
+  double d = -total + (solver_capped(s) ? s->p->mass * z : 0);
+  for (int side = 0; side < 2; side++) {
+    const double kappa = side ? s->kappa_b : s->kappa_a, *w = side ? s->nu : s->mu, *t = side ? b : a;
+    for (idx i = 0; i < (side ? s->m : s->n); i++)
+      if (w[i] > 0) d += kappa > 0 ? w[i] * -expm1(-kappa * t[i]) / kappa : w[i] * t[i];
+  }
+  return d;
+}
+void solver_finish(solver *s, void *plan, pk_sinkhorn_result *r) {
+  const idx blocks = s->blocks, ld = s->ld, step = SOLVER_ROWS;
+  const double inv = 1 / s->eps;
+  double *costs = s->u, *rows = s->ta, *columns = s->tb;
+  if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
+#pragma omp parallel for schedule(static) if (solver_parallel(s))
+  for (idx q = 0; q < blocks; q++) {
+    double *acc = s->acc + q * ld;
+    memset(acc, 0, (size_t)ld * 8);
+    const idx end = solver_block(s, q + 1);
+    for (idx i0 = solver_block(s, q); i0 < end; i0 += step) {
+      const idx count = end - i0 < step ? end - i0 : step;
+      idx stride;
+      const char *c = solver_cost_rows(s, i0, count, s->points ? solver_tile(s, 0) : NULL, &stride);
+      for (idx i = i0; i < i0 + count; i++, c += stride * s->size) {
+        double sums[2] = {0, 0};
+        s->w->finish_row(s->m, c, inv, fmax(s->a[i] + s->z, PK_LOG_ZERO), s->b, plan ? (char *)plan + i * s->m * s->size : NULL, acc, sums);
+        rows[i] = sums[0], costs[i] = sums[1];
+      }
+    }
+  }
+  for (idx j = 0; j < s->m; j++) {
+    columns[j] = 0;
+    for (idx q = 0; q < blocks; q++) columns[j] += s->acc[q * ld + j];
+  }
+  /* sum P (log P - 1) = sum P (a + b + z - C / eps) - sum P */
+  r->mass = r->cost = r->entropy = 0;
+  for (idx i = 0; i < s->n; i++) {
+    r->mass += rows[i], r->cost += costs[i];
+    if (s->mu[i] > 0) r->entropy += rows[i] * (s->a[i] + s->z);
+  }
+  for (idx j = 0; j < s->m; j++)
+    if (s->nu[j] > 0) r->entropy += columns[j] * s->b[j];
+  r->entropy -= r->cost / s->eps + r->mass;
+  r->dual = s->eps * solver_dual(s, s->a, s->b, s->z, r->mass);
+  r->penalty_a = r->penalty_b = r->error_linf = 0;
+  double l1[2] = {0, 0};
+  for (int side = 0; side < 2; side++) {
+    const idx count = side ? s->m : s->n;
+    const double *sums = side ? columns : rows, *weights = side ? s->nu : s->mu, *t = side ? s->b : s->a;
+    const double kappa = side ? s->kappa_b : s->kappa_a, rho = side ? s->p->rho_b : s->p->rho_a;
+    const pk_side kind = side ? s->p->side_b : s->p->side_a;
+    double kl = 0;
+    for (idx i = 0; i < count; i++) {
+      const double q = weights[i], p = sums[i];
+      double e = kind == PK_SIDE_CAPPED ? fmax(p - q, 0) : fabs(p - (q > 0 && kind == PK_SIDE_RELAXED ? q * exp(-kappa * t[i]) : q));
+      l1[side] += e, r->error_linf = fmax(r->error_linf, e);
+      kl += q - p + (p > 0 ? p * log(p / q) : 0);
+    }
+    if (kind == PK_SIDE_RELAXED) *(side ? &r->penalty_b : &r->penalty_a) = rho * kl;
+  }
+  r->error_l1 = fmax(l1[0], l1[1]);
+  if (solver_capped(s)) {
+    const double e = fabs(r->mass - s->p->mass);
+    r->error_l1 = fmax(r->error_l1, e), r->error_linf = fmax(r->error_linf, e);
+  }
+  r->z = s->z;
+}
