@@ -1,0 +1,41 @@
+/* What the files of the library share. */
+#ifndef LIBRARY_H
+#define LIBRARY_H
+#include "include/pisces_ot.h"
+#include "pk.h"
+
+struct pisces_ot_context {
+  int threads;
+  char message[320];
+  void *scratch, *copies;            /* of the solver; of weights and potentials */
+  size_t scratch_bytes, copies_bytes;
+};
+
+/* A checked problem as the solver wants it. */
+typedef struct {
+  pk_sinkhorn_problem p;
+  double *source, *target;           /* weights of the problem that is solved, [count or 1, n], [count or 1, m] */
+  double *source_sums, *target_sums;     /* of the weights given */
+  double *source_shifts, *target_shifts; /* see library_value_shift */
+  pk_sinkhorn_strides strides;
+} prepared;
+
+pisces_ot_status library_fail(pisces_ot_context *c, pisces_ot_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* At least `bytes` of memory that the context keeps; NULL, with the message set, when there is none. */
+void *library_scratch(pisces_ot_context *c, ptrdiff_t bytes);
+double *library_copies(pisces_ot_context *c, ptrdiff_t doubles);
+/* Checks everything a call is given and copies the weights, `extra` doubles left behind them. `strides`: of a batch, or NULL. */
+pisces_ot_status library_prepare(pisces_ot_context *c, const pisces_ot_problem *problem, ptrdiff_t count, const pisces_ot_strides *strides,
+                                 ptrdiff_t extra, prepared *out, double **behind);
+pisces_ot_status library_check_array(pisces_ot_context *c, const char *name, pisces_ot_type type, ptrdiff_t count, const void *x);
+/* The caller's options within a structure that may be an older, shorter one. */
+pisces_ot_status library_options(pisces_ot_context *c, const pisces_ot_problem *problem, pisces_ot_problem *out);
+/* The objective of item k is the solver's plus this (the product reference). */
+double library_value_shift(const pisces_ot_problem *problem, const prepared *q, ptrdiff_t k);
+/* Result k of the solver as a certificate, all but outcome, iterations and residual. */
+void library_certificate(const pisces_ot_problem *problem, const prepared *q, ptrdiff_t k, const pk_sinkhorn_result *r, pisces_ot_certificate *out);
+
+/* Runs one call with the context's number of threads; the calling thread's own setting is put back. */
+int library_enter(const pisces_ot_context *c);
+void library_leave(int before);
+#endif

@@ -1,0 +1,179 @@
+/* Solves, certificates, gradients, projections. */
+#include <math.h>
+#include <string.h>
+#include "library.h"
+
+/* Potentials as callers see them (-INFINITY: no weight) and as the solver does. A start of -INFINITY for a positive weight says nothing. */
+static void potentials_out(ptrdiff_t n, double *a) {
+  for (ptrdiff_t i = 0; i < n; i++)
+    if (!(a[i] > PK_LOG_ZERO / 2)) a[i] = isnan(a[i]) ? a[i] : -INFINITY;
+}
+static pisces_ot_status potentials_in(pisces_ot_context *c, const char *name, ptrdiff_t n, const double *weights, const double *given, double *a) {
+  for (ptrdiff_t i = 0; i < n; i++) {
+    if (isnan(given[i]) || given[i] == INFINITY)
+      return library_fail(c, PISCES_OT_BAD_DATA, "%s holds %g: element %td: give potentials of a solve", name, given[i], i);
+    a[i] = !(weights[i] > 0) ? PK_LOG_ZERO : given[i] == -INFINITY ? 0 : given[i];
+  }
+  return PISCES_OT_OK;
+}
+
+void library_certificate(const pisces_ot_problem *p, const prepared *q, ptrdiff_t k, const pk_sinkhorn_result *r, pisces_ot_certificate *out) {
+  const double shift = library_value_shift(p, q, k);
+  out->error_l1 = r->error_l1, out->error_linf = r->error_linf, out->cost = r->cost, out->mass = r->mass;
+  out->primal = r->cost + p->epsilon * r->entropy + r->penalty_a + r->penalty_b + shift, out->dual = r->dual + shift;
+  out->gap = out->primal - out->dual, out->epsilon = p->epsilon, out->log_z = r->z;
+}
+static pisces_ot_status answer(pisces_ot_context *c, pk_status status) {
+  return status == PK_OK ? PISCES_OT_OK : library_fail(c, PISCES_OT_INTERNAL, "the solver refused a checked problem (%d): report this as a bug", (int)status);
+}
+static pisces_ot_status begin(pisces_ot_context *c, const void *problem, const pisces_ot_solution *s) {
+  if (!c) return PISCES_OT_BAD_ARGUMENT;
+  c->message[0] = 0;
+  if (!problem) return library_fail(c, PISCES_OT_BAD_ARGUMENT, "no problem: pass one");
+  if (!s || !s->log_u || !s->log_v) return library_fail(c, PISCES_OT_BAD_ARGUMENT, "log_u or log_v is missing: solution: pass arrays of n and m elements");
+  return PISCES_OT_OK;
+}
+
+pisces_ot_status pisces_ot_solve_batch(pisces_ot_context *c, const pisces_ot_problem *problem, ptrdiff_t count, const pisces_ot_strides *strides,
+                                       const pisces_ot_solution *s, pisces_ot_certificate *certificates) {
+  pisces_ot_problem p;
+  prepared q;
+  double *behind;
+  pisces_ot_status status = begin(c, problem, s);
+  if (!status) status = library_options(c, problem, &p);
+  if (!status && !certificates) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "certificates is missing: batch: pass an array of count elements");
+  if (!status && count > 1 && (!strides || strides->log_u < p.n || strides->log_v < p.m || (s->plan && strides->plan < p.n * p.m)))
+    status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "outputs overlap: batch: give strides of at least n for log_u, m for log_v, n m for the plan");
+  const ptrdiff_t room = (ptrdiff_t)((sizeof(pk_sinkhorn_result) + 7) / 8);
+  if (!status && (count < 1 || count > (ptrdiff_t)1 << 40)) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "count is %td: batch: give at least 1", count);
+  if (!status) status = library_prepare(c, &p, count, strides, count * room, &q, &behind);
+  for (ptrdiff_t k = 0; !status && p.warm && k < count; k++) {
+    double *a = s->log_u + k * q.strides.a, *b = s->log_v + k * q.strides.b;
+    status = potentials_in(c, "log_u", p.n, q.source + k * q.strides.mu, a, a);
+    if (!status) status = potentials_in(c, "log_v", p.m, q.target + k * q.strides.nu, b, b);
+  }
+  if (status) return status;
+
+  pk_sinkhorn_result *results = (pk_sinkhorn_result *)behind;
+  memset(results, 0, (size_t)count * sizeof *results);
+  if (count > 1) q.p.progress = NULL;
+  const int before = library_enter(c);
+  void *scratch = library_scratch(c, count > 1 ? pk_sinkhorn_batch_scratch(&q.p, count) : pk_sinkhorn_scratch(&q.p));
+  pk_status solved = PK_OK;
+  if (scratch && count == 1) solved = pk_sinkhorn_solve(&q.p, p.x, p.y, q.source, q.target, s->plan, s->log_u, s->log_v, results, scratch);
+  if (scratch && count > 1)
+    solved = pk_sinkhorn_solve_batch(&q.p, count, &q.strides, p.x, p.y, q.source, q.target, s->plan, s->log_u, s->log_v, results, scratch);
+  library_leave(before);
+  if (!scratch) return PISCES_OT_NO_MEMORY;
+  for (ptrdiff_t k = 0; k < count; k++) {
+    potentials_out(p.n, s->log_u + k * q.strides.a);
+    potentials_out(p.m, s->log_v + k * q.strides.b);
+    certificates[k] = (pisces_ot_certificate){.outcome = (pisces_ot_outcome)results[k].outcome, .iterations = results[k].iterations, .residual = results[k].residual};
+    library_certificate(&p, &q, k, results + k, certificates + k);
+  }
+  return answer(c, solved);
+}
+pisces_ot_status pisces_ot_solve(pisces_ot_context *c, const pisces_ot_problem *problem, pisces_ot_solution *s, pisces_ot_certificate *certificate) {
+  pisces_ot_certificate own;
+  pisces_ot_certificate *out = certificate ? certificate : &own;
+  const pisces_ot_status status = pisces_ot_solve_batch(c, problem, 1, NULL, s, out);
+  if (!status) s->log_z = out->log_z;
+  return status;
+}
+
+/* What certify, gradient and project start with: a problem and its potentials, checked and copied to *a, *b. */
+static pisces_ot_status reopen(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, pisces_ot_problem *p, prepared *q,
+                               double **a, double **b) {
+  pisces_ot_status status = begin(c, problem, s);
+  if (!status) status = library_options(c, problem, p);
+  if (!status && !isfinite(s->log_z)) status = library_fail(c, PISCES_OT_BAD_DATA, "log_z is %g: solution: give that of a solve", s->log_z);
+  if (!status) status = library_prepare(c, p, 1, NULL, p->n + p->m, q, a);
+  if (status) return status;
+  *b = *a + p->n;
+  status = potentials_in(c, "log_u", p->n, q->source, s->log_u, *a);
+  return status ? status : potentials_in(c, "log_v", p->m, q->target, s->log_v, *b);
+}
+
+pisces_ot_status pisces_ot_certify(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, pisces_ot_certificate *certificate) {
+  pisces_ot_problem p;
+  prepared q;
+  double *a, *b;
+  pisces_ot_status status = reopen(c, problem, s, &p, &q, &a, &b);
+  if (!status && !certificate) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "certificate is missing: certify: pass one");
+  if (status) return status;
+  pk_sinkhorn_result r = {0};
+  const int before = library_enter(c);
+  void *scratch = library_scratch(c, pk_sinkhorn_certify_scratch(&q.p));
+  const pk_status done = !scratch ? PK_OK : pk_sinkhorn_certify(&q.p, p.x, p.y, q.source, q.target, a, b, s->log_z, &r, scratch);
+  library_leave(before);
+  if (!scratch) return PISCES_OT_NO_MEMORY;
+  r.z = s->log_z;
+  library_certificate(&p, &q, 0, &r, certificate);
+  return answer(c, done);
+}
+
+/* The weights solved with are w^(1 + kappa) of the weights given (product reference), and the objective has its shift. */
+static void refer_gradient(pk_side side, double epsilon, double rho, ptrdiff_t n, const double *given, const double *solved, double other_mass,
+                           double on_objective, double *dw) {
+  for (ptrdiff_t i = 0; dw && i < n; i++) {
+    const double w = given ? given[i] : 1 / (double)n;
+    if (!(w > 0)) continue;
+    const double slope = side == PK_SIDE_HARD ? 1 : (1 + epsilon / rho) * solved[i] / w;
+    dw[i] = dw[i] * slope + on_objective * (epsilon * other_mass + (side == PK_SIDE_HARD ? -epsilon * (log(w) + 1) : rho * (1 - slope)));
+  }
+}
+/* Moves both by the constant that hard sides leave free, to sum source dsource = sum target dtarget. */
+static void centre(ptrdiff_t n, ptrdiff_t m, const double *source, const double *target, double *da, double *db) {
+  if (!da || !db) return;
+  double a = 0, b = 0, mass = 0;
+  for (ptrdiff_t i = 0; i < n; i++) a += source[i] * da[i], mass += source[i];
+  for (ptrdiff_t j = 0; j < m; j++) b += target[j] * db[j], mass += target[j];
+  const double shift = (b - a) / mass;
+  for (ptrdiff_t i = 0; i < n; i++) da[i] += source[i] > 0 ? shift : 0;
+  for (ptrdiff_t j = 0; j < m; j++) db[j] -= target[j] > 0 ? shift : 0;
+}
+
+pisces_ot_status pisces_ot_gradient(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, const pisces_ot_upstream *u,
+                                    pisces_ot_gradients *g) {
+  pisces_ot_problem p;
+  prepared q;
+  double *a, *b;
+  pisces_ot_status status = reopen(c, problem, s, &p, &q, &a, &b);
+  if (status) return status;
+  if (!u || !g) return library_fail(c, PISCES_OT_BAD_ARGUMENT, "upstream or gradients is missing: gradient: pass both");
+  if (!isfinite(u->cost) || !isfinite(u->objective))
+    return library_fail(c, PISCES_OT_BAD_DATA, "the upstream is %g and %g: gradient: give finite numbers", u->cost, u->objective);
+  if (p.cost != PISCES_OT_MATRIX && u->plan)
+    return library_fail(c, PISCES_OT_BAD_ARGUMENT, "an upstream on the plan of points: gradient: give it on the cost or the objective, or solve for a matrix");
+  if (p.cost == PISCES_OT_MATRIX && g->y)
+    return library_fail(c, PISCES_OT_BAD_ARGUMENT, "a gradient for y of a matrix: gradient: pass NULL");
+  if (u->plan && (status = library_check_array(c, "the upstream on the plan", p.type, p.n * p.m, u->plan))) return status;
+  const int before = library_enter(c);
+  void *scratch = library_scratch(c, pk_sinkhorn_gradient_scratch(&q.p));
+  const pk_status done = !scratch ? PK_OK : pk_sinkhorn_gradient(&q.p, p.x, p.y, q.source, q.target, a, b, s->log_z, u->plan, u->cost, u->objective, g->x, g->y,
+                                                                 g->source, g->target, &g->residual, scratch);
+  library_leave(before);
+  if (!scratch) return PISCES_OT_NO_MEMORY;
+  if (p.reference == PISCES_OT_PRODUCT && (g->source || g->target)) {
+    refer_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, p.source, q.source, q.target_sums[0], u->objective, g->source);
+    refer_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, p.target, q.target, q.source_sums[0], u->objective, g->target);
+    if (q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD) centre(p.n, p.m, q.source, q.target, g->source, g->target);
+  }
+  return answer(c, done);
+}
+
+pisces_ot_status pisces_ot_project(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, void *projection) {
+  pisces_ot_problem p;
+  prepared q;
+  double *a, *b;
+  pisces_ot_status status = reopen(c, problem, s, &p, &q, &a, &b);
+  if (status) return status;
+  if (p.cost == PISCES_OT_MATRIX) return library_fail(c, PISCES_OT_BAD_ARGUMENT, "a projection of a matrix: project: give points");
+  if (!projection) return library_fail(c, PISCES_OT_BAD_ARGUMENT, "projection is missing: project: pass an array of n d elements");
+  const int before = library_enter(c);
+  void *scratch = library_scratch(c, pk_sinkhorn_gradient_scratch(&q.p));
+  const pk_status done = !scratch ? PK_OK : pk_sinkhorn_project(&q.p, p.x, p.y, a, b, s->log_z, projection, scratch);
+  library_leave(before);
+  if (!scratch) return PISCES_OT_NO_MEMORY;
+  return answer(c, done);
+}

@@ -1,0 +1,80 @@
+"""Arrays in and out: numpy, lists, torch tensors and jax arrays come in, what comes out is of their kind and precision.
+
+A torch tensor that requires a gradient gets one: `Space.plan` is then a node of autograd whose backward is the library's implicit
+differentiation, and everything built from the plan (a loss, a divergence) is differentiated by torch.
+"""
+
+import sys
+
+import numpy as np
+
+
+class Space:
+    """The kind of array a call was made with. `M` decides the precision: f32 stays f32, everything else is f64."""
+
+    def __init__(self, *inputs):
+        self.torch, self.jax = sys.modules.get("torch"), sys.modules.get("jax")
+        tensors = [x for x in inputs if self.torch and isinstance(x, self.torch.Tensor)]
+        self.like = tensors[0] if tensors else None
+        self.is_jax = bool(self.like is None and self.jax and any(isinstance(x, self.jax.Array) for x in inputs))
+        self.differentiable = any(x.requires_grad for x in tensors)
+
+    def array(self, x):
+        """As numpy, without a copy where there need not be one; None stays None, an empty list becomes None."""
+        if x is None or (isinstance(x, (list, tuple)) and not len(x)):
+            return None
+        if self.like is not None and isinstance(x, self.torch.Tensor):
+            x = x.detach().cpu()
+            x = x.float() if x.dtype in (self.torch.float16, self.torch.bfloat16) else x
+        x = np.asarray(x)
+        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+        return x if x.size else None
+
+    def back(self, x, dtype=None):
+        """A numpy array or number as the caller's kind; `dtype` of numpy."""
+        if dtype is not None:
+            x = np.asarray(x, dtype=dtype)[()]
+        if self.like is not None:
+            dtype = self.like.dtype if self.like.dtype.itemsize == 2 and self.like.dtype.is_floating_point else None
+            return self.torch.as_tensor(x, device=self.like.device, dtype=dtype)
+        return self.jax.numpy.asarray(x) if self.is_jax else x
+
+    def log(self, entries):
+        """A log dictionary with its arrays as the caller's kind."""
+        return {k: self.back(v) if isinstance(v, np.ndarray) else tuple(map(self.back, v)) if isinstance(v, tuple) else v for k, v in entries.items()}
+
+    def plan(self, solve, M, a, b):
+        """solve(M, a, b) -> Solution with a plan, all numpy. Returns the plan as the caller's kind and the solution."""
+        if not self.differentiable:
+            solution = solve(self.array(M), self.array(a), self.array(b))
+            return self.back(solution.plan), solution
+        held = []
+        tensors = (x if isinstance(x, self.torch.Tensor) else self.back(np.asarray([] if x is None else x, np.float64)) for x in (M, a, b))
+        return _differentiable(self.torch).apply(self, solve, held, *tensors), held[0]
+
+
+def _differentiable(torch):
+    class Plan(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, space, solve, held, M, a, b):
+            # Copies: the caller may write to its own before it asks for gradients.
+            ctx.solution = solve(*(None if x is None else x.copy() for x in map(space.array, (M, a, b))))
+            ctx.space, ctx.inputs = space, (M, a, b)
+            held.append(ctx.solution)
+            return space.back(ctx.solution.plan)
+
+        @staticmethod
+        def backward(ctx, upstream):
+            g = ctx.solution.gradient(plan=ctx.space.array(upstream), weights=any(ctx.needs_input_grad[4:]))
+            out = [
+                ctx.space.torch.as_tensor(g[name], device=x.device, dtype=x.dtype) if needed and x.numel() else None
+                for name, x, needed in zip(("x", "source", "target"), ctx.inputs, ctx.needs_input_grad[3:])
+            ]
+            return (None, None, None, *out)
+
+    return Plan
+
+
+def cost_of(plan, M):
+    """<P, M>, in torch differentiably."""
+    return (plan * M).sum()

@@ -1,0 +1,188 @@
+"""Balanced entropic transport under POT's names (ot.bregman): one solver behind every method name, and points whose cost is not stored.
+
+Differences that a script can notice: the residual in log["err"] is the L1 error of the marginals before their update, relative to the
+mass; every log has the entries of every method and `certificate`; weights that are exactly zero give exactly zero rows.
+"""
+
+import numpy as np
+
+from .arrays import Space
+from .library import COSTS, divergence
+from .solving import agree, empty, solve
+from .utils import dist
+
+METHODS = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
+SEVERAL = ("sinkhorn", "sinkhorn_log", "sinkhorn_stabilized")  # those that take several histograms b [m, items]
+
+
+def _log(solution, err, iterations, reg):
+    """The entries of POT's logs, of whichever method; scalings beyond the range of double are inf or 0, their logarithms never."""
+    log_u, log_v = solution.log_u.T, solution.log_v.T
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        u, v = np.exp(log_u), np.exp(log_v)
+    alpha, beta = reg * log_u, reg * log_v
+    return {
+        "err": err, "niter": iterations, "n_iter": iterations, "u": u, "v": v, "log_u": log_u, "log_v": log_v,
+        "logu": log_u, "logv": log_v, "alpha": alpha, "beta": beta, "warmstart": (log_u, log_v), "certificate": solution.certificate,
+    }  # fmt: skip
+
+
+def _how(numItermax, stopThr, verbose, log, warn, warmstart):
+    return dict(max_iterations=numItermax, tolerance=stopThr, verbose=verbose, log=log, warn=warn, warm=warmstart)
+
+
+def _warm(space, warmstart):
+    return None if warmstart is None else tuple(space.array(w).T for w in warmstart)
+
+
+def _method(method, names):
+    if method.lower() not in names:
+        raise ValueError(f"Unknown method '{method}'. Known are {', '.join(names)}.")
+
+
+def _sinkhorn(a, b, M, reg, loss, how):
+    """The plan, or the loss <P, M>; of several histograms always the losses."""
+    space, kept = Space(M, a, b), []
+    if np.ndim(M) != 2:
+        raise ValueError(f"M has shape {np.shape(M)}: give a cost [n, m]")
+    if not reg:
+        plan = space.back(empty(reg, np.shape(M), space.array(M).dtype))
+        return (plan, {"err": [], "niter": 0, "n_iter": 0}) if how["log"] else plan
+    if np.ndim(b) == 2 and space.differentiable:
+        return _each(space, a, b, M, reg, how)
+
+    def run(M, a, b, plan=True):
+        b = agree(a, None if b is None else b.T, M.shape[1])
+        kept[:] = solve(M, a, b, reg, plan=plan, **{**how, "warm": _warm(space, how["warm"])})
+        return kept[0]
+
+    if np.ndim(b) == 2 or (loss and not space.differentiable):
+        cost = space.array(M)
+        certificate = run(cost, space.array(a), space.array(b), plan=False).certificate
+        result = space.back([c.cost for c in certificate] if isinstance(certificate, list) else certificate.cost, cost.dtype)
+    else:
+        result, _ = space.plan(run, M, a, b)
+        result = (result * M).sum() if loss else result
+    return (result, space.log(_log(*kept, reg))) if how["log"] else result
+
+
+def _each(space, a, b, M, reg, how):
+    """Several histograms one by one, so that torch can differentiate their losses."""
+    losses, logs = zip(*(_sinkhorn(a, b[:, k], M, reg, True, {**how, "log": True, "warm": None}) for k in range(b.shape[1])))
+    entries = {k: space.torch.stack([one[k] for one in logs], -1) for k in ("u", "v", "log_u", "log_v", "logu", "logv", "alpha", "beta")}
+    entries = {**logs[-1], **entries, "warmstart": (entries["log_u"], entries["log_v"]), "certificate": [one["certificate"] for one in logs]}
+    return (space.torch.stack(losses), entries) if how["log"] else space.torch.stack(losses)
+
+
+def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=True, warmstart=None, **kwargs):
+    """Plan [n, m] of min <P, M> + reg sum P log P with P1 = a, P'1 = b; of several histograms b [m, items] the losses [items].
+
+    Empty a or b: uniform. method: POT's names; the solver is one. With log: (result, dictionary).
+    """
+    _method(method, SEVERAL if np.ndim(b) == 2 else METHODS)
+    return _sinkhorn(a, b, M, reg, False, _how(numItermax, stopThr, verbose, log, warn, warmstart))
+
+
+def sinkhorn2(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=False, warmstart=None, **kwargs):
+    """Loss <P, M> of the plan of `sinkhorn`; of several histograms b [m, items] one each."""
+    _method(method, SEVERAL)
+    return _sinkhorn(a, b, M, reg, True, _how(numItermax, stopThr, verbose, log, warn, warmstart))
+
+
+def _named(method):
+    def function(a, b, M, reg, numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=True, warmstart=None, **kwargs):
+        return sinkhorn(a, b, M, reg, method, numItermax, stopThr, verbose, log, warn, warmstart)
+
+    function.__name__ = function.__qualname__ = method if method != "sinkhorn" else "sinkhorn_knopp"
+    function.__doc__ = f"sinkhorn(..., method={method!r})."
+    return function
+
+
+sinkhorn_knopp, sinkhorn_log, greenkhorn, sinkhorn_stabilized, sinkhorn_epsilon_scaling = map(_named, METHODS)
+
+
+class LazyPlan:
+    """A plan that is computed where it is looked at: plan[i], plan[2:5, ::3], plan[:]."""
+
+    def __init__(self, space, X, Y, log_u, log_v, metric, reg):
+        self._space, self._X, self._Y, self._u, self._v, self._metric, self._reg = space, X, Y, log_u, log_v, metric, reg
+        self.shape = (len(X), len(Y))
+
+    def __getitem__(self, key):
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        flat = tuple(k for k, index in enumerate((rows, columns)) if np.ndim(index) == 0 and not isinstance(index, slice))
+        rows, columns = (np.atleast_1d(np.arange(n)[index]) for n, index in zip(self.shape, (rows, columns)))
+        M = dist(self._X[rows], self._Y[columns], metric=self._metric)
+        plan = np.exp(self._u[rows, None] + self._v[columns] - M / self._reg)
+        return self._space.back(plan.squeeze(flat) if flat else plan)
+
+
+def empirical_sinkhorn(
+    X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", numIterMax=10000, stopThr=1e-9, isLazy=False, batchSize=100,
+    verbose=False, log=False, warn=True, warmstart=None, **kwargs,
+):  # fmt: skip
+    """sinkhorn between points. With isLazy the cost is never stored, and the result is the potentials f, g with
+    P = exp(f + g - M / reg); metrics sqeuclidean, euclidean, cosine (others store the cost). batchSize is not needed."""
+    how = _how(numIterMax, stopThr, verbose, log, warn, warmstart)
+    if not isLazy:
+        return _sinkhorn(a, b, dist(X_s, X_t, metric=metric), reg, False, how)
+    space, s, entries = _lazy(X_s, X_t, reg, a, b, metric, how)
+    f, g = space.back(s.log_u), space.back(s.log_v)
+    return (f, g, entries) if log else (f, g)
+
+
+def empirical_sinkhorn2(
+    X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", numIterMax=10000, stopThr=1e-9, isLazy=False, batchSize=100,
+    verbose=False, log=False, warn=True, warmstart=None, **kwargs,
+):  # fmt: skip
+    """sinkhorn2 between points; isLazy as in empirical_sinkhorn, but for torch tensors that require a gradient."""
+    how = _how(numIterMax, stopThr, verbose, log, warn, warmstart)
+    if not isLazy or Space(X_s, X_t, a, b).differentiable:
+        return _sinkhorn(a, b, dist(X_s, X_t, metric=metric), reg, True, how)
+    space, s, entries = _lazy(X_s, X_t, reg, a, b, metric, how)
+    loss = space.back(s.certificate.cost, space.array(X_s).dtype)
+    return (loss, entries) if log else loss
+
+
+def _lazy(X_s, X_t, reg, a, b, metric, how):
+    space = Space(X_s, X_t, a, b)
+    X, Y, a, b = map(space.array, (X_s, X_t, a, b))
+    x, points = (X, {"y": Y, "cost": metric}) if metric in COSTS else (dist(X, Y, metric=metric), {})
+    s, err, n = solve(x, a, agree(a, b, len(Y)), reg, plan=False, **points, **{**how, "warm": _warm(space, how["warm"])})
+    entries = None
+    if how["log"]:
+        entries = space.log({**_log(s, err, n, reg), "u": s.log_u, "v": s.log_v})  # logarithms, as POT has them here
+        entries["lazy_plan"] = LazyPlan(space, X, Y, s.log_u, s.log_v, metric, reg)
+    return space, s, entries
+
+
+def empirical_sinkhorn_divergence(
+    X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", numIterMax=10000, stopThr=1e-9, verbose=False, log=False, warn=True,
+    warmstart=None, **kwargs,
+):  # fmt: skip
+    """<P, M> - (<P_a, M_a> + <P_b, M_b>) / 2 of three entropic plans, as POT has it: without the entropy. The divergence of
+    the literature is `sinkhorn_divergence`."""
+    u, v = warmstart or (None, None)
+    terms = [(X_s, X_t, a, b, warmstart), (X_s, X_s, a, a, warmstart and (u, u)), (X_t, X_t, b, b, warmstart and (v, v))]
+    how = dict(metric=metric, numIterMax=numIterMax, stopThr=stopThr, verbose=verbose, warn=warn, isLazy=kwargs.get("isLazy", False))
+    results = [empirical_sinkhorn2(X, Y, reg, w, z, warmstart=warm, log=log, **how) for X, Y, w, z, warm in terms]
+    losses = [r[0] for r in results] if log else results
+    value = losses[0] - (losses[1] + losses[2]) / 2
+    value = value * (value > 0)
+    if not log:
+        return value
+    entries = {f"sinkhorn_loss_{name}": loss for name, loss in zip(("ab", "a", "b"), losses)}
+    return value, {**entries, **{f"log_sinkhorn_{name}": r[1] for name, r in zip(("ab", "a", "b"), results)}}
+
+
+def sinkhorn_divergence(X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", reg_m=np.inf, numIterMax=10000, stopThr=1e-9, log=False):
+    """The debiased Sinkhorn divergence (Feydy et al. 2019, arXiv:1810.08278), unbalanced when reg_m is finite (Sejourne et al. 2019,
+    arXiv:1910.12958). Not in POT. Costs are not stored. With log: gradients with respect to the points, grad_X_s and grad_X_t."""
+    space = Space(X_s, X_t, a, b)
+    X, Y, a, b = map(space.array, (X_s, X_t, a, b))
+    b = agree(a, b, len(Y)) if np.isinf(reg_m) else b
+    options = dict(epsilon=float(reg), cost=metric, rho=float(reg_m), tolerance=stopThr, max_iterations=int(numIterMax))
+    if not log:
+        return space.back(divergence(X, Y, a, b, **options)[0], X.dtype)
+    value, dx, dy, certificates = divergence(X, Y, a, b, gradient=True, **options)
+    return space.back(value, X.dtype), {"grad_X_s": space.back(dx), "grad_X_t": space.back(dy), "certificates": certificates}
