@@ -22,8 +22,9 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
   const idx size = p->type == PK_F64 ? 8 : 4, panel = 2 * 64 / size;
   s->p = p, s->w = select_kernels(p->type), s->n = p->n, s->m = p->m, s->size = size, s->points = p->cost != PK_COST_MATRIX;
   s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
+  if (!s->points && s->ld * size % 1024 == 0) s->ld += panel; /* rows a power of two apart would share cache sets */
   const idx groups = s->rows / 8;
-  s->blocks = groups / 4 < 1 ? 1 : groups / 4 < SOLVER_BLOCKS ? groups / 4 : SOLVER_BLOCKS;
+  s->blocks = groups / 8 < 1 ? 1 : groups / 8 < SOLVER_BLOCKS ? groups / 8 : SOLVER_BLOCKS;
   s->chunks = (s->ld + SOLVER_CHUNK - 1) / SOLVER_CHUNK;
   s->floor = size == 8 ? 1e-15 : 3e-7;
   s->passes = 0, s->damping = 0, s->zeta = 1, s->z = 0;
@@ -73,6 +74,7 @@ static void pack(const solver *s, const void *x, idx count, idx padded, idx lane
 }
 void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu) {
   s->x = x, s->y = y, s->mu = mu, s->nu = nu;
+  memset(s->part, 0, (size_t)(s->blocks * s->ld * s->size)); /* and zero again after every fold */
   const idx blocks = s->blocks;
   if (!s->points) {
     double range[2] = {INFINITY, -INFINITY}, *ranges = s->acc; /* [blocks, 2] */
@@ -158,13 +160,12 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
     for (idx q = 0; q < blocks; q++) {
       double *acc = s->acc + q * ld;
       char *part = s->part + q * ld * s->size;
-      memset(acc, 0, (size_t)ld * 8), memset(part, 0, (size_t)(ld * s->size));
       wide_sums sums = WIDE_NO_SUMS;
-      const idx end = solver_block(s, q + 1);
-      for (idx i = solver_block(s, q); i < end; i += step) {
+      const idx start = solver_block(s, q), end = solver_block(s, q + 1);
+      for (idx i = start; i < end; i += step) {
         const idx count = end - i < step ? end - i : step;
         s->w->pass(rows, i, count, ld, solver_kernel_rows(s, i, count, s->points ? solver_tile(s, 0) : NULL), beta, part, &sums);
-        s->w->fold(ld, part, acc);
+        s->w->fold(ld, i == start, part, acc);
       }
       s->row_sums[q] = sums;
     }

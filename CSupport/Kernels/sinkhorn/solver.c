@@ -4,7 +4,7 @@ static double log_weight(double w) { return w > 0 ? log(w) : PK_LOG_ZERO; }
 /* Scalings beyond exp(+-reach) are absorbed; entries of the kernel that underflowed still count for nothing then. */
 static double reach(const solver *s) { return s->size == 8 ? 50 : 20; }
 /* The largest C / eps whose exponential a first kernel without potentials may hold. */
-static double start_range(const solver *s) { return s->size == 8 ? 500 : 60; }
+static double start_range(const solver *s) { return s->size == 8 ? 700 : 150; }
 
 /* Constants of the update rules around the potentials a, b (wide.h). */
 static void set_rules(solver *s) {
@@ -219,7 +219,7 @@ static int newton(solver *s, double forcing, idx limit) {
 static const double level_tolerance = 1e-2;
 static const idx level_passes = 400;
 /* Iterations over which a rate is measured, and after which it is first. */
-#define RATE_SPAN 10
+#define RATE_SPAN 8
 static const idx stall_after = 300;
 
 static int report_progress(solver *s, double residual) { return s->p->progress && s->p->progress(s->p->context, s->passes, residual); }

@@ -27,8 +27,8 @@ typedef struct {
   idx lanes;
   /* rows i0 ..< i0 + rows, k [rows, ld]: sums against beta, the rule, part += scaling K. */
   void (*pass)(const wide_side *w, idx i0, idx rows, idx ld, const void *k, const void *beta, void *part, wide_sums *sums);
-  /* acc += part; part = 0. */
-  void (*fold)(idx ld, void *part, double *acc);
+  /* acc += part, the first time acc = part; part = 0. */
+  void (*fold)(idx ld, int first, void *part, double *acc);
   /* columns j0 ..< j1: out = zeta sum of acc over the blocks; with a rule also the new scaling, and its copy beta. */
   void (*columns)(const wide_side *w, idx j0, idx j1, idx blocks, idx ld, const double *acc, double *out, void *beta, wide_sums *sums);
   /* exp(f + g - s c) of m entries, padding 0 to ld; returns the sum. */
