@@ -39,7 +39,7 @@ public struct BenchmarkResult: Sendable {
   public let threads: Int, isa: String
   /// Sorted.
   public let seconds: [Double]
-  public let gflops, gbytesPerSecond: Double?
+  public let gflops, gbytesPerSecond, gexpPerSecond: Double?
   public let limit: String?, shareOfLimit: Double?
   /// Nil when the check was left out.
   public let isVerified: Bool?, isDebugBuild, isNoisy: Bool
@@ -48,6 +48,8 @@ public struct BenchmarkResult: Sendable {
   public let phases: [(name: String, seconds: Double, peakBytes: Int)]
 
   public var median: Double { seconds[seconds.count / 2] }
+  /// Median distance from the median, in seconds.
+  public var spread: Double { seconds.map { abs($0 - median) }.sorted()[seconds.count / 2] }
 
   public var json: JSONValue {
     var o = JSONObject()
@@ -58,10 +60,12 @@ public struct BenchmarkResult: Sendable {
     o["median_seconds"] = .number(median)
     o["min_seconds"] = .number(seconds.first!)
     o["max_seconds"] = .number(seconds.last!)
+    o["spread_seconds"] = .number(spread)
     o["repeats"] = .integer(seconds.count)
     o["seconds"] = .array(seconds.map { .number($0) })
     o["gflops"] = JSONValue(gflops)
     o["gbytes_per_second"] = JSONValue(gbytesPerSecond)
+    o["gexp_per_second"] = JSONValue(gexpPerSecond)
     o["limit"] = limit.map { .string($0) } ?? .null
     o["share_of_limit"] = JSONValue(shareOfLimit)
     o["verified"] = isVerified.map { .bool($0) } ?? .null
@@ -110,7 +114,8 @@ public struct BenchmarkRunner: Sendable {
     let isNoisy = seconds.last! > 1.25 * median || load + Double(Machine.threads) > Double(Machine.affinity) + 0.7
     return BenchmarkResult(
       bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
-      gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
+      gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 },
+      gexpPerSecond: w.exponentials.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
       isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: Self.residentPeak, phases: benchmark.phases?() ?? [])
   }
 

@@ -37,17 +37,18 @@ public struct TransportBenchmark: Sendable {
   private func token() throws -> BenchmarkCase {
     let pool = BufferPool(), work = Workspace(pool: pool), s = self, m = video, patches = Self.patches(m), width = 64
     var options = kind == .exactMass ? PartialTransport.Options.exactMass : PartialTransport.Options()
-    (options.epsilon, options.mass, options.tolerance) = (epsilon, mass, tolerance)
+    (options.epsilon, options.mass, options.tolerance, options.translation) = (epsilon, mass, tolerance, kind == .token && !isPlain)
     let transport = try PartialTransport(options, patchesPerFrame: patches)
     let queries = Reference.normal(Shape(1, text, width), 1, work), keys = Reference.normal(Shape(1, m, width), 2, work)
     let attention = work.softmax(Reference.normal(Shape(1, heads, text, m), 3, work)), lexical = [UInt8](repeating: 1, count: text)
     @Sendable func plans(_ work: borrowing Workspace) -> TokenPlans { transport.plans(queries: queries, keys: keys, attention: attention, lexical: lexical, in: work) }
-    let steps = plans(work).iterations, exponentials = 2 * Double(text * m) * Double(steps.reduce(0, +))
+    let steps = plans(work).iterations, entries = Double(text * m), total = Double(steps.reduce(0, +))
     return BenchmarkCase(
       "ot",
       [("kind", .string(kind.rawValue)), ("heads", .integer(heads)), ("text", .integer(text)), ("video", .integer(m)), ("epsilon", .number(epsilon)), ("mass", .number(mass)), ("tolerance", .number(tolerance)),
-        ("iterations", .integer(steps.max() ?? 0))],
-      .init(exponentials: exponentials),
+        ("iterations", .integer(steps.max() ?? 0))] + (isPlain ? [("plain", .bool(true))] : []),
+      // the kernel once, then a product and its transpose an iteration; the costs
+      .init(flops: 4 * entries * total + 2 * entries * Double(width), exponentials: entries * Double(heads)),
       verify: {
         let work = Workspace(pool: pool), found = plans(work)
         let expected = transport.plans(
@@ -70,7 +71,7 @@ public struct TransportBenchmark: Sendable {
     solver.isPlain = isPlain
     let costs = EntropicTransport.Cost.points(x, y, .squaredEuclidean, scale: scale), first = try solver.solve(costs, in: work), passes = Double(first.iterations) * Double(n * n)
     return BenchmarkCase(
-      "ot", [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("dimension", .integer(d)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))],
+      "ot", [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("dimension", .integer(d)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))] + (precision != .f32 ? [("dtype", .string("\(precision)"))] : []),
       .init(flops: passes * Double(2 * d), exponentials: passes),
       verify: {
         let r = try solver.solve(costs, in: Workspace(pool: pool)), (u, v) = (r.logU.doubles, r.logV.doubles)
@@ -84,6 +85,9 @@ public struct TransportBenchmark: Sendable {
       },
       run: { _ = try solver.solve(costs, in: Workspace(pool: pool)) })
   }
+
+  /// A kernel below this stays in the last-level cache, and memory is no limit.
+  private static let cache = 24e6
 
   /// Balanced transport between two clouds of points in 64 dimensions, squared distances over their maximum. The check is the certificate:
   /// marginals recomputed from the plan.
@@ -104,8 +108,13 @@ public struct TransportBenchmark: Sendable {
     let first = try solver.solve(cost: cost, in: work)
     var fields: [(String, JSONValue)] = [("kind", .string(kind.rawValue)), ("size", .integer(n)), ("epsilon", .number(epsilon)), ("iterations", .integer(first.iterations))]
     if !fixed { fields.append(("tolerance", .number(target))) }
+    if precision != .f32 { fields.append(("dtype", .string("\(precision)"))) }
+    if isPlain { fields.append(("plain", .bool(true))) }
+    // two products an iteration over a kernel that is read once; the exponentials of the kernel and of the plan
+    let entries = Double(n * n), stored = entries * Double(precision.byteCount)
     return BenchmarkCase(
-      "ot", fields, .init(exponentials: 2 * Double(n * n) * Double(first.iterations)),
+      "ot", fields,
+      .init(flops: 4 * entries * Double(first.iterations), bytes: stored > Self.cache ? stored * Double(first.iterations) : nil, exponentials: 2 * entries),
       verify: {
         let work = Workspace(pool: pool), r = try solve(work)
         // A fixed number of iterations promises no marginal, only that mass is where the last update put it.

@@ -15,6 +15,8 @@ public struct PartialTransport: Sendable {
     public var maxIterations = 200
     /// On the largest change of a log-potential; with `.exactMass`, on the Frobenius change of the plan.
     public var tolerance = 1e-3
+    /// With relaxed marginals, the dual's best translation after every iteration: about half as many iterations for the same rule, not the published iteration (which is the default).
+    public var translation = false
     /// Whether [CLS] counts as lexical. Read by whoever marks the rows.
     public var includeCLS = false
     public var geometry = Geometry.normalised
@@ -76,7 +78,8 @@ public struct PartialTransport: Sendable {
     precondition(m >= 1 && (m - 1) % (gridSide * gridSide) == 0, "\(m) video tokens are not 1 + frames of \(gridSide) x \(gridSide)")
     let settings = Workspace.TokenPlanSettings(
       gridSide: gridSide, gamma: options.gamma, eta: options.eta, epsilon: options.epsilon, mass: options.mass, tolerance: options.tolerance,
-      maxIterations: options.maxIterations, legacyGeometry: options.geometry == .legacy, exactMass: options.solver == .exactMass)
+      maxIterations: options.maxIterations, legacyGeometry: options.geometry == .legacy, exactMass: options.solver == .exactMass,
+      translation: options.translation)
     let r = work.tokenPlans(settings, queries: queries, keys: keys, attention: attention, marked: lexical, details: details)
     let heads = attention.shape[1]
     return TokenPlans(plan: r.plan, heads: heads, iterations: r.iterations, delta: r.delta, mass: r.mass, cost: r.cost, raw: r.raw)

@@ -148,6 +148,24 @@ extension TransportSuite {
       #expect(scaled.iterations == logs.iterations)
     }
   }
+  /// The translation step: the same fixed point in fewer iterations, in both domains and both types; with mass 1 it does nothing.
+  @Test(arguments: [0.05, 0.012]) func translation(_ epsilon: Double) throws {
+    let b = Self.batch()
+    var o = PartialTransport.Options()
+    (o.epsilon, o.tolerance, o.maxIterations) = (epsilon, 1e-11, 2000)
+    let plain = try solve(b, o)
+    o.translation = true
+    let fast = try solve(b, o)
+    #expect(largestDifference(b.rows(plain.plan), b.rows(fast.plan)) < 1e-9)
+    #expect(fast.iterations[0] < plain.iterations[0] && fast.iterations[0] > 0)
+    (o.tolerance, o.mass) = (1e-3, 0.9)
+    let single = try solve(b.converted(.f32), o)
+    #expect(largestDifference(b.rows(single.plan), b.rows(plain.plan)) < 2e-3)
+    (o.mass, o.tolerance) = (1, 1e-6)
+    let hard = try solve(b, o)
+    o.translation = false
+    #expect(try solve(b, o).plan.doubles == hard.plan.doubles)
+  }
   @Test func rowsSumToOne() throws {
     let b = Self.batch(), m = b.a.shape[3], p = b.rows(try solve(b).plan)
     for i in 0..<p.count / m { #expect(abs(p[i * m..<(i + 1) * m].reduce(0, +) - 1) < 1e-12) }

@@ -6,6 +6,8 @@
  *   phi = mass (1 from 0.999), until the largest change of a or b is below the tolerance;  P = exp(a + b - C / eps)
  *   plan = P / max(row sum, 1e-8)
  * Token 0 of the video is the class token, at t = -1, s = (-1, -1); then frames of g x g patches, s in [0, 1]^2.
+ * translation (relaxed marginals, mass < 0.999): after each iteration the dual's best (a + t, b - t), which leaves P alone and takes out the slowest
+ *   mode (Sejourne et al. 2022, arXiv:2201.00730): fewer iterations to the same rule, not the published iteration.
  * legacy: integer grid coordinates, |tau - t| and sqrt(|d row| + |d column|) undivided, C not rescaled.
  * exact_mass: P has total mass `mass` under the marginals (Dykstra; Benamou et al. 2015, algorithm 1), its change (Frobenius)
  * looked at in iterations 1, 11, 21 ...
@@ -27,7 +29,7 @@ typedef struct {
   const int32_t *starts, *row_of;              /* [pairs + 1], [tokens] */
   double gamma, eta, epsilon, mass, tolerance;
   ptrdiff_t max_iterations;
-  int legacy, exact_mass;
+  int legacy, exact_mass, translation;
 } pk_token_shape;
 
 ptrdiff_t pk_token_plan_scratch(const pk_token_shape *s);

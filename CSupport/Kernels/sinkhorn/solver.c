@@ -150,13 +150,21 @@ static double iterate(solver *s, double omega) {
   /* The dual's best translation (a + t, b - t): by optimality of the updates sum mu exp(-kappa_a a) = sum alpha s is the mass after the rows' update. */
   if (kappa > 1e-8 && !s->p->plain && s->p->tolerance > 0) {
     t = log(a.after / total) / kappa;
+    if (fabs(t) > reach(s)) { /* beyond the scalings' range: into the potentials themselves */
+      collect(s);
+      for (idx i = 0; i < s->n; i++) s->a[i] += s->a[i] > PK_LOG_ZERO / 2 ? t : 0;
+      for (idx j = 0; j < s->m; j++) s->b[j] -= s->b[j] > PK_LOG_ZERO / 2 ? t : 0;
+      solver_build(s, s->a, s->b, s->z, 0);
+      set_rules(s);
+      return error / a.before;
+    }
     const double up = exp(t), down = exp(-t);
     for (idx i = 0; i < s->rows; i++) s->alpha[i] *= up;
     for (idx j = 0; j < s->ld; j++) s->beta[j] *= down;
     s->w->narrow(s->ld, s->beta, s->beta_r);
   }
   const double most = exp(reach(s));
-  if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most || fabs(t) > reach(s)) absorb(s, 0);
+  if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most) absorb(s, 0);
   return error / a.before;
 }
 /* A Newton step of the dual with backtracking; 1 when it rose. Afterwards the kernel is the plan. */
@@ -352,5 +360,7 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const v
   result->iterations = s.passes;
   memcpy(a, s.a, (size_t)s.n * sizeof(double)), memcpy(b, s.b, (size_t)s.m * sizeof(double));
   if (!isfinite(result->mass) || !isfinite(result->cost)) result->outcome = PK_NON_FINITE;
+  /* What the rounded kernel met, the plan itself must too. */
+  if (result->outcome == PK_CONVERGED && result->error_l1 > 16 * fmax(p->tolerance, s.floor) * result->mass) result->outcome = PK_STALLED;
   return PK_OK;
 }

@@ -7,10 +7,10 @@ extension Workspace {
     public var gridSide: Int
     public var gamma, eta, epsilon, mass, tolerance: Double
     public var maxIterations: Int
-    public var legacyGeometry, exactMass: Bool
-    public init(gridSide: Int, gamma: Double, eta: Double, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, legacyGeometry: Bool, exactMass: Bool) {
+    public var legacyGeometry, exactMass, translation: Bool
+    public init(gridSide: Int, gamma: Double, eta: Double, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, legacyGeometry: Bool, exactMass: Bool, translation: Bool = false) {
       (self.gridSide, self.gamma, self.eta, self.epsilon, self.mass) = (gridSide, gamma, eta, epsilon, mass)
-      (self.tolerance, self.maxIterations, self.legacyGeometry, self.exactMass) = (tolerance, maxIterations, legacyGeometry, exactMass)
+      (self.tolerance, self.maxIterations, self.legacyGeometry, self.exactMass, self.translation) = (tolerance, maxIterations, legacyGeometry, exactMass, translation)
     }
   }
   /// Plans `[B, heads, L, M]`, set on marked rows only; the rest per pair and head, `[B * heads]`.
@@ -46,7 +46,7 @@ extension Workspace {
       var s = pk_token_shape(
         pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil, gamma: settings.gamma, eta: settings.eta,
         epsilon: settings.epsilon, mass: settings.mass, tolerance: settings.tolerance, max_iterations: settings.maxIterations,
-        legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0)
+        legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0, translation: settings.translation ? 1 : 0)
       starts.withUnsafeBufferPointer { start in
         rowOf.withUnsafeBufferPointer { row in
           (s.starts, s.row_of) = (start.baseAddress, row.baseAddress)

@@ -25,6 +25,7 @@ struct Bench: AsyncParsableCommand {
 /// What every bench can be told, and how it reports.
 struct BenchOptions: ParsableArguments {
   @Flag(help: "JSON Lines, one object per case, on standard output.") var json = false
+  @Flag(help: "Comma-separated values with a header, one line per case.") var csv = false
   @Option(name: .customLong("repeat"), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
 
   @Option(help: "Round operands of products and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
@@ -40,22 +41,32 @@ struct BenchOptions: ParsableArguments {
     common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s")
     runner.skipsCheck = noCheck
     if Environment.isDebugBuild { common.note("this is a debug build: its times mean nothing") }
-    if !json { StandardStreams.result("\("case".padded(to: 72)) \("median ms".aligned(to: 10)) \("min".aligned(to: 9)) \("max".aligned(to: 9)) \("GFLOP/s".aligned(to: 8)) \("GB/s".aligned(to: 6)) limit") }
+    if json && csv { throw ValidationError("--json and --csv exclude each other") }
+    if csv { StandardStreams.result(Self.columns.joined(separator: ",")) }
+    if !json && !csv { StandardStreams.result("\("case".padded(to: 72)) \("median ms".aligned(to: 10)) \("min".aligned(to: 9)) \("max".aligned(to: 9)) \("GFLOP/s".aligned(to: 8)) \("GB/s".aligned(to: 6)) \("Gexp/s".aligned(to: 7)) limit") }
     var allVerified = true
     for prepare in cases {
       let result = try await runner.run(prepare())
       allVerified = allVerified && result.isVerified != false
-      StandardStreams.result(json ? result.json.line : row(result))
-      if !json { for p in result.phases { StandardStreams.result("  \(p.name.padded(to: 70)) \(digits(1e3 * p.seconds).aligned(to: 10)) ms \("\(p.peakBytes >> 20)".aligned(to: 8)) MiB") } }
+      StandardStreams.result(json ? result.json.line : csv ? values(result) : row(result))
+      if !json && !csv { for p in result.phases { StandardStreams.result("  \(p.name.padded(to: 70)) \(digits(1e3 * p.seconds).aligned(to: 10)) ms \("\(p.peakBytes >> 20)".aligned(to: 8)) MiB") } }
     }
     if !allVerified { throw Failure.Status(code: 1) }
+  }
+  private static let columns = ["bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds", "spread_seconds", "repeats", "gflops", "gbytes_per_second", "gexp_per_second", "limit", "share_of_limit", "verified", "debug_build", "noisy"]
+  /// The case as one field, key=value by spaces.
+  private func values(_ r: BenchmarkResult) -> String {
+    guard case .object(let o) = r.json else { return "" }
+    return Self.columns.map { key in
+      key == "case" ? r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }.joined(separator: " ") : o[key].flatMap { $0.string ?? ($0 == .null ? "" : $0.line) } ?? ""
+    }.joined(separator: ",")
   }
   private func row(_ r: BenchmarkResult) -> String {
     let name = ([r.bench] + r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }).joined(separator: " ")
     func ms(_ t: Double) -> String { digits(1e3 * t) }
     let share = r.shareOfLimit.map { "\(Int((100 * $0).rounded())) % of \(r.limit!)" } ?? "-"
     let marks = (r.isVerified == false ? " NOT VERIFIED" : "") + (r.isNoisy ? " noisy" : "") + (r.isDebugBuild ? " debug" : "")
-    return "\(name.padded(to: 72)) \(ms(r.median).aligned(to: 10)) \(ms(r.seconds.first!).aligned(to: 9)) \(ms(r.seconds.last!).aligned(to: 9)) \((r.gflops.map(digits) ?? "-").aligned(to: 8)) \((r.gbytesPerSecond.map(digits) ?? "-").aligned(to: 6)) \(share)\(marks)"
+    return "\(name.padded(to: 72)) \(ms(r.median).aligned(to: 10)) \(ms(r.seconds.first!).aligned(to: 9)) \(ms(r.seconds.last!).aligned(to: 9)) \((r.gflops.map(digits) ?? "-").aligned(to: 8)) \((r.gbytesPerSecond.map(digits) ?? "-").aligned(to: 6)) \((r.gexpPerSecond.map(digits) ?? "-").aligned(to: 7)) \(share)\(marks)"
   }
   /// Three significant digits, or all of the whole part.
   private func digits(_ x: Double) -> String {
@@ -157,35 +168,74 @@ struct BenchVAE: AsyncParsableCommand {
   func run() async throws { try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common) }
 }
 
+/// Values separated by commas: a sweep.
+struct Sweep<Value: ExpressibleByArgument>: ExpressibleByArgument {
+  let values: [Value]
+  init(_ values: [Value]) { self.values = values }
+  init?(argument: String) {
+    let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { Value(argument: String($0)) }
+    if parts.contains(where: { $0 == nil }) { return nil }
+    values = parts.compactMap { $0 }
+  }
+  var defaultValueDescription: String { values.map(\.defaultValueDescription).joined(separator: ",") }
+}
+/// What an OT solver computes in.
+enum SolverType: String, ExpressibleByArgument, CaseIterable {
+  case f32, f64
+  var element: ElementType { self == .f32 ? .f32 : .f64 }
+}
+
 struct BenchOT: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "ot", abstract: "Optimal transport: token plans, square problems, points without a stored cost, gradients, exact mass.", discussion: """
       token and exact-mass take --heads, --text, --video, --mass; square, gradient and points take --size, points also --dimension; square and points with --iterations run just so many.
+      Lists make a sweep: --size 512,1024 --epsilon 0.1,0.01 runs the four cases.
       """)
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "token, square, points, gradient or exact-mass.") var kind = TransportBenchmark.Kind.token
-  @Option var heads = 16
-  @Option(help: "Words.") var text = 20
-  @Option(help: "Video tokens: 1 + frames x patches.") var video = 2049
-  @Option(help: "Default: 1024; points: 16384.") var size: Int?
-  @Option(help: "points: coordinates.") var dimension = 64
-  @Option var epsilon = 0.05
-  @Option var mass = 0.9
+  @Option(help: "token, square, points, gradient or exact-mass; or several.") var kind = Sweep([TransportBenchmark.Kind.token])
+  @Option var heads = Sweep([16])
+  @Option(help: "Words.") var text = Sweep([20])
+  @Option(help: "Video tokens: 1 + frames x patches.") var video = Sweep([2049])
+  @Option(help: "Default: 1024; points: 16384.") var size: Sweep<Int>?
+  @Option(help: "points: coordinates.") var dimension = Sweep([64])
+  @Option var epsilon = Sweep([0.05])
+  @Option var mass = Sweep([0.9])
   @Option(help: "Default: 1e-3 for tokens, 1e-6 for square, 1e-4 for points.") var tolerance: Double?
   @Option(help: "A fixed number of iterations instead of the tolerance (when neither is given: square 100, points 10).") var iterations: Int?
+  @Option(help: "Of the solver: f32 or f64. Token plans are f32.") var dtype = SolverType.f32
+  @Flag(help: "The published iterations only: no translation, over-relaxation or Newton steps.") var plain = false
   func validate() throws {
-    try check([("heads", heads), ("text", text), ("video", video), ("size", size ?? 1), ("dimension", dimension), ("iterations", iterations ?? 1)])
-    for (name, value) in [("epsilon", epsilon), ("tolerance", tolerance ?? 1), ("mass", mass)] where !(value > 0 && value.isFinite) { throw ValidationError("--\(name) must be positive, not \(value)") }
-    if mass > 1 { throw ValidationError("--mass takes up to 1, not \(mass)") }
+    for (name, list) in [("heads", heads), ("text", text), ("video", video), ("size", size ?? Sweep([1])), ("dimension", dimension)] { try check(list.values.map { (name, $0) }) }
+    try check([("iterations", iterations ?? 1)])
+    for (name, list) in [("epsilon", epsilon.values), ("tolerance", [tolerance ?? 1]), ("mass", mass.values)] {
+      for value in list where !(value > 0 && value.isFinite) { throw ValidationError("--\(name) must be positive, not \(value)") }
+    }
+    for m in mass.values where m > 1 { throw ValidationError("--mass takes up to 1, not \(m)") }
   }
   func run() async throws {
-    var b = TransportBenchmark()
-    (b.kind, b.heads, b.text, b.video, b.size, b.dimension, b.epsilon, b.mass) = (kind, heads, text, video, size ?? (kind == .points ? 16384 : 1024), dimension, epsilon, mass)
-    b.tolerance = tolerance ?? (kind == .square ? 1e-6 : kind == .points ? 1e-4 : 1e-3)
-    b.iterations = iterations ?? (tolerance == nil ? [.square: 100, .points: 10][kind] ?? 0 : 0)
-    let benchmark = b
-    try await options.execute([{ try benchmark.prepare() }], common)
+    var cases: [TransportBenchmark] = []
+    func sweep<T>(_ key: WritableKeyPath<TransportBenchmark, T>, _ values: [T]) { cases = cases.flatMap { c in values.map { v in var b = c; b[keyPath: key] = v; return b } } }
+    for k in kind.values {
+      var b = TransportBenchmark(), some: [TransportBenchmark] = []
+      (b.kind, b.precision, b.isPlain) = (k, dtype.element, plain)
+      b.tolerance = tolerance ?? (k == .square ? 1e-6 : k == .points ? 1e-4 : 1e-3)
+      b.iterations = iterations ?? (tolerance == nil ? [.square: 100, .points: 10][k] ?? 0 : 0)
+      swap(&some, &cases)
+      cases = [b]
+      if k == .token || k == .exactMass {
+        sweep(\.heads, heads.values)
+        sweep(\.text, text.values)
+        sweep(\.video, video.values)
+        sweep(\.mass, mass.values)
+      } else {
+        sweep(\.size, size?.values ?? [k == .points ? 16384 : 1024])
+        if k == .points { sweep(\.dimension, dimension.values) }
+      }
+      sweep(\.epsilon, epsilon.values)
+      cases = some + cases
+    }
+    try await options.execute(cases.map { b in { try b.prepare() } }, common)
   }
 }
 
