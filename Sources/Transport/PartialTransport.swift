@@ -76,13 +76,17 @@ public struct PartialTransport: Sendable {
     precondition(attention.shape.rank == 4, "attention is [B, heads, L, M], not \(attention.shape)")
     let m = attention.shape[3]
     precondition(m >= 1 && (m - 1) % (gridSide * gridSide) == 0, "\(m) video tokens are not 1 + frames of \(gridSide) x \(gridSide)")
-    let settings = Workspace.TokenPlanSettings(
+    return TokenPlans(work.tokenPlans(settings, queries: queries, keys: keys, attention: attention, marked: lexical, details: details), heads: attention.shape[1])
+  }
+  /// Plans for finite costs `[B, heads, L, M]`, f32 or f64, taken as they are: no semantic, temporal or spatial part is computed, nothing is rescaled.
+  public func plans(costs: Tensor, lexical: [UInt8], details: Bool = false, in work: borrowing Workspace) -> TokenPlans {
+    TokenPlans(work.tokenPlans(settings, costs: costs, marked: lexical, details: details), heads: costs.shape[1])
+  }
+  private var settings: Workspace.TokenPlanSettings {
+    .init(
       gridSide: gridSide, gamma: options.gamma, eta: options.eta, epsilon: options.epsilon, mass: options.mass, tolerance: options.tolerance,
       maxIterations: options.maxIterations, legacyGeometry: options.geometry == .legacy, exactMass: options.solver == .exactMass,
       translation: options.translation)
-    let r = work.tokenPlans(settings, queries: queries, keys: keys, attention: attention, marked: lexical, details: details)
-    let heads = attention.shape[1]
-    return TokenPlans(plan: r.plan, heads: heads, iterations: r.iterations, delta: r.delta, mass: r.mass, cost: r.cost, raw: r.raw)
   }
 }
 
@@ -99,4 +103,8 @@ public struct TokenPlans: Sendable {
   public let mass: [Double]
   /// Cost C and P before row normalisation `[B, heads, L, M]`, zero outside lexical rows; nil unless asked for.
   public let cost, raw: Tensor?
+
+  fileprivate init(_ r: Workspace.TokenPlanResult, heads: Int) {
+    (plan, self.heads, iterations, delta, mass, cost, raw) = (r.plan, heads, r.iterations, r.delta, r.mass, r.cost, r.raw)
+  }
 }

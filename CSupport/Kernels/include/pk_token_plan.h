@@ -13,6 +13,8 @@
  * looked at in iterations 1, 11, 21 ...
  * Source: PISCES (arXiv:2602.01624) section 3.2, algorithm 3, as released; algorithm.md 4.2-4.4, 4.7, 4.8.
  *
+ * semantic NULL: attention holds the costs C themselves (finite), neither computed nor rescaled.
+ *
  * Shapes    attention, plan, cost, raw [pairs, heads, rows, columns]; semantic [tokens, columns], the rows of pair p being
  *           starts[p] ..< starts[p+1], of text row row_of[k]; iterations, delta, total [pairs, heads]. columns = 1 + frames * side^2.
  * Writes    plan, cost and raw on lexical rows only; cost and raw may be NULL. A pair without rows: iterations 0, delta 0, total 0.

@@ -24,11 +24,19 @@ extension Workspace {
 
   /// attention `[B, heads, L, M]`; queries `[B, L, D]`, keys `[B, M, D]`; `marked[b * L + i]` nonzero: row i gets a plan.
   public func tokenPlans(_ settings: TokenPlanSettings, queries: Tensor, keys: Tensor, attention: Tensor, marked: [UInt8], details: Bool) -> TokenPlanResult {
-    let (b, h, l, m) = (attention.shape[0], attention.shape[1], attention.shape[2], attention.shape[3])
-    let (type, width) = (attention.type, queries.shape.last)
+    let (b, l, m) = (attention.shape[0], attention.shape[2], attention.shape[3]), (type, width) = (attention.type, queries.shape.last)
     precondition(
       queries.shape == Shape(b, l, width) && keys.shape == Shape(b, m, width) && marked.count == b * l && queries.type == type && keys.type == type,
       "token plans: queries \(queries.shape), keys \(keys.shape), attention \(attention.shape), \(marked.count) marks")
+    return tokenPlans(settings, features: (queries, keys), attention, marked: marked, details: details)
+  }
+  /// The same from finite costs `[B, heads, L, M]`, as they are.
+  public func tokenPlans(_ settings: TokenPlanSettings, costs: Tensor, marked: [UInt8], details: Bool) -> TokenPlanResult {
+    precondition(marked.count == costs.shape[0] * costs.shape[2], "token plans: costs \(costs.shape), \(marked.count) marks")
+    return tokenPlans(settings, features: nil, costs, marked: marked, details: details)
+  }
+  private func tokenPlans(_ settings: TokenPlanSettings, features: (queries: Tensor, keys: Tensor)?, _ attention: Tensor, marked: [UInt8], details: Bool) -> TokenPlanResult {
+    let (b, h, l, m) = (attention.shape[0], attention.shape[1], attention.shape[2], attention.shape[3]), type = attention.type
     var starts: [Int32] = [0], rowOf: [Int32] = [], ids: [Int32] = []
     for p in 0..<b {
       for i in 0..<l where marked[p * l + i] != 0 {
@@ -42,7 +50,7 @@ extension Workspace {
     let cost = details ? zeros(attention.shape, type) : nil, raw = details ? zeros(attention.shape, type) : nil
     var iterations = [Int32](repeating: 0, count: b * h), delta = [Double](repeating: 0, count: b * h), total = delta
     if tokens > 0 {
-      let semantic = semanticCost(rows: gather(queries.reshaped(Shape(b * l, width)), ids), keys: keys, starts: starts)
+      let semantic = features.map { f in semanticCost(rows: gather(f.queries.reshaped(Shape(b * l, f.queries.shape.last)), ids), keys: f.keys, starts: starts) }
       var s = pk_token_shape(
         pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil, gamma: settings.gamma, eta: settings.eta,
         epsilon: settings.epsilon, mass: settings.mass, tolerance: settings.tolerance, max_iterations: settings.maxIterations,
@@ -51,7 +59,7 @@ extension Workspace {
         rowOf.withUnsafeBufferPointer { row in
           (s.starts, s.row_of) = (start.baseAddress, row.baseAddress)
           let area = scratch(pk_token_plan_scratch(&s), type)
-          check(pk_token_plan(type.pk, &s, attention.base, semantic.base, plan.base, cost?.base, raw?.base, &iterations, &delta, &total, area.base), "token plans")
+          check(pk_token_plan(type.pk, &s, attention.base, semantic?.base, plan.base, cost?.base, raw?.base, &iterations, &delta, &total, area.base), "token plans")
         }
       }
     }

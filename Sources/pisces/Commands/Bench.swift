@@ -201,7 +201,7 @@ struct BenchOT: AsyncParsableCommand {
   @Option(help: "points: coordinates.") var dimension = Sweep([64])
   @Option var epsilon = Sweep([0.05])
   @Option var mass = Sweep([0.9])
-  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square, 1e-4 for points.") var tolerance: Double?
+  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square and exact-mass, 1e-4 for points.") var tolerance: Double?
   @Option(help: "A fixed number of iterations instead of the tolerance (when neither is given: square 100, points 10).") var iterations: Int?
   @Option(help: "Of the solver: f32 or f64. Token plans are f32.") var dtype = SolverType.f32
   @Flag(help: "The published iterations only: no translation, over-relaxation or Newton steps.") var plain = false
@@ -219,7 +219,7 @@ struct BenchOT: AsyncParsableCommand {
     for k in kind.values {
       var b = TransportBenchmark(), some: [TransportBenchmark] = []
       (b.kind, b.precision, b.isPlain) = (k, dtype.element, plain)
-      b.tolerance = tolerance ?? (k == .square ? 1e-6 : k == .points ? 1e-4 : 1e-3)
+      b.tolerance = tolerance ?? (k == .square || k == .exactMass ? 1e-6 : k == .points ? 1e-4 : 1e-3)
       b.iterations = iterations ?? (tolerance == nil ? [.square: 100, .points: 10][k] ?? 0 : 0)
       swap(&some, &cases)
       cases = [b]
