@@ -30,10 +30,14 @@ pisces_ot_status library_prepare(pisces_ot_context *c, const pisces_ot_problem *
 pisces_ot_status library_check_array(pisces_ot_context *c, const char *name, pisces_ot_type type, ptrdiff_t count, const void *x);
 /* The caller's options within a structure that may be an older, shorter one. */
 pisces_ot_status library_options(pisces_ot_context *c, const pisces_ot_problem *problem, pisces_ot_problem *out);
+/* The weights of one side as solved with for the product reference; *shift as in pk_product_refer. */
+pisces_ot_status library_refer(pisces_ot_context *c, const char *name, pk_side side, double epsilon, double rho, ptrdiff_t n, double *w, double *shift);
 /* The objective of item k is the solver's plus this (the product reference). */
 double library_value_shift(const pisces_ot_problem *problem, const prepared *q, ptrdiff_t k);
-/* Result k of the solver as a certificate, all but outcome, iterations and residual. */
-void library_certificate(const pisces_ot_problem *problem, const prepared *q, ptrdiff_t k, const pk_sinkhorn_result *r, pisces_ot_certificate *out);
+/* A result of the solver as a certificate, all but outcome, iterations and residual; `shift`: what the reference adds to its values. */
+void library_certificate(double epsilon, double shift, const pk_sinkhorn_result *r, pisces_ot_certificate *out);
+/* PISCES_OT_OK, or that the kernels refused what was checked. */
+pisces_ot_status library_answer(pisces_ot_context *c, pk_status status);
 
 /* Runs one call with the context's number of threads; the calling thread's own setting is put back. */
 int library_enter(const pisces_ot_context *c);

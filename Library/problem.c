@@ -125,24 +125,11 @@ static pisces_ot_status copy_weights(pisces_ot_context *c, const char *name, ptr
   return PISCES_OT_OK;
 }
 
-/* Of a hard or relaxed side, with the product reference: a weight w becomes w^(1 + kappa), kappa = epsilon / rho, whose problem with the
- * reference 1 has the same plan (README.md). *shift: what that adds to the objective, without epsilon times the masses. */
-static pisces_ot_status refer(pisces_ot_context *c, const char *name, pk_side side, double epsilon, double rho, ptrdiff_t n, double *w, double *shift) {
-  *shift = 0;
-  for (ptrdiff_t i = 0; i < n; i++) {
-    if (!(w[i] > 0)) continue;
-    if (side == PK_SIDE_HARD) {
-      *shift -= epsilon * w[i] * log(w[i]);
-    } else {
-      const double given = w[i];
-      w[i] = exp((1 + epsilon / rho) * log(given));
-      if (!(w[i] > 1e-300 && w[i] < 1e300))
-        return library_fail(c, PISCES_OT_BAD_DATA,
-                            "%s weight %g to the power 1 + epsilon / rho is out of range: element %td: raise rho, lower epsilon, or take PISCES_OT_ENTROPY", name, given, i);
-      *shift += rho * (given - w[i]);
-    }
-  }
-  return PISCES_OT_OK;
+pisces_ot_status library_refer(pisces_ot_context *c, const char *name, pk_side side, double epsilon, double rho, ptrdiff_t n, double *w, double *shift) {
+  const ptrdiff_t i = pk_product_refer(side, epsilon, rho, n, w, shift);
+  if (i == n) return PISCES_OT_OK;
+  return library_fail(c, PISCES_OT_BAD_DATA,
+                      "%s weight %g to the power 1 + epsilon / rho is out of range: element %td: raise rho, lower epsilon, or take PISCES_OT_ENTROPY", name, w[i], i);
 }
 
 double library_value_shift(const pisces_ot_problem *p, const prepared *q, ptrdiff_t k) {
@@ -219,8 +206,8 @@ pisces_ot_status library_prepare(pisces_ot_context *c, const pisces_ot_problem *
   if (!status) status = check_masses(c, p, out, items);
   if (p->reference == PISCES_OT_ENTROPY) return status;
   for (ptrdiff_t k = 0; !status && k < sources; k++)
-    status = refer(c, "source", out->p.side_a, p->epsilon, out->p.rho_a, p->n, out->source + k * p->n, out->source_shifts + k);
+    status = library_refer(c, "source", out->p.side_a, p->epsilon, out->p.rho_a, p->n, out->source + k * p->n, out->source_shifts + k);
   for (ptrdiff_t k = 0; !status && k < targets; k++)
-    status = refer(c, "target", out->p.side_b, p->epsilon, out->p.rho_b, p->m, out->target + k * p->m, out->target_shifts + k);
+    status = library_refer(c, "target", out->p.side_b, p->epsilon, out->p.rho_b, p->m, out->target + k * p->m, out->target_shifts + k);
   return status;
 }

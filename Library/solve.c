@@ -17,13 +17,12 @@ static pisces_ot_status potentials_in(pisces_ot_context *c, const char *name, pt
   return PISCES_OT_OK;
 }
 
-void library_certificate(const pisces_ot_problem *p, const prepared *q, ptrdiff_t k, const pk_sinkhorn_result *r, pisces_ot_certificate *out) {
-  const double shift = library_value_shift(p, q, k);
+void library_certificate(double epsilon, double shift, const pk_sinkhorn_result *r, pisces_ot_certificate *out) {
   out->error_l1 = r->error_l1, out->error_linf = r->error_linf, out->cost = r->cost, out->mass = r->mass;
-  out->primal = r->cost + p->epsilon * r->entropy + r->penalty_a + r->penalty_b + shift, out->dual = r->dual + shift;
-  out->gap = out->primal - out->dual, out->epsilon = p->epsilon, out->log_z = r->z;
+  out->primal = r->cost + epsilon * r->entropy + r->penalty_a + r->penalty_b + shift, out->dual = r->dual + shift;
+  out->gap = out->primal - out->dual, out->epsilon = epsilon, out->log_z = r->z;
 }
-static pisces_ot_status answer(pisces_ot_context *c, pk_status status) {
+pisces_ot_status library_answer(pisces_ot_context *c, pk_status status) {
   return status == PK_OK ? PISCES_OT_OK : library_fail(c, PISCES_OT_INTERNAL, "the solver refused a checked problem (%d): report this as a bug", (int)status);
 }
 static pisces_ot_status begin(pisces_ot_context *c, const void *problem, const pisces_ot_solution *s) {
@@ -69,9 +68,9 @@ pisces_ot_status pisces_ot_solve_batch(pisces_ot_context *c, const pisces_ot_pro
     potentials_out(p.n, s->log_u + k * q.strides.a);
     potentials_out(p.m, s->log_v + k * q.strides.b);
     certificates[k] = (pisces_ot_certificate){.outcome = (pisces_ot_outcome)results[k].outcome, .iterations = results[k].iterations, .residual = results[k].residual};
-    library_certificate(&p, &q, k, results + k, certificates + k);
+    library_certificate(p.epsilon, library_value_shift(&p, &q, k), results + k, certificates + k);
   }
-  return answer(c, solved);
+  return library_answer(c, solved);
 }
 pisces_ot_status pisces_ot_solve(pisces_ot_context *c, const pisces_ot_problem *problem, pisces_ot_solution *s, pisces_ot_certificate *certificate) {
   pisces_ot_certificate own;
@@ -108,29 +107,8 @@ pisces_ot_status pisces_ot_certify(pisces_ot_context *c, const pisces_ot_problem
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
   r.z = s->log_z;
-  library_certificate(&p, &q, 0, &r, certificate);
-  return answer(c, done);
-}
-
-/* The weights solved with are w^(1 + kappa) of the weights given (product reference), and the objective has its shift. */
-static void refer_gradient(pk_side side, double epsilon, double rho, ptrdiff_t n, const double *given, const double *solved, double other_mass,
-                           double on_objective, double *dw) {
-  for (ptrdiff_t i = 0; dw && i < n; i++) {
-    const double w = given ? given[i] : 1 / (double)n;
-    if (!(w > 0)) continue;
-    const double slope = side == PK_SIDE_HARD ? 1 : (1 + epsilon / rho) * solved[i] / w;
-    dw[i] = dw[i] * slope + on_objective * (epsilon * other_mass + (side == PK_SIDE_HARD ? -epsilon * (log(w) + 1) : rho * (1 - slope)));
-  }
-}
-/* Moves both by the constant that hard sides leave free, to sum source dsource = sum target dtarget. */
-static void centre(ptrdiff_t n, ptrdiff_t m, const double *source, const double *target, double *da, double *db) {
-  if (!da || !db) return;
-  double a = 0, b = 0, mass = 0;
-  for (ptrdiff_t i = 0; i < n; i++) a += source[i] * da[i], mass += source[i];
-  for (ptrdiff_t j = 0; j < m; j++) b += target[j] * db[j], mass += target[j];
-  const double shift = (b - a) / mass;
-  for (ptrdiff_t i = 0; i < n; i++) da[i] += source[i] > 0 ? shift : 0;
-  for (ptrdiff_t j = 0; j < m; j++) db[j] -= target[j] > 0 ? shift : 0;
+  library_certificate(p.epsilon, library_value_shift(&p, &q, 0), &r, certificate);
+  return library_answer(c, done);
 }
 
 pisces_ot_status pisces_ot_gradient(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, const pisces_ot_upstream *u,
@@ -155,11 +133,12 @@ pisces_ot_status pisces_ot_gradient(pisces_ot_context *c, const pisces_ot_proble
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
   if (p.reference == PISCES_OT_PRODUCT && (g->source || g->target)) {
-    refer_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, p.source, q.source, q.target_sums[0], u->objective, g->source);
-    refer_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, p.target, q.target, q.source_sums[0], u->objective, g->target);
-    if (q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD) centre(p.n, p.m, q.source, q.target, g->source, g->target);
+    pk_product_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, p.source, q.source, q.target_sums[0], u->objective, g->source);
+    pk_product_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, p.target, q.target, q.source_sums[0], u->objective, g->target);
+    if (q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD && g->source && g->target)
+      pk_centre_gradients(p.n, p.m, q.source, q.target, g->source, g->target);
   }
-  return answer(c, done);
+  return library_answer(c, done);
 }
 
 pisces_ot_status pisces_ot_project(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, void *projection) {
@@ -175,5 +154,5 @@ pisces_ot_status pisces_ot_project(pisces_ot_context *c, const pisces_ot_problem
   const pk_status done = !scratch ? PK_OK : pk_sinkhorn_project(&q.p, p.x, p.y, a, b, s->log_z, projection, scratch);
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
-  return answer(c, done);
+  return library_answer(c, done);
 }

@@ -30,7 +30,7 @@ pk_status pk_divergence(const pk_sinkhorn_problem *p, const void *x, const void 
 
 /* The product reference for one side. refer: replaces the weights w [n] by those to solve with; *shift: what the side adds to the objective beside
  * eps (sum mu) (sum nu). Returns n, or the element whose power leaves (1e-300, 1e300), where it stops. gradient: turns dw, the derivative of
- * g + on_objective objective with respect to the weights solved with, into that with respect to the weights given. */
+ * g + on_objective objective with respect to the weights solved with, into that with respect to the weights given (NULL: 1 / n each). */
 ptrdiff_t pk_product_refer(pk_side side, double epsilon, double rho, ptrdiff_t n, double *w, double *shift);
 void pk_product_gradient(pk_side side, double epsilon, double rho, ptrdiff_t n, const double *given, const double *solved, double other_mass,
                          double on_objective, double *dw);

@@ -16,10 +16,11 @@ ptrdiff_t pk_product_refer(pk_side side, double epsilon, double rho, ptrdiff_t n
 }
 void pk_product_gradient(pk_side side, double epsilon, double rho, ptrdiff_t n, const double *given, const double *solved, double other_mass,
                          double on_objective, double *dw) {
-  for (idx i = 0; i < n; i++) {
-    if (!(given[i] > 0)) continue;
-    const double slope = side == PK_SIDE_HARD ? 1 : (1 + epsilon / rho) * solved[i] / given[i];
-    dw[i] = dw[i] * slope + on_objective * (epsilon * other_mass + (side == PK_SIDE_HARD ? -epsilon * (log(given[i]) + 1) : rho * (1 - slope)));
+  for (idx i = 0; dw && i < n; i++) {
+    const double w = given ? given[i] : 1 / (double)n;
+    if (!(w > 0)) continue;
+    const double slope = side == PK_SIDE_HARD ? 1 : (1 + epsilon / rho) * solved[i] / w;
+    dw[i] = dw[i] * slope + on_objective * (epsilon * other_mass + (side == PK_SIDE_HARD ? -epsilon * (log(w) + 1) : rho * (1 - slope)));
   }
 }
 void pk_centre_gradients(ptrdiff_t n, ptrdiff_t m, const double *mu, const double *nu, double *dmu, double *dnu) {
