@@ -223,6 +223,7 @@ pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const
   for (idx i = 0; i < s.rows; i++) s.a[i] = i < s.n ? a[i] : PK_LOG_ZERO;
   for (idx j = 0; j < s.ld; j++) s.b[j] = j < s.m ? b[j] : PK_LOG_ZERO;
   s.z = z;
-  solver_finish(&s, NULL, result);
+  solver_plan(&s, 1, NULL);
+  solver_certificate(&s, result);
   return PK_OK;
 }

@@ -216,31 +216,38 @@ double solver_dual(const solver *s, const double *a, const double *b, double z, 
   }
   return d;
 }
-void solver_finish(solver *s, void *plan, pk_sinkhorn_result *r) {
-  const idx blocks = s->blocks, ld = s->ld, step = SOLVER_ROWS;
+void solver_plan(solver *s, int anew, void *plan) {
+  const idx blocks = s->blocks, ld = s->ld, m = s->m, size = s->size, step = solver_step(s);
   const double inv = 1 / s->eps;
-  double *costs = s->u, *rows = s->ta, *columns = s->tb;
+  anew |= s->points;
   if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
   for (idx q = 0; q < blocks; q++) {
     double *acc = s->acc + q * ld;
-    memset(acc, 0, (size_t)ld * 8);
-    const idx end = solver_block(s, q + 1);
-    for (idx i0 = solver_block(s, q); i0 < end; i0 += step) {
+    char *part = s->part + q * ld * size;
+    if (anew) memset(acc, 0, (size_t)ld * 8);
+    const idx start = solver_block(s, q), end = solver_block(s, q + 1);
+    for (idx i0 = start; i0 < end; i0 += step) {
       const idx count = end - i0 < step ? end - i0 : step;
       idx stride;
       const char *c = solver_cost_rows(s, i0, count, s->points ? solver_tile(s, 0) : NULL, &stride);
-      for (idx i = i0; i < i0 + count; i++, c += stride * s->size) {
+      for (idx i = i0; i < i0 + count; i++, c += stride * size) {
         double sums[2] = {0, 0};
-        s->w->finish_row(s->m, c, inv, fmax(s->a[i] + s->z, PK_LOG_ZERO), s->b, plan ? (char *)plan + i * s->m * s->size : NULL, acc, sums);
-        rows[i] = sums[0], costs[i] = sums[1];
+        char *out = plan ? (char *)plan + i * m * size : NULL;
+        if (anew) s->w->finish_row(m, c, inv, fmax(s->a[i] + s->z, PK_LOG_ZERO), s->b, out, acc, sums);
+        else s->w->scale_row(m, s->k + i * ld * size, c, s->alpha[i] * s->zeta, s->beta_r, out, part, sums);
+        s->ta[i] = sums[0], s->u[i] = sums[1];
       }
+      if (!anew) s->w->fold(ld, i0 == start, part, acc);
     }
   }
-  for (idx j = 0; j < s->m; j++) {
-    columns[j] = 0;
-    for (idx q = 0; q < blocks; q++) columns[j] += s->acc[q * ld + j];
+  for (idx j = 0; j < m; j++) {
+    s->tb[j] = 0;
+    for (idx q = 0; q < blocks; q++) s->tb[j] += s->acc[q * ld + j];
   }
+}
+void solver_certificate(solver *s, pk_sinkhorn_result *r) {
+  const double *costs = s->u, *rows = s->ta, *columns = s->tb;
   /* sum P (log P - 1) = sum P (a + b + z - C / eps) - sum P */
   r->mass = r->cost = r->entropy = 0;
   for (idx i = 0; i < s->n; i++) {

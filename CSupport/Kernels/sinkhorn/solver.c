@@ -351,12 +351,15 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const v
     for (idx j = 0; j < s.m; j++)
       if (nu[j] > 0) s.b[j] *= eps / p->epsilon;
     s.z *= eps / p->epsilon;
+    solver_build(&s, s.a, s.b, s.z, 0), set_rules(&s);
     result->outcome = PK_INTERRUPTED;
   } else {
     result->outcome = p->tolerance > 0 ? run_level(&s, p->tolerance, p->max_iterations, first, 1, &result->residual) : run_fixed(&s, &result->residual);
   }
-  collect(&s);
-  solver_finish(&s, plan, result);
+  if (s.points) collect(&s);
+  solver_plan(&s, 0, plan);
+  if (!s.points) collect(&s);
+  solver_certificate(&s, result);
   result->iterations = s.passes;
   memcpy(a, s.a, (size_t)s.n * sizeof(double)), memcpy(b, s.b, (size_t)s.m * sizeof(double));
   if (!isfinite(result->mass) || !isfinite(result->cost)) result->outcome = PK_NON_FINITE;

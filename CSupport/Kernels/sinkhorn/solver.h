@@ -60,8 +60,11 @@ void solver_sums(solver *s, double *rows, double *columns);
 double solver_linear(solver *s, int use_z, double total, double rz, double tolerance, idx limit, double *residual);
 /* Dual value / eps at potentials with plan sum `total`. */
 double solver_dual(const solver *s, const double *a, const double *b, double z, double total);
-/* The plan at a, b, z of the solver, to `plan` unless NULL, and its certificate. */
-void solver_finish(solver *s, void *plan, pk_sinkhorn_result *r);
+/* The plan, to `plan` unless NULL: of a stored kernel and its scalings, else (`anew`, and with points) from exponentials of a, b, z, which
+ * then must hold everything. Row sums to ta, column sums to tb, cost per row to u. */
+void solver_plan(solver *s, int anew, void *plan);
+/* The certificate of that plan and the potentials a, b, z. */
+void solver_certificate(solver *s, pk_sinkhorn_result *r);
 
 static inline int solver_capped(const solver *s) { return s->p->side_a == PK_SIDE_CAPPED; }
 static inline char *solver_tile(const solver *s, int which) { return s->tiles + (2 * omp_get_thread_num() + which) * s->tile_bytes; }

@@ -35,6 +35,8 @@ typedef struct {
   double (*build_row)(idx m, idx ld, const void *c, double s, double f, const double *g, void *out);
   /* The same as an entry of the plan, to out unless NULL; sums[0] += it, sums[1] += it c, acc[j] += it. */
   void (*finish_row)(idx m, const void *c, double s, double f, const double *g, void *out, double *acc, double *sums);
+  /* p = f k g as an entry of the plan, to out unless NULL; sums[0] += p, sums[1] += p c, part[j] += p. */
+  void (*scale_row)(idx m, const void *k, const void *c, double f, const void *g, void *out, void *part, double *sums);
   double (*row_lse)(idx m, const void *c, double s, const double *g);
   /* Running column-wise log-sum-exp of f - s c: top and sum. */
   void (*column_lse)(idx m, const void *c, double s, double f, double *top, double *sum);
