@@ -18,7 +18,8 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
-  case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int])
+  case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int]), costsWithin(found: [[Int]], expected: [Int])
+  case weightRange(name: String, index: Int, value: Double), zeroVector(name: String, index: Int)
   case epsilon(Double), scale(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
   public var description: String {
     switch self {
@@ -30,6 +31,9 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .pointShapes(let x, let y): "points must be [N, D] and [M, D] with N, M, D >= 1, not \(x) and \(y)"
     case .precision(let type): "a solver works in f32 or f64, not \(type)"
     case .startShape(let found, let expected): "potentials to start from must have \(expected) elements, not \(found)"
+    case .costsWithin(let found, let expected): "the costs within the two measures must be \(expected[0]) x \(expected[0]) and \(expected[1]) x \(expected[1]), not \(found)"
+    case .weightRange(let name, let index, let value): "\(name) weights: element \(index), \(value), to the power 1 + epsilon / rho leaves the range of f64"
+    case .zeroVector(let name, let index): "\(name): row \(index) is the zero vector, whose cosine is not defined"
     case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"
@@ -109,7 +113,7 @@ public struct EntropicTransport: Sendable, Equatable {
   }
 
   /// The cost in the solver's precision, shapes and values checked.
-  private func checked(_ cost: Cost, in work: borrowing Workspace) throws(TransportError) -> (cost: Cost, isMatrix: Bool) {
+  func checked(_ cost: Cost, in work: borrowing Workspace) throws(TransportError) -> (cost: Cost, isMatrix: Bool) {
     guard precision == .f32 || precision == .f64 else { throw .precision("\(precision)") }
     func finite(_ name: String, _ t: Tensor) throws(TransportError) -> Tensor {
       guard work.isFinite(t) else { throw .notANumber(name: name, index: t.doubles.firstIndex { !$0.isFinite } ?? 0) }
@@ -124,11 +128,15 @@ public struct EntropicTransport: Sendable, Equatable {
     case .points(let x, let y, let metric, let scale):
       guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.count > 0, y.count > 0 else { throw .pointShapes(x.shape.dims, y.shape.dims) }
       guard scale > 0, scale.isFinite else { throw .scale(scale) }
-      return (.points(try finite("source points", x), try finite("target points", y), metric, scale: scale), false)
+      let points = (try finite("source points", x), try finite("target points", y))
+      for (name, t) in [("source points", points.0), ("target points", points.1)] where metric == .cosine {
+        if let row = (0..<t.shape[0]).first(where: { t[row: $0].doubles.allSatisfy { $0 == 0 } }) { throw .zeroVector(name: name, index: row) }
+      }
+      return (.points(points.0, points.1, metric, scale: scale), false)
     }
   }
 
-  private static func weights(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [Double] {
+  static func weights(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [Double] {
     guard let w else { return Array(repeating: 1 / Double(count), count: count) }
     guard w.shape.dims == [count] else { throw .weightShape(name: name, found: w.shape.dims, expected: [count]) }
     return try checked(name, w.doubles)
@@ -143,12 +151,18 @@ public struct EntropicTransport: Sendable, Equatable {
     return values
   }
   /// The weights of the problem solved.
-  private func posed(_ w: [Double]) -> [Double] {
+  func posed(_ w: [Double]) -> [Double] {
     guard rule == .balanced else { return w }
     let sum = w.reduce(0, +)
     return w.map { $0 / sum }
   }
-  private func settings(_ sums: (Double, Double)) throws(TransportError) -> Workspace.SinkhornSettings {
+  /// The gradient with respect to weights as they were given, of that with respect to the posed ones `w`: through a / Σa it is (g - Σ a g / Σ a) / Σ a.
+  func raw(_ g: [Double], _ w: [Double], _ sum: Double) -> [Double] {
+    guard rule == .balanced else { return g }
+    let mean = zip(g, w).reduce(0) { $0 + $1.0 * $1.1 }
+    return zip(g, w).map { $1 > 0 ? ($0 - mean) / sum : 0 }
+  }
+  func settings(_ sums: (Double, Double)) throws(TransportError) -> Workspace.SinkhornSettings {
     guard epsilon > 0, epsilon.isFinite else { throw .epsilon(epsilon) }
     guard tolerance >= 0 else { throw .tolerance(tolerance) }
     guard maxIterations > 0 else { throw .maxIterations(maxIterations) }
@@ -179,6 +193,16 @@ public struct EntropicTransport: Sendable, Equatable {
 public struct SinkhornResult: Sendable {
   public enum Status: String, Sendable, CaseIterable {
     case converged, maxIterations = "max_iterations", stalled, nonFinite = "non_finite", interrupted
+    init(_ outcome: Workspace.SinkhornOutcome) {
+      self =
+        switch outcome {
+        case .converged: .converged
+        case .maxIterations: .maxIterations
+        case .stalled: .stalled
+        case .nonFinite: .nonFinite
+        case .interrupted: .interrupted
+        }
+    }
   }
   let solver: EntropicTransport
   let settings: Workspace.SinkhornSettings
@@ -222,13 +246,7 @@ public struct SinkhornResult: Sendable {
   ) {
     let c = certificate ?? s.certificate
     (self.solver, self.settings, self.source, self.target, self.costs, (sourceSum, targetSum)) = (solver, settings, source, target, costs, sums)
-    status = switch s.outcome {
-    case .converged: .converged
-    case .maxIterations: .maxIterations
-    case .stalled: .stalled
-    case .nonFinite: .nonFinite
-    case .interrupted: .interrupted
-    }
+    status = Status(s.outcome)
     (a, b, z, storedPlan, iterations, solution) = (s.a, s.b, s.certificate.z, s.plan, s.iterations, s)
     var u = s.a, v = s.b, shift = z / 2
     if settings.source == .hard && settings.target == .hard {
@@ -273,14 +291,8 @@ public struct SinkhornResult: Sendable {
     precondition(upstream == nil || upstream!.shape == Shape(costs.rows, costs.columns), "upstream \(upstream!.shape) for a plan [\(costs.rows), \(costs.columns)]")
     let g = work.sinkhornGradient(
       settings, cost: costs, source: source, target: target, a: a, b: b, z: z, upstream: upstream.map { work.converted($0, to: costs.type) }, onCost: dCost, onObjective: dObjective)
-    // a / Σa: (g - Σ a g / Σ a) / Σ a
-    func raw(_ g: [Double], _ w: [Double], _ sum: Double) -> [Double] {
-      guard solver.rule == .balanced else { return g }
-      let mean = zip(g, w).reduce(0) { $0 + $1.0 * $1.1 }
-      return zip(g, w).map { $1 > 0 ? ($0 - mean) / sum : 0 }
-    }
     return Gradient(
-      cost: g.cost, points: g.points.map { (source: $0.0, target: $0.1) }, source: raw(g.source, source, sourceSum), target: raw(g.target, target, targetSum), relativeResidual: g.residual)
+      cost: g.cost, points: g.points.map { (source: $0.0, target: $0.1) }, source: solver.raw(g.source, source, sourceSum), target: solver.raw(g.target, target, targetSum), relativeResidual: g.residual)
   }
   /// Gradient with respect to the cost matrix alone.
   public func gradient(plan upstream: Tensor? = nil, cost dCost: Double = 0, objective dObjective: Double = 0, in work: borrowing Workspace) -> (gradient: Tensor, relativeResidual: Double) {

@@ -33,8 +33,8 @@ extension Workspace {
     public var rows: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 2]; case .points(let x, _, _, _): x.shape[0] } }
     public var columns: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 1]; case .points(_, let y, _, _): y.shape[0] } }
     public var type: ElementType { switch self { case .matrix(let c): c.type; case .points(let x, _, _, _): x.type } }
-    fileprivate var first: UnsafeMutableRawPointer { switch self { case .matrix(let c): c.base; case .points(let x, _, _, _): x.base } }
-    fileprivate var second: UnsafeMutableRawPointer? { if case .points(_, let y, _, _) = self { y.base } else { nil } }
+    var first: UnsafeMutableRawPointer { switch self { case .matrix(let c): c.base; case .points(let x, _, _, _): x.base } }
+    var second: UnsafeMutableRawPointer? { if case .points(_, let y, _, _) = self { y.base } else { nil } }
   }
   public struct SinkhornSettings: Sendable {
     public var source, target: SinkhornSide
@@ -45,7 +45,7 @@ extension Workspace {
     public init(source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, isPlain: Bool = false) {
       (self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations, self.isPlain) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
     }
-    fileprivate func problem(_ cost: SinkhornCost) -> pk_sinkhorn_problem {
+    func problem(_ cost: SinkhornCost) -> pk_sinkhorn_problem {
       var p = pk_sinkhorn_problem()
       (p.n, p.m, p.type) = (cost.rows, cost.columns, cost.type.pk)
       if case .points(let x, _, let metric, let scale) = cost { (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale) }
@@ -58,7 +58,7 @@ extension Workspace {
   /// What a plan amounts to, recomputed from it.
   public struct SinkhornCertificate: Sendable {
     public let z, mass, cost, entropy, dual, errorL1, errorLinf, penalties: Double
-    fileprivate init(_ r: pk_sinkhorn_result) {
+    init(_ r: pk_sinkhorn_result) {
       (z, mass, cost, entropy, dual) = (r.z, r.mass, r.cost, r.entropy, r.dual)
       (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_a + r.penalty_b)
     }
@@ -85,18 +85,21 @@ extension Workspace {
     let plan = wantsPlan ? tensor(Shape(n, m), cost.type) : nil, area = bytes(pk_sinkhorn_scratch(&p))
     var a = start?.a ?? Array(repeating: 0, count: n), b = start?.b ?? Array(repeating: 0, count: m)
     p.warm = start == nil ? 0 : 1
-    func run() { check(pk_sinkhorn_solve(&p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base), "sinkhorn") }
-    if let progress {
-      withoutActuallyEscaping(progress) { ask in
-        let asked = Asked(ask)
-        p.context = Unmanaged.passUnretained(asked).toOpaque()
-        p.progress = { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }
-        withExtendedLifetime(asked) { run() }
-      }
-    } else {
-      run()
+    Self.asking(progress) { ask, context in
+      (p.progress, p.context) = (ask, context)
+      check(pk_sinkhorn_solve(&p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base), "sinkhorn")
     }
     return Self.solution(r, plan, a, b)
+  }
+  /// Runs `body` with the function and context through which C asks `progress`; nil and nil if there is none.
+  static func asking(_ progress: SinkhornProgress?, _ body: ((@convention(c) (UnsafeMutableRawPointer?, Int, Double) -> Int32)?, UnsafeMutableRawPointer?) -> Void) {
+    guard let progress else { return body(nil, nil) }
+    withoutActuallyEscaping(progress) { ask in
+      let asked = Asked(ask)
+      withExtendedLifetime(asked) {
+        body({ Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }, Unmanaged.passUnretained(asked).toOpaque())
+      }
+    }
   }
   private final class Asked {
     let ask: SinkhornProgress
@@ -113,17 +116,18 @@ extension Workspace {
     check(pk_sinkhorn_solve_batch(&p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results, area.base), "sinkhorn batch")
     return (0..<count).map { k in Self.solution(results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m])) }
   }
+  static func outcome(_ o: pk_outcome) -> SinkhornOutcome {
+    switch o {
+    case PK_CONVERGED: .converged
+    case PK_MAX_ITERATIONS: .maxIterations
+    case PK_STALLED: .stalled
+    case PK_INTERRUPTED: .interrupted
+    default: .nonFinite
+    }
+  }
   private static func solution(_ r: pk_sinkhorn_result, _ plan: Tensor?, _ a: [Double], _ b: [Double]) -> SinkhornSolution {
-    let outcome: SinkhornOutcome =
-      switch r.outcome {
-      case PK_CONVERGED: .converged
-      case PK_MAX_ITERATIONS: .maxIterations
-      case PK_STALLED: .stalled
-      case PK_INTERRUPTED: .interrupted
-      default: .nonFinite
-      }
     func potentials(_ x: [Double]) -> [Double] { x.map { $0 > PK_LOG_ZERO / 2 ? $0 : -.infinity } }
-    return SinkhornSolution(outcome: outcome, plan: plan, a: potentials(a), b: potentials(b), iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
+    return SinkhornSolution(outcome: outcome(r.outcome), plan: plan, a: potentials(a), b: potentials(b), iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
   }
   /// The same in double precision throughout, from potentials.
   public func sinkhornCertificate(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], a: [Double], b: [Double], z: Double) -> SinkhornCertificate {
@@ -166,5 +170,5 @@ extension Workspace {
   }
 
   private static func finite(_ x: [Double]) -> [Double] { x.map { max($0, PK_LOG_ZERO) } }
-  private func bytes(_ count: Int) -> Tensor { scratch((count + 7) / 8, .f64) }
+  func bytes(_ count: Int) -> Tensor { scratch((count + 7) / 8, .f64) }
 }
