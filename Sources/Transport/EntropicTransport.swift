@@ -18,6 +18,7 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
+  case tooLarge(Int, limit: Int), memory(Int)
   case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int]), costsWithin(found: [[Int]], expected: [Int])
   case weightRange(name: String, index: Int, value: Double), zeroVector(name: String, index: Int)
   case epsilon(Double), scale(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
@@ -34,6 +35,8 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .costsWithin(let found, let expected): "the costs within the two measures must be \(expected[0]) x \(expected[0]) and \(expected[1]) x \(expected[1]), not \(found)"
     case .weightRange(let name, let index, let value): "\(name) weights: element \(index), \(value), to the power 1 + epsilon / rho leaves the range of f64"
     case .zeroVector(let name, let index): "\(name): row \(index) is the zero vector, whose cosine is not defined"
+    case .tooLarge(let n, let limit): "\(n) entries are too many for the exact solver: up to \(limit); use an entropic one"
+    case .memory(let bytes): "not enough memory for the exact solver, about \(bytes >> 20) MiB: use an entropic one"
     case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"

@@ -1,0 +1,55 @@
+import Foundation
+import TensorRuntime
+import TestSupport
+import Testing
+import Transport
+
+extension TransportSuite {
+/// The network simplex against closed forms, and the entropic solvers against it at small ε.
+@Suite struct ExactTransportTests {
+  /// On a line with a convex cost the monotone plan is optimal: quantile by quantile.
+  @Test func line() throws {
+    let n = 40, m = 27, a = simplex(n, seed: 1).doubles, b = simplex(m, seed: 2).doubles
+    let x = uniform(Shape(n), seed: 3).doubles.sorted(), y = uniform(Shape(m), seed: 4).doubles.sorted()
+    var (i, j, left, right, expected) = (0, 0, a[0], b[0], 0.0)
+    while i < n && j < m {
+      let moved = min(left, right)
+      expected += moved * pow(x[i] - y[j], 2)
+      (left, right) = (left - moved, right - moved)
+      if left <= right { i += 1; if i < n { left = a[i] } } else { j += 1; if j < m { right = b[j] } }
+    }
+    let r = try ExactTransport().solve(cost: Tensor((0..<n * m).map { pow(x[$0 / m] - y[$0 % m], 2) }, Shape(n, m)), source: Tensor(a, Shape(n)), target: Tensor(b, Shape(m)))
+    #expect(abs(r.cost - expected) < 1e-10 && abs(r.cost - r.dual) < 1e-10 && r.marginalErrorL1 < 1e-10)
+  }
+  @Test func permutation() throws {
+    let n = 24
+    var stream = RandomStream(seed: 5, .test)
+    let order = stream.permutation(n), c = (0..<n * n).map { order[$0 / n] == $0 % n ? -7 : -6 + stream.uniform() }
+    let r = try ExactTransport().solve(cost: Tensor(c, Shape(n, n)))
+    #expect(largestDifference(r.plan.doubles, (0..<n * n).map { order[$0 / n] == $0 % n ? 1 / Double(n) : 0 }) < 1e-11 && abs(r.cost + 7) < 1e-10)
+  }
+  /// Between Gaussian clouds moved by t, the optimal map moves every point by t when the clouds are copies: the gradient of a convex function.
+  @Test func translatedCloud() throws {
+    let n = 60, x = randomTensor(Shape(n, 3), seed: 6).doubles, t = [0.3, -0.2, 0.5]
+    let c = (0..<n * n).map { p in (0..<3).reduce(0) { $0 + pow(x[p / n * 3 + $1] - x[p % n * 3 + $1] - t[$1], 2) } }
+    let r = try ExactTransport().solve(cost: Tensor(c, Shape(n, n)))
+    #expect(abs(r.cost - 0.38) < 1e-9)
+    for i in 0..<n { #expect(abs(r.plan.doubles[i * n + i] - 1 / Double(n)) < 1e-10) }
+  }
+  /// Entropic values come down to the exact ones: balanced within 2 ε log(n m), exact mass too; the entropic plan is never cheaper.
+  @Test(arguments: [nil, 0.6] as [Double?]) func entropicLimit(_ mass: Double?) throws {
+    let c = uniform(Shape(15, 11), seed: 12), a = simplex(15, seed: 10), b = simplex(11, seed: 11), work = Workspace()
+    let exact = try ExactTransport(mass.map { .exactMass($0) } ?? .balanced).solve(cost: c, source: a, target: b)
+    #expect(abs(exact.mass - (mass ?? 1)) < 1e-10 && exact.marginalErrorL1 < 1e-10 && abs(exact.cost - exact.dual) < 1e-9)
+    for epsilon in [1e-2, 1e-3, 1e-4] {
+      let r = try EntropicTransport(mass.map { .exactMass($0) } ?? .balanced, epsilon: epsilon, tolerance: 1e-9).solve(cost: c, source: a, target: b, in: work)
+      #expect(r.status == .converged && r.cost > exact.cost - 1e-8 && r.cost < exact.cost + 2 * epsilon * log(165.0), "\(epsilon): \(r.cost), \(exact.cost)")
+    }
+  }
+  @Test func problemsThatCannotBePosed() {
+    #expect(throws: TransportError.notANumber(name: "cost", index: 1)) { try ExactTransport().solve(cost: Tensor([1, Double.nan], Shape(1, 2))) }
+    #expect(throws: TransportError.mass(1.5, limit: 1)) { try ExactTransport(.exactMass(1.5)).solve(cost: Tensor([1.0, 2], Shape(1, 2))) }
+    #expect(throws: TransportError.costShape([3])) { try ExactTransport().solve(cost: Tensor([1.0, 2, 3], Shape(3))) }
+  }
+}
+}
