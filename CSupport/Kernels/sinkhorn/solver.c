@@ -224,7 +224,7 @@ static int newton(solver *s, double forcing, idx limit) {
 }
 
 /* An intermediate level needs a start for the next one, not a solution. */
-static const double level_tolerance = 1e-2;
+static const double level_tolerance = 1e-4;
 static const idx level_passes = 400;
 /* Iterations over which a rate is measured, and after which it is first. */
 #define RATE_SPAN 8
