@@ -15,11 +15,11 @@ func withEachInstructionSet<R>(_ body: () throws -> R) rethrows -> [R] {
   }
   return results
 }
-/// Calls `body` with one, two and three threads.
+/// Calls `body` with one, two, three and seven threads.
 func withThreadCounts<R>(_ body: () throws -> R) rethrows -> [R] {
   let before = Machine.threads
   defer { Machine.threads = before }
-  return try [1, 2, 3].map {
+  return try [1, 2, 3, 7].map {
     Machine.threads = $0
     return try body()
   }

@@ -91,11 +91,13 @@ static pk_status term(const room *r, double factor, const measure *u, const meas
 
 static idx layout(room *r, const pk_sinkhorn_problem *p, double **solved, char *base) {
   const idx larger = most(p->n, p->m), bytes = p->cost != PK_COST_MATRIX ? (larger * p->d * pk_size(p->type) + 63) / 64 * 64 : 0;
+  const idx total = 8 * (p->n + p->m + 4 * larger) + 2 * bytes + 64;
+  if (!base) return total;
   double *at = (double *)(((uintptr_t)base + 63) / 64 * 64);
   solved[0] = at, solved[1] = solved[0] + p->n;
   r->p = p, r->a = solved[1] + p->m, r->b = r->a + larger, r->ga = r->b + larger, r->gb = r->ga + larger;
   r->gx = (char *)(r->gb + larger), r->gy = r->gx + bytes, r->solver = r->gy + bytes;
-  return 8 * (p->n + p->m + 4 * larger) + 2 * bytes + 64;
+  return total;
 }
 static int valid(const pk_sinkhorn_problem *p, const void *dx, const void *dy) {
   if (p->n < 1 || p->m < 1 || !(p->epsilon > 0) || (p->cost == PK_COST_MATRIX && (dx || dy))) return 0;
