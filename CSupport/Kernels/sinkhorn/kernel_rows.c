@@ -153,13 +153,11 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
   return tile;
 }
 void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c) {
-  const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s), odd = s->passes % 2;
+  const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s);
 #pragma omp parallel if (solver_parallel(s))
   {
 #pragma omp for schedule(static)
-    for (idx k = 0; k < blocks; k++) {
-      /* to and fro: what the last pass read last is still in the cache */
-      const idx q = odd ? blocks - 1 - k : k;
+    for (idx q = 0; q < blocks; q++) {
       double *acc = s->acc + q * ld;
       char *part = s->part + q * ld * s->size;
       wide_sums sums = WIDE_NO_SUMS;
