@@ -6,7 +6,7 @@ import Testing
 @Suite struct LayoutTests {
   @Test func topLevelIsAsPromised() throws {
     let promised: Set<String> = [
-      "Package.swift", "Sources", "CSupport", "Tests", "Benchmarks", "Library", "tools", "README.md", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore",
+      "Package.swift", "Sources", "CSupport", "Tests", "Benchmarks", "Library", "Documentation", "tools", "README.md", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore",
     ]
     // What git or the build leave behind is not part of the house.
     let ignored: (String) -> Bool = { $0 == ".git" || $0.hasPrefix(".build") || $0 == "Package.resolved" || $0 == "runs" || $0 == ".swiftpm" || $0 == ".pytest_cache" || $0 == "shared" }
