@@ -59,6 +59,21 @@ extension TransportSuite {
     #expect(largestDifference(r.plan.doubles, [0.06439143, 0.02368828, 0.00871443, 0.00320586]) < 1e-8)
   }
 
+  /// Between Gaussians on a line with cost (x - y)² the plan is Gaussian, of covariance √(s²t² + ε²/16) - ε/4 (Janati et al. 2020, arXiv:2006.02572), and so the projection is a
+  /// line of that slope over s². On a grid this fine the sums are the integrals to many digits.
+  @Test(arguments: [2.0, 0.5, 0.1]) func gaussians(_ epsilon: Double) throws {
+    let n = 401, (s, t) = (0.8, 1.3), work = Workspace(), grid = (0..<n).map { -10 + 20 * Double($0) / Double(n - 1) }, x = Tensor(grid, Shape(n, 1))
+    func density(_ sd: Double) -> Tensor { Tensor(grid.map { exp(-$0 * $0 / (2 * sd * sd)) }, Shape(n)) }
+    let solver = EntropicTransport(.balanced, epsilon: epsilon, tolerance: 1e-11), costs = Tensor((0..<n * n).map { pow(grid[$0 / n] - grid[$0 % n], 2) }, Shape(n, n))
+    let r = try solver.solve(cost: costs, source: density(s), target: density(t), in: work), p = r.plan.doubles
+    let expected = (s * s * t * t + epsilon * epsilon / 16).squareRoot() - epsilon / 4
+    let covariance = (0..<n * n).reduce(0) { $0 + p[$1] * grid[$1 / n] * grid[$1 % n] }
+    #expect(r.status == .converged && abs(covariance - expected) < 1e-8, "\(covariance), \(expected)")
+    #expect(abs(r.cost - (s * s + t * t - 2 * expected)) < 1e-8)
+    let points = try solver.solve(.points(x, x, .squaredEuclidean, scale: 1), source: density(s), target: density(t), in: work), moved = points.projection(in: work).doubles
+    for i in stride(from: 160, to: 241, by: 10) { #expect(abs(moved[i] - grid[i] * expected / (s * s)) < 1e-7) }
+  }
+
   // MARK: optimality and properties
 
   @Test(arguments: 0..<5, [Shape(9, 14), Shape(17, 8), Shape(1, 5), Shape(6, 1)]) func optimality(_ rule: Int, _ shape: Shape) throws {
@@ -147,6 +162,54 @@ extension TransportSuite {
     let r = try solve(.relaxed(mass: 0.9), 0.05, c), u = try solve(.unbalanced(rhoSource: 0.45, rhoTarget: 0.45), 0.05, c)
     #expect(largestDifference(r.plan.doubles, u.plan.doubles) < 1e-11)
     #expect(try solve(.relaxed(mass: 0.9995), 0.05, c).plan.doubles == solve(.unbalanced(rhoSource: .infinity, rhoTarget: .infinity), 0.05, c).plan.doubles)
+  }
+
+  // MARK: single precision
+
+  /// Where solvers in pure f32 stall at 2e-6 to 6e-6: the marginals of the plan, recomputed in f64, to 1e-6 at ε = 0.005 of the largest cost; near the f64 solution.
+  @Test(arguments: 0..<5) func singlePrecisionReachesItsTolerance(_ rule: Int) throws {
+    let work = Workspace(), x = uniform(Shape(150, 3), seed: 30), y = uniform(Shape(170, 3), seed: 31), d = work.distances(x, y), c = work.product(d, d), top = c.doubles.max()!
+    let scaled = work.scaled(c, by: 1 / top), solver = EntropicTransport(Self.rules[rule], epsilon: 0.005, tolerance: 1e-6, precision: .f32)
+    let r = try solver.solve(cost: scaled, in: work), wide = try solve(Self.rules[rule], 0.005, scaled, tolerance: 1e-9), certified = r.certified(in: work)
+    #expect(r.status == .converged && r.plan.type == .f32)
+    #expect(r.marginalErrorL1 < 2e-6 && certified.marginalErrorL1 < 3e-6, "\(r.marginalErrorL1) \(certified.marginalErrorL1)")
+    #expect(abs(r.cost - wide.cost) < 1e-4 * wide.cost && abs(certified.objective - wide.objective) < 1e-6 * (1 + abs(wide.objective)))
+  }
+  /// For any ε: finite, and never said to have converged when the plan does not keep its marginals.
+  @Test(arguments: 0..<5) func singlePrecisionRangeOfEpsilon(_ rule: Int) throws {
+    let work = Workspace(), c = uniform(Shape(40, 33), seed: 16)
+    for epsilon in [10, 1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6] {
+      let r = try EntropicTransport(Self.rules[rule], epsilon: epsilon, tolerance: 1e-5, maxIterations: 3000, precision: .f32).solve(cost: c, in: work)
+      #expect(r.plan.doubles.allSatisfy { $0.isFinite } && r.status != .nonFinite)
+      if r.status == .converged { #expect(r.certified(in: work).marginalErrorL1 < 2e-4, "\(Self.rules[rule]) \(epsilon)") }
+    }
+  }
+  /// Tolerance 0 runs exactly so many iterations, those of the textbook.
+  @Test func fixedIterations() throws {
+    let c = uniform(Shape(9, 14), seed: 7), (a, b) = (simplex(9, seed: 8).doubles, simplex(14, seed: 9).doubles), k = c.doubles.map { exp(-$0 / 0.1) }
+    var (u, v) = (Array(repeating: 1.0, count: 9), Array(repeating: 1.0, count: 14))
+    for _ in 0..<7 {
+      for i in 0..<9 { u[i] = a[i] / dot(Array(k[i * 14..<(i + 1) * 14]), v) }
+      for j in 0..<14 { v[j] = b[j] / dot((0..<9).map { k[$0 * 14 + j] }, u) }
+    }
+    let r = try EntropicTransport(.balanced, epsilon: 0.1, tolerance: 0, maxIterations: 7).solve(cost: c, source: Tensor(a, Shape(9)), target: Tensor(b, Shape(14)), in: Workspace())
+    #expect(r.status == .maxIterations && r.iterations == 7)
+    let expected: [Double] = (0..<126).map { u[$0 / 14] * k[$0] * v[$0 % 14] }
+    #expect(largestDifference(r.plan.doubles, expected) < 1e-14)
+  }
+  /// From the solution's own potentials a solve ends at once, from a neighbour's sooner than from nothing.
+  @Test func warmStart() throws {
+    let work = Workspace(), c = uniform(Shape(60, 70), seed: 7), near = Tensor(zip(c.doubles, uniform(c.shape, seed: 8).doubles).map { $0 + 1e-4 * $1 }, c.shape)
+    let solver = EntropicTransport(.balanced, epsilon: 0.005, tolerance: 1e-9), cold = try solver.solve(cost: c, in: work)
+    let again = try solver.solve(.matrix(c), start: (cold.logU.doubles, cold.logV.doubles), in: work), moved = try solver.solve(.matrix(near), start: (cold.logU.doubles, cold.logV.doubles), in: work)
+    #expect(again.status == .converged && again.iterations <= 3 && moved.status == .converged && moved.iterations < cold.iterations)
+    #expect(throws: TransportError.startShape([2, 70], [60, 70])) { try solver.solve(.matrix(c), start: ([0, 0], cold.logV.doubles), in: work) }
+  }
+  /// Progress is told after every iteration, and can stop a solve, which then says so.
+  @Test func progress() throws {
+    var told: [Double] = []
+    let r = try EntropicTransport(.balanced, epsilon: 0.001, tolerance: 1e-12).solve(.matrix(uniform(Shape(30, 30), seed: 1)), progress: { _, residual in told.append(residual); return told.count < 5 }, in: Workspace())
+    #expect(r.status == .interrupted && told.count == 5 && r.plan.doubles.allSatisfy { $0.isFinite })
   }
 
   // MARK: bits
