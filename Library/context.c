@@ -60,6 +60,11 @@ void pisces_ot_problem_init_size(pisces_ot_problem *problem, size_t size) {
   if (problem) memcpy(problem, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
 
+void pisces_ot_barycenter_init_size(pisces_ot_barycenter_problem *problem, size_t size) {
+  const pisces_ot_barycenter_problem defaults = {.size = size, .tolerance = 1e-9, .max_iterations = 10000};
+  if (problem) memcpy(problem, &defaults, size < sizeof defaults ? size : sizeof defaults);
+}
+
 pisces_ot_status library_fail(pisces_ot_context *c, pisces_ot_status status, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

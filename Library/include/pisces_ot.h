@@ -18,7 +18,7 @@
 #include <stddef.h>
 
 #define PISCES_OT_VERSION_MAJOR 1
-#define PISCES_OT_VERSION_MINOR 0
+#define PISCES_OT_VERSION_MINOR 1
 #define PISCES_OT_VERSION_PATCH 0
 #define PISCES_OT_VERSION (PISCES_OT_VERSION_MAJOR * 10000 + PISCES_OT_VERSION_MINOR * 100 + PISCES_OT_VERSION_PATCH)
 
@@ -169,6 +169,35 @@ PISCES_OT_API pisces_ot_status pisces_ot_project(pisces_ot_context *context, con
 PISCES_OT_API pisces_ot_status pisces_ot_divergence(pisces_ot_context *context, const pisces_ot_problem *problem, const void *source_cost,
                                                     const void *target_cost, double *value, void *dx, void *dy,
                                                     pisces_ot_certificate *certificates);
+
+/* Entropic barycenter of histograms on a fixed support. Set it up with pisces_ot_barycenter_init. */
+typedef struct {
+  size_t size;                 /* of this structure; set by pisces_ot_barycenter_init */
+  ptrdiff_t count, n, m;       /* histograms; atoms of each; atoms of the barycenter */
+  const double *histograms;    /* [count, n] >= 0, of sums that agree to 1e-6; they are then made the first's */
+  const double *weights;       /* [count] >= 0, divided by their sum; NULL: uniform */
+  const double *cost;          /* [n, m]; of histogram k at k cost_stride elements, 0: one for all */
+  ptrdiff_t cost_stride;       /* 0 */
+  int debiased;                /* 0 */
+  const double *own_cost;      /* [m, m], symmetric: of the barycenter's atoms with each other, debiased only; NULL: the cost, shared and square */
+  double epsilon;              /* > 0 */
+  double tolerance;            /* on the L1 error of the plans' marginals / sum; 1e-9. 0: exactly max_iterations plain iterations */
+  ptrdiff_t max_iterations;    /* 10000 */
+  int plain;                   /* no over-relaxation; 0 */
+  int (*progress)(void *context, ptrdiff_t iterations, double residual); /* as in pisces_ot_problem; NULL */
+  void *context;
+} pisces_ot_barycenter_problem;
+
+#define pisces_ot_barycenter_init(problem) pisces_ot_barycenter_init_size((problem), sizeof *(problem))
+PISCES_OT_API void pisces_ot_barycenter_init_size(pisces_ot_barycenter_problem *problem, size_t size);
+
+/*   min over a of  sum_k weights_k OT(b_k, a),  OT with the entropy reference (Benamou et al. 2015, arXiv:1412.5154); debiased: of sum_k weights_k S(b_k, a), the
+ * Sinkhorn divergence, without the blur of the former (Janati et al. 2020, arXiv:2006.02575).
+ * Writes barycenter [m]; log_u [count, n] and log_v [count, m], the potentials of the plans exp(log_u_ki + log_v_kj - C_kij / epsilon); errors [count], the larger
+ * L1 error of each plan's marginals (each NULL: not wanted); and the certificate: cost sum_k weights_k <P_k, C_k>, primal the objective, dual a lower
+ * bound (debiased: primal without the constants of the histograms with themselves, dual and gap NaN), error_l1 and error_linf of the worst plan. */
+PISCES_OT_API pisces_ot_status pisces_ot_barycenter(pisces_ot_context *context, const pisces_ot_barycenter_problem *problem, double *barycenter,
+                                                    double *log_u, double *log_v, double *errors, pisces_ot_certificate *certificate);
 #ifdef __cplusplus
 }
 #endif

@@ -195,12 +195,86 @@ static void convolution(void) {
   }
 }
 
+/* `count` bytes that start one off any alignment. */
+static char *bytes(idx count) {
+  char *p = malloc((size_t)count + 1);
+  blocks[block_count++] = p;
+  return p + 1;
+}
+static double *positive(idx n, double sum) {
+  double *p = malloc((size_t)n * sizeof(double));
+  pk_random_uniform(PK_F64, 7, ++counter, n, p);
+  double s = 0;
+  for (idx i = 0; i < n; i++) p[i] += 0.1, s += p[i];
+  for (idx i = 0; i < n; i++) p[i] *= sum / s;
+  blocks[block_count++] = p;
+  return p;
+}
+static double *doubles(idx n) {
+  double *p = malloc((size_t)n * sizeof(double));
+  blocks[block_count++] = p;
+  return p;
+}
+static void sums_are_finite(const char *what, idx n, const double *x) {
+  if (!pk_all_finite(PK_F64, n, x)) { printf("%s: not finite\n", what); failures++; }
+}
+static void transport(void) {
+  const idx sizes[][3] = {{1, 1, 1}, {1, 5, 2}, {7, 1, 3}, {9, 17, 8}, {33, 30, 9}, {130, 141, 40}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int cost = PK_COST_MATRIX; cost <= PK_COST_COSINE; cost++)
+      for (int side = PK_SIDE_HARD; side <= PK_SIDE_CAPPED; side++) {
+        const idx n = sizes[i][0], m = sizes[i][1], d = sizes[i][2];
+        const int points = cost != PK_COST_MATRIX;
+        pk_sinkhorn_problem p = {.n = n, .m = m, .d = points ? d : 0, .type = T, .cost = (pk_cost)cost, .scale = 1.5, .side_a = (pk_side)side, .side_b = (pk_side)side,
+                                 .epsilon = 0.05, .rho_a = 0.5, .rho_b = 0.5, .mass = 0.6, .tolerance = T == PK_F64 ? 1e-10 : 1e-5, .max_iterations = 500};
+        void *x = array(points ? n * d : n * m), *y = array(points ? m * d : 1), *plan = array(n * m);
+        double *mu = positive(n, 1), *nu = positive(m, 1), *a = doubles(n), *b = doubles(m), *da = doubles(n), *db = doubles(m);
+        pk_sinkhorn_result r;
+        expect("solve", pk_sinkhorn_solve(&p, x, y, mu, nu, plan, a, b, &r, bytes(pk_sinkhorn_scratch(&p))));
+        all_finite("plan", n * m, plan);
+        expect("certify", pk_sinkhorn_certify(&p, x, y, mu, nu, a, b, r.z, &r, bytes(pk_sinkhorn_certify_scratch(&p))));
+        double residual;
+        void *dx = array(points ? n * d : n * m), *dy = array(points ? m * d : 1);
+        expect("gradient", pk_sinkhorn_gradient(&p, x, y, mu, nu, a, b, r.z, points ? NULL : plan, 1, 1, dx, points ? dy : NULL, da, db, &residual,
+                                                bytes(pk_sinkhorn_gradient_scratch(&p))));
+        all_finite("gradient", points ? n * d : n * m, dx), sums_are_finite("gradient", n, da), sums_are_finite("gradient", m, db);
+        if (points) expect("project", pk_sinkhorn_project(&p, x, y, a, b, r.z, dx, bytes(pk_sinkhorn_gradient_scratch(&p))));
+        if (side != PK_SIDE_CAPPED) {
+          pk_divergence_result s;
+          void *xx = points ? NULL : array(n * n), *yy = points ? NULL : array(m * m);
+          expect("divergence", pk_divergence(&p, x, points ? y : NULL, xx, yy, mu, nu, &s, points ? dx : NULL, points ? dy : NULL, da, db, bytes(pk_divergence_scratch(&p))));
+          sums_are_finite("divergence", 1, &s.value), sums_are_finite("divergence", n, da);
+        }
+        done();
+      }
+}
+static void barycenters(void) {
+  const idx sizes[][3] = {{1, 1, 1}, {2, 1, 5}, {3, 7, 1}, {2, 9, 17}, {3, 40, 33}, {4, 130, 130}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int form = 0; form < 8; form++) {
+      const idx count = sizes[i][0], n = sizes[i][1], m = sizes[i][2];
+      const int each = form & 1, debiased = form >> 1 & 1;
+      /* the small epsilon sends kernels out of their range */
+      pk_barycenter_problem p = {.count = count, .n = n, .m = m, .cost_stride = each ? n * m : 0, .debiased = debiased, .epsilon = form & 4 ? 1e-3 : 0.1, .tolerance = 1e-9,
+                                 .max_iterations = 200};
+      double *cost = positive((each ? count : 1) * n * m, (double)(n * m)), *own = debiased && (each || n != m) ? positive(m * m, (double)(m * m)) : NULL;
+      double *b = doubles(count * n), *w = positive(count, 1), *a = doubles(m), *f = doubles(count * n), *g = doubles(count * m), *errors = doubles(count);
+      for (idx k = 0; k < count; k++) memcpy(b + k * n, positive(n, 1), (size_t)n * sizeof(double));
+      pk_barycenter_result r;
+      expect("barycenter", pk_barycenter(&p, cost, own, b, w, a, f, g, errors, &r, bytes(pk_barycenter_scratch(&p))));
+      sums_are_finite("barycenter", m, a), sums_are_finite("barycenter", count * m, g), sums_are_finite("barycenter", count, errors);
+      done();
+    }
+}
+
 int main(void) {
   for (int isa = PK_ISA_SCALAR; isa <= (int)pk_isa_detected(); isa++) {
     pk_isa_limit((pk_isa)isa);
     for (int wide = 0; wide < 2; wide++) {
-      if (wide && isa > 0) continue; /* f64 has one variant */
       T = wide ? PK_F64 : PK_F32;
+      transport();
+      if (wide) barycenters();
+      if (wide && isa > 0) continue; /* the others have one variant of f64 */
       products(), attention(), rows(), elements(), convolution();
       printf("%s %s: done\n", pk_isa_name((pk_isa)isa), wide ? "f64" : "f32");
     }

@@ -49,6 +49,20 @@ def partial_plan(C, a, b, eps, mass, iterations=4000):
     return X
 
 
+def mean_of(A, C, eps, w, debiased=False, iterations=3000):
+    """Iterative Bregman projections in the log domain (Benamou et al. 2015; Janati et al. 2020, algorithm 1); costs C [items, n, m]."""
+    g, d = np.zeros((len(A), C.shape[2])), np.zeros(C.shape[2])
+    with np.errstate(divide="ignore"):
+        logs = np.log(A)
+    for _ in range(iterations):
+        h = np.stack([lse((logs[k] - lse(g[k] - C[k] / eps, 1))[:, None] - C[k] / eps, 0) for k in range(len(A))])
+        a = d + w @ h
+        g = a - h
+        if debiased:
+            d = (d + a - lse(d - C[0] / eps, 1)) / 2
+    return np.exp(a)
+
+
 def kl(p, q):
     return float((p * np.log(p / q) - p + q).sum())
 
@@ -101,6 +115,110 @@ class ClosedForms(unittest.TestCase):
         for m, P in ((0.25, [[0.25, 0], [0, 0]]), (0.75, [[0.5, 0], [0, 0.25]])):
             np.testing.assert_allclose(ot.partial_wasserstein([], [], C, m), P, atol=1e-6)
             np.testing.assert_allclose(ot.entropic_partial_wasserstein([], [], C, 1e-2, m), P, atol=1e-6)
+
+
+class Barycenters(unittest.TestCase):
+    x = np.linspace(0, 1, 150)
+    C = (x[:, None] - x) ** 2
+    rng = np.random.default_rng(11)
+
+    def gauss(self, mean, s):
+        g = np.exp(-((self.x - mean) ** 2) / (2 * s * s))
+        return g / g.sum()
+
+    def test_gaussians(self):
+        """Equal variances: their mean's Gaussian, blurred by eps / 2 (the kernel is a Gaussian of that variance), debiased not at all."""
+        A = np.stack([self.gauss(0.35, 0.05), self.gauss(0.55, 0.05)], 1)
+        for eps in (1e-2, 1e-3, 2e-4):
+            for weights, mean in ((None, 0.45), ([3.0, 1.0], 0.4)):
+                a = ot.barycenter(A, self.C, eps, weights, stopThr=1e-9)
+                np.testing.assert_allclose(a, self.gauss(mean, np.sqrt(0.05**2 + eps / 2)), atol=2e-5)
+                a = ot.bregman.barycenter_debiased(A, self.C, eps, weights, stopThr=1e-9)
+                np.testing.assert_allclose(a, self.gauss(mean, 0.05), atol=1e-6)
+
+    def test_one_and_equal_histograms(self):
+        b = self.gauss(0.3, 0.06) + 0.5 * self.gauss(0.6, 0.1)
+        b /= b.sum()
+        for A in (b[:, None], np.stack([b, b, b], 1)):
+            np.testing.assert_allclose(ot.bregman.barycenter_debiased(A, self.C, 1e-3, stopThr=1e-10), b, atol=1e-7)
+            K = np.exp(-self.C / 1e-2)
+            np.testing.assert_allclose(ot.barycenter(A, self.C, 1e-2, stopThr=1e-12), K.T @ (b / K.sum(1)), atol=1e-12)
+
+    def test_against_numpy(self):
+        A, w, C = self.rng.uniform(size=(3, 20)), np.array([0.2, 0.5, 0.3]), self.rng.uniform(size=(3, 20, 27))
+        A[0, :9] = A[2, 5:14] = 0
+        A /= A.sum(1, keepdims=True)
+        for eps in (2.0, 0.1, 0.01):
+            got, log_u, log_v, errors, c = library.barycenter(A, C, w, epsilon=eps, tolerance=1e-13)
+            self.assertEqual(c.outcome, "converged")
+            np.testing.assert_allclose(got, mean_of(A, C, eps, w), atol=1e-9)
+            self.assertLess(max(abs(c.gap), errors.max(), c.error_l1), 1e-11)
+            P = np.exp(log_u[:, :, None] + log_v[:, None] - C / eps)
+            np.testing.assert_allclose(P.sum(2), A, atol=1e-12)
+            np.testing.assert_allclose(P.sum(1), got[None].repeat(3, 0), atol=1e-12)
+            self.assertAlmostEqual(c.cost, float(w @ (P * C).sum((1, 2))), places=12)
+            with np.errstate(all="ignore"):
+                entropy = np.where(P > 0, P * (np.log(P) - 1), 0).sum((1, 2))
+            self.assertAlmostEqual(c.primal, float(w @ ((P * C).sum((1, 2)) + eps * entropy)), places=10)
+            # no histogram near it does better
+            other = got * np.exp(0.05 * self.rng.normal(size=27))
+            other /= other.sum()
+            self.assertGreater(sum(w[k] * ot.transport(C[k], source=A[k], target=other, epsilon=eps, tolerance=1e-12).certificate.primal for k in range(3)), c.primal)
+        square = self.C[::8, ::8]
+        A = self.rng.uniform(0.5, 1, size=(2, len(square)))
+        A /= A.sum(1, keepdims=True)
+        got = library.barycenter(A, square, epsilon=0.01, debiased=True, tolerance=1e-9, max_iterations=100000)[0]
+        np.testing.assert_allclose(got, mean_of(A, np.stack([square] * 2), 0.01, np.ones(2) / 2, True, 20000), atol=1e-5)
+        # the same with the shared cost given once a histogram and once for the barycenter
+        own = library.barycenter(A, np.stack([square] * 2), epsilon=0.01, debiased=True, own_cost=square, tolerance=1e-9, max_iterations=100000)[0]
+        np.testing.assert_allclose(got, own, atol=1e-7)
+
+    def test_any_epsilon(self):
+        A = np.stack([self.gauss(0.2, 0.03), np.where(self.x > 0.9, 1.0, 0.0)], 1)
+        A /= A.sum(0)
+        for eps in (10.0, 1e-2, 1e-3, 1e-4, 1e-5):
+            a, log = ot.barycenter(A, self.C, eps, stopThr=1e-8, numItermax=100000, log=True)
+            self.assertEqual(log["certificate"].outcome, "converged", eps)
+            self.assertLess(log["errors"].max(), 1e-6)
+            self.assertAlmostEqual(a.sum(), 1, places=7)
+
+    def test_permutations(self):
+        A, order, turn = self.rng.uniform(size=(150, 3)), self.rng.permutation(150), [2, 0, 1]
+        A, w = A / A.sum(0), np.array([0.5, 0.2, 0.3])
+        a = ot.barycenter(A, self.C, 0.01, w, stopThr=1e-10)
+        np.testing.assert_allclose(ot.barycenter(A[:, turn], self.C, 0.01, w[turn], stopThr=1e-10), a, atol=1e-10)
+        np.testing.assert_allclose(ot.barycenter(A[order], self.C[np.ix_(order, order)], 0.01, w, stopThr=1e-10), a[order], atol=1e-10)
+
+    def test_same_bits_for_any_number_of_threads(self):
+        A = self.rng.uniform(size=(4, 150))
+        A[1, 40:] = 0
+        A /= A.sum(1, keepdims=True)
+        results = []
+        for threads in (1, 2, 3, 7):
+            ot.set_threads(threads)
+            results.append(b"".join(x.tobytes() for e in (0.01, 2e-4) for d in (0, 1) for x in library.barycenter(A, self.C, epsilon=e, debiased=d, max_iterations=300)[:4]))
+        ot.set_threads(2)
+        self.assertEqual(len(set(results)), 1)
+
+    def test_hostile_inputs(self):
+        A, C = np.full((4, 2), 0.25), np.ones((4, 4)) - np.eye(4)
+        for change, word in (
+            (lambda A, C: (A * np.nan, C, 1.0), "histograms hold nan"), (lambda A, C: (-A, C, 1.0), "negative"), (lambda A, C: (A * 0, C, 1.0), "sum to 0"),
+            (lambda A, C: (A * [1, 2], C, 1.0), "masses"), (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "epsilon"),
+            (lambda A, C: (A, C[:3], 1.0), "shapes"), (lambda A, C: (A[:0], C[:0], 1.0), "A has"),
+        ):  # fmt: skip
+            with self.assertRaisesRegex(ValueError, word), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with np.errstate(all="ignore"):
+                    ot.barycenter(*change(A, C))
+        with self.assertRaisesRegex(ValueError, "weights"):
+            ot.barycenter(A, C, 1.0, [1.0, -1.0])
+        with self.assertRaisesRegex(ValueError, "own_cost"):
+            library.barycenter(A.T, C[:, :3], epsilon=1.0, debiased=True)
+        with self.assertWarnsRegex(UserWarning, "did not converge"):
+            ot.barycenter(np.eye(4)[:, :2], 1e30 * C, 1.0, numItermax=20)
+        with self.assertRaises(ZeroDivisionError):
+            library.barycenter(np.eye(4)[:2], C, epsilon=1.0, progress=lambda *_: 1 / 0)
 
 
 class AgainstNumpy(unittest.TestCase):

@@ -8,7 +8,8 @@ import numpy as np
 
 from .arrays import Space
 from .library import COSTS, divergence
-from .solving import agree, empty, solve
+from .library import barycenter as _barycenter
+from .solving import FLOOR, Record, agree, empty, solve, warn_user
 from .utils import dist
 
 METHODS = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
@@ -186,3 +187,46 @@ def sinkhorn_divergence(X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", reg
         return space.back(divergence(X, Y, a, b, **options)[0], X.dtype)
     value, dx, dy, certificates = divergence(X, Y, a, b, gradient=True, **options)
     return space.back(value, X.dtype), {"grad_X_s": space.back(dx), "grad_X_t": space.back(dy), "certificates": certificates}
+
+
+def _mean(A, M, reg, weights, debiased, numItermax, stopThr, verbose, log, warn):
+    """The barycenter of the columns of A, in double; not differentiable."""
+    space = Space(A, M, weights)
+    b, cost, w = (None if x is None else space.array(x) for x in (A, M, weights))
+    if b is None or b.ndim != 2:
+        raise ValueError(f"A has shape {np.shape(A)}: give histograms as columns [dim, n_hists]")
+    if not reg:
+        mean = space.back(empty(reg, (cost.shape[1],), b.dtype))
+        return (mean, {"err": [], "niter": 0}) if log else mean
+    record = Record(verbose)
+    options = dict(epsilon=float(reg), debiased=debiased, tolerance=max(stopThr, FLOOR[np.dtype(np.float64)]), max_iterations=int(numItermax))
+    mean, _, _, errors, c = _barycenter(b.T, cost, w, progress=record, **options)
+    if not record.err or record.err[-1] != c.residual:
+        record.note(c.iterations, c.residual)
+    if c._outcome and (warn or c.outcome == "non_finite"):
+        warn_user(f"barycenter did not converge: {c.outcome} after {c.iterations} iterations with a residual of {c.residual:.2g}: raise numItermax, stopThr or reg")
+    mean = space.back(mean, b.dtype)
+    return (mean, {"err": record.err, "niter": c.iterations, "errors": errors, "certificate": c}) if log else mean
+
+
+def barycenter(A, M, reg, weights=None, method="sinkhorn", numItermax=10000, stopThr=1e-4, verbose=False, log=False, warn=True, **kwargs):
+    """Entropic barycenter [dim] of the histograms in the columns of A [dim, n_hists], min over a of sum_k weights_k OT(A_k, a) (Benamou et al. 2015).
+    Stable for any reg. stopThr: on the L1 error of the plans' marginals. method: POT's names; the solver is one."""
+    _method(method, ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log"))
+    return _mean(A, M, reg, weights, False, numItermax, stopThr, verbose, log, warn)
+
+
+def barycenter_sinkhorn(A, M, reg, weights=None, numItermax=1000, stopThr=1e-4, verbose=False, log=False, warn=True):
+    """barycenter(..., method="sinkhorn")."""
+    return barycenter(A, M, reg, weights, "sinkhorn", numItermax, stopThr, verbose, log, warn)
+
+
+def barycenter_stabilized(A, M, reg, tau=1e10, weights=None, numItermax=1000, stopThr=1e-4, verbose=False, log=False, warn=True):
+    """barycenter(..., method="sinkhorn_stabilized"); tau is not needed."""
+    return barycenter(A, M, reg, weights, "sinkhorn_stabilized", numItermax, stopThr, verbose, log, warn)
+
+
+def barycenter_debiased(A, M, reg, weights=None, method="sinkhorn", numItermax=10000, stopThr=1e-4, verbose=False, log=False, warn=True, **kwargs):
+    """The barycenter of Sinkhorn divergences (Janati et al. 2020): without the blur of `barycenter`; of one histogram, the histogram. M symmetric."""
+    _method(method, ("sinkhorn", "sinkhorn_log"))
+    return _mean(A, M, reg, weights, True, numItermax, stopThr, verbose, log, warn)

@@ -53,6 +53,15 @@ class Certificate(C.Structure):
         return f"Certificate({self.outcome}, " + ", ".join(f"{n}={getattr(self, n):.6g}" for n in names) + ")"
 
 
+class _Barycenter(C.Structure):
+    _fields_ = [
+        ("size", C.c_size_t), ("count", _size), ("n", _size), ("m", _size),
+        ("histograms", _pointer), ("weights", _pointer), ("cost", _pointer), ("cost_stride", _size),
+        ("debiased", _int), ("own_cost", _pointer), ("epsilon", _double), ("tolerance", _double), ("max_iterations", _size),
+        ("plain", _int), ("progress", _progress), ("context", _pointer),
+    ]  # fmt: skip
+
+
 class _Strides(C.Structure):
     _fields_ = [(name, _size) for name in "x y source target plan log_u log_v".split()]
 
@@ -92,6 +101,7 @@ def _load():
         ("gradient", _int, [_pointer, p(_Problem), p(_Solution), p(_Upstream), p(_Gradients)]),
         ("project", _int, [_pointer, p(_Problem), p(_Solution), _pointer]),
         ("divergence", _int, [_pointer, p(_Problem), _pointer, _pointer, p(_double), _pointer, _pointer, p(Certificate)]),
+        ("barycenter", _int, [_pointer, p(_Barycenter), _pointer, _pointer, _pointer, _pointer, p(Certificate)]),
     ]:
         f = getattr(library, "pisces_ot_" + function)
         f.restype, f.argtypes = result, arguments
@@ -220,6 +230,20 @@ def _pose(x, y, source, target, epsilon, cost, rule, reference, scale, rho, mass
     return problem, (x, y, source, target, callback)
 
 
+def _called(progress):
+    """`progress` for the library, and the list that an error in it goes to."""
+    raised = []
+
+    def call(_, iterations, residual):
+        try:
+            return bool(progress(iterations, residual))
+        except BaseException as error:  # carried over the C frames; an interrupt from the keyboard too
+            raised.append(error)
+            return 1
+
+    return (call if progress else None), raised
+
+
 def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="balanced", reference="entropy", scale=1.0,
               rho=np.inf, mass=1.0, tolerance=1e-9, max_iterations=10000, plain=False, warm=None, plan=True, progress=None):  # fmt: skip
     """Solves min <P, C> + epsilon sum P (log P - 1) with the marginals of `rule`, for a cost x [n, m], or points x [n, d] and y [m, d]
@@ -233,17 +257,9 @@ def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="
     Returns a Solution; look at its certificate's outcome.
     """
     items = max((np.ndim(w) == 2) * len(w) for w in (source, target) if w is not None) if source is not None or target is not None else 0
-    raised = []
-
-    def call(_, iterations, residual):
-        try:
-            return bool(progress(iterations, residual))
-        except BaseException as error:  # carried over the C frames; an interrupt from the keyboard too
-            raised.append(error)
-            return 1
-
+    call, raised = _called(progress)
     problem, arrays = _pose(x, y, source, target, epsilon, cost or ("matrix" if y is None else "sqeuclidean"), rule, reference, scale,
-                            rho, mass, tolerance, max_iterations, plain, call if progress else None, items)  # fmt: skip
+                            rho, mass, tolerance, max_iterations, plain, call, items)  # fmt: skip
     n, m = problem.n, problem.m
     lead = (items,) if items else ()
     log_u, log_v = np.empty(lead + (n,)), np.empty(lead + (m,))
@@ -283,3 +299,29 @@ def divergence(x, y=None, source=None, target=None, *, epsilon, cost=None, sourc
     dx, dy = (np.empty_like(arrays[0]), np.empty_like(arrays[1])) if gradient and y is not None else (None, None)
     _check(_library.pisces_ot_divergence(context, problem, *map(_address, own), value, _address(dx), _address(dy), certificates), context)
     return (value.value, dx, dy, list(certificates)) if gradient else (value.value, list(certificates))
+
+
+def barycenter(histograms, cost, weights=None, *, epsilon, debiased=False, own_cost=None, tolerance=1e-9, max_iterations=10000, plain=False, progress=None):
+    """The entropic barycenter of histograms [count, n] on the support of a cost [n, m] (or [count, n, m], one each), min over a of
+    sum_k weights_k OT(b_k, a) (Benamou et al. 2015); debiased: of the Sinkhorn divergences (Janati et al. 2020), for which own_cost [m, m] is the cost
+    between the barycenter's atoms, by default the shared, square cost.
+    Returns the barycenter [m], log_u [count, n], log_v [count, m] of the plans, errors [count] of their marginals, the certificate."""
+    b, C_, own = (None if x is None else np.ascontiguousarray(x, dtype=np.float64) for x in (histograms, cost, own_cost))
+    if b.ndim != 2 or C_.ndim not in (2, 3) or C_.shape[-2] != b.shape[1] or (C_.ndim == 3 and len(C_) != len(b)):
+        raise ValueError(f"histograms and cost of shapes {b.shape} and {C_.shape}: give [count, n], and [n, m] or [count, n, m]")
+    (count, n), m = b.shape, C_.shape[-1]
+    if own is not None and own.shape != (m, m):
+        raise ValueError(f"a cost of shape {own.shape} between the barycenter's atoms: give {(m, m)}")
+    w = None if weights is None else np.ascontiguousarray(weights, dtype=np.float64)
+    if w is not None and w.shape != (count,):
+        raise ValueError(f"weights of shape {w.shape}: give [{count}]")
+    call, raised = _called(progress)
+    problem = _Barycenter(
+        C.sizeof(_Barycenter), count, n, m, _address(b), _address(w), _address(C_), n * m if C_.ndim == 3 else 0, debiased,
+        _address(own), epsilon, tolerance, max_iterations, plain, _progress(call) if call else _progress(), None,
+    )  # fmt: skip
+    a, log_u, log_v, errors, certificate, context = np.empty(m), np.empty((count, n)), np.empty((count, m)), np.empty(count), Certificate(), _context()
+    _check(_library.pisces_ot_barycenter(context, problem, *map(_address, (a, log_u, log_v, errors)), certificate), context)
+    if raised:
+        raise raised[0]
+    return a, log_u, log_v, errors, certificate
