@@ -21,6 +21,7 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
   case tooLarge(Int, limit: Int), memory(Int)
   case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int]), costsWithin(found: [[Int]], expected: [Int])
   case weightRange(name: String, index: Int, value: Double), zeroVector(name: String, index: Int)
+  case histogramShapes([Int], cost: [Int]), ownCost(found: [Int]?, expected: Int)
   case epsilon(Double), scale(Double), rho(Double), mass(Double, limit: Double), unequalSums(Double, Double), tolerance(Double), maxIterations(Int)
   public var description: String {
     switch self {
@@ -33,6 +34,8 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .precision(let type): "a solver works in f32 or f64, not \(type)"
     case .startShape(let found, let expected): "potentials to start from must have \(expected) elements, not \(found)"
     case .costsWithin(let found, let expected): "the costs within the two measures must be \(expected[0]) x \(expected[0]) and \(expected[1]) x \(expected[1]), not \(found)"
+    case .histogramShapes(let b, let c): "histograms must be [K, N] and the cost [N, M] or [K, N, M] with K, N, M >= 1, not \(b) and \(c)"
+    case .ownCost(let found, let m): "a debiased barycenter needs the cost [\(m), \(m)] between its atoms\(found.map { ", not \($0)" } ?? "")"
     case .weightRange(let name, let index, let value): "\(name) weights: element \(index), \(value), to the power 1 + epsilon / rho leaves the range of f64"
     case .zeroVector(let name, let index): "\(name): row \(index) is the zero vector, whose cosine is not defined"
     case .tooLarge(let n, let limit): "\(n) entries are too many for the exact solver: up to \(limit); use an entropic one"
