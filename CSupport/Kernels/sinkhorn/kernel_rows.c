@@ -24,7 +24,10 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
   s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
   if (!s->points && s->ld * size % 1024 == 0) s->ld += panel; /* rows a power of two apart would share cache sets */
   const idx groups = s->rows / 8;
-  s->blocks = groups / 8 < 1 ? 1 : groups / 8 < SOLVER_BLOCKS ? groups / 8 : SOLVER_BLOCKS;
+  /* 64 rows a block up to 16 blocks, then 128: as many blocks as a large machine has processors, while their column sums stay small */
+  const idx wanted = groups / 8 < SOLVER_BLOCKS / 4 ? groups / 8 : groups / 16 < SOLVER_BLOCKS / 4 ? SOLVER_BLOCKS / 4 : groups / 16;
+  const idx room = SOLVER_SUMS / s->ld, most = room < SOLVER_BLOCKS / 4 ? SOLVER_BLOCKS / 4 : room < SOLVER_BLOCKS ? room : SOLVER_BLOCKS;
+  s->blocks = wanted < 1 ? 1 : wanted < most ? wanted : most;
   s->chunks = (s->ld + SOLVER_CHUNK - 1) / SOLVER_CHUNK;
   s->floor = size == 8 ? 1e-15 : 3e-7;
   s->passes = 0, s->damping = 0, s->zeta = 1, s->z = 0;

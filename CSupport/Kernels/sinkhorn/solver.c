@@ -2,7 +2,7 @@
 
 static double log_weight(double w) { return w > 0 ? log(w) : PK_LOG_ZERO; }
 /* Scalings beyond exp(+-reach) are absorbed; entries of the kernel that underflowed still count for nothing then. */
-static double reach(const solver *s) { return s->size == 8 ? 50 : 20; }
+static double reach(const solver *s) { return s->size == 8 ? 50 : 30; }
 /* The largest C / eps whose exponential a first kernel without potentials may hold. */
 static double start_range(const solver *s) { return s->size == 8 ? 700 : 150; }
 

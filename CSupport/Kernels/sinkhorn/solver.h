@@ -3,7 +3,8 @@
 #define PK_SOLVER_H
 #include "wide.h"
 #include "../isa/omp_declarations.h"
-#define SOLVER_BLOCKS 16
+#define SOLVER_BLOCKS 64
+#define SOLVER_SUMS (4 << 20)
 #define SOLVER_ROWS 32   /* of a tile */
 #define SOLVER_CHUNK 128 /* columns folded together */
 typedef struct {
