@@ -65,7 +65,7 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   /// Takes over memory that was allocated.
-  fileprivate init(taking memory: UnsafeMutableRawPointer, count: Int, name: String) {
+  init(taking memory: UnsafeMutableRawPointer, count: Int, name: String) {
     (path, base, self.count, origin) = (name, UnsafeRawPointer(memory), count, .allocated)
   }
 
@@ -118,7 +118,7 @@ public final class MappedFile: @unchecked Sendable {
   /// All the bytes.
   var region: ByteRegion { ByteRegion(file: self, range: 0..<count) }
 
-  fileprivate func bytes(_ range: Range<Int>) -> UnsafeRawBufferPointer {
+  func bytes(_ range: Range<Int>) -> UnsafeRawBufferPointer {
     precondition(range.lowerBound >= 0 && range.upperBound <= count, "\(path): bytes \(range) of \(count)")
     return range.isEmpty ? UnsafeRawBufferPointer(start: nil, count: 0) : UnsafeRawBufferPointer(start: base! + range.lowerBound, count: range.count)
   }

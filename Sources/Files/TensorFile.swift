@@ -2,8 +2,8 @@ public import TensorRuntime
 
 /// One tensor from a file of any kind we read.
 public enum TensorFile {
-  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces, section 2): `.npy`, `.safetensors`, or a
-  /// PyTorch file. Throws `missingInput`, or `badData` naming the tensors there are when a name is needed.
+  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces, section 2): `.npy`, `.npz`,
+  /// `.safetensors`, or a PyTorch file. Throws `missingInput`, or `badData` naming the tensors there are when a name is needed.
   public static func read(_ specification: String) throws(FileError) -> Tensor { try read(specification, preferring: nil) }
 
   /// As `read`, taking the tensor `name` if there are several and none was named.
@@ -22,8 +22,10 @@ public enum TensorFile {
       if let name { throw FileError.bad("a .npy file holds one tensor without a name", path, "'\(name)'", mend: "leave out ':\(name)'") }
       return try NumpyFile.read(file.region, name: path)
     }
-    let source: any TensorSource
-    if TorchCheckpoint.isZip(file.region) || ["pt", "pth", "ckpt", "bin"].contains(splitExtension(path).suffix) {
+    let source: any TensorSource, suffix = splitExtension(path).suffix
+    if suffix == "npz" || (TorchCheckpoint.isZip(file.region) && NumpyArchive.holdsArrays(file.region, name: path)) {
+      source = try NumpyArchive(file)
+    } else if TorchCheckpoint.isZip(file.region) || ["pt", "pth", "ckpt", "bin"].contains(suffix) {
       let checkpoint = try TorchCheckpoint(file)
       if checkpoint.isTensor && name == nil { return try checkpoint.tensor() }
       source = try checkpoint.stateDictionary()
@@ -35,7 +37,7 @@ public enum TensorFile {
     if let preferred, source.entry(named: preferred) != nil { return try source.tensor(named: preferred) }
     guard source.names.count == 1 else {
       throw FileError.bad(
-        "the file holds \(source.names.count) tensors", path, mend: "name one as \(path):NAME, of \(SafetensorsFile.list(source.names))")
+        "the file holds \(source.names.count) tensors", path, mend: source.names.isEmpty ? "give a file with a tensor" : "name one as \(path):NAME, of \(SafetensorsFile.list(source.names))")
     }
     return try source.tensor(named: source.names[0])
   }

@@ -1,5 +1,5 @@
-/// The directory of a ZIP archive whose entries are stored without compression, with ZIP64 (checkpoints, section 9.1).
-/// Compressed, encrypted, repeated and escaping entries are refused.
+/// The directory of a ZIP archive, with ZIP64 (checkpoints, section 9.1). Encrypted, repeated and escaping entries are refused, and compressed ones
+/// unless deflate is allowed.
 struct ZipArchive: Sendable {
   let path: String
   /// Names in the order of the central directory, which is the order of the file.
@@ -8,12 +8,17 @@ struct ZipArchive: Sendable {
   private let file: ByteRegion
   private struct Entry: Sendable {
     let localHeader: Int
-    let count: Int
+    let method: UInt16
+    /// Bytes in the file, and of the contents.
+    let packed, count: Int
     let crc: UInt32
   }
   private static let mostEntries = 10_000_000
+  private static let deflate: UInt16 = 8
+  /// The most that deflate makes of a byte (zlib's technical details); an entry that claims more is no archive of ours.
+  private static let deflateLimit = 1032
 
-  init(_ file: ByteRegion, name path: String) throws(FileError) {
+  init(_ file: ByteRegion, name path: String, allowsDeflate: Bool = false) throws(FileError) {
     func bad(_ what: String) -> FileError { FileError.bad(what, path, "zip directory") }
     guard let end = Self.endRecord(file) else { throw bad("no end of the zip directory: the file is cut short") }
     var count = Int(file.integer(at: end + 10, as: UInt16.self) ?? 0)
@@ -46,15 +51,19 @@ struct ZipArchive: Sendable {
       at += 46 + Int(nameCount) + Int(extraCount) + Int(commentCount)
       let entry = "entry '\(name)'"
       if flags & 1 != 0 { throw FileError.bad("encrypted entry", path, entry, mend: "save the file without encryption") }
-      if method != 0 { throw FileError.bad("compressed entry (method \(method))", path, entry, mend: "save the file again with torch.save") }
+      if method != 0 && !(allowsDeflate && method == Self.deflate) {
+        throw FileError.bad("compressed entry (method \(method))", path, entry, mend: "save the file again with \(allowsDeflate ? "numpy.savez" : "torch.save")")
+      }
       if name.split(separator: "/", omittingEmptySubsequences: false).contains("..") || name.hasPrefix("/") {
         throw FileError.bad("entry name leads outside the archive", path, entry, mend: "do not use this file")
       }
       if entries[name] != nil { throw FileError.bad("two entries of the same name", path, entry, mend: "do not use this file") }
       let wide = Self.zip64(extra, unpacked: unpacked, packed: packed, local: local)
-      guard let wide, wide.unpacked == wide.packed else { throw FileError.bad("broken sizes", path, entry) }
+      guard let wide, method == 0 ? wide.unpacked == wide.packed : wide.unpacked / Self.deflateLimit <= wide.packed else {
+        throw FileError.bad("broken sizes", path, entry)
+      }
       names.append(name)
-      entries[name] = Entry(localHeader: wide.local, count: wide.unpacked, crc: crc)
+      entries[name] = Entry(localHeader: wide.local, method: method, packed: wide.packed, count: wide.unpacked, crc: crc)
     }
     (self.path, self.names, self.entries, self.file) = (path, names, entries, file)
   }
@@ -92,16 +101,19 @@ struct ZipArchive: Sendable {
     return (u, p, l)
   }
 
-  /// The bytes of an entry; nil if there is none. Checks the CRC if asked. Throws `badData` if it lies outside the file.
+  /// The bytes of an entry, inflated if need be; nil if there is none. Checks the CRC if asked. Throws `badData` if it lies outside the file or is damaged.
   func entry(_ name: String, checkingCRC: Bool = false) throws(FileError) -> ByteRegion? {
     guard let entry = entries[name] else { return nil }
     let field = "entry '\(name)'"
     guard file.integer(at: entry.localHeader, as: UInt32.self) == 0x0403_4b50, let method = file.integer(at: entry.localHeader + 8, as: UInt16.self),
-      method == 0,
+      method == entry.method,
       let nameCount = file.integer(at: entry.localHeader + 26, as: UInt16.self),
       let extraCount = file.integer(at: entry.localHeader + 28, as: UInt16.self),
-      let bytes = file.region(at: entry.localHeader + 30 + Int(nameCount) + Int(extraCount), count: entry.count)
+      let packed = file.region(at: entry.localHeader + 30 + Int(nameCount) + Int(extraCount), count: entry.packed)
     else { throw FileError.bad("entry lies outside the file, or its header is broken", path, field) }
+    guard let bytes = entry.method == 0 ? packed : packed.inflated(count: entry.count, name: path) else {
+      throw FileError.bad("compressed contents are damaged, or not of the \(entry.count) bytes promised", path, field)
+    }
     if checkingCRC && bytes.crc32 != entry.crc { throw FileError.bad("wrong CRC-32: the contents are damaged", path, field) }
     return bytes
   }

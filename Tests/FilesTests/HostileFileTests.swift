@@ -1,3 +1,4 @@
+import FoundationEssentials
 import TensorRuntime
 import TestSupport
 import Testing
@@ -32,6 +33,11 @@ import Testing
     tar.add("c", [5])
     return tar.finished
   }()
+  /// numpy.savez(f, a=x, b=int16 scalar) and the same by savez_compressed, of numpy 2.4.
+  static let npz = Array(Data(base64Encoded: Numpy.stored)!)
+  static let npzDeflated = Array(Data(base64Encoded: Numpy.deflated)!)
+  static let text = Array(String(repeating: "one hundred words, ", count: 40).utf8)
+  static let deflated = Array(Data(base64Encoded: "y89LVcgozUspSk1RKM8vSinWUcgfFRoVGu5CAA==")!)
   static let png = PNGImage(width: 9, height: 7, pixels: (0..<189).map { UInt8($0) }).encoded()
 
   static func readSafetensors(_ bytes: [UInt8]) throws {
@@ -51,6 +57,17 @@ import Testing
     try readTorch(zip.bytes())
   }
 
+  static func readNumpy(_ bytes: [UInt8]) throws {
+    let archive = try NumpyArchive(file(bytes))
+    for name in archive.names { _ = try archive.tensor(named: name).withBytes { Checksum.crc32($0) } }
+  }
+  /// The entry alone, where damage gets past the CRC.
+  static func readEntry(_ bytes: [UInt8]) throws {
+    var zip = ZipWriter()
+    zip.add("a.npy", bytes: bytes)
+    try readNumpy(zip.bytes())
+  }
+
   struct Format: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let good: [UInt8]
@@ -59,6 +76,12 @@ import Testing
   static let formats: [Format] = [
     Format(testDescription: "safetensors", good: safetensors) { try readSafetensors($0) },
     Format(testDescription: "npy", good: npy) { _ = try NumpyFile.read(file($0).region, name: "t").withBytes { Checksum.crc32($0) } },
+    Format(testDescription: "npz", good: npz) { try readNumpy($0) },
+    Format(testDescription: "npz, deflated", good: npzDeflated) { try readNumpy($0) },
+    Format(testDescription: "npz entry", good: npy) { try readEntry($0) },
+    Format(testDescription: "deflate", good: deflated) {
+      guard file($0).region.inflated(count: text.count, name: "t")?.array == text else { throw FileError.bad("not the text", "t") }
+    },
     Format(testDescription: "pt", good: pt) { try readTorch($0) },
     Format(testDescription: "pickle", good: Array(pt[64..<64 + 600])) { try readPickle($0) },
     Format(testDescription: "tar", good: tar) { try readTar($0) },
@@ -107,4 +130,22 @@ import Testing
       for n in 0..<needed { expectError(.badData) { try format.read(Array(format.good.prefix(n))) } }
     }
   }
+}
+
+/// [[0, 0.5, 1, 1.5], [2, 2.5, 3, 3.5], [4, 4.5, 5, 5.5]] as f32 under the name a, 7 as i16 under b.
+private enum Numpy {
+  static let stored = """
+    UEsDBC0AAAAAAAAAIQDufBU3//////////8FABQAYS5ucHkBABAAsAAAAAAAAACwAAAAAAAAAJNOVU1QWQEAdgB7J2Rlc2NyJzogJzxmNCcsICdmb3J0cmFuX29yZGVyJzogRmFsc2Us
+    ICdzaGFwZSc6ICgzLCA0KSwgfSAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAKAAAAAAAAAD8AAIA/AADAPwAAAEAAACBAAABA
+    QAAAYEAAAIBAAACQQAAAoEAAALBAUEsDBC0AAAAAAAAAIQBGoclp//////////8FABQAYi5ucHkBABAAggAAAAAAAACCAAAAAAAAAJNOVU1QWQEAdgB7J2Rlc2NyJzogJzxpMicsICdm
+    b3J0cmFuX29yZGVyJzogRmFsc2UsICdzaGFwZSc6ICgpLCB9ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAKBwBQSwEC
+    LQMtAAAAAAAAACEA7nwVN7AAAACwAAAABQAAAAAAAAAAAAAAgAEAAAAAYS5ucHlQSwECLQMtAAAAAAAAACEARqHJaYIAAACCAAAABQAAAAAAAAAAAAAAgAHnAAAAYi5ucHlQSwUGAAAA
+    AAIAAgBmAAAAoAEAAAAA
+    """.filter { !$0.isWhitespace }
+  static let deflated = """
+    UEsDBC0AAAAIAAAAIQDufBU3//////////8FABQAYS5ucHkBABAAsAAAAAAAAABmAAAAAAAAAJvsF+obEMnIUMZQrZ6SWpxcpG6loG6TZqKuo6Cell9UUpSYF59flJIKEndLzClOBYoX
+    ZyQWpAL5GsY6CiaaOgq1CmQDLgYIsGdgaADiA0DM4MDAoADEDkCcAMQNQDwBiBcA8QYHAFBLAwQtAAAACAAAACEARqHJaf//////////BQAUAGIubnB5AQAQAIIAAAAAAAAARAAAAAAA
+    AACb7BfqGxDJyFDGUK2eklqcXKRupaBuk2mkrqOgnpZfVFKUmBefX5SSChJ3S8wpTgWKF2ckFqQC+RqaOgq1ChQBLnYGAFBLAQItAy0AAAAIAAAAIQDufBU3ZgAAALAAAAAFAAAAAAAA
+    AAAAAACAAQAAAABhLm5weVBLAQItAy0AAAAIAAAAIQBGoclpRAAAAIIAAAAFAAAAAAAAAAAAAACAAZ0AAABiLm5weVBLBQYAAAAAAgACAGYAAAAYAQAAAAA=
+    """.filter { !$0.isWhitespace }
 }

@@ -68,3 +68,41 @@ import Testing
     }
   }
 }
+
+/// `.npz` archives as numpy writes them, and what is no such archive.
+@Suite struct NumpyArchiveTests {
+  let folder = TemporaryFolder()
+
+  @Test(arguments: [HostileFileTests.npz, HostileFileTests.npzDeflated]) func readsWhatNumpyWrites(_ bytes: [UInt8]) throws {
+    let path = try folder.put(bytes, "x.npz"), archive = try NumpyArchive(path)
+    #expect(archive.names == ["a", "b"])
+    let a = try archive.tensor(named: "a")
+    #expect(a.shape == Shape(3, 4) && a.type == .f32 && a.doubles == (0..<12).map { Double($0) / 2 })
+    #expect(try archive.tensor(named: "b").integers == [7])
+    #expect(archive.entry(named: "a") == TensorEntry(typeName: "f32", type: .f32, shape: [3, 4]) && archive.entry(named: "c") == nil)
+    #expect(try TensorFile.read("\(path):a").doubles == a.doubles)
+    // by its contents, whatever its name
+    #expect(try TensorFile.read("\(folder.put(bytes, "x.bin")):b").integers == [7])
+    expectError(.badData, "2 tensors", "'a'", "'b'") { _ = try TensorFile.read(path) }
+    expectError(.badData, "'c'", "'a'") { _ = try TensorFile.read("\(path):c") }
+  }
+  @Test func theOnlyArrayNeedsNoName() throws {
+    var zip = ZipWriter()
+    zip.add("only.npy", bytes: HostileFileTests.npy)
+    zip.add("notes.txt", bytes: Array("hello".utf8))
+    let path = try folder.put(zip.bytes(), "x.npz")
+    #expect(try TensorFile.read(path).shape == Shape(3, 4))
+    expectError(.badData, "empty") { _ = try TensorFile.read(folder.put([], "y.npz")) }
+    expectError(.badData, "0 tensors") { _ = try TensorFile.read(folder.put(ZipWriter().bytes(), "z.npz")) }
+    for bytes in [Array("hello".utf8), HostileFileTests.npy.dropLast(200)] { expectError(.badData) { _ = try NumpyArchive(file(Array(bytes))).tensor(named: "x") } }
+  }
+  /// A small file that claims to inflate to much.
+  @Test func claimsOfSizeAreNotBelieved() throws {
+    var bytes = HostileFileTests.npzDeflated
+    let directory = bytes.indices.first { bytes[$0...].starts(with: [0x50, 0x4b, 1, 2]) }!
+    for size: UInt32 in [0, 1, 100_000, 0x7fff_ffff] {
+      bytes.replaceSubrange(directory + 24..<directory + 28, with: littleEndian(size))
+      expectError(.badData) { _ = try NumpyArchive(file(bytes)).tensor(named: "a") }
+    }
+  }
+}
