@@ -172,7 +172,7 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
       }
       s->row_sums[q] = sums;
     }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (idx h = 0; h < chunks; h++) {
       wide_sums sums = WIDE_NO_SUMS;
       const idx j1 = (h + 1) * SOLVER_CHUNK;

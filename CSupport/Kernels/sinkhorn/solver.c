@@ -127,6 +127,11 @@ static void start(solver *s) {
   for (idx j = s->m; j < s->ld; j++) s->b[j] = PK_LOG_ZERO;
   s->z = 0;
   if (!solver_capped(s)) return;
+  if (s->range / s->eps <= start_range(s)) {
+    const double total = solver_build(s, s->a, s->b, 0, 1);
+    s->z = log(s->p->mass / total);
+    if (isfinite(s->z)) return;
+  }
   double top = PK_LOG_ZERO, sum = 0;
   lse(s, 0, s->ta);
   for (idx i = 0; i < s->n; i++)
