@@ -40,6 +40,15 @@ public final class OutputFile {
     try target.replace(with: temporary)
   }
 
+  /// Whether `path` could be written now, so that hours of work do not end at a folder that is not there. Throws `cannotCreate`.
+  public static func probe(_ path: String) throws(FileError) {
+    let target = try Destination(path)
+    if target.isSpecial { return }
+    let (temporary, descriptor) = try target.createTemporary()
+    close(descriptor)
+    unlink(temporary)
+  }
+
   public static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
     try write(to: path) { file throws(FileError) in try file.append(bytes) }
   }

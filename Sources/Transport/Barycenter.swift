@@ -71,6 +71,10 @@ public struct Barycenter: Sendable, Equatable {
       status: SinkhornResult.Status(s.outcome), barycenter: s.barycenter, logU: s.f, logV: s.g, iterations: s.iterations, residual: s.residual, mass: s.mass, cost: s.cost,
       objective: s.objective, dual: isDebiased ? nil : s.dual, errors: s.errors, marginalErrorL1: s.errorL1, marginalErrorLinf: s.errorLinf)
   }
-  /// Bytes of scratch a solve may touch.
-  public func scratchBytes(cost: Tensor, count: Int, in work: borrowing Workspace) -> Int { work.barycenterScratch(settings, cost: cost, count: count) }
+  /// Bytes that a solve takes beside its inputs while one kernel serves a shared cost, about. (At a small ε each histogram may come to have one.)
+  public func memoryBytes(cost: Tensor, count: Int, in work: borrowing Workspace) -> Int {
+    let m = cost.shape.last, kernels = (count + (isDebiased ? 1 : 0)) * (cost.shape[cost.shape.rank - 2] * m * 8)
+    let whole = work.barycenterScratch(settings, cost: cost, count: count) + (cost.type == .f64 ? 0 : cost.count * 8)
+    return cost.shape.rank == 2 ? whole - kernels : whole
+  }
 }

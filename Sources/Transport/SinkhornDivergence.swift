@@ -10,9 +10,13 @@ public struct SinkhornDivergence: Sendable, Equatable {
   public let solver: EntropicTransport
 
   /// `rho`: strength of both marginals (KL); infinite: balanced. Tolerance, iterations and precision as in `EntropicTransport`.
-  public init(epsilon: Double, rho: Double = .infinity, tolerance: Double = 1e-10, maxIterations: Int = 20_000, precision: ElementType = .f64) {
+  public init(
+    epsilon: Double, rho: Double = .infinity, tolerance: Double = 1e-10, maxIterations: Int = 20_000, precision: ElementType = .f64, isPlain: Bool = false
+  ) {
     let rule = rho == .infinity ? MarginalRule.balanced : .unbalanced(rhoSource: rho, rhoTarget: rho)
-    solver = EntropicTransport(rule, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations, precision: precision)
+    var solver = EntropicTransport(rule, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations, precision: precision)
+    solver.isPlain = isPlain
+    self.solver = solver
   }
 
   /// One of the three solves, with what its potentials amount to.
@@ -66,6 +70,13 @@ public struct SinkhornDivergence: Sendable, Equatable {
     return Result(
       value: v.value, terms: v.terms.map { Term($0, epsilon: solver.epsilon) }, points: v.points.map { (source: $0.0, target: $0.1) },
       source: v.source.map { solver.raw($0, a, sums.0) }, target: v.target.map { solver.raw($0, b, sums.1) })
+  }
+
+  /// Bytes that an evaluation takes beside its inputs, about.
+  public func memoryBytes(_ cost: EntropicTransport.Cost, gradients: Bool, in work: borrowing Workspace) throws(TransportError) -> Int {
+    let scratch = work.sinkhornDivergenceScratch(try solver.settings((.infinity, .infinity)), cost: cost, type: solver.precision)
+    guard case .points(let x, let y, _, _) = cost else { return scratch }
+    return scratch + (x.count + y.count) * solver.precision.byteCount * (gradients ? 2 : 1)
   }
 }
 

@@ -45,9 +45,10 @@ extension Workspace {
     public init(source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, isPlain: Bool = false) {
       (self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations, self.isPlain) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
     }
-    func problem(_ cost: SinkhornCost) -> pk_sinkhorn_problem {
+    /// `type`: of the arithmetic, where the cost still has another.
+    func problem(_ cost: SinkhornCost, as type: ElementType? = nil) -> pk_sinkhorn_problem {
       var p = pk_sinkhorn_problem()
-      (p.n, p.m, p.type) = (cost.rows, cost.columns, cost.type.pk)
+      (p.n, p.m, p.type) = (cost.rows, cost.columns, (type ?? cost.type).pk)
       if case .points(let x, _, let metric, let scale) = cost { (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale) }
       (p.side_a, p.side_b, p.rho_a, p.rho_b) = (source.pk, target.pk, source.rho, target.rho)
       (p.epsilon, p.mass, p.tolerance, p.max_iterations, p.plain) = (epsilon, mass, tolerance, maxIterations, isPlain ? 1 : 0)
@@ -105,14 +106,18 @@ extension Workspace {
     let ask: SinkhornProgress
     init(_ ask: @escaping SinkhornProgress) { self.ask = ask }
   }
-  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are problems.
-  public func sinkhornBatch(_ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], wantsPlan: Bool = true) -> [SinkhornSolution] {
+  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are problems. `start`: potentials `[H, N]`, `[H, M]` to go on from.
+  public func sinkhornBatch(
+    _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true
+  ) -> [SinkhornSolution] {
     let (count, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
     precondition([n, count * n].contains(source.count) && [m, count * m].contains(target.count), "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
     var p = settings.problem(.matrix(cost))
     var strides = pk_sinkhorn_strides(x: n * m, y: 0, mu: source.count == n ? 0 : n, nu: target.count == m ? 0 : m, plan: n * m, a: n, b: m)
     let plans = wantsPlan ? tensor(cost.shape, cost.type) : nil, area = bytes(pk_sinkhorn_batch_scratch(&p, count))
-    var a = Array(repeating: 0.0, count: count * n), b = Array(repeating: 0.0, count: count * m), results = Array(repeating: pk_sinkhorn_result(), count: count)
+    precondition(start == nil || start!.a.count == count * n && start!.b.count == count * m, "sinkhorn: \(start!.a.count) and \(start!.b.count) potentials to start from")
+    p.warm = start == nil ? 0 : 1
+    var a = start?.a ?? Array(repeating: 0.0, count: count * n), b = start?.b ?? Array(repeating: 0.0, count: count * m), results = Array(repeating: pk_sinkhorn_result(), count: count)
     check(pk_sinkhorn_solve_batch(&p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results, area.base), "sinkhorn batch")
     return (0..<count).map { k in Self.solution(results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m])) }
   }
@@ -167,6 +172,12 @@ extension Workspace {
     let area = bytes(pk_sinkhorn_gradient_scratch(&p)), out = tensor(x.shape, x.type)
     check(pk_sinkhorn_project(&p, cost.first, cost.second, Self.finite(a), Self.finite(b), z, out.base, area.base), "sinkhorn projection")
     return out
+  }
+
+  /// Bytes of scratch of a solve (`count` of them as one batch), of its gradient and of its certificate in f64, for a cost that may still be of another type than `type`.
+  public func sinkhornScratch(_ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1) -> (solve: Int, gradient: Int, certificate: Int) {
+    var p = settings.problem(cost, as: type)
+    return (count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count), pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p))
   }
 
   private static func finite(_ x: [Double]) -> [Double] { x.map { max($0, PK_LOG_ZERO) } }

@@ -46,6 +46,11 @@ extension Workspace {
     }
     return SinkhornDivergenceValue(value: r.value, terms: terms, points: dx.map { ($0, dy!) }, source: wantsGradients ? mu : nil, target: wantsGradients ? nu : nil)
   }
+  /// Bytes of scratch, for a cost that may still be of another type than `type`.
+  public func sinkhornDivergenceScratch(_ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType) -> Int {
+    var p = settings.problem(cost, as: type)
+    return pk_divergence_scratch(&p)
+  }
   /// The first weight whose power 1 + ε / ρ leaves the range of double, which a divergence of relaxed sides cannot take; nil if there is none.
   public func sinkhornOutOfRange(_ weights: [Double], _ settings: SinkhornSettings) -> Int? {
     guard case .relaxed(let rho) = settings.source else { return nil }

@@ -1,88 +1,149 @@
-import ArgumentParser
+public import ArgumentParser
 import Files
 import FoundationEssentials
-import TensorRuntime
+public import TensorRuntime
+import Training
 import Transport
+#if canImport(Glibc)
+import Glibc
+#endif
 
 struct OT: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "ot", abstract: "Optimal transport on arrays.", subcommands: [Solve.self])
+  static let configuration = CommandConfiguration(
+    commandName: "ot", abstract: "Optimal transport on arrays: plans, divergences, barycenters.",
+    discussion: """
+      Arrays are .npy, .npz or .safetensors files; FILE:NAME names one of several. Not converging is reported in `status`, and is exit status 2 with --strict.
+      An interrupt (SIGINT, SIGTERM) ends a solve with the result and the certificate of where it is, and exit status 75.
+      """,
+    subcommands: [Solve.self, Divergence.self, Barycenter.self])
+}
 
-  struct Solve: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "One entropic transport problem: balanced, unbalanced, the PISCES relaxation, or exact mass.",
-      discussion: "Minimises <P,C> + epsilon sum P(log P - 1) with the marginal rule chosen; weights default to uniform. Not converging is reported in `status`, and is exit status 2 with --strict.")
-    @OptionGroup var common: CommonOptions
-    @Option(help: "Cost [N, M]: .npy, or .safetensors:NAME.") var cost: String
-    @Option(help: "Source weights [N].") var sourceWeights: String?
-    @Option(help: "Target weights [M].") var targetWeights: String?
-    @Option(help: "Entropic regularisation.") var epsilon: Double
-    @Flag(help: "Hard marginals (the default).") var balanced = false
-    @Option(help: "Marginal exponent of the PISCES relaxation; with --exact-mass the plan's total mass.") var mass: Double?
-    @Flag(help: "Partial transport whose plan has total mass --mass.") var exactMass = false
-    @Option(help: "KL strength of the source marginal.") var rhoSource: Double?
-    @Option(help: "KL strength of the target marginal.") var rhoTarget: Double?
-    @Option(help: "Stop when the marginal residual is below this.") var tolerance = 1e-10
-    @Option(help: "Iteration limit.") var maxIterations = 20_000
-    @Option(help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
-    @Option(help: "Write log_u and log_v here (.safetensors).") var potentials: String?
-    @Flag(help: "Exit with status 2 when the solver did not converge.") var strict = false
-    @Flag(help: "JSON on standard output.") var json = false
+/// How a problem is solved and reported: what the three commands share.
+struct SolverOptions: ParsableArguments {
+  @Option(help: "Entropic regularisation, in units of the cost.") var epsilon: Double
+  @Option(help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, barycenter 1e-9, f32 1e-6.")
+  var tolerance: Double?
+  @Option(help: "Limit on iterations (passes over the cost).") var maxIterations = 20_000
+  @Flag(help: "Plain iterations only: no acceleration.") var plain = false
+  @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
+  @Flag(help: "JSON Lines on standard output.") var json = false
 
-    func rule() throws -> MarginalRule {
-      let kinds = [balanced, mass != nil, rhoSource != nil || rhoTarget != nil].count { $0 }
-      if kinds > 1 { throw ValidationError("--balanced, --mass and --rho-source/--rho-target exclude each other") }
-      if exactMass && mass == nil { throw ValidationError("--exact-mass needs --mass") }
-      if let mass { return exactMass ? .exactMass(mass) : .relaxed(mass: mass) }
-      if rhoSource != nil || rhoTarget != nil { return .unbalanced(rhoSource: rhoSource ?? .infinity, rhoTarget: rhoTarget ?? .infinity) }
-      return .balanced
-    }
-
-    func run() async throws {
-      let rule = try rule()
-      try common.start()
-      let work = Workspace(), clock = ContinuousClock(), matrix = try TensorFile.read(cost)
-      guard matrix.shape.rank == 2 else { throw Failure.Message(65, "the cost has shape \(matrix.shape), not [N, M]", cost, "give a matrix") }
-      let solver = EntropicTransport(rule, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations), start = clock.now, result: SinkhornResult
-      do {
-        result = try solver.solve(cost: matrix, source: try sourceWeights.map { try TensorFile.read($0) }, target: try targetWeights.map { try TensorFile.read($0) }, in: work)
-      } catch let error as TransportError {
-        throw Failure.Message(error.isUsage ? 64 : 65, error.description, error.isUsage ? "command line" : cost, "correct the problem")
-      }
-      let seconds = (clock.now - start) / .seconds(1)
-      if let plan {
-        if plan.hasSuffix(".npy") { try NumpyFile.write(result.plan, to: plan) } else { try SafetensorsWriter.write([("plan", result.plan)], to: plan) }
-      }
-      if let potentials { try SafetensorsWriter.write([("log_u", result.logU), ("log_v", result.logV)], to: potentials) }
-      let o: JSONObject = [
-        "status": .string(Self.name(result.status)), "cost": .number(result.cost), "objective": .number(result.objective), "dual": .number(result.dual), "iterations": .integer(result.iterations),
-        "marginal_error_l1": .number(result.marginalErrorL1), "marginal_error_linf": .number(result.marginalErrorLinf), "mass": .number(result.mass), "epsilon": .number(result.epsilon),
-        "seconds": .number(seconds),
-      ]
-      if json {
-        StandardStreams.result(JSONValue.object(o).line)
+  /// One result: a line of JSON, or its members a line each.
+  func show(_ o: JSONObject) {
+    if json { return StandardStreams.result(JSONValue.object(o).line) }
+    for (key, value) in o.members {
+      if let inner = value.object {
+        for (name, value) in inner.members { StandardStreams.result("\(key).\(name): \(value.string ?? value.line)") }
       } else {
-        for (key, value) in o.members { StandardStreams.result("\(key): \(value.string ?? value.line)") }
+        StandardStreams.result("\(key): \(value.string ?? value.line)")
       }
-      if strict && result.status != .converged { throw Failure.Status(code: 2) }
     }
-    static func name(_ s: SinkhornResult.Status) -> String {
-      switch s {
-      case .converged: "converged"
-      case .maxIterations: "max_iterations"
-      case .stalled: "stalled"
-      case .nonFinite: "non_finite"
-      case .interrupted: "interrupted"
-      }
+  }
+  /// The exit status that results of these statuses ask for, after they were shown.
+  func finish(_ statuses: [SinkhornResult.Status]) throws {
+    if statuses.contains(.interrupted) { throw Failure.Status(code: 75) }
+    if strict && statuses.contains(where: { $0 != .converged }) { throw Failure.Status(code: 2) }
+  }
+}
+
+/// Clouds of points and the weights on them.
+struct PointOptions: ParsableArguments {
+  @Option(parsing: .upToNextOption, help: "Source points [N, D] and target points [M, D]; their cost is never stored.") var points: [String] = []
+  @Option(help: "Distance of points: sqeuclidean, euclidean or cosine.") var metric = Workspace.SinkhornMetric.squaredEuclidean
+  @Option(help: "Divisor of the distance.") var scale = 1.0
+  @Option(help: "Source weights [N]; default: uniform.") var sourceWeights: String?
+  @Option(help: "Target weights [M]; default: uniform.") var targetWeights: String?
+  @Option(help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).") var dtype = SolverType.f64
+  var tolerance: Double { dtype == .f64 ? 1e-10 : 1e-6 }
+
+  func validate() throws { if !points.isEmpty && points.count != 2 { throw ValidationError("--points takes two files, source and target, not \(points.count)") } }
+}
+extension Workspace.SinkhornMetric: ExpressibleByArgument {}
+
+/// The arrays of a problem, and where each came from, so that a fault in one is told of its file.
+struct TransportArrays {
+  private var files: [String: String] = [:]
+
+  /// Reads the array called `name` in errors. Throws a `FileError`, or a message with status 65 for elements that are no real numbers.
+  mutating func read(_ name: String, _ path: String) throws -> Tensor {
+    files[name] = path
+    return try TensorFile.read(path)
+  }
+  mutating func read(_ name: String, _ path: String?) throws -> Tensor? { try path.map { try read(name, $0) } }
+
+  /// `body`, with what it refuses turned into a message: 64 for an option, 65 for an array.
+  func posing<R>(_ body: () throws -> R) throws -> R {
+    do { return try body() } catch let error as TransportError {
+      let place = error.arrays.compactMap { files[$0] }
+      if place.isEmpty { throw Failure.Message(64, error.description, "command line", error.remedy) }
+      throw Failure.Message(65, error.description, place.joined(separator: ", "), error.remedy)
     }
   }
 }
 
 extension TransportError {
-  /// Whether the command line, not an array, is at fault.
-  var isUsage: Bool {
-    switch self {
-    case .epsilon, .scale, .precision, .rho, .mass, .tolerance, .maxIterations: true
-    default: false
+  /// The arrays at fault, by the names they were read under; none where an option is.
+  var arrays: [String] {
+    func plain(_ name: String) -> String {
+      let name = name.replacing(" as f32", with: "")
+      return name.hasPrefix("histogram") ? "histograms" : name
     }
+    switch self {
+    case .costShape: return ["cost"]
+    case .weightShape(let name, _, _), .negativeWeight(let name, _, _), .noWeight(let name), .weightRange(let name, _, _):
+      return [name.hasPrefix("histogram") ? "histograms" : "\(name) weights"]
+    case .notANumber(let name, _): return [plain(name)]
+    case .pointShapes: return ["source points", "target points"]
+    case .zeroVector(let name, _): return [name]
+    case .startShape: return ["start"]
+    case .unequalSums: return ["source weights", "target weights"]
+    case .histogramShapes: return ["histograms", "cost"]
+    case .ownCost: return ["own cost", "cost"]
+    case .tooLarge, .memory: return ["cost"]
+    case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: return []
+    }
+  }
+  var remedy: String {
+    switch self {
+    case .costShape, .pointShapes, .startShape, .weightShape, .histogramShapes, .costsWithin: "give an array of that shape"
+    case .notANumber: "replace or remove what is not finite"
+    case .negativeWeight, .noWeight: "give weights that are not negative, and not all zero"
+    case .zeroVector: "leave the row out, or take another metric"
+    case .unequalSums: "scale them to one sum, or relax a side"
+    case .weightRange: "raise rho, or lower epsilon"
+    case .ownCost: "give it with --own-cost"
+    case .tooLarge, .memory: "take a smaller problem"
+    case .mass: "give a mass in that range"
+    case .precision, .epsilon, .scale, .rho, .tolerance, .maxIterations: "correct the option"
+    }
+  }
+}
+
+/// Progress of a solve on standard error, every second at first and then ever more rarely, and the end that a signal asks for.
+final class SolveProgress {
+  private let isQuiet: Bool, clock = ContinuousClock(), start: ContinuousClock.Instant
+  private var next: ContinuousClock.Instant
+
+  init(_ common: CommonOptions) {
+    (isQuiet, start) = (common.quiet, clock.now)
+    next = start + .seconds(1)
+    StopRequest.install()
+  }
+  var seconds: Double { (clock.now - start) / .seconds(1) }
+
+  func ask(_ iterations: Int, _ residual: Double) -> Bool {
+    if !isQuiet && clock.now >= next {
+      let gone = clock.now - start, rounded = (gone / .seconds(1)).rounded()
+      StandardStreams.error("pisces: \(iterations) iterations, residual \(Self.short(residual)), \(Int(rounded)) s")
+      next = clock.now + max(.seconds(1), gone / 20)
+    }
+    return !StopRequest.isPending
+  }
+  /// Two digits: 3.4e-07.
+  static func short(_ x: Double) -> String {
+    guard x.isFinite, x > 0 else { return "\(x)" }
+    var exponent = Int(log10(x).rounded(.down)), digits = (x / pow(10, Double(exponent)) * 10).rounded() / 10
+    if digits >= 10 { (digits, exponent) = (1, exponent + 1) }
+    return "\(digits)e\(exponent)"
   }
 }
