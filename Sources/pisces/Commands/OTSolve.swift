@@ -62,7 +62,7 @@ extension OT {
       if let cost {
         let c = try arrays.read("cost", cost)
         guard c.shape.rank == (batch ? 3 : 2) else {
-          throw Failure.Message(65, "the cost has shape \(c.shape), not \(batch ? "[H, N, M]" : "[N, M]")", cost, c.shape.rank == 3 ? "give --batch" : "give a matrix")
+          throw Failure.Message(65, "the cost has shape \(c.shape), not \(batch ? "[H, N, M]" : "[N, M]")", cost, batch ? "give one cost an item" : c.shape.rank == 3 ? "give --batch" : "give a matrix")
         }
         problem = .matrix(c)
       } else {
