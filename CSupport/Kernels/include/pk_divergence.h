@@ -5,9 +5,11 @@
  *
  *   The solver's reference is 1. Of a hard side that differs by a constant. Of a relaxed side the optimality condition log r_i = log mu_i - kappa a_i,
  *   kappa = eps / rho, is with the potential a_i + log mu_i that of the weight mu_i^(1 + kappa) and the reference 1: that is what is solved.
+ *   The self terms start from a = (a + phi (log mu - LSE(a - C / eps))) / 2, whose error halves each time where exp(-C / eps) is positive definite (not with
+ *   p->plain or tolerance 0), and are then solved like the other: about 25 passes whatever eps.
  *   Values are duals: at potentials with an error of d they are off by d^2. Gradients are those of the optimal values (envelope theorem); OT(mu, mu)
  *   depends on its points and weights twice.
- * Source: Feydy et al. 2019 (arXiv:1810.08278), eq. 3; Sejourne et al. 2019 (arXiv:1910.12958), def. 6, for relaxed sides.
+ * Source: Feydy et al. 2019 (arXiv:1810.08278), eq. 3, and section 3.1 for the averaged update; Sejourne et al. 2019 (arXiv:1910.12958), def. 6, for relaxed sides.
  *
  * Types, Memory, Numerics, Threads  as in pk_sinkhorn.h. f32 points: values and certificates are recomputed in f64 (pk_sinkhorn_certify).
  * Shapes    x, y as in pk_sinkhorn.h; matrix: also the costs within either measure, xx [n, n] and yy [m, m], symmetric (points: NULL).
