@@ -21,7 +21,7 @@ struct OT: AsyncParsableCommand {
 /// How a problem is solved and reported: what the three commands share.
 struct SolverOptions: ParsableArguments {
   @Option(help: "Entropic regularisation, in units of the cost.") var epsilon: Double
-  @Option(help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, barycenter 1e-9, f32 1e-6.")
+  @Option(help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, f32 1e-6, barycenter 1e-9, debiased 1e-6.")
   var tolerance: Double?
   @Option(help: "Limit on iterations (passes over the cost).") var maxIterations = 20_000
   @Flag(help: "Plain iterations only: no acceleration.") var plain = false

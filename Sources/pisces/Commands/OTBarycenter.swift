@@ -29,7 +29,7 @@ extension OT {
       var arrays = TransportArrays()
       let b = try arrays.read("histograms", histograms), c = try arrays.read("cost", cost)
       let w = try arrays.read("barycentric weights", weights), own = try arrays.read("own cost", ownCost)
-      var barycenter = Transport.Barycenter(epsilon: solver.epsilon, isDebiased: debiased, tolerance: solver.tolerance ?? 1e-9, maxIterations: solver.maxIterations)
+      var barycenter = Transport.Barycenter(epsilon: solver.epsilon, isDebiased: debiased, tolerance: solver.tolerance ?? (debiased ? 1e-6 : 1e-9), maxIterations: solver.maxIterations)
       barycenter.isPlain = solver.plain
       let progress = SolveProgress(common)
       let r = try arrays.posing {
