@@ -10,7 +10,7 @@ typedef struct {
   double *gamma, *beta, *g, *h, *out; /* [ld]; h: LSE_i(f - C / eps), of the last plan LSE_j(l - D / eps) */
   double *acc;                 /* [blocks, ld] */
   wide_sums *sums;             /* [blocks] */
-  wide_sums *chunks;           /* of columns: low, high of out or beta; change |P' 1 - a| */
+  wide_sums *chunks;           /* [chunks]: low, high and bad of the sums behind h; change: |P' 1 - a| */
 } plan;
 typedef struct {
   const pk_barycenter_problem *p;
@@ -157,7 +157,7 @@ static int judge(const state *s, const plan *t) {
   const double range = exp(own_range);
   return high > range || (t->weights && low < 1 / range) || most > range || least < 1 / range;
 }
-/* a and the potentials g from h; `before`: the error of the plans' marginals, relative. */
+/* a and the potentials g from h. Returns the largest error of a plan's column sums before, relative. */
 static double combine(state *s, double omega) {
   plan *self = s->p->debiased ? &s->plan[s->p->count] : NULL;
 #pragma omp parallel for schedule(static) if (parallel(s, s->plans * 8))
