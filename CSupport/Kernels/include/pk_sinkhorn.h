@@ -57,7 +57,7 @@ ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p);
 pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, void *plan, double *a,
                             double *b, pk_sinkhorn_result *result, void *scratch);
 /* `count` problems of one form: item k has x, y, mu, nu, plan, a, b at k times these strides in elements (0: shared, inputs only) and results[k].
- * Small items are spread over the threads, each solved by one; the bits are those of single calls. pk_sinkhorn_batch_scratch bytes. */
+ * Small items are spread over the threads, each solved by one, and p->progress is then called by all of them; the bits are those of single calls. pk_sinkhorn_batch_scratch bytes. */
 typedef struct { ptrdiff_t x, y, mu, nu, plan, a, b; } pk_sinkhorn_strides;
 ptrdiff_t pk_sinkhorn_batch_scratch(const pk_sinkhorn_problem *p, ptrdiff_t count);
 pk_status pk_sinkhorn_solve_batch(const pk_sinkhorn_problem *p, ptrdiff_t count, const pk_sinkhorn_strides *strides, const void *x, const void *y,

@@ -356,7 +356,7 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const v
     for (idx j = 0; j < s.m; j++)
       if (nu[j] > 0) s.b[j] *= eps / p->epsilon;
     s.z *= eps / p->epsilon;
-    solver_build(&s, s.a, s.b, s.z, 0), set_rules(&s);
+    log_iteration(&s); /* potentials of another epsilon: rows and columns once in this one */
     result->outcome = PK_INTERRUPTED;
   } else {
     result->outcome = p->tolerance > 0 ? run_level(&s, p->tolerance, p->max_iterations, first, 1, &result->residual) : run_fixed(&s, &result->residual);

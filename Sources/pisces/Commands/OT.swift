@@ -10,12 +10,12 @@ import Glibc
 
 struct OT: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ot", abstract: "Optimal transport on arrays: plans, divergences, barycenters.",
+    commandName: "ot", abstract: "Optimal transport on arrays: plans, exact plans, divergences, barycenters.",
     discussion: """
       Arrays are .npy, .npz or .safetensors files; FILE:NAME names one of several. Not converging is reported in `status`, and is exit status 2 with --strict.
       An interrupt (SIGINT, SIGTERM) ends a solve with the result and the certificate of where it is, and exit status 75.
       """,
-    subcommands: [Solve.self, Divergence.self, Barycenter.self])
+    subcommands: [Solve.self, Exact.self, Divergence.self, Barycenter.self])
 }
 
 /// How a problem is solved and reported: what the three commands share.
