@@ -57,6 +57,19 @@ extension TransportSuite {
     let strict = try EntropicTransport(.balanced, epsilon: 0.1, tolerance: 1e-14, maxIterations: 3000, precision: .f32).solve(clouds, in: work)
     #expect(strict.status == .stalled || strict.status == .maxIterations)
   }
+  /// Every instruction set's f32 rows, stored and made from points, with odd sizes, against f64.
+  @Test(arguments: Metric.allCases) func singlePrecisionOnEachInstructionSet(_ metric: Metric) throws {
+    let x = points(75, 19, seed: 11), y = points(101, 19, seed: 12), work = Workspace(), stored = cost(x, y, metric, 3)
+    for rule in Self.rules {
+      var solver = EntropicTransport(rule, epsilon: 0.05, tolerance: 1e-10)
+      let exact = try solver.solve(cost: stored, in: work)
+      (solver.precision, solver.tolerance) = (.f32, 1e-6)
+      for r in try withEachInstructionSet({ try (solver.solve(.points(x, y, metric, scale: 3), in: Workspace()), solver.solve(cost: stored, in: Workspace())) }) {
+        for s in [r.0, r.1] { #expect(s.status == .converged && abs(s.cost - exact.cost) < 2e-5 * (1 + exact.cost) && s.marginalErrorL1 < 5e-6, "\(rule): \(s.status) \(s.cost) \(exact.cost) \(s.marginalErrorL1)") }
+        #expect(largestDifference(r.1.plan.doubles, exact.plan.doubles) < 1e-5)
+      }
+    }
+  }
   /// Gradients with respect to both clouds and both weights against finite differences of whole solves.
   @Test(arguments: Metric.allCases, 0..<5) func gradients(_ metric: Metric, _ rule: Int) throws {
     let work = Workspace(), x = points(6, 3, seed: 30), y = points(8, 3, seed: 31), a = simplex(6, seed: 32), b = simplex(8, seed: 33)
