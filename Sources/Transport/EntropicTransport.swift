@@ -68,7 +68,7 @@ public struct EntropicTransport: Sendable, Equatable {
   public var tolerance: Double
   /// Limit on passes over the costs: scaling iterations and conjugate-gradient steps alike.
   public var maxIterations: Int
-  /// f64; or f32 for kernel, plan and gradients, with potentials and folded sums in f64: marginals to about 1e-7.
+  /// f64; or f32 for kernel, plan and gradients, with potentials and folded sums in f64: marginals to about 1e-7 (between points: to the rounding of their costs, 1e-7 |x|² / ε).
   public var precision: ElementType
   /// Only plain iterations.
   public var isPlain = false
@@ -96,7 +96,8 @@ public struct EntropicTransport: Sendable, Equatable {
   }
   /// Solves a batch `[H, N, M]`; weights `[N]`, `[M]` shared or `[H, N]`, `[H, M]` per item. `start`: log u `[H, N]` and log v `[H, M]` to go on from.
   public func solveBatch(
-    cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, start: (logU: [Double], logV: [Double])? = nil, wantsPlan: Bool = true, in work: borrowing Workspace
+    cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, start: (logU: [Double], logV: [Double])? = nil, wantsPlan: Bool = true,
+    progress: (@Sendable (_ iterations: Int, _ residual: Double) -> Bool)? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> [SinkhornResult] {
     guard cost.shape.rank == 3, cost.shape[0] > 0, cost.shape[1] > 0, cost.shape[2] > 0 else { throw .costShape(cost.shape.dims) }
     let (h, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
@@ -117,7 +118,7 @@ public struct EntropicTransport: Sendable, Equatable {
     let b = (0..<(isShared ? given.1.count : h)).map { k in matched(posed(given.1[min(k, given.1.count - 1)]), sums[k], settings[k]) }
     if let start, start.logU.count != h * n || start.logV.count != h * m { throw .startShape([start.logU.count, start.logV.count], [h * n, h * m]) }
     let solutions = work.sinkhornBatch(
-      settings[0], cost: stored.reshaped(cost.shape), source: a.flatMap { $0 }, target: b.flatMap { $0 }, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan)
+      settings[0], cost: stored.reshaped(cost.shape), source: a.flatMap { $0 }, target: b.flatMap { $0 }, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan, progress: progress)
     return (0..<h).map { k in
       SinkhornResult(
         solver: self, settings: settings[k], source: a[min(k, a.count - 1)], target: b[min(k, b.count - 1)], sums: sums[k],
@@ -171,7 +172,9 @@ public struct EntropicTransport: Sendable, Equatable {
       if !v.isFinite { throw .notANumber(name: "\(name) weights", index: i) }
       if v < 0 { throw .negativeWeight(name: name, index: i, value: v) }
     }
-    if !(values.reduce(0, +) > 0) { throw .noWeight(name: name) }
+    let sum = values.reduce(0, +)
+    if !(sum > 0) { throw .noWeight(name: name) }
+    if !sum.isFinite { throw .notANumber(name: "sum of the \(name) weights", index: values.count - 1) }
     return values
   }
   /// Target weights whose sum is the source's to the last digits where two hard sides need that: those of f32 files agree to six.

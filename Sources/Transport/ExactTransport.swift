@@ -16,7 +16,7 @@ public struct ExactTransport: Sendable, Equatable {
     public let plan: Tensor
     /// <P, C>, and its lower bound from the dual potentials: they differ by rounding (2⁻⁴⁰ of the range).
     public let cost, dual: Double
-    /// ΣP, and the L1 and largest violation of the marginals by the plan.
+    /// ΣP, and the L1 and largest violation of the marginals and of the mass by the plan.
     public let mass, marginalErrorL1, marginalErrorLinf: Double
     /// Dual potentials `[N]`, `[M]` in units of the cost.
     public let source, target: [Double]
@@ -25,7 +25,7 @@ public struct ExactTransport: Sendable, Equatable {
   public func solve(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil) throws(TransportError) -> Solution {
     guard cost.shape.rank == 2, cost.count > 0 else { throw .costShape(cost.shape.dims) }
     let (n, m) = (cost.shape[0], cost.shape[1]), c = cost.doubles
-    guard n * m + n + m < Int(Int32.max) else { throw .tooLarge(n * m, limit: Int(Int32.max)) }
+    guard n * m + 3 * (n + m) + 8 < Int(Int32.max) else { throw .tooLarge(n * m, limit: Int(Int32.max)) }
     if let i = c.firstIndex(where: { !$0.isFinite }) { throw .notANumber(name: "cost", index: i) }
     var a = try EntropicTransport.weights("source", source, n), b = try EntropicTransport.weights("target", target, m)
     let sums = (a.reduce(0, +), b.reduce(0, +))
@@ -37,13 +37,20 @@ public struct ExactTransport: Sendable, Equatable {
       guard x > 0, x <= limit * (1 + 1e-12) else { throw .mass(x, limit: limit) }
       mass = min(x, limit)
     }
-    // Integers: costs from their least, weights of one sum (balanced: the largest takes what rounding left over).
-    let low = c.min()!, range = max(c.max()! - low, .leastNormalMagnitude), grid = 0x1p40, unit = grid / max(sums.0, sums.1, 1)
+    // Integers: costs from their least, weights in units of 2⁻⁴⁰ of the larger sum.
+    let low = c.min()!, range = max(c.max()! - low, .leastNormalMagnitude), grid = 0x1p40, unit = grid / max(sums.0, sums.1)
+    guard range.isFinite else { throw .notANumber(name: "cost's range", index: c.firstIndex(of: low)!) }
     let costs = c.map { Int64((($0 - low) / range * grid).rounded()) }, isPartial = rule != .balanced
     func integers(_ w: [Double]) -> [Int64] {
-      var x = w.map { Int64(($0 * (isPartial ? unit : grid)).rounded()) }
-      if !isPartial, let top = w.indices.max(by: { w[$0] < w[$1] }) { x[top] += Int64(grid) - x.reduce(0, +) }
-      return x
+      if isPartial { return w.map { Int64(($0 * unit).rounded()) } }
+      // of the running sums, so that the total is exact and no weight is off by more than one unit
+      var sum = 0.0, last = Int64(0)
+      return w.indices.map { i in
+        sum += w[i]
+        let next = i == w.count - 1 ? Int64(grid) : min(Int64((sum * grid).rounded()), Int64(grid)), part = max(next - last, 0)
+        last += part
+        return part
+      }
     }
     let (supply, demand) = (integers(a), integers(b)), scale = isPartial ? unit : grid
     let total = min(Int64((mass * scale).rounded()), supply.reduce(0, +), demand.reduce(0, +))
@@ -69,7 +76,7 @@ public struct ExactTransport: Sendable, Equatable {
     func excess(_ sums: [Double], _ w: [Double]) -> [Double] { zip(sums, w).map { isPartial ? max($0 - $1, 0) : abs($0 - $1) } }
     let errors = (excess(rows, a), excess(columns, b))
     return Solution(
-      plan: Tensor(plan, cost.shape), cost: value, dual: dual, mass: found, marginalErrorL1: max(errors.0.reduce(0, +), errors.1.reduce(0, +)),
-      marginalErrorLinf: max(errors.0.max()!, errors.1.max()!), source: f.map { $0 + low }, target: g)
+      plan: Tensor(plan, cost.shape), cost: value, dual: dual, mass: found, marginalErrorL1: max(errors.0.reduce(0, +), errors.1.reduce(0, +), abs(found - mass)),
+      marginalErrorLinf: max(errors.0.max()!, errors.1.max()!, abs(found - mass)), source: f.map { $0 + low }, target: g)
   }
 }

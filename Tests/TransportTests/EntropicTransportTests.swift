@@ -155,7 +155,7 @@ extension TransportSuite {
   }
   @Test func notConvergingIsReported() throws {
     let r = try EntropicTransport(.balanced, epsilon: 1e-3, maxIterations: 5).solve(cost: uniform(Shape(20, 20), seed: 17), in: Workspace())
-    #expect(r.status == .maxIterations && r.marginalErrorL1 > 1e-6)
+    #expect(r.status == .maxIterations && r.marginalErrorL1 > 1e-6 && r.iterations < 60)
   }
   @Test func relaxedIsTheExponent() throws {
     let c = uniform(Shape(9, 14), seed: 7)
@@ -181,6 +181,7 @@ extension TransportSuite {
     for epsilon in [10, 1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6] {
       let r = try EntropicTransport(Self.rules[rule], epsilon: epsilon, tolerance: 1e-5, maxIterations: 3000, precision: .f32).solve(cost: c, in: work)
       #expect(r.plan.doubles.allSatisfy { $0.isFinite } && r.status != .nonFinite)
+      #expect(r.status == .converged || epsilon < 1e-2, "\(Self.rules[rule]) \(epsilon)")
       if r.status == .converged { #expect(r.certified(in: work).marginalErrorL1 < 2e-4, "\(Self.rules[rule]) \(epsilon)") }
     }
   }
@@ -225,6 +226,14 @@ extension TransportSuite {
     let solver = EntropicTransport(.balanced, epsilon: 0.05), all = try solver.solveBatch(cost: c, source: a, target: b, in: work)
     for h in 0..<3 { #expect(try solver.solve(cost: c[row: h], source: a[row: h], target: b, in: work).plan.doubles == all[h].plan.doubles) }
   }
+  /// The same where an item alone would be shared by the threads, stopped by one caller's word for all.
+  @Test func largeBatchEqualsOneByOneOnAnyThreads() throws {
+    let c = uniform(Shape(5, 130, 141), seed: 7), solver = EntropicTransport(.relaxed(mass: 0.9), epsilon: 0.02, tolerance: 1e-9, precision: .f32)
+    let alone = try (0..<5).map { try solver.solve(cost: c[row: $0], in: Workspace()).plan.doubles }
+    for plans in try withThreadCounts({ try solver.solveBatch(cost: c, in: Workspace()).map(\.plan.doubles) }) { #expect(plans == alone) }
+    let stopped = try solver.solveBatch(cost: c, progress: { _, _ in false }, in: Workspace())
+    #expect(stopped.allSatisfy { $0.status == .interrupted && $0.plan.doubles.allSatisfy(\.isFinite) })
+  }
   @Test func singlePrecisionCosts() throws {
     let c = uniform(Shape(9, 14), seed: 7), rounded = Workspace().converted(c, to: .f32)
     #expect(largestDifference(try solve(.balanced, 0.05, rounded).plan.doubles, try solve(.balanced, 0.05, c).plan.doubles) < 1e-7)
@@ -240,6 +249,7 @@ extension TransportSuite {
     refuses(.weightShape(name: "source", found: [3], expected: [2])) { _ = try solve(.balanced, 1, c, Tensor([1.0, 1, 1], Shape(3))) }
     refuses(.noWeight(name: "source")) { _ = try solve(.balanced, 1, c, Tensor([0.0, 0], Shape(2))) }
     refuses(.epsilon(0)) { _ = try solve(.balanced, 0, c) }
+    refuses(.notANumber(name: "sum of the source weights", index: 1)) { _ = try solve(.balanced, 1, c, Tensor([1.7e308, 1.7e308], Shape(2))) }
     refuses(.rho(-1)) { _ = try solve(.unbalanced(rhoSource: -1, rhoTarget: 1), 1, c) }
     refuses(.mass(1.5, limit: 1)) { _ = try solve(.relaxed(mass: 1.5), 1, c) }
     refuses(.mass(3, limit: 2)) { _ = try solve(.exactMass(3), 1, c, Tensor([1.0, 1], Shape(2)), Tensor([1.0, 1, 1], Shape(3))) }

@@ -46,8 +46,17 @@ extension TransportSuite {
       #expect(r.status == .converged && r.cost > exact.cost - 1e-8 && r.cost < exact.cost + 2 * epsilon * log(165.0), "\(epsilon): \(r.cost), \(exact.cost)")
     }
   }
+  /// Weights of any size, and so many of them that each is a fraction of the grid's rounding.
+  @Test func weightsOfAnySum() throws {
+    let c = uniform(Shape(20, 20), seed: 12), one = try ExactTransport(.exactMass(0.5)).solve(cost: c), small = Tensor(Array(repeating: 1e-12 / 20, count: 20), Shape(20))
+    let r = try ExactTransport(.exactMass(0.5e-12)).solve(cost: c, source: small, target: small)
+    #expect(abs(r.mass * 1e12 - 0.5) < 1e-10 && abs(r.cost * 1e12 - one.cost) < 1e-9 && r.marginalErrorL1 < 1e-22)
+    let many = try ExactTransport().solve(cost: Tensor(Array(repeating: 1.0, count: 300_000), Shape(300_000, 1)))
+    #expect(abs(many.cost - 1) < 1e-9 && many.marginalErrorLinf < 1e-11)
+  }
   @Test func problemsThatCannotBePosed() {
     #expect(throws: TransportError.notANumber(name: "cost", index: 1)) { try ExactTransport().solve(cost: Tensor([1, Double.nan], Shape(1, 2))) }
+    #expect(throws: TransportError.notANumber(name: "cost's range", index: 1)) { try ExactTransport().solve(cost: Tensor([1.7e308, -1.7e308], Shape(1, 2))) }
     #expect(throws: TransportError.mass(1.5, limit: 1)) { try ExactTransport(.exactMass(1.5)).solve(cost: Tensor([1.0, 2], Shape(1, 2))) }
     #expect(throws: TransportError.costShape([3])) { try ExactTransport().solve(cost: Tensor([1.0, 2, 3], Shape(3))) }
   }

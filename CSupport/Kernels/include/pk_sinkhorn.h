@@ -20,8 +20,10 @@
  * Memory    matrix: O(n m) scratch; points: O((n + m) d + a tile a thread). A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
  * Writes    plan (NULL: not wanted), a, b, result.
  * Scratch   pk_sinkhorn_scratch bytes, of any alignment.
- * Numerics  the residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
- *           the same bits on every instruction set. f32: kernel entries and products in f32, folded in f64; K is built from arguments in f64.
+ * Numerics  `converged` is only said when the error of the plan itself is within 16 (f32: 4) tolerances too. max_iterations is a limit at which a Newton
+ *           step's line search or an iteration by logarithms may still be finished. The residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
+ *           the same bits on every instruction set. f32: kernel entries and products in f32, folded in f64; a stored K is built from arguments in f64, one of points
+ *           from arguments in f32, whose rounding is 1e-7 of |x|^2 / (scale eps).
  * Threads   passes run over fixed blocks of rows, folded in block order. May be called inside a parallel region (then serial) and from several threads.
  * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.outcome.
  */
@@ -42,7 +44,7 @@ typedef struct {
   ptrdiff_t max_iterations; /* passes over the matrix: iterations and conjugate-gradient steps */
   int plain;                /* no translation, over-relaxation or Newton steps */
   int warm;                 /* a, b hold potentials to start from; no eps scaling then */
-  int (*progress)(void *context, ptrdiff_t iterations, double residual); /* may be NULL; called after each iteration; non-zero interrupts */
+  int (*progress)(void *context, ptrdiff_t iterations, double residual); /* may be NULL; called after each iteration and every 16 steps of a system; non-zero interrupts */
   void *context;
 } pk_sinkhorn_problem;
 typedef struct {

@@ -4,4 +4,5 @@
 void omp_set_num_threads(int);
 int omp_get_max_threads(void);
 int omp_get_thread_num(void);
+int omp_in_parallel(void);
 #endif

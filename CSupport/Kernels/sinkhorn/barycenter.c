@@ -34,7 +34,7 @@ static idx layout(state *s, const pk_barycenter_problem *p, char *scratch) {
   solver form; /* for its table of kernels and its row length */
   const idx rows = p->debiased && p->m > p->n ? p->m : p->n;
   const pk_sinkhorn_problem square = {.n = rows, .m = p->m, .type = PK_F64};
-  solver_layout(&form, &square, NULL);
+  solver_layout(&form, &square, 1, NULL);
   *s = (state){.p = p, .w = form.w, .m = p->m, .ld = form.ld, .blocks = form.blocks, .chunks = form.chunks, .plans = p->count + (p->debiased != 0)};
   idx at = 0;
   char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;
@@ -59,7 +59,7 @@ static idx block(const state *s, const plan *t, idx q) {
   return at < t->n ? at : t->n;
 }
 static int on(const plan *t, idx i) { return !t->weights || t->weights[i] > 0; }
-static int parallel(const state *s, idx rows) { return rows * s->ld > PK_SERIAL; }
+static int parallel(const state *s, idx rows) { return !omp_in_parallel() && rows * s->ld > PK_SERIAL; }
 
 /* The kernel of phi and gamma, with scalings 1 of the rows. */
 static void build(state *s, plan *t, double *kernel) {

@@ -2,7 +2,7 @@
 
 static ptrdiff_t each(const pk_sinkhorn_problem *p) { return (pk_sinkhorn_scratch(p) + 63) / 64 * 64; }
 /* Items are given to threads whole when they are many or too small to share. */
-static int whole(const pk_sinkhorn_problem *p, idx count) { return pk_threads() > 1 && count > 1 && (count >= 2 * pk_threads() || p->n * p->m < 65536); }
+static int whole(const pk_sinkhorn_problem *p, idx count) { return !omp_in_parallel() && pk_threads() > 1 && count > 1 && (count >= 2 * pk_threads() || p->n * p->m < 65536); }
 ptrdiff_t pk_sinkhorn_batch_scratch(const pk_sinkhorn_problem *p, ptrdiff_t count) { return each(p) * (whole(p, count) ? pk_threads() : 1); }
 pk_status pk_sinkhorn_solve_batch(const pk_sinkhorn_problem *p, ptrdiff_t count, const pk_sinkhorn_strides *strides, const void *x, const void *y,
                                   const double *mu, const double *nu, void *plan, double *a, double *b, pk_sinkhorn_result *results, void *scratch) {

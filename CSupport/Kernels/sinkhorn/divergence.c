@@ -71,7 +71,7 @@ static idx symmetric(const pk_sinkhorn_problem *q, const void *x, const void *y,
   solver s;
   idx count = 0, since = 0;
   double best = INFINITY;
-  solver_layout(&s, q, scratch);
+  solver_layout(&s, q, 1, scratch);
   solver_bind(&s, x, y, mu, mu);
   solver_level(&s, q->epsilon);
   for (idx i = 0; i < s.rows; i++) s.a[i] = i < s.n && mu[i] > 0 ? 0 : PK_LOG_ZERO, s.pa[i] = 0, s.qa[i] = 1;

@@ -3,7 +3,7 @@
 /* A solver whose kernel is the plan of given potentials. */
 static idx bind_plan(solver *s, const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a, const double *b,
                      double z, char *scratch) {
-  const idx bytes = solver_layout(s, p, scratch);
+  const idx bytes = solver_layout(s, p, 2, scratch);
   solver_bind(s, x, y, mu, nu);
   solver_level(s, p->epsilon);
   for (idx i = 0; i < s->rows; i++) s->a[i] = i < s->n ? a[i] : PK_LOG_ZERO;
@@ -20,7 +20,7 @@ static pk_sinkhorn_problem swapped(const pk_sinkhorn_problem *p) {
 ptrdiff_t pk_sinkhorn_gradient_scratch(const pk_sinkhorn_problem *p) {
   solver s;
   const pk_sinkhorn_problem t = swapped(p);
-  return solver_layout(&s, p, NULL) + (p->cost != PK_COST_MATRIX ? solver_layout(&s, &t, NULL) + 8 * (p->n + p->m) * (p->d + 1) : 0) + 512;
+  return solver_layout(&s, p, 2, NULL) + (p->cost != PK_COST_MATRIX ? solver_layout(&s, &t, 2, NULL) + 8 * (p->n + p->m) * (p->d + 1) : 0) + 512;
 }
 
 /* Row sums of P G to ra, column sums to rb, with G = g + on_cost C. */
@@ -95,6 +95,8 @@ static void points_gradient(solver *s, const double *f, const double *t, double 
 pk_status pk_sinkhorn_gradient(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
                                const double *b, double z_potential, const void *g, double on_cost, double on_objective, void *dx, void *dy, double *dmu,
                                double *dnu, double *residual, void *scratch) {
+  pk_sinkhorn_problem quiet = *p; /* its system is solved to the end */
+  quiet.progress = NULL, p = &quiet;
   const int points = p->cost != PK_COST_MATRIX;
   if (p->n < 1 || p->m < 1 || !(p->epsilon > 0) || (points && g)) return PK_BAD_SHAPE;
   solver s;
@@ -202,7 +204,7 @@ ptrdiff_t pk_sinkhorn_certify_scratch(const pk_sinkhorn_problem *p) {
   solver s;
   pk_sinkhorn_problem q = *p;
   q.type = PK_F64;
-  return solver_layout(&s, &q, NULL) + 8 * (p->cost != PK_COST_MATRIX ? (p->n + p->m) * p->d : p->type == PK_F64 ? 0 : p->n * p->m) + 128;
+  return solver_layout(&s, &q, 1, NULL) + 8 * (p->cost != PK_COST_MATRIX ? (p->n + p->m) * p->d : p->type == PK_F64 ? 0 : p->n * p->m) + 128;
 }
 pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
                               const double *b, double z, pk_sinkhorn_result *result, void *scratch) {
@@ -211,7 +213,7 @@ pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const
   pk_sinkhorn_problem q = *p;
   q.type = PK_F64;
   const int points = p->cost != PK_COST_MATRIX;
-  double *wide = (double *)(((uintptr_t)scratch + (uintptr_t)solver_layout(&s, &q, scratch) + 63) / 64 * 64);
+  double *wide = (double *)(((uintptr_t)scratch + (uintptr_t)solver_layout(&s, &q, 1, scratch) + 63) / 64 * 64);
   if (p->type == PK_F32) {
     const idx rows = points ? p->n * p->d : p->n * p->m, columns = points ? p->m * p->d : 0;
     for (idx i = 0; i < rows; i++) wide[i] = ((const float *)x)[i];

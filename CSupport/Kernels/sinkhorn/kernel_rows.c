@@ -18,7 +18,7 @@ static void *take(char *base, idx *at, idx bytes) {
   *at += (bytes + 63) / 64 * 64;
   return p;
 }
-idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch) {
   const idx size = p->type == PK_F64 ? 8 : 4, panel = 2 * 64 / size;
   s->p = p, s->w = select_kernels(p->type), s->n = p->n, s->m = p->m, s->size = size, s->points = p->cost != PK_COST_MATRIX;
   s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
@@ -30,7 +30,7 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
   s->blocks = wanted < 1 ? 1 : wanted < most ? wanted : most;
   s->chunks = (s->ld + SOLVER_CHUNK - 1) / SOLVER_CHUNK;
   s->floor = size == 8 ? 1e-15 : 3e-7;
-  s->passes = 0, s->damping = 0, s->zeta = 1, s->z = 0;
+  s->passes = 0, s->stop = 0, s->damping = 0, s->zeta = 1, s->z = 0;
   idx at = 0;
   char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;
   double **of_rows[] = {&s->a, &s->alpha, &s->pa, &s->qa, &s->ra, &s->da, &s->u, &s->ta, &s->row};
@@ -49,7 +49,9 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch) {
     s->k = take(base, &at, s->n * s->ld * size);
   }
   s->tile_bytes = SOLVER_ROWS * s->ld * size;
-  s->tiles = take(base, &at, s->points ? 2 * pk_threads() * s->tile_bytes : 0);
+  /* no more threads than blocks make tiles */
+  s->tile_count = tiles;
+  s->tiles = take(base, &at, s->points ? tiles * (pk_threads() < s->blocks ? pk_threads() : s->blocks) * s->tile_bytes : 0);
   return at + 64;
 }
 

@@ -57,6 +57,10 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
     if (s->db[j] > 0) s->dir[j] = s->res[j] / s->db[j];
   s->dir[ld] = use_z ? s->res[ld] / total : 0;
   for (idx it = 0; it < limit && rr > tolerance * tolerance * first && rr > 0; it++) {
+    if (it % 16 == 15 && s->p->progress && s->p->progress(s->p->context, s->passes, sqrt(rr / first))) {
+      s->stop = 1;
+      break;
+    }
     if (null) centre(s, s->dir);
     apply(s, use_z, total, s->dir);
     double curve = s->dir[ld] * s->out[ld];

@@ -153,8 +153,9 @@ static double iterate(solver *s, double omega) {
   double error = fmax(change, b.change), t = 0;
   if (solver_capped(s)) s->zeta *= s->p->mass / total, error = fmax(change + fabs(s->p->mass - total), b.change);
   /* The dual's best translation (a + t, b - t): by optimality of the updates sum mu exp(-kappa_a a) = sum alpha s is the mass after the rows' update. */
-  if (kappa > 1e-8 && !s->p->plain && s->p->tolerance > 0) {
+  if (kappa > 0 && !s->p->plain && s->p->tolerance > 0) {
     t = log(a.after / total) / kappa;
+    if (!isfinite(t)) t = 0;
     if (fabs(t) > reach(s)) { /* beyond the scalings' range: into the potentials themselves */
       collect(s);
       for (idx i = 0; i < s->n; i++) s->a[i] += s->a[i] > PK_LOG_ZERO / 2 ? t : 0;
@@ -275,7 +276,8 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
           omega = 1;
           const idx before = s->passes;
           if (!newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), last_pass - before < steps ? last_pass - before : steps)) newton_from = count + 50;
-          if (s->passes - before >= steps) steps *= 4; /* its system was left unsolved */
+          if (s->stop) return PK_INTERRUPTED;
+          if (s->passes - before >= steps && steps < 10000) steps *= 4; /* its system was left unsolved */
         }
       }
       mark = *residual, marked = count;
@@ -317,27 +319,28 @@ static int valid(const pk_sinkhorn_problem *p) {
 }
 ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p) {
   solver s;
-  return solver_layout(&s, p, NULL);
+  return solver_layout(&s, p, 1, NULL);
 }
 pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, void *plan, double *a,
                             double *b, pk_sinkhorn_result *result, void *scratch) {
   if (!valid(p)) return PK_BAD_SHAPE;
   solver s;
-  solver_layout(&s, p, scratch);
+  solver_layout(&s, p, 1, scratch);
   solver_bind(&s, x, y, mu, nu);
   if (p->warm) {
     for (idx i = 0; i < s.n; i++) s.a[i] = mu[i] > 0 ? (a[i] > PK_LOG_ZERO / 2 ? a[i] : 0) : PK_LOG_ZERO;
     for (idx j = 0; j < s.m; j++) s.b[j] = nu[j] > 0 ? (b[j] > PK_LOG_ZERO / 2 ? b[j] : 0) : PK_LOG_ZERO;
   }
   /* levels eps 4^k: none while the range is within 100 eps */
-  int levels = 0, first = 1;
+  int levels = 0, first = 1, stopped = 0;
   for (double e = p->epsilon * 100; e < s.range && levels < 40 && !p->warm && p->tolerance > 0; e *= 4) levels++;
   double eps = p->epsilon * pow(4, levels);
   solver_level(&s, eps);
   start(&s);
   for (; levels > 0; levels--) {
     const idx until = s.passes + level_passes;
-    if (run_level(&s, level_tolerance, until < p->max_iterations ? until : p->max_iterations, first, 0, &result->residual) == PK_INTERRUPTED) break;
+    stopped = run_level(&s, level_tolerance, until < p->max_iterations ? until : p->max_iterations, first, 0, &result->residual) == PK_INTERRUPTED;
+    if (stopped || s.passes >= p->max_iterations) break;
     first = 0;
     collect(&s);
     const double next = p->epsilon * pow(4, levels - 1);
@@ -357,7 +360,7 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const v
       if (nu[j] > 0) s.b[j] *= eps / p->epsilon;
     s.z *= eps / p->epsilon;
     log_iteration(&s); /* potentials of another epsilon: rows and columns once in this one */
-    result->outcome = PK_INTERRUPTED;
+    result->outcome = stopped ? PK_INTERRUPTED : PK_MAX_ITERATIONS;
   } else {
     result->outcome = p->tolerance > 0 ? run_level(&s, p->tolerance, p->max_iterations, first, 1, &result->residual) : run_fixed(&s, &result->residual);
   }
@@ -369,6 +372,6 @@ pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const v
   memcpy(a, s.a, (size_t)s.n * sizeof(double)), memcpy(b, s.b, (size_t)s.m * sizeof(double));
   if (!isfinite(result->mass) || !isfinite(result->cost)) result->outcome = PK_NON_FINITE;
   /* What the rounded kernel met, the plan itself must too. */
-  if (result->outcome == PK_CONVERGED && result->error_l1 > 16 * fmax(p->tolerance, s.floor) * result->mass) result->outcome = PK_STALLED;
+  if (result->outcome == PK_CONVERGED && result->error_l1 > (s.size == 8 ? 16 : 4) * fmax(p->tolerance, s.floor) * result->mass) result->outcome = PK_STALLED;
   return PK_OK;
 }

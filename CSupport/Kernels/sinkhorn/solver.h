@@ -21,8 +21,8 @@ typedef struct {
   double *centre;                             /* [d], taken from all points */
   double *row;                                /* constants of the kernel behind a, b, z */
   char *column;
-  char *tiles; /* two a thread */
-  idx tile_bytes;
+  char *tiles; /* tile_count a thread */
+  idx tile_bytes, tile_count;
   double *a, *b, z;          /* potentials behind the kernel */
   double *alpha, *beta, zeta; /* scalings since */
   char *beta_r, *vector_r;   /* copies of beta and of another column vector, of the element type */
@@ -38,10 +38,11 @@ typedef struct {
   double floor;                          /* what a sum's last digits are worth */
   double damping;                        /* of Newton steps, relative to the diagonal */
   idx passes;
+  int stop;                              /* progress asked for an end */
 } solver;
 
-/* Binds the arrays in `scratch` (any alignment; NULL: only counts) and returns how many bytes they take. */
-idx solver_layout(solver *s, const pk_sinkhorn_problem *p, char *scratch);
+/* Binds the arrays in `scratch` (any alignment; NULL: only counts), with points `tiles` a thread, and returns how many bytes they take. */
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch);
 /* Packs points, finds the range of the costs. */
 void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu);
 void solver_level(solver *s, double eps);
@@ -68,9 +69,10 @@ void solver_plan(solver *s, int anew, void *plan);
 void solver_certificate(solver *s, pk_sinkhorn_result *r);
 
 static inline int solver_capped(const solver *s) { return s->p->side_a == PK_SIDE_CAPPED; }
-static inline char *solver_tile(const solver *s, int which) { return s->tiles + (2 * omp_get_thread_num() + which) * s->tile_bytes; }
+static inline char *solver_tile(const solver *s, int which) { return s->tiles + (s->tile_count * omp_get_thread_num() + which) * s->tile_bytes; }
 static inline idx solver_block(const solver *s, idx q) { const idx at = s->rows / 8 * q / s->blocks * 8; return at < s->n ? at : s->n; }
 /* Rows whose part sums are folded together: as many as a tile has, or more of a stored kernel. */
 static inline idx solver_step(const solver *s) { return s->points ? SOLVER_ROWS : 64; }
-static inline int solver_parallel(const solver *s) { return s->n * s->ld * (s->points ? s->p->d + 8 : 1) > PK_SERIAL; }
+/* Inside a parallel region, a batch's or the caller's, everything is serial, whatever nesting is allowed: the tiles are those of one team. */
+static inline int solver_parallel(const solver *s) { return !omp_in_parallel() && s->n * s->ld * (s->points ? s->p->d + 8 : 1) > PK_SERIAL; }
 #endif

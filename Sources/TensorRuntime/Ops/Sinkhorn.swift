@@ -108,7 +108,8 @@ extension Workspace {
   }
   /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are problems. `start`: potentials `[H, N]`, `[H, M]` to go on from.
   public func sinkhornBatch(
-    _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true
+    _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
+    progress: (@Sendable (_ iterations: Int, _ residual: Double) -> Bool)? = nil
   ) -> [SinkhornSolution] {
     let (count, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
     precondition([n, count * n].contains(source.count) && [m, count * m].contains(target.count), "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
@@ -118,6 +119,12 @@ extension Workspace {
     precondition(start == nil || start!.a.count == count * n && start!.b.count == count * m, "sinkhorn: \(start!.a.count) and \(start!.b.count) potentials to start from")
     p.warm = start == nil ? 0 : 1
     var a = start?.a ?? Array(repeating: 0.0, count: count * n), b = start?.b ?? Array(repeating: 0.0, count: count * m), results = Array(repeating: pk_sinkhorn_result(), count: count)
+    let asked = progress.map { ask in Asked { ask($0, $1) } }
+    if let asked {
+      p.context = Unmanaged.passUnretained(asked).toOpaque()
+      p.progress = { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }
+    }
+    defer { withExtendedLifetime(asked) {} }
     check(pk_sinkhorn_solve_batch(&p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results, area.base), "sinkhorn batch")
     return (0..<count).map { k in Self.solution(results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m])) }
   }

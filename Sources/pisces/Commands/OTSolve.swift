@@ -78,7 +78,7 @@ extension OT {
       let progress = SolveProgress(common)
       let results = try arrays.posing {
         try checkMemory(transport, problem, work)
-        if case .matrix(let c) = problem, batch { return try transport.solveBatch(cost: c, source: source, target: target, start: start, wantsPlan: plan != nil, in: work) }
+        if case .matrix(let c) = problem, batch { return try transport.solveBatch(cost: c, source: source, target: target, start: start, wantsPlan: plan != nil, progress: { _, _ in !StopRequest.isPending }, in: work) }
         return [try transport.solve(problem, source: source, target: target, start: start, wantsPlan: plan != nil, progress: progress.ask, in: work)]
       }.map { certify ? $0.certified(in: work) : $0 }
       let seconds = progress.seconds
