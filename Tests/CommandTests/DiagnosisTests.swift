@@ -54,7 +54,7 @@ import Testing
     let run = try await ProgramRun(ProgramRun.program, ["bench"] + arguments + ["--json", "--repeat", "2"])
     #expect(run.status == 0, "\(run.error)")
     let o = try #require(try objects(run).first)
-    let fields = ["bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds", "repeats", "seconds", "gflops", "gbytes_per_second", "limit", "share_of_limit", "verified", "debug_build", "noisy"]
+    let fields = ["bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds", "spread_seconds", "repeats", "seconds", "gflops", "gbytes_per_second", "gexp_per_second", "limit", "share_of_limit", "verified", "debug_build", "noisy"]
     #expect(o.object?.keys == fields)
     #expect(o["bench"]?.string == arguments[0] && o["verified"] == true && o["repeats"] == 2)
   }
