@@ -2,6 +2,7 @@
 #ifndef PK_OMP_DECLARATIONS_H
 #define PK_OMP_DECLARATIONS_H
 void omp_set_num_threads(int);
+int omp_get_num_threads(void);
 int omp_get_max_threads(void);
 int omp_get_thread_num(void);
 int omp_in_parallel(void);

@@ -157,12 +157,24 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
   s->w->tile(&s->shape, i, count, 0, s->factor, s->constant_a + i, s->vector_r, tile);
   return tile;
 }
+/* Column sums of the blocks are added along a binary tree: pairs (q, r), in order. Blocks blocks t / team ..< blocks (t + 1) / team are thread t's:
+ * the sums that `thread` can add by itself, or (-1) those that are left; with a team of as many as there are blocks, all are. So the bits are the
+ * same for every team, and what changes hands is a row of sums a thread. */
+idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs) {
+  idx count = 0;
+  for (idx span = 1; span < blocks; span *= 2)
+    for (idx q = 0; q + span < blocks; q += 2 * span) {
+      const idx end = q + 2 * span < blocks ? q + 2 * span : blocks, owner = ((q + 1) * team - 1) / blocks, alone = owner == (end * team - 1) / blocks;
+      if (thread < 0 ? !alone : alone && owner == thread) pairs[count++] = (wide_pair){q, q + span};
+    }
+  return count;
+}
 void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c) {
   const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s);
 #pragma omp parallel if (solver_parallel(s))
   {
-#pragma omp for schedule(static)
-    for (idx q = 0; q < blocks; q++) {
+    const idx threads = omp_get_num_threads(), team = threads < blocks ? threads : blocks, thread = omp_get_thread_num(); /* of which `team` have blocks */
+    for (idx q = blocks * thread / team; thread < team && q < blocks * (thread + 1) / team; q++) {
       double *acc = s->acc + q * ld;
       char *part = s->part + q * ld * s->size;
       wide_sums sums = WIDE_NO_SUMS;
@@ -174,11 +186,17 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
       }
       s->row_sums[q] = sums;
     }
+    wide_pair pairs[SOLVER_BLOCKS];
+    const idx own = solver_pairs(blocks, team, thread, pairs);
+    for (idx k = 0; k < own; k++) s->w->add(0, ld, ld, pairs[k], s->acc);
+    const idx left = solver_pairs(blocks, team, -1, pairs);
+#pragma omp barrier
 #pragma omp for schedule(static) nowait
     for (idx h = 0; h < chunks; h++) {
       wide_sums sums = WIDE_NO_SUMS;
-      const idx j1 = (h + 1) * SOLVER_CHUNK;
-      s->w->columns(columns, h * SOLVER_CHUNK, j1 < ld ? j1 : ld, blocks, ld, s->acc, s->out, s->beta_r, &sums);
+      const idx j0 = h * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < ld ? j0 + SOLVER_CHUNK : ld;
+      for (idx k = 0; k < left - 1; k++) s->w->add(j0, j1, ld, pairs[k], s->acc);
+      s->w->columns(columns, j0, j1, ld, left ? pairs[left - 1] : (wide_pair){0, 0}, s->acc, s->out, s->beta_r, &sums);
       s->column_sums[h] = sums;
     }
   }

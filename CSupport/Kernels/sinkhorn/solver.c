@@ -232,8 +232,8 @@ static int newton(solver *s, double forcing, idx limit) {
 /* An intermediate level needs a start for the next one, not a solution. */
 static const double level_tolerance = 1e-4;
 static const idx level_passes = 400;
-/* Iterations over which a rate is measured, and after which it is first. */
-#define RATE_SPAN 8
+/* Iterations after which omega is looked at, at least; the rate is that of the second half, when what the last change stirred up has faded. */
+#define RATE_SPAN 6
 static const idx stall_after = 300;
 
 static int report_progress(solver *s, double residual) { return s->p->progress && s->p->progress(s->p->context, s->passes, residual); }
@@ -260,11 +260,11 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
     else if (++since > stall_after) return PK_STALLED;
     count++;
     if (!s->p->plain && *residual > tolerance && count >= marked + span) {
-      const double rate = pow(*residual / mark, 1.0 / (double)(count - marked));
+      const double rate = pow(*residual / mark, 1.0 / (double)(span - span / 2));
       if (isfinite(mark) && *residual > 100 * s->floor) {
         const double needed = rate < 1 ? log(tolerance / *residual) / log(rate) : INFINITY;
         if (count > 500 && needed > 200) failures = 3;
-        if (hard && failures < 3 && needed > 15) {
+        if (hard && failures < 3 && needed > 6) {
           if (rate >= 1) omega = 1, failures++;
           else if (omega == 1 || rate > pow(omega - 1, 0.75)) {
             /* the plain iteration's rate behind the one seen at this omega (Young 1954) */
@@ -280,9 +280,9 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
           if (s->passes - before >= steps && steps < 10000) steps *= 4; /* its system was left unsolved */
         }
       }
-      mark = *residual, marked = count;
-    } else if (count == 1 || !isfinite(mark)) {
-      mark = *residual, marked = count;
+      mark = INFINITY, marked = count;
+    } else if (count == marked + span / 2) {
+      mark = *residual;
     }
     /* Over-relaxed, the residual is several times what a plain iteration leaves: near the tolerance two of those look. */
     if (omega != 1 && probe == 0 && *residual <= 8 * tolerance && count >= look) probe = 2, look = count + RATE_SPAN;

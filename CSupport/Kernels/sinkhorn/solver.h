@@ -51,6 +51,7 @@ double solver_build(solver *s, const double *a, const double *b, double z, int t
 /* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's. */
 const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile);
 const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride);
+idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs);
 /* One pass: scalings of the rows, column sums to s->out, and, if `columns` has a scaling, those of the columns. */
 void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c);
 /* The linear rule alone: scaling = (K y + p) q, s->out = K' scaling. */

@@ -23,14 +23,18 @@ typedef struct {
   const void *x, *y;
   int difference, root;
 } wide_points;
+/* Two blocks whose column sums are added. */
+typedef struct { idx q, r; } wide_pair;
 typedef struct {
   idx lanes;
   /* rows i0 ..< i0 + rows, k [rows, ld]: sums against beta, the rule, part += scaling K. */
   void (*pass)(const wide_side *w, idx i0, idx rows, idx ld, const void *k, const void *beta, void *part, wide_sums *sums);
   /* acc += part, the first time acc = part; part = 0. */
   void (*fold)(idx ld, int first, void *part, double *acc);
-  /* columns j0 ..< j1: out = zeta sum of acc over the blocks; with a rule also the new scaling, and its copy beta. */
-  void (*columns)(const wide_side *w, idx j0, idx j1, idx blocks, idx ld, const double *acc, double *out, void *beta, wide_sums *sums);
+  /* acc[q] += acc[r], each [ld], columns j0 ..< j1. */
+  void (*add)(idx j0, idx j1, idx ld, wide_pair pair, double *acc);
+  /* columns j0 ..< j1: out = zeta (acc[q] + acc[r]) (r 0: acc[q] alone); with a scaling also the new one, and its copy beta. */
+  void (*columns)(const wide_side *w, idx j0, idx j1, idx ld, wide_pair pair, const double *acc, double *out, void *beta, wide_sums *sums);
   /* exp(f + g - s c) of m entries, padding 0 to ld; returns the sum. */
   double (*build_row)(idx m, idx ld, const void *c, double s, double f, const double *g, void *out);
   /* The same as an entry of the plan, to out unless NULL; sums[0] += it, sums[1] += it c, acc[j] += it. */
