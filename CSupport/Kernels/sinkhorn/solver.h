@@ -5,7 +5,7 @@
 #include "../isa/omp_declarations.h"
 #define SOLVER_BLOCKS 64
 #define SOLVER_SUMS (4 << 20)
-#define SOLVER_ROWS 32   /* of a tile */
+#define SOLVER_ROWS 16   /* of a tile */
 #define SOLVER_CHUNK 128 /* columns folded together */
 typedef struct {
   const pk_sinkhorn_problem *p;
