@@ -8,12 +8,13 @@ static void potentials_out(ptrdiff_t n, double *a) {
   for (ptrdiff_t i = 0; i < n; i++)
     if (!(a[i] > PK_LOG_ZERO / 2)) a[i] = isnan(a[i]) ? a[i] : -INFINITY;
 }
-static pisces_ot_status potentials_in(pisces_ot_context *c, const char *name, ptrdiff_t n, const double *weights, const double *given, double *a) {
-  for (ptrdiff_t i = 0; i < n; i++) {
+static void potentials_in(ptrdiff_t n, const double *weights, const double *given, double *a) {
+  for (ptrdiff_t i = 0; i < n; i++) a[i] = !(weights[i] > 0) ? PK_LOG_ZERO : given[i] == -INFINITY ? 0 : given[i];
+}
+static pisces_ot_status check_potentials(pisces_ot_context *c, const char *name, ptrdiff_t n, const double *given) {
+  for (ptrdiff_t i = 0; i < n; i++)
     if (isnan(given[i]) || given[i] == INFINITY)
       return library_fail(c, PISCES_OT_BAD_DATA, "%s holds %g: element %td: give potentials of a solve", name, given[i], i);
-    a[i] = !(weights[i] > 0) ? PK_LOG_ZERO : given[i] == -INFINITY ? 0 : given[i];
-  }
   return PISCES_OT_OK;
 }
 
@@ -47,11 +48,14 @@ pisces_ot_status pisces_ot_solve_batch(pisces_ot_context *c, const pisces_ot_pro
   if (!status && (count < 1 || count > (ptrdiff_t)1 << 40)) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "count is %td: batch: give at least 1", count);
   if (!status) status = library_prepare(c, &p, count, strides, count * room, &q, &behind);
   for (ptrdiff_t k = 0; !status && p.warm && k < count; k++) {
-    double *a = s->log_u + k * q.strides.a, *b = s->log_v + k * q.strides.b;
-    status = potentials_in(c, "log_u", p.n, q.source + k * q.strides.mu, a, a);
-    if (!status) status = potentials_in(c, "log_v", p.m, q.target + k * q.strides.nu, b, b);
+    status = check_potentials(c, "log_u", p.n, s->log_u + k * q.strides.a);
+    if (!status) status = check_potentials(c, "log_v", p.m, s->log_v + k * q.strides.b);
   }
   if (status) return status;
+  for (ptrdiff_t k = 0; p.warm && k < count; k++) {
+    double *a = s->log_u + k * q.strides.a, *b = s->log_v + k * q.strides.b;
+    potentials_in(p.n, q.source + k * q.strides.mu, a, a), potentials_in(p.m, q.target + k * q.strides.nu, b, b);
+  }
 
   pk_sinkhorn_result *results = (pk_sinkhorn_result *)behind;
   memset(results, 0, (size_t)count * sizeof *results);
@@ -89,8 +93,11 @@ static pisces_ot_status reopen(pisces_ot_context *c, const pisces_ot_problem *pr
   if (!status) status = library_prepare(c, p, 1, NULL, p->n + p->m, q, a);
   if (status) return status;
   *b = *a + p->n;
-  status = potentials_in(c, "log_u", p->n, q->source, s->log_u, *a);
-  return status ? status : potentials_in(c, "log_v", p->m, q->target, s->log_v, *b);
+  status = check_potentials(c, "log_u", p->n, s->log_u);
+  if (!status) status = check_potentials(c, "log_v", p->m, s->log_v);
+  if (status) return status;
+  potentials_in(p->n, q->source, s->log_u, *a), potentials_in(p->m, q->target, s->log_v, *b);
+  return PISCES_OT_OK;
 }
 
 pisces_ot_status pisces_ot_certify(pisces_ot_context *c, const pisces_ot_problem *problem, const pisces_ot_solution *s, pisces_ot_certificate *certificate) {

@@ -8,25 +8,28 @@ public struct MachineRates: Sendable {
   public let bytes: Double
   /// The kernels' own exponential: values a second.
   public let exponentials: Double
+  /// A barrier of the team: seconds. Several times as long when its processors do not share a cache, which a host may change from minute to minute.
+  public let barrier: Double
 
   /// The best of several short runs each: about a third of a second together.
   public static func measure() -> MachineRates {
     let clock = ContinuousClock()
     func seconds(_ body: () -> Void) -> Double { clock.measure(body) / .seconds(1) }
     _ = pk_probe_fma(100_000)
-    var flops = 0.0, exponentials = 0.0, bytes = 0.0
+    var flops = 0.0, exponentials = 0.0, bytes = 0.0, barrier = Double.infinity
     for _ in 0..<6 {
       var done = 0.0
       var t = seconds { done = pk_probe_fma(1_000_000) }
       flops = max(flops, done / t)
       t = seconds { done = pk_probe_exp(10_000) }
       exponentials = max(exponentials, done / t)
+      barrier = min(barrier, seconds { pk_probe_barrier(1000) } / 1000)
     }
     let n = 16 << 20
     let a = Tensor.zeros(Shape(n)), b = Tensor.zeros(Shape(n)), y = Tensor.zeros(Shape(n))
     func floats(_ t: Tensor) -> UnsafeMutablePointer<Float> { t.base.assumingMemoryBound(to: Float.self) }
     for _ in 0..<6 { bytes = max(bytes, 12 * Double(n) / seconds { pk_probe_triad(n, floats(a), floats(b), floats(y)) }) }
-    return MachineRates(flops: flops, bytes: bytes, exponentials: exponentials)
+    return MachineRates(flops: flops, bytes: bytes, exponentials: exponentials, barrier: barrier)
   }
 }
 

@@ -75,6 +75,19 @@ import Testing
       #expect(m["status"]?.string == "converged" && abs(number(m, "gap")) < 1e-8)
     }
   }
+  /// Teams within teams allowed: items are given to threads whole, and what an item does stays with its thread.
+  @Test func nestedTeams() async throws {
+    let cost = try put("c.npy", uniform(Shape(8, 300, 280), seed: 9)), x = try put("x.npy", uniform(Shape(700, 12), seed: 3)), y = try put("y.npy", uniform(Shape(650, 12), seed: 4))
+    func plans(_ environment: [String: String?]) async throws -> [[UInt8]] {
+      for arguments in [["--batch", "--cost", cost, "--plan", folder("p.npy")], ["--points", x, y, "--potentials", folder("u.npz")]] {
+        let run = try await ProgramRun(ProgramRun.program, ["ot", "solve", "--epsilon", "0.05", "--quiet"] + arguments, environment: environment)
+        #expect(run.status == 0, "\(run.error)")
+      }
+      return [folder("p.npy"), folder("u.npz")].map { FileManager.default.contents(atPath: $0).map(Array.init) ?? [] }
+    }
+    let alone = try await plans(["OMP_NUM_THREADS": "1"])
+    for teams in ["2,8", "7,3"] { #expect(try await plans(["OMP_NUM_THREADS": teams, "OMP_MAX_ACTIVE_LEVELS": "3", "OMP_NESTED": "true"]) == alone, "\(teams)") }
+  }
   @Test func batchIsItsItems() async throws {
     let c = uniform(Shape(3, 6, 8), seed: 3), a = uniform(Shape(3, 6), seed: 4), cost = try put("c.npy", c), weights = try put("a.npy", a)
     let all = try await results(

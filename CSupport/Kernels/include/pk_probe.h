@@ -4,6 +4,7 @@
  * pk_probe_fma    independent fused multiply-adds in registers; returns the floating-point operations done (two for each)
  * pk_probe_exp    the kernels' own exp over 4 KiB a thread; returns the number of exponentials
  * pk_probe_triad  y = a + 3 b over arrays of n elements: 3 n elements moved
+ * pk_probe_barrier  so many barriers of the team: what passing a value between its processors costs
  * pk_probe_team   threads the team really has; *processors = how many processors they may run on together
  */
 #ifndef PK_PROBE_H
@@ -11,5 +12,6 @@
 double pk_probe_fma(ptrdiff_t rounds);
 double pk_probe_exp(ptrdiff_t rounds);
 void pk_probe_triad(ptrdiff_t n, const float *a, const float *b, float *y);
+void pk_probe_barrier(ptrdiff_t rounds);
 int pk_probe_team(int *processors);
 #endif

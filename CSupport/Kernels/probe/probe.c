@@ -24,6 +24,12 @@ void pk_probe_triad(idx n, const float *a, const float *b, float *y) {
   for (idx p = 0; p < PK_BLOCKS; p++)
     k->probe_triad(PK_HI(p, n) - PK_LO(p, n), a + PK_LO(p, n), b + PK_LO(p, n), y + PK_LO(p, n));
 }
+void pk_probe_barrier(idx rounds) {
+#pragma omp parallel
+  for (idx r = 0; r < rounds; r++) {
+#pragma omp barrier
+  }
+}
 int pk_probe_team(int *processors) {
   cpu_set_t all;
   CPU_ZERO(&all);

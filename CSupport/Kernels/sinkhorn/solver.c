@@ -174,7 +174,9 @@ static double iterate(solver *s, double omega) {
   return error / a.before;
 }
 /* A Newton step of the dual with backtracking; 1 when it rose. Afterwards the kernel is the plan. */
-static int newton(solver *s, double forcing, idx limit) {
+static int newton(solver *s, double forcing, idx limit, idx last_pass) {
+  limit = limit < last_pass - s->passes - 2 ? limit : last_pass - s->passes - 2; /* beside the system's right-hand side and one trial */
+  if (limit < 1) return 0;
   double total = absorb(s, 1);
   const double before = solver_dual(s, s->a, s->b, s->z, total);
   if (!isfinite(before)) return 0;
@@ -203,7 +205,7 @@ static int newton(solver *s, double forcing, idx limit) {
   const double bound = s->range / s->eps + 10;
   double t = largest > bound ? bound / largest : 1;
   const double full = t;
-  for (int tries = 0; tries < 40; tries++, t *= 0.5) {
+  for (int tries = 0; tries < 40 && s->passes < last_pass; tries++, t *= 0.5) {
     for (idx i = 0; i < s->n; i++) s->ta[i] = s->mu[i] > 0 ? s->a[i] + t * x[i] : PK_LOG_ZERO;
     for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y_[j] : PK_LOG_ZERO;
     if (solver_capped(s)) {
@@ -275,7 +277,7 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
         } else if (needed > 40 && count >= newton_from) {
           omega = 1;
           const idx before = s->passes;
-          if (!newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), last_pass - before < steps ? last_pass - before : steps)) newton_from = count + 50;
+          if (!newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), steps, last_pass)) newton_from = count + 50;
           if (s->stop) return PK_INTERRUPTED;
           if (s->passes - before >= steps && steps < 10000) steps *= 4; /* its system was left unsolved */
         }

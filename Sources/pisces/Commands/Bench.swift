@@ -38,7 +38,8 @@ struct BenchOptions: ParsableArguments {
     try common.start()
     Machine.products = products
     var runner = BenchmarkRunner(repeats: repeats, isDebugBuild: Environment.isDebugBuild)
-    common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s")
+    common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s"
+      + (Machine.threads > 1 ? ", \(digits(runner.rates.barrier * 1e6)) us a barrier" : ""))
     runner.skipsCheck = noCheck
     if Environment.isDebugBuild { common.note("this is a debug build: its times mean nothing") }
     if json && csv { throw ValidationError("--json and --csv exclude each other") }
