@@ -18,6 +18,7 @@ CASES |= {
     "generator step, 768 wide, batch 1": ("step", ["generator", "--preset", "mmdit-768", "--pass", "step"]),
     "ViT block, 2049 tokens": ("encoder", ["encoder", "--preset", "vit-block"]),
     "BERT fusion layer, 40 x 2049": ("encoder", ["encoder", "--preset", "bert-fusion"]),
+    "BERT fusion layer, a later caption": ("encoder", ["encoder", "--preset", "bert-fusion-again"]),
     "token OT, 16 heads, 20 x 2049": ("ot", ["ot", "--kind", "token", "--text", 20]),
     "token OT, 16 heads, 8 x 2049": ("ot", ["ot", "--kind", "token", "--text", 8]),
 }

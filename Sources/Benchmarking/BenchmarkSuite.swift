@@ -12,6 +12,7 @@ public enum BenchmarkSuite {
     { ConvolutionBenchmark(pass: .both).prepare() },
     { try EncoderBenchmark(preset: .vitBlock).prepare() },
     { try EncoderBenchmark(preset: .bertFusion).prepare() },
+    { try EncoderBenchmark(preset: .bertFusionAgain).prepare() },
     { try GeneratorBenchmark(preset: .mmdit384, pass: .forward).prepare() },
     { try GeneratorBenchmark(preset: .mmdit384, pass: .step).prepare() },
     { try GeneratorBenchmark(preset: .mmdit768, pass: .forward).prepare() },

@@ -10,6 +10,7 @@ public struct Scorer {
   let pool = BufferPool()
   let explanations: String?
   private var count = 0
+  private var last: (path: String, video: Video, features: RewardModel.VideoFeatures)?
 
   /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a folder for explanations.
   public init(_ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil) throws {
@@ -25,10 +26,18 @@ public struct Scorer {
     do { return try await scored(video, prompt) } catch { return ["video": .string(video), "prompt": .string(prompt), "error": .string("\(error)")] }
   }
 
-  private func scored(_ path: String, _ prompt: String) async throws -> JSONObject {
+  /// A video and its features; those of the last one are kept, for captions of the same video in a row.
+  private mutating func seen(_ path: String) async throws -> (video: Video, features: RewardModel.VideoFeatures) {
+    if let last, last.path == path { return (last.video, last.features) }
+    last = nil
+    let work = Workspace(pool: pool), video = try await VideoReader.read(path, frames: frames)
+    let features = planned.remembering(planned.videos(video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work), in: work)
+    last = (path, video, features)
+    return (video, features)
+  }
+  private mutating func scored(_ path: String, _ prompt: String) async throws -> JSONObject {
     let work = Workspace(pool: pool), clock = ContinuousClock(), start = clock.now
-    let video = try await VideoReader.read(path, frames: frames), shape = video.pixels.shape
-    let features = planned.videos(video.pixels.reshaped(Shape([1] + shape.dims)), in: work)
+    let (video, features) = try await seen(path)
     let long = planned.captions([prompt], in: work), short = plain.captions([prompt], in: work)
     let s = planned.allScores(features, planned: long, plain: short, in: work)
     for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]] where value?.isFinite == false {

@@ -38,5 +38,9 @@ import Testing
     #expect(scored.status == 0 && scored.lines.count == 2, "\(scored.error)")
     let s = try scored.lines.map { try JSONValue(parsing: $0, name: "output") }
     #expect(s[0]["semantic"]!.number! > s[1]["semantic"]!.number! && s[0]["quality"]!.number! > s[1]["quality"]!.number!)
+    // a second caption of a video uses what the first one left, and gets the bits it would get alone
+    let alone = try await ProgramRun(ProgramRun.program, ["score", "--model", "embedded:reward", "--frames", "9", "--json", "--video", clip, "--prompt", "a small blue star turning"])
+    let t = try JSONValue(parsing: try #require(alone.lines.first), name: "output")
+    for key in ["quality", "semantic", "vanilla_quality", "vanilla_semantic"] { #expect(t[key]?.number == s[1][key]?.number, "\(key)") }
   }
 }

@@ -29,9 +29,14 @@ public struct CrossAttention: Layer {
   /// ε_f of the fusion.
   static let clamp = 1e-6
 
+  /// Keys and values `[B, M, D]` of visual tokens: the same for every caption of a video.
+  public struct Vision: Sendable {
+    let key, value: Linear.Saved
+    let k, v: Tensor
+  }
   public struct Saved: Sendable {
-    let query, key, value: Linear.Saved
-    let q, k, v: Tensor
+    let query: Linear.Saved, vision: Vision
+    let q: Tensor
     let core: Core
   }
   enum Core: Sendable {
@@ -49,23 +54,26 @@ public struct CrossAttention: Layer {
   }
   private var scale: Double { 1 / (Double(query.outputWidth) / Double(heads)).squareRoot() }
 
-  /// Output `[B, L, D]`, before the output projection.
-  public func forward(_ a: Tensor, _ x: Tensor, layer: Int, lexical: [UInt8], prior: AttentionPrior?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (q, qs) = query.forward(a, in: work)
+  public func vision(_ x: Tensor, in work: borrowing Workspace) -> Vision {
     let (k, ks) = key.forward(x, in: work)
     let (v, vs) = value.forward(x, in: work)
+    return Vision(key: ks, value: vs, k: k, v: v)
+  }
+  /// Output `[B, L, D]`, before the output projection.
+  public func forward(_ a: Tensor, _ x: Vision, layer: Int, lexical: [UInt8], prior: AttentionPrior?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (q, qs) = query.forward(a, in: work), k = x.k, v = x.v
     guard let prior, prior.acts(layer) else {
       let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: scale)
-      return (o, Saved(query: qs, key: ks, value: vs, q: q, k: k, v: v, core: .plain(o: o, lse: lse)))
+      return (o, Saved(query: qs, vision: x, q: q, core: .plain(o: o, lse: lse)))
     }
-    let (b, l, m) = (a.shape[0], a.shape[1], x.shape[1])
+    let (b, l, m) = (a.shape[0], a.shape[1], k.shape[1])
     let (qh, kh, vh) = (split(q, in: work), split(k, in: work), split(v, in: work))
     let logits = work.batchedMatmul(qh, kh, transposeB: true, alpha: scale)
     let attention = work.softmax(logits).reshaped(Shape(b, heads, l, m))
     let plan = prior.plans(CrossAttentionView(layer: layer, queries: q, keys: k, attention: attention, lexical: lexical), work)
     let y = work.priorFusion(attention: attention, prior: plan, fused: lexical, epsilon: Self.clamp)
     let o = join(work.batchedMatmul(y.reshaped(logits.shape), vh), batch: b, in: work)
-    return (o, Saved(query: qs, key: ks, value: vs, q: q, k: k, v: v, core: .fused(q: qh, k: kh, v: vh, attention: attention, y: y, lexical: lexical)))
+    return (o, Saved(query: qs, vision: x, q: q, core: .fused(q: qh, k: kh, v: vh, attention: attention, y: y, lexical: lexical)))
   }
 
   /// (da, dX).
@@ -73,7 +81,7 @@ public struct CrossAttention: Layer {
     let dq: Tensor, dk: Tensor, dv: Tensor
     switch s.core {
     case .plain(let o, let lse):
-      (dq, dk, dv) = work.attentionBackward(dy, q: s.q, k: s.k, v: s.v, o: o, lse: lse, heads: heads, scale: scale)
+      (dq, dk, dv) = work.attentionBackward(dy, q: s.q, k: s.vision.k, v: s.vision.v, o: o, lse: lse, heads: heads, scale: scale)
     case .fused(let qh, let kh, let vh, let attention, let y, let lexical):
       let b = s.q.shape[0], flat = Shape(qh.shape[0], qh.shape[1], kh.shape[1])
       let dO = split(dy, in: work)
@@ -84,8 +92,8 @@ public struct CrossAttention: Layer {
       dk = join(work.batchedMatmul(ds, qh, transposeA: true, alpha: scale), batch: b, in: work)
     }
     let da = query.backward(dq, s.query, in: work)
-    var dx = key.backward(dk, s.key, in: work)
-    work.add(value.backward(dv, s.value, in: work), to: &dx)
+    var dx = key.backward(dk, s.vision.key, in: work)
+    work.add(value.backward(dv, s.vision.value, in: work), to: &dx)
     return (da, dx)
   }
 

@@ -14,6 +14,11 @@ public struct TextEncoder: Layer {
     let norm: LayerNorm.Saved
     let layers: [TextLayer.Saved]
   }
+  /// Keys and values of visual tokens `[B, M, E]` in every fusion layer: made once for all captions of a video.
+  public struct FusionVision: Sendable {
+    let layers: [CrossAttention.Vision]
+    let shape: Shape
+  }
   public struct FusionSaved: Sendable {
     let tokens: TokenBatch
     let layers: [TextLayer.Saved]
@@ -66,12 +71,19 @@ public struct TextEncoder: Layer {
     work.scatterAdd(rows, keep.map { _ in 0 }, to: &tokenTypes.gradient)
   }
 
+  public func vision(_ x: Tensor, in work: borrowing Workspace) -> FusionVision {
+    precondition(x.shape.rank == 3 && x.shape[2] == config.encoderWidth, "visual tokens \(x.shape) for a width of \(config.encoderWidth)")
+    return FusionVision(layers: config.fusionLayers.map { layers[$0].cross!.vision(x, in: work) }, shape: x.shape)
+  }
   /// The fusion layers on text states `[B, L, D]` (the output of `text`) and visual tokens `[B, M, E]`.
-  public func fusion(_ hidden: Tensor, _ tokens: TokenBatch, vision: Tensor, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (hidden: Tensor, saved: FusionSaved) {
-    precondition(vision.shape[0] == tokens.batch && vision.shape[2] == config.encoderWidth, "vision \(vision.shape) for \(tokens.batch) captions")
+  public func fusion(_ hidden: Tensor, _ tokens: TokenBatch, vision x: Tensor, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (hidden: Tensor, saved: FusionSaved) {
+    fusion(hidden, tokens, vision: vision(x, in: work), prior: prior, in: work)
+  }
+  public func fusion(_ hidden: Tensor, _ tokens: TokenBatch, vision: FusionVision, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (hidden: Tensor, saved: FusionSaved) {
+    precondition(vision.shape[0] == tokens.batch, "vision \(vision.shape) for \(tokens.batch) captions")
     var h = hidden, saved: [TextLayer.Saved] = []
-    for i in config.fusionLayers {
-      let (y, s) = layers[i].forward(h, tokens, vision: vision, prior: prior, in: work)
+    for (i, seen) in zip(config.fusionLayers, vision.layers) {
+      let (y, s) = layers[i].forward(h, tokens, vision: seen, prior: prior, in: work)
       saved.append(s)
       h = y
     }

@@ -42,8 +42,8 @@ public struct TextLayer: Layer {
   }
   private var scale: Double { 1 / (Double(query.outputWidth) / Double(heads)).squareRoot() }
 
-  /// `vision` `[B, M, E]` is given to fusion layers only.
-  public func forward(_ h: Tensor, _ tokens: TokenBatch, vision: Tensor? = nil, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  /// `vision` is given to fusion layers only: what `cross` makes of visual tokens `[B, M, E]`.
+  public func forward(_ h: Tensor, _ tokens: TokenBatch, vision: CrossAttention.Vision? = nil, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let visible = Workspace.Visibility(keyCounts: tokens.counts)
     let (q, qs) = query.forward(h, in: work)
     let (k, ks) = key.forward(h, in: work)

@@ -142,7 +142,7 @@ struct BenchEncoder: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "encoder", abstract: "One block of the full-size encoders, forward.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "vit-block or bert-fusion.") var preset = EncoderBenchmark.Preset.vitBlock
+  @Option(help: "vit-block, bert-fusion, or bert-fusion-again: a second caption of a video, whose keys and values are there.") var preset = EncoderBenchmark.Preset.vitBlock
   @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
   func run() async throws { try await options.execute([{ try EncoderBenchmark(preset: preset, storage: dtype).prepare() }], common) }
 }
