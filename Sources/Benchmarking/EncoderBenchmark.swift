@@ -51,8 +51,8 @@ public struct EncoderBenchmark: Sendable {
     let h = Reference.normal(Shape(1, words, config.hiddenSize), 1, work), vision = Reference.normal(Shape(1, tokens, config.encoderWidth), 2, work)
     let batch = TokenBatch([Array(repeating: Int32(1), count: words)])
     let (l, m, d, e, f) = (Double(words), Double(tokens), Double(c.hiddenSize), Double(c.encoderWidth), Double(c.intermediateSize))
-    let again = preset == .bertFusionAgain, kept = layer.cross!.vision(vision, in: work)
-    let flops = 2 * l * (6 * d * d + 2 * d * f) + (again ? 0 : 2 * m * 2 * e * d) + 4 * l * (l + m) * d
+    let kept = preset == .bertFusionAgain ? layer.cross!.vision(vision, in: work) : nil
+    let flops = 2 * l * (6 * d * d + 2 * d * f) + (kept == nil ? 2 * m * 2 * e * d : 0) + 4 * l * (l + m) * d
     return BenchmarkCase(
       "encoder", [("preset", .string(preset.rawValue)), ("words", .integer(words)), ("tokens", .integer(tokens)), ("width", .integer(c.hiddenSize))] + storage.fields,
       .init(flops: flops, exponentials: Double(c.numAttentionHeads) * l * (l + m) + l * f),
@@ -67,7 +67,7 @@ public struct EncoderBenchmark: Sendable {
       },
       run: {
         let work = Workspace(pool: pool)
-        _ = layer.forward(h, batch, vision: again ? kept : layer.cross!.vision(vision, in: work), in: work)
+        _ = layer.forward(h, batch, vision: kept ?? layer.cross!.vision(vision, in: work), in: work)
       })
   }
 }

@@ -38,7 +38,8 @@ public struct GeneratorEvaluation: Sendable {
         if index < keepClips { clips.append(work.copy(clip)) }
       }
       if let reward {
-        let c = reward.captions(list, in: work), s = reward.allScores(reward.videos(frames, in: work), planned: c, plain: c, in: work)
+        let c = reward.captions(list, in: work), v = reward.videos(frames, in: work)
+        let s = reward.allScores(v, reward.fusion(of: v, in: work), planned: c, plain: c, in: work)
         quality += s.quality ?? []
         semantic += s.semantic
         plainQuality += s.vanillaQuality

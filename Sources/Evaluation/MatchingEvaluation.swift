@@ -16,11 +16,12 @@ public struct MatchingEvaluation: Sendable {
     var planned: [[Double]] = [[], [], []], plain = planned, stream = RandomStream(seed: seed, .evaluation)
     for start in stride(from: 0, to: count, by: 32) {
       let range = start..<min(start + 32, count), scenes = range.map { sampler.heldOut($0) }, videos = reward.videos(renderer.render(scenes, in: work), in: work)
+      let fusion = reward.fusion(of: videos, in: work)
       let right = scenes.map { CaptionGrammar.caption($0.description, drawing: &stream) }
       let shuffled = scenes.indices.map { i in right[(i + scenes.count / 2) % scenes.count] }
       let swapped = scenes.map { CaptionGrammar.caption($0.description.swapped(drawing: &stream).description, drawing: &stream) }
       for (k, captions) in [right, shuffled, swapped].enumerated() {
-        let c = reward.captions(captions, in: work), s = reward.allScores(videos, planned: c, plain: c, in: work)
+        let c = reward.captions(captions, in: work), s = reward.allScores(videos, fusion, planned: c, plain: c, in: work)
         planned[k] += s.semantic
         plain[k] += s.vanillaSemantic
       }

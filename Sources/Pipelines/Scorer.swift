@@ -10,7 +10,8 @@ public struct Scorer {
   let pool = BufferPool()
   let explanations: String?
   private var count = 0
-  private var last: (path: String, video: Video, features: RewardModel.VideoFeatures)?
+  private var last: (file: FileIdentity, video: SeenVideo)?
+  private typealias SeenVideo = (source: Video, features: RewardModel.VideoFeatures, fusion: TextEncoder.FusionVision)
 
   /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a folder for explanations.
   public init(_ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil) throws {
@@ -26,20 +27,22 @@ public struct Scorer {
     do { return try await scored(video, prompt) } catch { return ["video": .string(video), "prompt": .string(prompt), "error": .string("\(error)")] }
   }
 
-  /// A video and its features; those of the last one are kept, for captions of the same video in a row.
-  private mutating func seen(_ path: String) async throws -> (video: Video, features: RewardModel.VideoFeatures) {
-    if let last, last.path == path { return (last.video, last.features) }
+  /// What the video side yields. That of the last file is kept while the file stays as it is, for captions of one video in a row.
+  private mutating func seen(_ path: String) async throws -> SeenVideo {
+    let file = FileIdentity(path)
+    if let last, last.file == file { return last.video }
     last = nil
     let work = Workspace(pool: pool), video = try await VideoReader.read(path, frames: frames)
-    let features = planned.remembering(planned.videos(video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work), in: work)
-    last = (path, video, features)
-    return (video, features)
+    let features = planned.videos(video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work)
+    let seen = (video, features, planned.fusion(of: features, in: work))
+    last = file.map { ($0, seen) }
+    return seen
   }
   private mutating func scored(_ path: String, _ prompt: String) async throws -> JSONObject {
     let work = Workspace(pool: pool), clock = ContinuousClock(), start = clock.now
-    let (video, features) = try await seen(path)
+    let (video, features, fusion) = try await seen(path)
     let long = planned.captions([prompt], in: work), short = plain.captions([prompt], in: work)
-    let s = planned.allScores(features, planned: long, plain: short, in: work)
+    let s = planned.allScores(features, fusion, planned: long, plain: short, in: work)
     for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]] where value?.isFinite == false {
       throw FileError(.badData, "a score is not finite", in: path, mend: "check the pixels and the weights")
     }

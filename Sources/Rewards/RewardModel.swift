@@ -50,16 +50,9 @@ public struct RewardModel: Sendable {
   // MARK: rewards and their gradient
 
   /// What the video side yields: tokens `[B, M, D]`, feature `[B, E]` not normalised, unit feature.
-  /// `fusion`, when made (`remembering`), spares every further caption of the same videos the keys and values of the fusion layers.
-  public struct VideoFeatures: Sendable {
-    public let tokens, projected, unit: Tensor
-    var fusion: TextEncoder.FusionVision?
-  }
-  public func remembering(_ video: VideoFeatures, in work: borrowing Workspace) -> VideoFeatures {
-    var v = video
-    v.fusion = model.text.vision(video.tokens, in: work)
-    return v
-  }
+  public struct VideoFeatures: Sendable { public let tokens, projected, unit: Tensor }
+  /// What the fusion layers see of videos, the same for all their captions.
+  public func fusion(of video: VideoFeatures, in work: borrowing Workspace) -> TextEncoder.FusionVision { model.text.vision(video.tokens, in: work) }
   public func videos(_ x: Tensor, crop: PixelPreprocessing.Crop = .center, in work: borrowing Workspace) -> VideoFeatures {
     let out = model.video.forward(pixels.forward(x, crop: crop, in: work).y, recompute: true, in: work).output
     return VideoFeatures(tokens: out.tokens, projected: out.projected, unit: Rows.normalised(out.projected, in: work).y)
@@ -125,10 +118,9 @@ public struct RewardModel: Sendable {
       (self.quality, self.semantic, self.vanillaQuality, self.vanillaSemantic) = (quality, semantic, vanillaQuality, vanillaSemantic)
     }
   }
-  public func allScores(_ video: VideoFeatures, planned: CaptionBatch, plain: CaptionBatch, in work: borrowing Workspace) -> AllScores {
-    let vision = video.fusion ?? model.text.vision(video.tokens, in: work)
+  public func allScores(_ video: VideoFeatures, _ fusion: TextEncoder.FusionVision, planned: CaptionBatch, plain: CaptionBatch, in work: borrowing Workspace) -> AllScores {
     func match(_ c: CaptionBatch, _ prior: AttentionPrior?) -> [Double] {
-      let hidden = model.text.fusion(c.hidden, c.tokens, vision: vision, prior: prior, in: work).hidden
+      let hidden = model.text.fusion(c.hidden, c.tokens, vision: fusion, prior: prior, in: work).hidden
       return MatchProbability.forward(model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work))
     }
     return AllScores(

@@ -58,6 +58,10 @@ static void drive(pisces_ot_context *c, ptrdiff_t n, ptrdiff_t m, int type, int 
     if (cost) expect(pisces_ot_project(c, &p, &s, projected) == 0, "project", c, &p);
     p.warm = 1;
     expect(pisces_ot_solve(c, &p, &s, certificates) == 0, "warm start", c, &p);
+    const double first = a[0], last = b[m - 1];
+    a[0] = -INFINITY, b[m - 1] = NAN;
+    expect(pisces_ot_solve(c, &p, &s, certificates) == PISCES_OT_BAD_DATA && a[0] == -INFINITY && isnan(b[m - 1]), "refused potentials are left alone", c, &p);
+    a[0] = first, b[m - 1] = last;
     p.warm = 0, p.rho_source = p.rho_target = 1;
     if (cost && (rule == PISCES_OT_BALANCED || rule == PISCES_OT_UNBALANCED)) expect(pisces_ot_divergence(c, &p, NULL, NULL, &value, dx, dy, certificates) == 0, "divergence", c, &p);
     free(dx), free(dy), free(projected), free(dmu), free(dnu);

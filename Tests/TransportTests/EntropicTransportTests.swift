@@ -15,6 +15,17 @@ extension TransportSuite {
   }
   static let rules: [MarginalRule] = [.balanced, .unbalanced(rhoSource: 0.3, rhoTarget: 2), .unbalanced(rhoSource: .infinity, rhoTarget: 0.5), .relaxed(mass: 0.9), .exactMass(0.6)]
 
+  /// Newton steps keep within the limit too; an iteration by logarithms, two passes, may still be finished (`pk_sinkhorn.h`).
+  @Test func limitOnPasses() throws {
+    let c = uniform(Shape(60, 60), seed: 31)
+    for rule in Self.rules {
+      for limit in [30, 61, 97, 150] {
+        let r = try EntropicTransport(rule, epsilon: 2e-3, tolerance: 1e-13, maxIterations: limit).solve(cost: c, in: Workspace())
+        #expect(r.iterations <= limit + 2, "\(rule), \(limit): \(r.iterations)")
+      }
+    }
+  }
+
   // MARK: closed forms
 
   @Test func diracs() throws {

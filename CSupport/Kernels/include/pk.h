@@ -10,7 +10,7 @@
  * Writes    outputs are overwritten; names beginning with "add_" or an `accumulate` flag say when they are added to.
  * Scratch   caller-owned, contents meaningless on entry and exit; size from the function's `_scratch` companion, in elements.
  * Numerics  row sums are lane-parallel; sums over more than 10^4 elements fold blocks in double.
- * Threads   one OpenMP region over fixed blocks folded in block order: the bits do not depend on the thread count.
+ * Threads   one OpenMP region over fixed blocks folded in a fixed order: the bits do not depend on the thread count.
  *           Not to be called inside a parallel region, nor from two threads at once.
  * Errors    a bad shape returns PK_BAD_SHAPE and writes nothing.
  */

@@ -20,11 +20,11 @@
  * Memory    matrix: O(n m) scratch; points: O((n + m) d + a tile a thread). A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
  * Writes    plan (NULL: not wanted), a, b, result.
  * Scratch   pk_sinkhorn_scratch bytes, of any alignment.
- * Numerics  `converged` is only said when the error of the plan itself is within 16 (f32: 4) tolerances too. max_iterations is a limit at which a Newton
- *           step's line search or an iteration by logarithms may still be finished. The residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
+ * Numerics  `converged` is only said when the error of the plan itself is within 16 (f32: 4) tolerances too. At max_iterations
+ *           an iteration by logarithms, two passes, may still be finished. The residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
  *           the same bits on every instruction set. f32: kernel entries and products in f32, folded in f64; a stored K is built from arguments in f64, one of points
  *           from arguments in f32, whose rounding is 1e-7 of |x|^2 / (scale eps).
- * Threads   passes run over fixed blocks of rows, folded in block order. May be called inside a parallel region (then serial) and from several threads.
+ * Threads   passes run over fixed blocks of rows, whose column sums are added along a fixed tree. May be called inside a parallel region (then serial) and from several threads.
  * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.outcome.
  */
 #ifndef PK_SINKHORN_H

@@ -130,7 +130,7 @@ static void pass(state *s, double omega) {
 static void logarithms(state *s) {
   const wide_side sums = {.rule = WIDE_LINEAR, .zeta = 1};
   wide_pair pairs[SOLVER_BLOCKS];
-  const idx left = solver_pairs(s->blocks, s->blocks, -1, pairs);
+  const idx left = solver_pairs(s->blocks, s->blocks, -1, pairs); /* all: a block a thread */
 #pragma omp parallel for schedule(static) if (parallel(s, s->plans * 8))
   for (idx c = 0; c < s->chunks; c++)
     for (idx k = 0; k < s->plans; k++) {
@@ -138,10 +138,7 @@ static void logarithms(state *s) {
       const idx j0 = c * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < s->ld ? j0 + SOLVER_CHUNK : s->ld;
       wide_sums none = WIDE_NO_SUMS, *w = &t->chunks[c];
       *w = WIDE_NO_SUMS;
-      if (t->weights) {
-        for (idx q = 0; q < left - 1; q++) s->w->add(j0, j1, s->ld, pairs[q], t->acc);
-        s->w->columns(&sums, j0, j1, s->ld, left ? pairs[left - 1] : (wide_pair){0, 0}, t->acc, t->out, NULL, &none);
-      }
+      if (t->weights) solver_columns(s->w, &sums, j0, j1, s->ld, pairs, left, t->acc, t->out, NULL, &none);
       for (idx j = j0; j < j1 && j < s->m; j++) {
         const double x = t->weights ? t->out[j] : t->alpha[j];
         t->h[j] = log(x) - (t->weights ? t->gamma[j] : t->phi[j]);

@@ -157,9 +157,6 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
   s->w->tile(&s->shape, i, count, 0, s->factor, s->constant_a + i, s->vector_r, tile);
   return tile;
 }
-/* Column sums of the blocks are added along a binary tree: pairs (q, r), in order. Blocks blocks t / team ..< blocks (t + 1) / team are thread t's:
- * the sums that `thread` can add by itself, or (-1) those that are left; with a team of as many as there are blocks, all are. So the bits are the
- * same for every team, and what changes hands is a row of sums a thread. */
 idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs) {
   idx count = 0;
   for (idx span = 1; span < blocks; span *= 2)
@@ -168,6 +165,11 @@ idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs) {
       if (thread < 0 ? !alone : alone && owner == thread) pairs[count++] = (wide_pair){q, q + span};
     }
   return count;
+}
+void solver_columns(const wide_kernels *w, const wide_side *columns, idx j0, idx j1, idx ld, const wide_pair *left, idx count, double *acc, double *out, void *beta,
+                    wide_sums *sums) {
+  for (idx k = 0; k < count - 1; k++) w->add(j0, j1, ld, left[k], acc);
+  w->columns(columns, j0, j1, ld, count ? left[count - 1] : (wide_pair){0, 0}, acc, out, beta, sums);
 }
 void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c) {
   const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s);
@@ -195,8 +197,7 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
     for (idx h = 0; h < chunks; h++) {
       wide_sums sums = WIDE_NO_SUMS;
       const idx j0 = h * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < ld ? j0 + SOLVER_CHUNK : ld;
-      for (idx k = 0; k < left - 1; k++) s->w->add(j0, j1, ld, pairs[k], s->acc);
-      s->w->columns(columns, j0, j1, ld, left ? pairs[left - 1] : (wide_pair){0, 0}, s->acc, s->out, s->beta_r, &sums);
+      solver_columns(s->w, columns, j0, j1, ld, pairs, left, s->acc, s->out, s->beta_r, &sums);
       s->column_sums[h] = sums;
     }
   }

@@ -175,7 +175,8 @@ static double iterate(solver *s, double omega) {
 }
 /* A Newton step of the dual with backtracking; 1 when it rose. Afterwards the kernel is the plan. */
 static int newton(solver *s, double forcing, idx limit, idx last_pass) {
-  limit = limit < last_pass - s->passes - 2 ? limit : last_pass - s->passes - 2; /* beside the system's right-hand side and one trial */
+  const idx room = last_pass - s->passes - 3; /* beside the system's right-hand side, one trial, and the iteration that follows */
+  limit = limit < room ? limit : room;
   if (limit < 1) return 0;
   double total = absorb(s, 1);
   const double before = solver_dual(s, s->a, s->b, s->z, total);
@@ -205,7 +206,7 @@ static int newton(solver *s, double forcing, idx limit, idx last_pass) {
   const double bound = s->range / s->eps + 10;
   double t = largest > bound ? bound / largest : 1;
   const double full = t;
-  for (int tries = 0; tries < 40 && s->passes < last_pass; tries++, t *= 0.5) {
+  for (int tries = 0; tries < 40 && s->passes < last_pass - 1; tries++, t *= 0.5) {
     for (idx i = 0; i < s->n; i++) s->ta[i] = s->mu[i] > 0 ? s->a[i] + t * x[i] : PK_LOG_ZERO;
     for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y_[j] : PK_LOG_ZERO;
     if (solver_capped(s)) {

@@ -51,7 +51,12 @@ double solver_build(solver *s, const double *a, const double *b, double z, int t
 /* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's. */
 const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile);
 const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride);
+/* Column sums of the blocks are added along a binary tree, so the bits are the same for every team: pairs (q, r) in order, at most SOLVER_BLOCKS.
+ * Thread t of the team has blocks blocks t / team ..< blocks (t + 1) / team; the pairs are those it can add by itself, or, thread -1, those left. */
 idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs);
+/* Adds what is left in columns j0 ..< j1, the last pair in registers, and hands the totals to the table's `columns`. */
+void solver_columns(const wide_kernels *w, const wide_side *columns, idx j0, idx j1, idx ld, const wide_pair *left, idx count, double *acc, double *out, void *beta,
+                    wide_sums *sums);
 /* One pass: scalings of the rows, column sums to s->out, and, if `columns` has a scaling, those of the columns. */
 void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta, wide_sums *r, wide_sums *c);
 /* The linear rule alone: scaling = (K y + p) q, s->out = K' scaling. */

@@ -22,7 +22,7 @@ public struct AttentionPrior {
 }
 
 /// Cross-attention of text rows to visual tokens, with an optional prior fused into the lexical rows
-/// (algorithm.md 2.3, 4.5, 4.6). a `[B, L, D]`, X `[B, M, E]`.
+/// (algorithm.md 2.3, 4.5, 4.6).
 public struct CrossAttention: Layer {
   public var query, key, value: Linear
   let heads: Int
@@ -54,12 +54,13 @@ public struct CrossAttention: Layer {
   }
   private var scale: Double { 1 / (Double(query.outputWidth) / Double(heads)).squareRoot() }
 
+  /// Keys and values of visual tokens `[B, M, E]`.
   public func vision(_ x: Tensor, in work: borrowing Workspace) -> Vision {
     let (k, ks) = key.forward(x, in: work)
     let (v, vs) = value.forward(x, in: work)
     return Vision(key: ks, value: vs, k: k, v: v)
   }
-  /// Output `[B, L, D]`, before the output projection.
+  /// Output `[B, L, D]`, before the output projection. a `[B, L, D]`; x of the same B.
   public func forward(_ a: Tensor, _ x: Vision, layer: Int, lexical: [UInt8], prior: AttentionPrior?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (q, qs) = query.forward(a, in: work), k = x.k, v = x.v
     guard let prior, prior.acts(layer) else {

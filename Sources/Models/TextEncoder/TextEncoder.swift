@@ -71,6 +71,7 @@ public struct TextEncoder: Layer {
     work.scatterAdd(rows, keep.map { _ in 0 }, to: &tokenTypes.gradient)
   }
 
+  /// What the fusion layers see of visual tokens `[B, M, E]`.
   public func vision(_ x: Tensor, in work: borrowing Workspace) -> FusionVision {
     precondition(x.shape.rank == 3 && x.shape[2] == config.encoderWidth, "visual tokens \(x.shape) for a width of \(config.encoderWidth)")
     return FusionVision(layers: config.fusionLayers.map { layers[$0].cross!.vision(x, in: work) }, shape: x.shape)
