@@ -1,28 +1,26 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
 
-#define ATT_ROWS 32
-/* Pieces a (sample, head) is cut into, so that there are about 64 work items whatever the thread count. */
-static idx att_splits(const pk_attention_shape *s, idx extent) {
-  idx items = s->batch * s->heads, wanted = items > 0 ? (64 + items - 1) / items : 1, most = (extent + 63) / 64;
-  return wanted < 1 ? 1 : wanted > most ? most : wanted;
-}
-/* With at least 16 (sample, head) pairs one pass computes dq, dk and dv together; otherwise dq over query pieces, then
- * dk, dv over key pieces, the probabilities computed twice. */
-static int att_one_pass(const pk_attention_shape *s) { return s->batch * s->heads >= 16; }
+#define UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
+#define LEAST(a, b) ((a) < (b) ? (a) : (b))
+#define MOST_LANES 32
 
-static idx att_thread_scratch(const pk_attention_shape *s, int backward) {
-  return backward ? s->keys * (3 * s->head_dim + 2 * ATT_ROWS) + 32 : s->keys * (2 * s->head_dim + ATT_ROWS) + 32;
+/* Elements for one member of the team, whatever the variant. */
+static idx member_scratch(const pk_attention_shape *s, int backward) {
+  const idx dim = s->head_dim, wide = UP(dim, MOST_LANES), span = UP(s->keys, ATT_KEYS), group = ATT_GROUP * MOST_LANES;
+  if (!backward) return span * (dim + wide) + group * (dim + wide + 2) + (ATT_KEYS + 16) * MOST_LANES + 64;
+  return span * (2 * dim + wide) + group * (2 * dim + 3 * wide) + (1 + 2 * ATT_GROUP) * ATT_KEYS * MOST_LANES + 64;
 }
 ptrdiff_t pk_attention_scratch(const pk_attention_shape *s, int backward) {
-  return pk_threads() * att_thread_scratch(s, backward) + (backward ? s->batch * s->heads * s->queries : 0);
+  return pk_threads() * UP(member_scratch(s, backward), 16) + (backward ? s->batch * s->heads * s->queries : 0);
 }
 static int att_bad(const pk_attention_shape *s) {
-  if (s->batch < 0 || s->heads < 1 || s->queries < 0 || s->keys < 1 || s->head_dim < 1) return 1;
+  if (s->batch < 0 || s->heads < 1 || s->queries < 0 || s->keys < 1 || s->head_dim < 1 || !(s->scale > 0)) return 1;
   for (idx b = 0; s->key_counts && b < s->batch; b++)
     if (s->key_counts[b] < 1 || s->key_counts[b] > s->keys) return 1;
   return 0;
 }
+static double work_of(const pk_attention_shape *s) { return (double)(s->batch * s->heads * s->queries) * (double)(s->keys * s->head_dim); }
 
 pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const void *q, const void *k, const void *v,
                                void *o, void *lse, void *scratch) {
@@ -30,13 +28,20 @@ pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const 
   if (!kernels) return PK_BAD_TYPE;
   if (att_bad(s)) return PK_BAD_SHAPE;
   if (s->queries == 0) return PK_OK;
-  const idx splits = att_splits(s, s->queries), step = (s->queries + splits - 1) / splits;
-#pragma omp parallel for schedule(static)
-  for (idx t = 0; t < s->batch * s->heads * splits; t++) {
-    const idx q0 = t % splits * step, q1 = q0 + step < s->queries ? q0 + step : s->queries;
-    if (q0 >= q1) continue;
-    kernels->attention_forward(s, t / splits / s->heads, t / splits % s->heads, q0, q1, q, k, v, o, lse,
-                               pk_at(scratch, type, omp_get_thread_num() * att_thread_scratch(s, 0)));
+  const pk_bf16_kernels *narrow = pk_bf16(type);
+  const pk_attention_kernels *body = narrow ? &narrow->attention : &kernels->attention;
+#pragma omp parallel if (work_of(s) > PK_SERIAL)
+  {
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num(), pairs = s->batch * s->heads;
+    /* Panels of queries do not know of each other: where whole groups are too few for the team, single panels are handed out. */
+    const idx group = body->lanes * ATT_GROUP, few = pairs * ((s->queries + group - 1) / group) < 4 * team, step = few ? body->lanes : group;
+    const idx pieces = (s->queries + step - 1) / step, end = pairs * pieces * (me + 1) / team;
+    void *mine = pk_at(scratch, type, me * UP(member_scratch(s, 0), 16));
+    for (idx t = pairs * pieces * me / team; t < end;) {
+      const idx pair = t / pieces, upto = LEAST(end, (pair + 1) * pieces), q0 = t % pieces * step;
+      body->forward(s, pair / s->heads, pair % s->heads, q0, LEAST(q0 + (upto - t) * step, s->queries), q, k, v, o, lse, mine);
+      t = upto;
+    }
   }
   return PK_OK;
 }
@@ -47,35 +52,35 @@ pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const
   const pk_kernels *kernels = pk_select(type);
   if (!kernels) return PK_BAD_TYPE;
   if (att_bad(s)) return PK_BAD_SHAPE;
-  const idx one = att_thread_scratch(s, 1), pairs = s->batch * s->heads;
+  const pk_bf16_kernels *narrow = pk_bf16(type);
+  const pk_attention_kernels *body = narrow ? &narrow->attention : &kernels->attention;
+  const idx one = UP(member_scratch(s, 1), 16), pairs = s->batch * s->heads;
   void *delta = pk_at(scratch, type, pk_threads() * one);
-  const int one_pass = att_one_pass(s);
-#pragma omp parallel
+#pragma omp parallel if (work_of(s) > PK_SERIAL)
   {
-    void *mine = pk_at(scratch, type, omp_get_thread_num() * one);
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
+    void *mine = pk_at(scratch, type, me * one);
 #pragma omp for schedule(static)
-    for (idx t = 0; t < pairs; t++) kernels->attention_delta(s, t / s->heads, t % s->heads, o, dout, delta);
-    if (one_pass) {
+    for (idx t = 0; t < pairs; t++) body->delta(s, t / s->heads, t % s->heads, o, dout, delta);
+    /* Where (sample, head) pairs divide well, dq, dk and dv are made together; otherwise dq over groups of queries, then dk and dv over blocks of
+     * keys, the probabilities computed twice. The bits are the same. */
+    if (pairs % team == 0 || pairs >= 8 * team) {
 #pragma omp for schedule(static)
       for (idx t = 0; t < pairs; t++)
-        kernels->attention_backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout, lse,
-                                    delta, dq, dk, dv, mine);
+        body->backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout, lse, delta, dq, dk, dv, mine);
     } else {
-      const idx nq = att_splits(s, s->queries), sq = (s->queries + nq - 1) / (nq ? nq : 1);
-      const idx nk = att_splits(s, s->keys), sk = (s->keys + nk - 1) / nk;
-#pragma omp for schedule(static)
-      for (idx t = 0; t < pairs * nq; t++) {
-        const idx q0 = t % nq * sq, q1 = q0 + sq < s->queries ? q0 + sq : s->queries;
-        if (q0 < q1)
-          kernels->attention_backward(s, t / nq / s->heads, t / nq % s->heads, q0, q1, 0, s->keys, 1, q, k, v, dout, lse,
-                                      delta, dq, dk, dv, mine);
+      const idx group = body->lanes * ATT_GROUP, nq = (s->queries + group - 1) / group, nk = (s->keys + ATT_KEYS - 1) / ATT_KEYS;
+      for (idx t = pairs * nq * me / team, end = pairs * nq * (me + 1) / team; t < end;) {
+        const idx pair = t / nq, upto = LEAST(end, (pair + 1) * nq);
+        body->backward(s, pair / s->heads, pair % s->heads, t % nq * group, LEAST((t % nq + upto - t) * group, s->queries), 0, s->keys, 1, q, k, v, dout, lse,
+                       delta, dq, dk, dv, mine);
+        t = upto;
       }
-#pragma omp for schedule(static)
-      for (idx t = 0; t < pairs * nk; t++) {
-        const idx k0 = t % nk * sk, k1 = k0 + sk < s->keys ? k0 + sk : s->keys;
-        if (k0 < k1)
-          kernels->attention_backward(s, t / nk / s->heads, t / nk % s->heads, 0, s->queries, k0, k1, 2, q, k, v, dout,
-                                      lse, delta, dq, dk, dv, mine);
+      for (idx t = pairs * nk * me / team, end = pairs * nk * (me + 1) / team; t < end;) {
+        const idx pair = t / nk, upto = LEAST(end, (pair + 1) * nk);
+        body->backward(s, pair / s->heads, pair % s->heads, 0, s->queries, t % nk * ATT_KEYS, LEAST((t % nk + upto - t) * ATT_KEYS, s->keys), 2, q, k, v, dout,
+                       lse, delta, dq, dk, dv, mine);
+        t = upto;
       }
     }
   }

@@ -36,7 +36,7 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
-    pk_packed_product(s, a, b, c, scratch);
+    if (!pk_small_product(s, a, b, c)) pk_packed_product(s, a, b, c, scratch);
     return PK_OK;
   }
   blis_start();

@@ -2,72 +2,110 @@
 #include "../isa/omp_declarations.h"
 #include "packed.h"
 
-/* C is cut into blocks of at most BLOCK_COLUMNS columns, k into equal pieces of at most PK_PRODUCT_K; the team packs one
- * block of B together, then each member packs its rows of A, a tile at a time, and multiplies. The pieces of k are added to
- * C in order, so an element's sum does not depend on the number of threads. */
+/* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most PK_PRODUCT_K. For a piece of k the rows of A
+ * are packed once, a tile high each; then, block of columns after block of columns, B is packed and multiplied with every tile.
+ * The team shares one packed block of B, each member has rows of its own (B has two places, so that one barrier a block is enough); or,
+ * for few rows and many columns, each member has columns of its own, packs what it needs and waits for nobody. The pieces of k are added
+ * to C in order: an element's sum depends neither on the number of threads nor on how they share. */
+#define BLOCK_ROWS 2400
 #define BLOCK_COLUMNS 384
 /* Transposed A is read across its rows: GROUP tiles are packed together, CHUNK values of k at a time, so that a line of memory
- * serves them all while it is near. */
+ * serves them all while it is near. So are the rows of B. */
 #define GROUP 4
 #define CHUNK 32
 #define ROUND(n) (((n) + 15) / 16 * 16)
+#define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
 static idx piece(idx n, idx most, idx unit) {
   const idx parts = (n + most - 1) / most, p = (n + parts - 1) / parts;
   return (p + unit - 1) / unit * unit;
 }
+static idx part(idx n, idx i, idx of) { return n * i / of; }
+/* Whether members have columns of their own: at least 256 each, and no more rows than repay packing A in each of them. */
+static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 1536 && s->n >= 256 * team; }
 /* The largest any variant needs: tiles have at most 12 rows and 32 columns. */
 static idx block_size(const pk_gemm_shape *s) {
-  const idx width = piece(s->n, BLOCK_COLUMNS, 32), depth = piece(s->k, PK_PRODUCT_K, 2);
-  return ROUND(width * (depth < 1 ? 1 : depth));
+  return LEAST((s->n + 31) / 32 * 32, BLOCK_COLUMNS) * LEAST(s->k, PK_PRODUCT_K);
 }
 #define PANEL ROUND(12 * PK_PRODUCT_LD)
-#define AREA (GROUP * PANEL)
+static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + 3) / 4 * PANEL; }
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
-  return block_size(s) + pk_threads() * AREA;
+  const idx team = pk_threads();
+  return alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
 }
 
-static idx rows_of(const pk_gemm_shape *s, const pk_product *k, idx tile) {
-  const idx left = s->m - tile * k->rows;
-  return left < k->rows ? left : k->rows;
+/* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
+int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c) {
+  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && s->k * s->n > 65536) || (s->beta != 0 && s->beta != 1) || pk_bf16(PK_F32)) return 0;
+  const pk_kernels *kernels = pk_select(PK_F32);
+  const int by_rows = s->m >= s->n / 4;
+  const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->conv_rows : kernels->conv_pixels, units = (extent + unit - 1) / unit;
+  const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
+#pragma omp parallel if (flops > 5e5)
+  {
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
+    const idx first = part(units, me, team) * unit, last = LEAST(part(units, me + 1, team) * unit, extent), i = by_rows ? first : 0, j = by_rows ? 0 : first;
+    if (first < last)
+      kernels->gemm(by_rows ? last - first : s->m, by_rows ? s->n : last - first, s->k, s->alpha, a + i * s->rsa, s->rsa, s->csa, b + j, s->rsb, s->beta != 0,
+                    c + i * s->rsc + j, s->rsc);
+  }
+  return 1;
 }
 
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, float *c, float *scratch) {
   const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
   const pk_product *k = narrow ? &narrow->product : &pk_select(PK_F32)->product;
   const int by_rows = s->csa == 1;
-  const idx width = piece(s->n, BLOCK_COLUMNS, 32), depth = piece(s->k, PK_PRODUCT_K, 2);
-  const idx row_tiles = (s->m + k->rows - 1) / k->rows, together = by_rows ? 1 : GROUP, row_groups = (row_tiles + together - 1) / together;
-  float *block = scratch, *panels = scratch + block_size(s);
+  const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K, 2);
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)
   {
-    float *panel = panels + omp_get_thread_num() * AREA;
-    for (idx j0 = 0; j0 < s->n; j0 += width) {
-      const idx n = s->n - j0 < width ? s->n - j0 : width, tiles = (n + k->columns - 1) / k->columns;
-      const idx groups = row_groups >= 8 ? 1 : tiles < 8 / row_groups ? tiles : 8 / row_groups;
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
+    const int own = alone(s, team);
+    const idx units = (s->n + 31) / 32;
+    const idx first = own ? part(units, me, team) * 32 : 0, last = own ? LEAST(part(units, me + 1, team) * 32, s->n) : s->n;
+    const idx width = piece(last - first, BLOCK_COLUMNS, 32);
+    float *blocks = scratch + (own ? me * (block_size(s) + panels_size(s)) : 0), *panels = blocks + (own ? 1 : 2) * block_size(s);
+    for (idx i0 = 0; i0 < s->m; i0 += height) {
+      const idx m = LEAST(s->m - i0, height), row_tiles = (m + k->rows - 1) / k->rows;
+      const idx together = by_rows ? 1 : GROUP, groups = (row_tiles + together - 1) / together;
+      /* With few groups several members multiply the same rows with different columns; they all read what one has packed. */
+      const idx parts = own || groups >= 8 ? 1 : 8 / groups;
+      const idx g0 = own ? 0 : part(groups, me, team), g1 = own ? groups : part(groups, me + 1, team);
+      const idx item0 = own ? 0 : part(groups * parts, me, team), item1 = own ? groups : part(groups * parts, me + 1, team);
+      int turn = 0;
       for (idx p0 = 0; p0 < s->k; p0 += depth) {
-        const idx d = s->k - p0 < depth ? s->k - p0 : depth, words = (d + k->step - 1) / k->step;
-#pragma omp for schedule(static)
-        for (idx t = 0; t < tiles; t++) {
-          const idx left = n - t * k->columns;
-          k->pack_b(left < k->columns ? left : k->columns, d, b + p0 * s->rsb + (j0 + t * k->columns) * s->csb, s->rsb, s->csb, block + t * words * k->columns);
+        const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
+        if (!own && (parts > 1 || p0 == 0)) {
+#pragma omp barrier
         }
-#pragma omp for schedule(static)
-        for (idx item = 0; item < row_groups * groups; item++) {
-          const idx first = item / groups * together, last = first + together < row_tiles ? first + together : row_tiles, g = item % groups;
-          const idx chunk = by_rows ? d : CHUNK;
-          for (idx p = 0; p < d; p += chunk)
-            for (idx r = first; r < last; r++)
-              k->pack_a(rows_of(s, k, r), d - p < chunk ? d - p : chunk, a + r * k->rows * s->rsa + (p0 + p) * s->csa, s->rsa, s->csa,
-                        panel + (r - first) * PANEL + p / k->step * k->rows);
-          for (idx r = first; r < last; r++)
-            for (idx t = tiles * g / groups; t < tiles * (g + 1) / groups; t++) {
-              const idx left = n - t * k->columns;
-              k->tile(by_rows, d, panel + (r - first) * PANEL, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta,
-                      c + r * k->rows * s->rsc + j0 + t * k->columns, s->rsc, rows_of(s, k, r), left < k->columns ? left : k->columns);
-            }
+        const float *ap = a + i0 * s->rsa + p0 * s->csa;
+        for (idx g = g0; g < g1; g++)
+          for (idx p = 0, chunk = by_rows ? d : CHUNK; p < d; p += chunk)
+            for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
+              k->pack_a(LEAST(m - r * k->rows, k->rows), LEAST(d - p, chunk), ap + r * k->rows * s->rsa + p * s->csa, s->rsa, s->csa,
+                        panels + r * PANEL + p / k->step * k->rows);
+        for (idx j0 = first; j0 < last; j0 += width) {
+          const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
+          float *block = blocks + turn * block_size(s);
+          const float *bp = b + p0 * s->rsb + j0 * s->csb;
+          const idx t0 = own ? 0 : part(tiles, me, team), t1 = own ? tiles : part(tiles, me + 1, team);
+          for (idx p = 0, chunk = s->csb == 1 ? CHUNK : d; p < d; p += chunk)
+            for (idx t = t0; t < t1; t++)
+              k->pack_b(LEAST(n - t * k->columns, k->columns), LEAST(d - p, chunk), bp + p * s->rsb + t * k->columns * s->csb, s->rsb, s->csb,
+                        block + (t * words + p / k->step) * k->columns);
+          if (!own) {
+            turn ^= 1;
+#pragma omp barrier
+          }
+          for (idx item = item0; item < item1; item++) {
+            const idx g = item / parts;
+            for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
+              for (idx t = part(tiles, item % parts, parts); t < part(tiles, item % parts + 1, parts); t++)
+                k->tile(by_rows, d, panels + r * PANEL, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta,
+                        c + (i0 + r * k->rows) * s->rsc + j0 + t * k->columns, s->rsc, LEAST(m - r * k->rows, k->rows), LEAST(n - t * k->columns, k->columns));
+          }
         }
       }
     }

@@ -2,4 +2,6 @@
 #ifndef PK_PACKED_H
 #define PK_PACKED_H
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, float *c, float *scratch);
+/* The same without packing, where B is small; 0 when it is not for this. */
+int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c);
 #endif

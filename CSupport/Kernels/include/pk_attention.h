@@ -7,9 +7,10 @@
  * Shapes   q o dq do [batch, queries, heads, head_dim], k v dk dv [batch, keys, heads, head_dim]; lse [batch, heads, queries].
  *          Row strides ld*, batch strides b*; head h occupies columns h*head_dim onwards.
  * Visible  key j of sample b iff j < key_counts[b] (all when NULL) and, with causal_block c > 0, j/c <= i/c.
- *          Every query must see at least one key.
+ *          Every query must see at least one key; scale > 0.
  * Writes   dq, dk, dv are overwritten, with the strides of q, k, v; rows of unseen keys become 0.
- * Threads  parallel over (sample, head) and blocks of PK_ATTENTION_ROWS queries; backward adds dk, dv in query order.
+ * bf16     f32 operands are rounded to bf16 when pk_products() says so, the probabilities and dS too; exponentials and sums are f32.
+ * Threads  parallel over (sample, head) and blocks of queries, or of keys; sums over queries and keys have one order.
  */
 #ifndef PK_ATTENTION_H
 #define PK_ATTENTION_H

@@ -18,15 +18,21 @@ typedef struct {
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
   void (*tile)(int by_rows, idx k, const void *a, const void *b, double alpha, double beta, void *c, idx ldc, idx rows, idx columns);
 } pk_product;
+/* Attention works on blocks of ATT_KEYS keys and groups of ATT_GROUP panels of `lanes` queries. */
+#define ATT_KEYS 96
+#define ATT_GROUP 4
+typedef struct {
+  void (*forward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, const void *q, const void *k, const void *v, void *o, void *lse,
+                  void *scratch);
+  void (*delta)(const pk_attention_shape *s, idx b, idx h, const void *o, const void *dout, void *delta);
+  void (*backward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, idx k0, idx k1, int parts, const void *q, const void *k,
+                   const void *v, const void *dout, const void *lse, const void *delta, void *dq, void *dk, void *dv, void *scratch);
+  idx lanes;
+} pk_attention_kernels;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
                int accumulate, void *c, idx ldc);
-  void (*attention_forward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, const void *q, const void *k,
-                            const void *v, void *o, void *lse, void *scratch);
-  void (*attention_delta)(const pk_attention_shape *s, idx b, idx h, const void *o, const void *dout, void *delta);
-  void (*attention_backward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, idx k0, idx k1, int want_dq,
-                             const void *q, const void *k, const void *v, const void *dout, const void *lse,
-                             const void *delta, void *dq, void *dk, void *dv, void *scratch);
+  pk_attention_kernels attention;
   void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, const void *beta,
                             void *y, void *mean, void *rstd);
   void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
@@ -79,6 +85,7 @@ extern const pk_kernels pk_scalar_f32, pk_avx2_f32, pk_avx512_f32, pk_scalar_f64
 /* What is different when operands are rounded to bf16 (pk_products); a word is two of them. Tiles and lanes are those of avx512_f32. */
 typedef struct {
   pk_product product;
+  pk_attention_kernels attention;
   void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile, idx ld_tile);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*pair_rows)(idx n, const float *even, const float *odd, uint32_t *words);
