@@ -22,7 +22,7 @@ public struct Linear: Layer {
   public var outputWidth: Int { weight.value.shape[0] }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var y = work.linear(x, weight: weight.value, bias: bias?.value)
+    var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
     guard let adapter else { return (y, Saved(x: x, down: nil)) }
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
     work.add(work.linear(down, weight: adapter.b.value, bias: nil), times: adapter.scale, to: &y)
@@ -37,7 +37,7 @@ public struct Linear: Layer {
   }
   /// dx alone.
   public func backwardInput(_ dy: Tensor, in work: borrowing Workspace) -> Tensor {
-    var dx = work.linearBackwardInput(dy, weight: weight.value)
+    var dx = work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable)
     if let adapter {
       let up = work.linearBackwardInput(dy, weight: adapter.b.value)
       work.add(work.linearBackwardInput(up, weight: adapter.a.value), times: adapter.scale, to: &dx)

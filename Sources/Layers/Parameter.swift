@@ -17,7 +17,7 @@ public struct Parameter: Sendable {
   }
   public mutating func freeze() { gradient = nil }
   public mutating func zeroGradient(in work: borrowing Workspace) {
-    if gradient != nil { work.scale(&gradient!, by: 0) }
+    if gradient != nil { work.fill(&gradient!, with: 0) }
   }
 }
 

@@ -139,7 +139,7 @@ public struct Tensor: Sendable {
 
   /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
   mutating func makeUnique() {
-    if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return }
+    if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }
     let old = self
     if let pool = storage.pool {
       pool.countCopy()

@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped file), which is never
 /// written. Elements are written only by a holder that has made sure it is the only one (`Tensor.makeUnique`), which is
 /// what makes sharing it between tasks sound.
@@ -6,6 +8,8 @@ final class TensorStorage: @unchecked Sendable {
   let byteCount: Int
   let isReadOnly: Bool
   private let origin: Origin
+  /// Panels of a weight for products (`Workspace.linear`), kept until the elements change.
+  private let panels = Mutex<[PackedPanels]>([])
   private enum Origin {
     case pool(BufferPool, capacity: Int)
     case own
@@ -25,6 +29,18 @@ final class TensorStorage: @unchecked Sendable {
     (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
   }
 
+  /// The panels that `key` names; `make` is called when they are not there yet.
+  func packed(_ key: PackedPanels.Key, make: () -> Tensor) -> Tensor {
+    panels.withLock { list in
+      if let found = list.first(where: { $0.key == key }) { return found.value }
+      let value = make()
+      list.append(PackedPanels(key: key, value: value))
+      return value
+    }
+  }
+  /// To be called before elements are written.
+  func forgetPanels() { panels.withLock { if !$0.isEmpty { $0 = [] } } }
+
   var pool: BufferPool? { if case .pool(let p, _) = origin { p } else { nil } }
 
   deinit {
@@ -34,4 +50,14 @@ final class TensorStorage: @unchecked Sendable {
     case .borrowed: break
     }
   }
+}
+
+/// A matrix packed for products as their right operand: `pk_gemm_pack`.
+struct PackedPanels: Sendable {
+  struct Key: Equatable, Sendable {
+    let offset, rows, columns: Int, isTransposed: Bool
+    /// `pk_gemm_layout`.
+    let layout: Int32
+  }
+  let key: Key, value: Tensor
 }

@@ -42,11 +42,20 @@ public struct NeuralMap: Layer {
 
   /// dx; adds to the gradients of trainable parameters.
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dh1 = backwardHidden(dy, s, in: work)
+    return first.backward(dh1, s.first, in: work)
+  }
+  /// The parameters' gradients alone.
+  public mutating func backwardParameters(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) {
+    let dh1 = backwardHidden(dy, s, in: work)
+    first.backwardParameters(dh1, s.first, in: work)
+  }
+  /// The gradient of the first layer's output; adds to those of what lies above.
+  private mutating func backwardHidden(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dn2 = third.backward(dy, s.third, in: work)
     let dh2 = work.activationBackward(.relu, secondNorm.backward(dn2, s.secondNorm, in: work), x: s.secondHidden)
     let dn1 = second.backward(dh2, s.second, in: work)
-    let dh1 = work.activationBackward(.relu, firstNorm.backward(dn1, s.firstNorm, in: work), x: s.firstHidden)
-    return first.backward(dh1, s.first, in: work)
+    return work.activationBackward(.relu, firstNorm.backward(dn1, s.firstNorm, in: work), x: s.firstHidden)
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

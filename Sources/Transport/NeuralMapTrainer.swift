@@ -101,7 +101,7 @@ public struct NeuralMapTrainer: Sendable {
     record.mapLoss = options.mseWeight * record.mse - record.criticScore
     var dm = frozen.backward(work.full(s.shape, -1 / rows, s.type), savedPotential, in: work)
     work.add(difference, times: 2 * options.mseWeight * scale, to: &dm)
-    _ = map.backward(dm, saved, in: work)
+    map.backwardParameters(dm, saved, in: work)
     record.mapGradientNorm = try norm(map, "T", record.step, in: work)
     mapOptimizer.step(&map, learningRate: record.mapLearningRate, gradientScale: clippingFactor(norm: record.mapGradientNorm, maximum: options.clipping), in: work)
   }
@@ -111,7 +111,7 @@ public struct NeuralMapTrainer: Sendable {
     let (s, saved) = potential.forward(work.concatenated([map(y, in: work), v], axis: 0), in: work)
     record.potentialLoss = work.total(s.slice(0..<b)) / Double(b) - work.total(s.slice(b..<b + c)) / Double(c)
     let ds = work.concatenated([work.full(Shape(b, 1), 1 / Double(b), s.type), work.full(Shape(c, 1), -1 / Double(c), s.type)], axis: 0)
-    _ = potential.backward(ds, saved, in: work)
+    potential.backwardParameters(ds, saved, in: work)
     record.potentialGradientNorm = try norm(potential, "f", record.step, in: work)
     potentialOptimizer.step(
       &potential, learningRate: record.potentialLearningRate, gradientScale: clippingFactor(norm: record.potentialGradientNorm, maximum: options.clipping), in: work)

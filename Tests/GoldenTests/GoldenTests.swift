@@ -7,12 +7,27 @@ import Testing
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
   static let evaluators: [String: Evaluator] = layerKinds.merging(modelKinds) { a, _ in a }.merging(transportKinds) { a, _ in a }.merging(postTrainingKinds) { a, _ in a }.merging(mapKinds) { a, _ in a }
 
-  @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws {
+  @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws { try agrees(golden, coarser: 1) }
+  private func agrees(_ golden: GoldenCase, coarser: Double) throws {
     guard let evaluate = Self.evaluators[golden.kind] else {
       Issue.record("\(golden): no evaluator for kind \(golden.kind)")
       return
     }
-    golden.compare(try evaluate(golden))
+    golden.compare(try evaluate(golden), coarser: coarser)
+  }
+  /// The same cases on the plainer sets of kernels; `agrees` takes the widest.
+  @Test(.enabled(if: Machine.available.contains(.scalar)), arguments: GoldenCase.all) func agreesOnScalar(_ golden: GoldenCase) throws { try agrees(golden, on: .scalar) }
+  @Test(.enabled(if: Machine.available.contains(.avx2), "this processor has no AVX2"), arguments: GoldenCase.all) func agreesOnAVX2(_ golden: GoldenCase) throws { try agrees(golden, on: .avx2) }
+  /// Tolerances are 10 to 20 errors of f32 (Golden/README.md); bf16 operands are rounded 2^15 times more coarsely, and an eighth of that is allowed.
+  @Test(.enabled(if: Machine.hasBF16, "this processor has no AVX512-BF16"), arguments: GoldenCase.all) func agreesInBF16(_ golden: GoldenCase) throws {
+    Machine.products = .bf16
+    defer { Machine.products = .f32 }
+    try agrees(golden, coarser: 4096)
+  }
+  private func agrees(_ golden: GoldenCase, on isa: Machine.InstructionSet) throws {
+    Machine.limit(to: isa)
+    defer { Machine.limit(to: .avx512) }
+    try agrees(golden)
   }
   @Test func everyPublicCaseIsThere() { #expect(GoldenCase.all.count >= 103) }
 }

@@ -36,7 +36,7 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
-    if (!pk_small_product(s, a, b, c)) pk_packed_product(s, a, b, c, scratch);
+    if (!pk_small_product(s, a, b, c)) pk_packed_product(s, a, b, NULL, c, scratch);
     return PK_OK;
   }
   blis_start();
@@ -62,6 +62,12 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
                 (double *)b + j * s->csb, s->rsb, s->csb, &beta, (double *)c + i * s->rsc + j * s->csc, s->rsc, s->csc);
     }
   }
+  return PK_OK;
+}
+
+pk_status pk_gemm_packed(const pk_gemm_shape *s, const void *a, const void *packed, void *c, void *scratch) {
+  if (s->m < 0 || s->n < 1 || s->k < 1 || s->csc != 1) return PK_BAD_SHAPE;
+  if (s->m > 0) pk_packed_product(s, a, NULL, packed, c, scratch);
   return PK_OK;
 }
 

@@ -53,11 +53,34 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
   return 1;
 }
 
-void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, float *c, float *scratch) {
+/* B whole, packed: pieces of k in order, each as panels over all columns. */
+static const pk_product *current(void) {
   const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
-  const pk_product *k = narrow ? &narrow->product : &pk_select(PK_F32)->product;
+  return narrow ? &narrow->product : &pk_select(PK_F32)->product;
+}
+idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 * k; }
+int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step); }
+pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
+  const pk_product *k = current();
+  if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
+  const idx depth = piece(s->k, PK_PRODUCT_K, 2), across = (s->n + 31) / 32 * 32, tiles = (s->n + k->columns - 1) / k->columns;
+#pragma omp parallel for schedule(static)
+  for (idx t = 0; t < tiles; t++) {
+    float *out = packed;
+    for (idx p0 = 0; p0 < s->k; p0 += depth) {
+      const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
+      k->pack_b(LEAST(s->n - t * k->columns, k->columns), d, (const float *)b + p0 * s->rsb + t * k->columns * s->csb, s->rsb, s->csb, out + t * words * k->columns);
+      out += across * words;
+    }
+  }
+  return PK_OK;
+}
+
+void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, float *c, float *scratch) {
+  const pk_product *k = current();
   const int by_rows = s->csa == 1;
   const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K, 2);
+  const idx across = (s->n + 31) / 32 * 32;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)
   {
@@ -88,14 +111,14 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, f
                         panels + r * PANEL + p / k->step * k->rows);
         for (idx j0 = first; j0 < last; j0 += width) {
           const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
-          float *block = blocks + turn * block_size(s);
+          const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
           const float *bp = b + p0 * s->rsb + j0 * s->csb;
           const idx t0 = own ? 0 : part(tiles, me, team), t1 = own ? tiles : part(tiles, me + 1, team);
-          for (idx p = 0, chunk = s->csb == 1 ? CHUNK : d; p < d; p += chunk)
+          for (idx p = 0, chunk = s->csb == 1 ? CHUNK : d; p < d && !ready; p += chunk)
             for (idx t = t0; t < t1; t++)
               k->pack_b(LEAST(n - t * k->columns, k->columns), LEAST(d - p, chunk), bp + p * s->rsb + t * k->columns * s->csb, s->rsb, s->csb,
-                        block + (t * words + p / k->step) * k->columns);
-          if (!own) {
+                        blocks + turn * block_size(s) + (t * words + p / k->step) * k->columns);
+          if (!own && (!ready || (parts > 1 && j0 == first))) {
             turn ^= 1;
 #pragma omp barrier
           }

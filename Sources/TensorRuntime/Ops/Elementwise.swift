@@ -61,6 +61,11 @@ extension Workspace {
     x.makeUnique()
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, x.base))
   }
+  /// Sets every element, whatever it was (scaling by 0 would keep a NaN).
+  public func fill(_ x: inout Tensor, with value: Double) {
+    x.makeUnique()
+    check(pk_fill(x.type.pk, x.count, value, x.base))
+  }
   public func product(_ x: Tensor, _ y: Tensor) -> Tensor {
     precondition(x.count == y.count && x.type == y.type, "product of \(x.shape) and \(y.shape)")
     let z = tensor(x.shape, x.type)

@@ -2,13 +2,13 @@ internal import CKernels
 
 /// Matrix products: `pk_gemm.h`.
 extension Workspace {
-  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`.
-  public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?) -> Tensor {
-    let w = widened(weight)
-    let out = w.shape[0], rows = x.shape.rows
-    precondition(w.shape.rank == 2 && x.shape.last == w.shape[1], "linear: x \(x.shape), weight \(w.shape)")
+  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen` weight's panels are kept for the next time where
+  /// rows of x are few (at most 256): packing it would cost as much as multiplying.
+  public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
+    let out = weight.shape[0], rows = x.shape.rows
+    precondition(weight.shape.rank == 2 && x.shape.last == weight.shape[1], "linear: x \(x.shape), weight \(weight.shape)")
     let y = tensor(x.shape.replacingLast(with: out), x.type)
-    gemm(m: rows, n: out, k: x.shape.last, x, (x.shape.last, 1), w, (1, x.shape.last), y, (out, 1), beta: 0)
+    multiply(x, rows, weight, isTransposed: true, frozen: frozen, into: y)
     if let bias {
       let b = widened(bias)
       check(pk_bias_add(x.type.pk, rows, out, b.base, y.base))
@@ -16,12 +16,28 @@ extension Workspace {
     return y
   }
   /// dx = dy W.
-  public func linearBackwardInput(_ dy: Tensor, weight: Tensor) -> Tensor {
-    let w = widened(weight)
-    precondition(dy.shape.last == w.shape[0], "linear backward: dy \(dy.shape), weight \(w.shape)")
-    let dx = tensor(dy.shape.replacingLast(with: w.shape[1]), dy.type)
-    gemm(m: dy.shape.rows, n: w.shape[1], k: w.shape[0], dy, (w.shape[0], 1), w, (w.shape[1], 1), dx, (w.shape[1], 1), beta: 0)
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false) -> Tensor {
+    precondition(dy.shape.last == weight.shape[0], "linear backward: dy \(dy.shape), weight \(weight.shape)")
+    let dx = tensor(dy.shape.replacingLast(with: weight.shape[1]), dy.type)
+    multiply(dy, dy.shape.rows, weight, isTransposed: false, frozen: frozen, into: dx)
     return dx
+  }
+  /// y = x op(W).
+  private func multiply(_ x: Tensor, _ rows: Int, _ weight: Tensor, isTransposed: Bool, frozen: Bool, into y: Tensor) {
+    let (k, n) = (x.shape.last, y.shape.last), strides = isTransposed ? (1, k) : (n, 1)
+    if frozen && x.type == .f32 && rows <= 256 && k * n >= 4096 {
+      let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: weight.shape[1], isTransposed: isTransposed, layout: pk_gemm_layout())
+      var s = pk_gemm_shape(m: rows, n: n, k: k, rsa: k, csa: 1, rsb: strides.0, csb: strides.1, rsc: n, csc: 1, alpha: 1, beta: 0)
+      let panels = weight.storage.packed(key) {
+        let p = Tensor(uninitialized: Shape(pk_gemm_packed_count(n, k)), type: .f32), w = widened(weight)
+        check(pk_gemm_pack(&s, w.base, p.base))
+        return p
+      }
+      let area = scratch(pk_gemm_scratch(&s), .f32)
+      check(pk_gemm_packed(&s, x.base, panels.base, y.base, area.base))
+    } else {
+      gemm(m: rows, n: n, k: k, x, (k, 1), widened(weight), strides, y, (n, 1), beta: 0)
+    }
   }
   /// Adds dyᵀ x to `dWeight` and the column sums of dy to `dBias`.
   public func linearBackwardWeight(_ dy: Tensor, x: Tensor, addingTo dWeight: inout Tensor?) {

@@ -1,0 +1,101 @@
+import TensorRuntime
+import Testing
+
+/// Products and attention on every set of kernels this machine has, against the f64 bodies, in shapes that reach every way through the
+/// drivers: whole and ragged tiles, packed and unpacked operands, members with rows or columns of their own. The bits must be the same for any number of threads.
+/// Tolerances: a sum of k rounded products is off by at most about sqrt(k) u of its scale (u = 2^-24); bf16 operands are rounded to 2^-9,
+/// which exact bf16 inputs of a product do not feel, but probabilities do.
+@Suite(.serialized) struct VariantTests {
+  enum Variant: String, Sendable, CaseIterable {
+    case scalar, avx2, avx512, bf16
+    var isPresent: Bool { self == .bf16 ? Machine.hasBF16 && Machine.detected == .avx512 : Machine.available.contains(Machine.InstructionSet(rawValue: rawValue)!) }
+    func use<R>(_ body: () throws -> R) rethrows -> R {
+      let threads = Machine.threads
+      defer {
+        Machine.limit(to: .avx512)
+        Machine.products = .f32
+        Machine.threads = threads
+      }
+      if self == .bf16 { Machine.products = .bf16 } else { Machine.limit(to: Machine.InstructionSet(rawValue: rawValue)!) }
+      return try body()
+    }
+  }
+
+  @Test(.enabled(if: Variant.scalar.isPresent)) func scalar() { check(.scalar) }
+  @Test(.enabled(if: Variant.avx2.isPresent, "this processor has no AVX2")) func avx2() { check(.avx2) }
+  @Test(.enabled(if: Variant.avx512.isPresent, "this processor has no AVX-512")) func avx512() { check(.avx512) }
+  @Test(.enabled(if: Variant.bf16.isPresent, "this processor has no AVX512-BF16")) func bf16() { check(.bf16) }
+
+  private func check(_ variant: Variant) {
+    for s in [(1, 1, 1), (5, 70, 33), (13, 33, 385), (40, 700, 88), (256, 96, 200), (97, 530, 401), (200, 1100, 50), (1600, 40, 60), (600, 400, 30)] { products(variant, s.0, s.1, s.2) }
+    for s in [(64, 64, 64), (3, 1, 9), (37, 50, 29)] { batched(variant, s.0, s.1, s.2) }
+    for s in [(2, 3, 70, 70, 8), (1, 5, 33, 250, 88), (2, 2, 300, 97, 64), (1, 1, 1, 1, 3), (3, 1, 140, 193, 40), (1, 2, 20, 31, 130)] {
+      for visible in [Workspace.Visibility(), Workspace.Visibility(causalBlock: 25), Workspace.Visibility(keyCounts: (0..<s.0).map { Int32(max(1, s.3 - 2 * $0)) })] where visible.causalBlock == 0 || s.2 == s.3 {
+        attention(variant, s, visible)
+      }
+    }
+  }
+
+  private func numbers(_ shape: Shape, _ seed: UInt64, in work: borrowing Workspace) -> Tensor {
+    work.converted(work.converted(RandomStream(seed: seed, .test).normal(shape, in: work), to: .bf16), to: .f32)
+  }
+  /// `body` on `variant` with one, two, three and five threads, and in f64.
+  private func compare(_ variant: Variant, _ what: String, _ inputs: [Tensor], tolerance: Double, _ body: ([Tensor], borrowing Workspace) -> [Tensor]) {
+    let work = Workspace(), expected = body(inputs.map { work.converted($0, to: .f64) }, work)
+    let found = variant.use {
+      [1, 2, 3, 5].map { threads in
+        Machine.threads = threads
+        return body(inputs, Workspace())
+      }
+    }
+    for (x, y) in zip(found[0], expected) {
+      let scale = y.doubles.reduce(1e-6) { max($0, abs($1)) }, worst = zip(x.doubles, y.doubles).reduce(0) { $1.0.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity }
+      #expect(worst <= tolerance * scale, "\(variant) \(what): off by \(worst) of \(scale)")
+    }
+    for other in found.dropFirst() { #expect(zip(found[0], other).allSatisfy { $0.floats.map(\.bitPattern) == $1.floats.map(\.bitPattern) }, "\(variant) \(what): bits depend on threads") }
+  }
+
+  private func products(_ variant: Variant, _ m: Int, _ n: Int, _ k: Int) {
+    let work = Workspace(), a = numbers(Shape(m, k), 1, in: work), b = numbers(Shape(k, n), 2, in: work)
+    let at = numbers(Shape(k, m), 1, in: work), bt = numbers(Shape(n, k), 2, in: work), bias = numbers(Shape(n), 3, in: work)
+    let tolerance = 1e-7 * (4 + Double(k).squareRoot()), what = "\(m) x \(n) x \(k)"
+    compare(variant, what, [a, b], tolerance: tolerance) { t, w in [w.matmul(t[0], t[1])] }
+    compare(variant, what + " A transposed", [at, b], tolerance: tolerance) { t, w in [w.matmul(t[0], t[1], transposeA: true, alpha: -0.5)] }
+    compare(variant, what + " both transposed", [at, bt], tolerance: tolerance) { t, w in [w.matmul(t[0], t[1], transposeA: true, transposeB: true)] }
+    compare(variant, what + " linear", [a, bt, bias], tolerance: tolerance) { t, w in [w.linear(t[0], weight: t[1], bias: t[2]), w.linear(t[0], weight: t[1], bias: t[2], frozen: true)] }
+    compare(variant, what + " linear backward", [a, b], tolerance: tolerance) { t, w in [w.linearBackwardInput(t[0], weight: t[1]), w.linearBackwardInput(t[0], weight: t[1], frozen: true)] }
+    compare(variant, what + " accumulated", [at, b], tolerance: 2 * tolerance) { t, w in
+      var sum: Tensor? = w.zeros(Shape(m, n), t[0].type)
+      for _ in 0..<2 { w.linearBackwardWeight(t[0], x: t[1], addingTo: &sum) }
+      return [sum!]
+    }
+  }
+  private func batched(_ variant: Variant, _ m: Int, _ n: Int, _ k: Int) {
+    let work = Workspace(), a = numbers(Shape(7, m, k), 1, in: work), b = numbers(Shape(7, k, n), 2, in: work)
+    compare(variant, "batched \(m) x \(n) x \(k)", [a, b], tolerance: 1e-7 * (4 + Double(k).squareRoot())) { t, w in [w.batchedMatmul(t[0], t[1])] }
+  }
+  private func attention(_ variant: Variant, _ s: (Int, Int, Int, Int, Int), _ visible: Workspace.Visibility) {
+    let (batch, heads, queries, keys, dimension) = s, work = Workspace(), width = heads * dimension
+    let q = numbers(Shape(batch, queries, width), 1, in: work), k = numbers(Shape(batch, keys, width), 2, in: work), v = numbers(Shape(batch, keys, width), 3, in: work)
+    let dO = numbers(Shape(batch, queries, width), 4, in: work), scale = 1 / Double(dimension).squareRoot()
+    compare(variant, "attention \(s) \(visible)", [q, k, v, dO], tolerance: variant == .bf16 ? 1.0 / 64 : 1e-5) { t, w in
+      let (o, lse) = w.attention(q: t[0], k: t[1], v: t[2], heads: heads, scale: scale, visible: visible)
+      // One key only: its probability is 1, and the gradients of q and k are differences of equal numbers.
+      let d = w.attentionBackward(t[3], q: t[0], k: t[1], v: t[2], o: o, lse: lse, heads: heads, scale: scale, visible: visible)
+      return keys == 1 ? [o, lse, d.dv] : [o, lse, d.dq, d.dk, d.dv]
+    }
+  }
+
+  /// A frozen weight's panels are kept, and forgotten when the weight changes.
+  @Test func panelsFollowTheWeight() {
+    let work = Workspace(), x = numbers(Shape(20, 90), 1, in: work)
+    var weight = numbers(Shape(70, 90), 2, in: work)
+    let before = work.linear(x, weight: weight, bias: nil, frozen: true), other = weight
+    work.scale(&weight, by: 2)
+    let after = work.linear(x, weight: weight, bias: nil, frozen: true)
+    work.scale(&weight, by: 2)
+    let last = work.linear(x, weight: weight, bias: nil, frozen: true)
+    #expect(after.floats == before.floats.map { 2 * $0 } && last.floats == before.floats.map { 4 * $0 })
+    #expect(work.linear(x, weight: other, bias: nil, frozen: true).floats == before.floats)
+  }
+}
