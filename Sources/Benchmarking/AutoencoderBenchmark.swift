@@ -25,7 +25,6 @@ public struct AutoencoderBenchmark: Sendable {
     let config = c, pass = pass, pool = BufferPool(), work = Workspace(pool: pool)
     let state = State(try VideoDecoder(config, from: Reference.parameters(storage)))
     let latents = Reference.normal(Shape(1, 16, 5, 16, 16), 1, work), small = Reference.normal(Shape(1, 16, 2, 2, 2), 2, work)
-    let wideSource = Reference.wideParameters(of: state.decoder)
     if pass == .both { state.decoder.makeTrainable(in: work) }
     let dy = Reference.normal(Shape(1, 3, 17, 128, 128), 3, work)
     let flops = Self.flops(config, frames: 5, side: 16) * (pass == .both ? 3 : pass == .latents ? 2 : 1)
@@ -33,7 +32,7 @@ public struct AutoencoderBenchmark: Sendable {
       "vae", [("preset", .string(preset.rawValue)), ("parameters", .integer(state.decoder.parameterCount)), ("pass", .string(pass.rawValue))] + storage.fields, .init(flops: flops),
       verify: {
         let work = Workspace(pool: pool)
-        var wide = try VideoDecoder(config, from: wideSource)
+        var wide = try VideoDecoder(config, from: Reference.wideParameters(of: state.decoder))
         let (y, s) = state.decoder.forward(small, in: work), (y64, s64) = wide.forward(Reference.wide(small, work), in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
         if pass == .forward { return true }

@@ -36,7 +36,8 @@ public struct GeneratorBenchmark: Sendable {
     let state = State(try VideoTransformer(c, from: Reference.parameters(storage)))
     let isTraining = pass != .forward, words = 32
     let small = Self.input(Shape(1, c.inChannels, 2, 4, 4), words: 6, c, work), full = Self.input(Shape(batch, c.inChannels, 5, 16, 16), words: words, c, work)
-    let wideSource = Reference.wideParameters(of: state.model)
+    if isTraining { state.model.makeTrainable(in: work) }
+    if pass == .step { state.optimizer = AdamW(AdamW.Options(weightDecay: 0.01), for: state.model, in: work) }
     let dy = Reference.normal(full.latents.shape, 9, work)
     let n = 5 * 8 * 8, (d, h, l, i) = (Double(c.width), Double(c.hidden), Double(n + words), Double(n))
     let blocks = Double(c.numLayers + c.numSingleLayers) * (l * (8 * d * d + 4 * d * h) + 4 * l * l * d)
@@ -51,17 +52,15 @@ public struct GeneratorBenchmark: Sendable {
       .init(flops: forward * (isTraining ? 3 : 1), exponentials: exponentials * (isTraining ? 2 : 1)),
       verify: {
         let work = Workspace(pool: pool)
-        var wide = try VideoTransformer(c, from: wideSource)
+        var wide = try VideoTransformer(c, from: Reference.wideParameters(of: state.model))
         let w = (latents: Reference.wide(small.latents, work), prompt: PromptEmbedding(states: Reference.wide(small.prompt.states, work), counts: small.prompt.counts, pooled: Reference.wide(small.prompt.pooled, work)))
         let (y, s) = state.model.forward(small.latents, times: small.times, small.prompt, guidance: nil, in: work)
         let (y64, s64) = wide.forward(w.latents, times: small.times, w.prompt, guidance: nil, in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
         if isTraining {
-          state.model.makeTrainable(in: work)
           wide.makeTrainable(in: work)
           let d = state.model.backward(y, s, wantsLatents: true, in: work), d64 = wide.backward(Reference.wide(y, work), s64, wantsLatents: true, in: work)
           guard let x = d.latents, let r = d64.latents, Reference.agree(x, r, tolerance: 1e-3) else { return false }
-          if pass == .step { state.optimizer = AdamW(AdamW.Options(weightDecay: 0.01), for: state.model, in: work) }
         }
         return true
       },

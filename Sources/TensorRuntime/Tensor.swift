@@ -135,7 +135,19 @@ public struct Tensor: Sendable {
   // MARK: memory
 
   /// Address of the first element. Valid while a tensor on this storage is held.
-  var base: UnsafeMutableRawPointer { storage.pointer + offset * type.byteCount }
+  var base: UnsafeMutableRawPointer {
+    storage.settle()
+    return storage.pointer + offset * type.byteCount
+  }
+  /// Makes every element zero without writing them yet, where this is all of its memory.
+  mutating func clear() -> Bool {
+    makeUnique()
+    if offset != 0 || byteCount != storage.byteCount { return false }
+    storage.clear()
+    return true
+  }
+  /// Whether the elements are zeros that nobody has written yet: the caller overwrites all of them.
+  func takeCleared() -> Bool { offset == 0 && byteCount == storage.byteCount && storage.takeCleared() }
 
   /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
   mutating func makeUnique() {

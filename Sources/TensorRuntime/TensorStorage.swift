@@ -1,3 +1,4 @@
+internal import CKernels
 internal import Synchronization
 
 /// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped file), which is never
@@ -8,6 +9,9 @@ final class TensorStorage: @unchecked Sendable {
   let byteCount: Int
   let isReadOnly: Bool
   private let origin: Origin
+  /// Whether the elements are zero without having been written yet: gradients at the start of a step, which the first product then
+  /// overwrites instead of adding to.
+  private let isCleared = Atomic<Bool>(false)
   /// Panels of a weight for products (`Workspace.linear`), kept until the elements change.
   private let panels = Mutex<[PackedPanels]>([])
   private enum Origin {
@@ -29,6 +33,20 @@ final class TensorStorage: @unchecked Sendable {
     (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
   }
 
+  /// Makes every element zero, once somebody looks.
+  func clear() { isCleared.store(true, ordering: .releasing) }
+  /// Whether the elements were cleared and not looked at since; they are the caller's to overwrite then.
+  func takeCleared() -> Bool { isCleared.exchange(false, ordering: .acquiringAndReleasing) }
+  /// Writes the zeros of `clear`.
+  @inline(__always) func settle() { if isCleared.load(ordering: .acquiring) { writeZeros() } }
+  private func writeZeros() {
+    panels.withLock { _ in
+      if !isCleared.load(ordering: .acquiring) { return }
+      check(pk_fill(PK_F32, byteCount / 4, 0, pointer))
+      for i in byteCount / 4 * 4..<byteCount { pointer.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+      isCleared.store(false, ordering: .releasing)
+    }
+  }
   /// The panels that `key` names; `make` is called when they are not there yet.
   func packed(_ key: PackedPanels.Key, make: () -> Tensor) -> Tensor {
     panels.withLock { list in

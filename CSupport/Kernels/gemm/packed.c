@@ -16,19 +16,23 @@
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
+static const pk_product *current(void) {
+  const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
+  return narrow ? &narrow->product : &pk_select(PK_F32)->product;
+}
 static idx piece(idx n, idx most, idx unit) {
   const idx parts = (n + most - 1) / most, p = (n + parts - 1) / parts;
   return (p + unit - 1) / unit * unit;
 }
 static idx part(idx n, idx i, idx of) { return n * i / of; }
 /* Whether members have columns of their own: at least 256 each, and no more rows than repay packing A in each of them. */
-static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 1536 && s->n >= 256 * team; }
-/* The largest any variant needs: tiles have at most 12 rows and 32 columns. */
+static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 1024 && s->n >= 256 * team; }
+/* Panels have at most 32 columns, in every variant. */
 static idx block_size(const pk_gemm_shape *s) {
   return LEAST((s->n + 31) / 32 * 32, BLOCK_COLUMNS) * LEAST(s->k, PK_PRODUCT_K);
 }
-#define PANEL ROUND(12 * PK_PRODUCT_LD)
-static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + 3) / 4 * PANEL; }
+#define PANEL ROUND(current()->rows * PK_PRODUCT_LD)
+static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + current()->rows - 1) / current()->rows * PANEL; }
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   const idx team = pk_threads();
@@ -54,10 +58,6 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
 }
 
 /* B whole, packed: pieces of k in order, each as panels over all columns. */
-static const pk_product *current(void) {
-  const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
-  return narrow ? &narrow->product : &pk_select(PK_F32)->product;
-}
 idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 * k; }
 int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step); }
 pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
@@ -80,7 +80,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
   const pk_product *k = current();
   const int by_rows = s->csa == 1;
   const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K, 2);
-  const idx across = (s->n + 31) / 32 * 32;
+  const idx across = (s->n + 31) / 32 * 32, panel = PANEL;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)
   {
@@ -108,7 +108,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
           for (idx p = 0, chunk = by_rows ? d : CHUNK; p < d; p += chunk)
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
               k->pack_a(LEAST(m - r * k->rows, k->rows), LEAST(d - p, chunk), ap + r * k->rows * s->rsa + p * s->csa, s->rsa, s->csa,
-                        panels + r * PANEL + p / k->step * k->rows);
+                        panels + r * panel + p / k->step * k->rows);
         for (idx j0 = first; j0 < last; j0 += width) {
           const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
           const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
@@ -126,7 +126,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
             const idx g = item / parts;
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
               for (idx t = part(tiles, item % parts, parts); t < part(tiles, item % parts + 1, parts); t++)
-                k->tile(by_rows, d, panels + r * PANEL, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta,
+                k->tile(by_rows, d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta,
                         c + (i0 + r * k->rows) * s->rsc + j0 + t * k->columns, s->rsc, LEAST(m - r * k->rows, k->rows), LEAST(n - t * k->columns, k->columns));
           }
         }

@@ -63,6 +63,7 @@ extension Workspace {
   }
   /// Sets every element, whatever it was (scaling by 0 would keep a NaN).
   public func fill(_ x: inout Tensor, with value: Double) {
+    if value == 0 && x.clear() { return }
     x.makeUnique()
     check(pk_fill(x.type.pk, x.count, value, x.base))
   }

@@ -33,7 +33,7 @@ extension Workspace {
         check(pk_gemm_pack(&s, w.base, p.base))
         return p
       }
-      let area = scratch(pk_gemm_scratch(&s), .f32)
+      let area = productScratch(&s)
       check(pk_gemm_packed(&s, x.base, panels.base, y.base, area.base))
     } else {
       gemm(m: rows, n: n, k: k, x, (k, 1), widened(weight), strides, y, (n, 1), beta: 0)
@@ -44,7 +44,8 @@ extension Workspace {
     guard dWeight != nil else { return }
     let out = dy.shape.last, input = x.shape.last
     dWeight!.makeUnique()
-    gemm(m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1), beta: 1)
+    let isFirst = dWeight!.takeCleared()
+    gemm(m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1), beta: isFirst ? 0 : 1)
   }
   public func addColumnSums(_ dy: Tensor, to sums: inout Tensor?) {
     guard sums != nil else { return }
@@ -79,7 +80,9 @@ extension Workspace {
   private func gemm(m: Int, n: Int, k: Int, _ a: Tensor, _ sa: (Int, Int), _ b: Tensor, _ sb: (Int, Int), _ c: Tensor, _ sc: (Int, Int), alpha: Double = 1, beta: Double) {
     precondition(a.type == b.type && b.type == c.type && a.type.isCompute, "product of \(a.type), \(b.type) into \(c.type)")
     var s = pk_gemm_shape(m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1, alpha: alpha, beta: beta)
-    let area = scratch(pk_gemm_scratch(&s), .f32)
+    let area = productScratch(&s)
     check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
   }
+  /// Most products take the same block of the pool, whatever their sizes: the largest that two threads need.
+  private func productScratch(_ s: inout pk_gemm_shape) -> Tensor { scratch(max(pk_gemm_scratch(&s), 5 << 18), .f32) }
 }
