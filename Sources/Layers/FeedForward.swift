@@ -15,14 +15,15 @@ public struct FeedForward: Layer {
     self.activation = activation
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (hidden, up) = up.forward(x, in: work)
-    let (y, down) = down.forward(work.activation(activation, hidden), in: work)
+    var active = work.tensor(x.shape.replacingLast(with: up.outputWidth), x.type)
+    let (hidden, up) = up.forward(x, then: activation, into: &active, in: work)
+    let (y, down) = down.forward(active, in: work)
     return (y, Saved(up: up, hidden: hidden, down: down))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
-    let dActive = down.backward(dy, saved.down, in: work)
-    return up.backward(work.activationBackward(activation, dActive, x: saved.hidden), saved.up, in: work)
+    down.backwardParameters(dy, saved.down, in: work)
+    return up.backward(down.backwardInput(dy, through: activation, at: saved.hidden, in: work), saved.up, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try up.forEachParameter(body)

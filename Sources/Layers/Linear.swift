@@ -29,11 +29,36 @@ public struct Linear: Layer {
     return (y, Saved(x: x, down: down))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  /// y, and f(y) in columns `column...` of `active`.
+  public func forward(_ x: Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    if adapter == nil {
+      return (work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f, into: &active, at: column), Saved(x: x, down: nil))
+    }
+    let (y, saved) = forward(x, in: work)
+    work.place(work.activation(f, y), into: &active, axis: active.shape.rank - 1, at: column)
+    return (y, saved)
+  }
 
   /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's and s (dy B)ᵀ x to A's.
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
     backwardParameters(dy, saved, in: work)
     return backwardInput(dy, in: work)
+  }
+  /// dx alone, of some of its columns, through the derivative of f at `before` (where x was f(before)).
+  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, through f: Activation, at before: Tensor, in work: borrowing Workspace) -> Tensor {
+    if adapter == nil { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f, at: before) }
+    return work.activationBackward(f, backwardInput(dy, columns: columns ?? 0..<inputWidth, in: work), x: before)
+  }
+  /// Some columns of dx alone.
+  public func backwardInput(_ dy: Tensor, columns: Range<Int>, in work: borrowing Workspace) -> Tensor {
+    if adapter == nil { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns) }
+    let dx = backwardInput(dy, in: work)
+    return columns.count == inputWidth ? dx : work.narrowed(dx, axis: dx.shape.rank - 1, columns)
+  }
+  /// As `backward`, with dx added to another's.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, addingTo dx: inout Tensor, in work: borrowing Workspace) {
+    backwardParameters(dy, saved, in: work)
+    if adapter == nil { work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, addingTo: &dx) } else { work.add(backwardInput(dy, in: work), to: &dx) }
   }
   /// dx alone.
   public func backwardInput(_ dy: Tensor, in work: borrowing Workspace) -> Tensor {

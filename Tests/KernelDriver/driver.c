@@ -40,7 +40,15 @@ static void products(void) {
     all_finite("gemm", m * n, c);
     s.rsa = 1, s.csa = m, s.rsb = 1, s.csb = k, s.beta = 1;
     expect("gemm transposed", pk_gemm(T, &s, a, b, c, scratch));
-    expect("bias", pk_bias_add(T, m, n, bias, c));
+    void *active = array(m * n);
+    const pk_epilogue forward = {bias, PK_SILU, NULL, active, 0, n}, backward = {NULL, PK_GELU_TANH, active, NULL, n, 0};
+    expect("linear", pk_linear(T, &s, a, b, NULL, &forward, c, scratch));
+    all_finite("linear", m * n, active);
+    if (T == PK_F32) {
+      void *packed = array(pk_gemm_packed_count(n, k));
+      expect("pack", pk_gemm_pack(&s, b, packed));
+      expect("linear packed", pk_linear(T, &s, a, NULL, packed, &backward, c, scratch));
+    }
     all_finite("gemm", m * n, c);
     if (m * n * k < 1 << 18) {
       void *ba = array(3 * m * k), *bb = array(3 * k * n), *bc = array(3 * m * n);

@@ -36,7 +36,7 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
-    if (!pk_small_product(s, a, b, c)) pk_packed_product(s, a, b, NULL, c, scratch);
+    if (!pk_small_product(s, a, b, c)) pk_packed_product(s, a, b, NULL, NULL, c, scratch);
     return PK_OK;
   }
   blis_start();
@@ -65,9 +65,29 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   return PK_OK;
 }
 
-pk_status pk_gemm_packed(const pk_gemm_shape *s, const void *a, const void *packed, void *c, void *scratch) {
-  if (s->m < 0 || s->n < 1 || s->k < 1 || s->csc != 1) return PK_BAD_SHAPE;
-  if (s->m > 0) pk_packed_product(s, a, NULL, packed, c, scratch);
+void pk_finish_rows(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column, idx columns, void *c, idx ldc) {
+  const pk_kernels *k = pk_select(type);
+  for (idx r = row; r < row + rows; r++) {
+    void *y = pk_at(c, type, r * ldc + column);
+    if (e->bias) k->axpby(columns, 1, pk_at(e->bias, type, column), 1, y);
+    if (e->active) k->activation_forward((int)e->f, columns, y, pk_at(e->active, type, r * e->ldactive + column));
+    if (e->before) k->activation_backward((int)e->f, columns, pk_at(e->before, type, r * e->ldbefore + column), y, y);
+  }
+}
+pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, const void *packed, const pk_epilogue *e, void *c, void *scratch) {
+  if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
+  if (s->m < 0 || s->n < 0 || s->k < 0 || s->csc != 1 || (packed && (type != PK_F32 || s->n < 1 || s->k < 1))) return PK_BAD_SHAPE;
+  if (s->m == 0 || s->n == 0) return PK_OK;
+  if (type == PK_F32 && s->k > 0 && (packed || !pk_small_product(s, a, b, c))) {
+    pk_packed_product(s, a, b, packed, e, c, scratch);
+    return PK_OK;
+  }
+  if (type != PK_F32 || s->k == 0) {
+    const pk_status status = pk_gemm(type, s, a, b, c, scratch);
+    if (status != PK_OK) return status;
+  }
+#pragma omp parallel for schedule(static) if (s->m * s->n > PK_SERIAL)
+  for (idx r = 0; r < s->m; r++) pk_finish_rows(type, e, r, 1, 0, s->n, c, s->rsc);
   return PK_OK;
 }
 
@@ -86,15 +106,5 @@ pk_status pk_gemm_batched(pk_type type, const pk_gemm_shape *s, idx batch, idx s
     kernels->gemm(m, s->n, s->k, s->alpha, pk_at(a, type, g * stride_a + i * s->rsa), s->rsa, s->csa,
                   pk_at(b, type, g * stride_b), s->rsb, s->beta != 0, pk_at(c, type, g * stride_c + i * s->rsc), s->rsc);
   }
-  return PK_OK;
-}
-
-pk_status pk_bias_add(pk_type type, idx rows, idx columns, const void *bias, void *y) {
-  const pk_kernels *kernels = pk_select(type);
-  if (!kernels) return PK_BAD_TYPE;
-#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx b = 0; b < PK_BLOCKS; b++)
-    for (idx r = PK_LO(b, rows); r < PK_HI(b, rows); r++)
-      kernels->axpby(columns, 1, bias, 1, pk_at(y, type, r * columns));
   return PK_OK;
 }

@@ -76,7 +76,7 @@ pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
   return PK_OK;
 }
 
-void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, float *c, float *scratch) {
+void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
   const pk_product *k = current();
   const int by_rows = s->csa == 1;
   const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K, 2);
@@ -124,10 +124,14 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
           }
           for (idx item = item0; item < item1; item++) {
             const idx g = item / parts;
-            for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
-              for (idx t = part(tiles, item % parts, parts); t < part(tiles, item % parts + 1, parts); t++)
-                k->tile(by_rows, d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta,
-                        c + (i0 + r * k->rows) * s->rsc + j0 + t * k->columns, s->rsc, LEAST(m - r * k->rows, k->rows), LEAST(n - t * k->columns, k->columns));
+            const idx left = part(tiles, item % parts, parts), right = part(tiles, item % parts + 1, parts);
+            for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++) {
+              const idx i = i0 + r * k->rows, rows = LEAST(m - r * k->rows, k->rows);
+              for (idx t = left; t < right; t++)
+                k->tile(by_rows, d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta, c + i * s->rsc + j0 + t * k->columns, s->rsc, rows,
+                        LEAST(n - t * k->columns, k->columns));
+              if (e && p0 + d == s->k) pk_finish_rows(PK_F32, e, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
+            }
           }
         }
       }

@@ -23,10 +23,10 @@ typedef enum { PK_OK = 0, PK_BAD_SHAPE = 1, PK_BAD_TYPE = 2 } pk_status;
 typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
 
 #include "pk_isa.h"
+#include "pk_activation.h"
 #include "pk_gemm.h"
 #include "pk_attention.h"
 #include "pk_norm.h"
-#include "pk_activation.h"
 #include "pk_elementwise.h"
 #include "pk_conv.h"
 #include "pk_softmax.h"

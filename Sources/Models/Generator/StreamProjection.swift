@@ -36,16 +36,26 @@ struct StreamProjection: Layer {
     }
     return (Projected(q: q, k: k, v: v), Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
   }
+  /// Adds the gradient of u. Consumes dq, dk, dv.
+  mutating func backward(_ dq: consuming Tensor, _ dk: consuming Tensor, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, addingTo du: inout Tensor, in work: borrowing Workspace) {
+    turnBack(&dq, &dk, rotary, in: work)
+    query.backward(queryNorm.backwardHeads(dq, s.queryNorm, in: work), s.query, addingTo: &du, in: work)
+    key.backward(keyNorm.backwardHeads(dk, s.keyNorm, in: work), s.key, addingTo: &du, in: work)
+    value.backward(dv, s.value, addingTo: &du, in: work)
+  }
   /// Gradient of u. Consumes dq, dk, dv.
   mutating func backward(_ dq: consuming Tensor, _ dk: consuming Tensor, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+    turnBack(&dq, &dk, rotary, in: work)
+    var du = query.backward(queryNorm.backwardHeads(dq, s.queryNorm, in: work), s.query, in: work)
+    key.backward(keyNorm.backwardHeads(dk, s.keyNorm, in: work), s.key, addingTo: &du, in: work)
+    value.backward(dv, s.value, addingTo: &du, in: work)
+    return du
+  }
+  private func turnBack(_ dq: inout Tensor, _ dk: inout Tensor, _ rotary: RotaryTable?, in work: borrowing Workspace) {
     if let rotary {
       work.rotate(&dq, heads: heads, cosines: rotary.cosines, sines: rotary.sines, inverse: true)
       work.rotate(&dk, heads: heads, cosines: rotary.cosines, sines: rotary.sines, inverse: true)
     }
-    var du = query.backward(queryNorm.backwardHeads(dq, s.queryNorm, in: work), s.query, in: work)
-    work.add(key.backward(keyNorm.backwardHeads(dk, s.keyNorm, in: work), s.key, in: work), to: &du)
-    work.add(value.backward(dv, s.value, in: work), to: &du)
-    return du
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try query.forEachParameter(body)

@@ -94,7 +94,7 @@ public struct CrossAttention: Layer {
     }
     let da = query.backward(dq, s.query, in: work)
     var dx = key.backward(dk, s.vision.key, in: work)
-    work.add(value.backward(dv, s.vision.value, in: work), to: &dx)
+    value.backward(dv, s.vision.value, addingTo: &dx, in: work)
     return (da, dx)
   }
 

@@ -5,39 +5,59 @@ extension Workspace {
   /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen` weight's panels are kept for the next time where
   /// rows of x are few (at most 256): packing it would cost as much as multiplying.
   public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
-    let out = weight.shape[0], rows = x.shape.rows
-    precondition(weight.shape.rank == 2 && x.shape.last == weight.shape[1], "linear: x \(x.shape), weight \(weight.shape)")
-    let y = tensor(x.shape.replacingLast(with: out), x.type)
-    multiply(x, rows, weight, isTransposed: true, frozen: frozen, into: y)
-    if let bias {
-      let b = widened(bias)
-      check(pk_bias_add(x.type.pk, rows, out, b.base, y.base))
-    }
+    let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
+    multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, into: y)
     return y
   }
-  /// dx = dy W.
-  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false) -> Tensor {
-    precondition(dy.shape.last == weight.shape[0], "linear backward: dy \(dy.shape), weight \(weight.shape)")
-    let dx = tensor(dy.shape.replacingLast(with: weight.shape[1]), dy.type)
-    multiply(dy, dy.shape.rows, weight, isTransposed: false, frozen: frozen, into: dx)
+  /// y = x Wᵀ + b, and f(y) written to columns `column...` of `active` `[..., wider]` in the same pass.
+  public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false, then f: Activation, into active: inout Tensor, at column: Int = 0) -> Tensor {
+    let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
+    precondition(active.shape.rows == y.shape.rows && column + y.shape.last <= active.shape.last && active.type == x.type, "linear: \(y.shape) at \(column) of \(active.shape)")
+    active.makeUnique()
+    multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: active, at: column, into: y)
+    return y
+  }
+  /// dx = dy W[:, columns], all columns when nil; through the derivative of f at `before` when there is one: dx ⊙ f'(before).
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false, columns: Range<Int>? = nil, through f: Activation? = nil, at before: Tensor? = nil) -> Tensor {
+    let dx = tensor(dy.shape.replacingLast(with: (columns ?? 0..<weight.shape[1]).count), dy.type)
+    precondition((f == nil) == (before == nil) && (before == nil || before!.shape == dx.shape), "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
+    multiply(dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f, before: before, into: dx)
     return dx
   }
-  /// y = x op(W).
-  private func multiply(_ x: Tensor, _ rows: Int, _ weight: Tensor, isTransposed: Bool, frozen: Bool, into y: Tensor) {
-    let (k, n) = (x.shape.last, y.shape.last), strides = isTransposed ? (1, k) : (n, 1)
-    if frozen && x.type == .f32 && rows <= 256 && k * n >= 4096 {
-      let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: weight.shape[1], isTransposed: isTransposed, layout: pk_gemm_layout())
-      var s = pk_gemm_shape(m: rows, n: n, k: k, rsa: k, csa: 1, rsb: strides.0, csb: strides.1, rsc: n, csc: 1, alpha: 1, beta: 0)
-      let panels = weight.storage.packed(key) {
+  /// dx += dy W.
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false, addingTo dx: inout Tensor) {
+    precondition(dx.shape == dy.shape.replacingLast(with: weight.shape[1]), "linear backward: dx \(dx.shape)")
+    dx.makeUnique()
+    multiply(dy, weight, isTransposed: false, frozen: frozen, into: dx, beta: 1)
+  }
+  /// y = beta y + x op(W), then bias and activation: `pk_linear`.
+  private func multiply(
+    _ x: Tensor, _ weight: Tensor, isTransposed: Bool, frozen: Bool, first: Int = 0, bias: Tensor? = nil, f: Activation? = nil, active: Tensor? = nil, at column: Int = 0,
+    before: Tensor? = nil, into y: Tensor, beta: Double = 0
+  ) {
+    let (rows, k, n) = (x.shape.rows, x.shape.last, y.shape.last), across = weight.shape[1]
+    precondition(weight.shape.rank == 2 && k == weight.shape[isTransposed ? 1 : 0] && first + n <= weight.shape[isTransposed ? 0 : 1], "linear: x \(x.shape), weight \(weight.shape)")
+    precondition(x.type.isCompute && y.type == x.type, "linear: x \(x.type)")
+    var s = pk_gemm_shape(
+      m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across, csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: 1, beta: beta)
+    var panels: Tensor?, w: Tensor?
+    if frozen && x.type == .f32 && rows <= 256 && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
+      let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed, layout: pk_gemm_layout())
+      panels = weight.storage.packed(key) {
         let p = Tensor(uninitialized: Shape(pk_gemm_packed_count(n, k)), type: .f32), w = widened(weight)
         check(pk_gemm_pack(&s, w.base, p.base))
         return p
       }
-      let area = productScratch(&s)
-      check(pk_gemm_packed(&s, x.base, panels.base, y.base, area.base))
     } else {
-      gemm(m: rows, n: n, k: k, x, (k, 1), widened(weight), strides, y, (n, 1), beta: 0)
+      w = widened(weight)
+      precondition(w!.type == x.type, "linear: x \(x.type), weight \(weight.type)")
     }
+    let b = bias.map { widened($0) }, size = y.type.byteCount
+    var e = pk_epilogue(
+      bias: b.map { UnsafeRawPointer($0.base) }, f: f?.pk ?? PK_RELU, before: before.map { UnsafeRawPointer($0.base) }, active: active.map { $0.base + column * size },
+      ldbefore: n, ldactive: active?.shape.last ?? 0)
+    let area = productScratch(&s)
+    check(pk_linear(x.type.pk, &s, x.base, w.map { UnsafeRawPointer($0.base + first * size) }, panels.map { UnsafeRawPointer($0.base) }, &e, y.base, area.base))
   }
   /// Adds dyᵀ x to `dWeight` and the column sums of dy to `dBias`.
   public func linearBackwardWeight(_ dy: Tensor, x: Tensor, addingTo dWeight: inout Tensor?) {
