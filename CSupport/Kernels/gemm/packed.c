@@ -44,7 +44,7 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
   if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && s->k * s->n > 65536) || (s->beta != 0 && s->beta != 1) || pk_bf16(PK_F32)) return 0;
   const pk_kernels *kernels = pk_select(PK_F32);
   const int by_rows = s->m >= s->n / 4;
-  const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->conv_rows : kernels->conv_pixels, units = (extent + unit - 1) / unit;
+  const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)
   {

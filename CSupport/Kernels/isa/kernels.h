@@ -29,6 +29,13 @@ typedef struct {
                    const void *v, const void *dout, const void *lse, const void *delta, void *dq, void *dk, void *dv, void *scratch);
   idx lanes;
 } pk_attention_kernels;
+/* Convolution row by row: conv_rows_body.inc. */
+typedef struct {
+  void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);
+  void (*row)(idx pixels, idx channels, idx terms, const void *const *rows, idx lda, idx k, const void *const *weights, idx panel, void *out, idx ldo);
+  void (*fold_row)(idx w, idx side, idx channels, const void *row, void *out, idx ld);
+  void (*turn)(idx pixels, idx channels, const void *tile, idx ld, const void *bias, void *planes, idx plane);
+} pk_conv_kernels;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
                int accumulate, void *c, idx ldc);
@@ -65,8 +72,7 @@ typedef struct {
                      void *cost, void *raw, int32_t *iterations, double *delta, double *mass, void *scratch);
   void (*unit_row)(idx d, const void *x, void *y);
   void (*cosine_cost)(idx n, idx m, idx d, idx j0, idx j1, const void *q, const void *k, void *y);
-  void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile,
-                     idx ld_tile);
+  pk_conv_kernels conv;
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*conv_fold)(void *lanes, double *sums);
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
@@ -77,7 +83,7 @@ typedef struct {
   double (*probe_exp)(idx rounds);
   void (*probe_triad)(idx n, const void *a, const void *b, void *y);
   pk_product product;
-  idx lanes, conv_rows, conv_pixels; /* vector length; output channels and pixels of one conv_block */
+  idx lanes, tile_rows, tile_columns; /* vector length; extents of a tile of `gemm` */
 } pk_kernels;
 
 extern const pk_kernels pk_scalar_f32, pk_avx2_f32, pk_avx512_f32, pk_scalar_f64;
@@ -86,9 +92,8 @@ extern const pk_kernels pk_scalar_f32, pk_avx2_f32, pk_avx512_f32, pk_scalar_f64
 typedef struct {
   pk_product product;
   pk_attention_kernels attention;
-  void (*conv_block)(idx mr, idx pixels, idx k, const void *packed_weight, const void *x, const idx *offsets, void *tile, idx ld_tile);
+  pk_conv_kernels conv;
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
-  void (*pair_rows)(idx n, const float *even, const float *odd, uint32_t *words);
   void (*narrow)(idx n, const float *x, uint16_t *y);
 } pk_bf16_kernels;
 extern const pk_bf16_kernels pk_avx512_bf16;
