@@ -5,6 +5,7 @@ public enum BenchmarkSuite {
     { GemmBenchmark().prepare() },
     { GemmBenchmark(storage: .bf16).prepare() },
     { GemmBenchmark(m: 352, n: 1536, k: 384).prepare() },
+    { GemmBenchmark(m: 40, n: 2049, k: 88).prepare() },
     { GemmBenchmark(m: 64, n: 64, k: 64, batch: 512).prepare() },
     { AttentionBenchmark().prepare() },
     { AttentionBenchmark(pass: .both).prepare() },

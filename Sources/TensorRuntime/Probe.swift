@@ -2,7 +2,7 @@ internal import CKernels
 
 /// What this machine reaches, measured now: `pk_probe.h`. The rates benchmarks are compared with.
 public struct MachineRates: Sendable {
-  /// Fused multiply-adds of the current instruction set in f32, all threads: operations a second.
+  /// Fused multiply-adds of the current instruction set in f32, or of bf16 pairs where `Machine.products` says so, all threads: operations a second.
   public let flops: Double
   /// Triad over arrays beyond the caches: bytes a second, reads and writes counted once each.
   public let bytes: Double
@@ -11,7 +11,7 @@ public struct MachineRates: Sendable {
   /// A barrier of the team: seconds. Several times as long when its processors do not share a cache, which a host may change from minute to minute.
   public let barrier: Double
 
-  /// The best of several short runs each: about a third of a second together.
+  /// The best of several runs each, long enough for the clock to settle: about half a second together.
   public static func measure() -> MachineRates {
     let clock = ContinuousClock()
     func seconds(_ body: () -> Void) -> Double { clock.measure(body) / .seconds(1) }
@@ -19,7 +19,7 @@ public struct MachineRates: Sendable {
     var flops = 0.0, exponentials = 0.0, bytes = 0.0, barrier = Double.infinity
     for _ in 0..<6 {
       var done = 0.0
-      var t = seconds { done = pk_probe_fma(1_000_000) }
+      var t = seconds { done = pk_probe_fma(20_000_000) }
       flops = max(flops, done / t)
       t = seconds { done = pk_probe_exp(10_000) }
       exponentials = max(exponentials, done / t)

@@ -95,6 +95,7 @@ typedef struct {
   pk_conv_kernels conv;
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*narrow)(idx n, const float *x, uint16_t *y);
+  double (*probe_fma)(idx rounds);
 } pk_bf16_kernels;
 extern const pk_bf16_kernels pk_avx512_bf16;
 /* Those kernels, or NULL when products are f32 or the processor has no bf16 arithmetic. */

@@ -10,8 +10,19 @@
 #include "words_bf16.h"
 #include "../attention/attention_body.inc"
 #include "../conv/conv_rows_body.inc"
+/* As probe_fma_body, with pairs. */
+static double probe_fma_words(idx rounds) {
+  V a[12];
+  const __m512i x = _mm512_set1_epi32(0x3c003c00), y = _mm512_set1_epi32(0x3c803c80);
+  for (int i = 0; i < 12; i++) a[i] = v_set((float)i);
+  for (idx r = 0; r < rounds; r++)
+    for (int i = 0; i < 12; i++) a[i] = w_dot(x, y, a[i]);
+  V s = a[0];
+  for (int i = 1; i < 12; i++) s = v_add(s, a[i]);
+  return (double)v_sum(s);
+}
 const pk_bf16_kernels pk_avx512_bf16 = {
     {ROWS, COLUMNS, 2, pack_a, pack_b, tile}, {attention_forward_body, attention_delta_body, attention_backward_body, PRODUCT_COLUMNS},
-    {conv_lay_body, conv_row_body, conv_fold_row_body, conv_turn_body}, conv_dots, narrow};
+    {conv_lay_body, conv_row_body, conv_fold_row_body, conv_turn_body}, conv_dots, narrow, probe_fma_words};
 #pragma clang attribute pop
 #endif

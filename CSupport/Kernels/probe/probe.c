@@ -5,11 +5,12 @@
 
 double pk_probe_fma(idx rounds) {
   const pk_kernels *k = pk_select(PK_F32);
+  const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
   double kept = 0, threads = 0;
 #pragma omp parallel reduction(+ : kept, threads)
-  { kept += k->probe_fma(rounds), threads += 1; }
+  { kept += narrow ? narrow->probe_fma(rounds) : k->probe_fma(rounds), threads += 1; }
   /* The sum is used, so that the loops cannot be left out. */
-  return threads * (double)rounds * 12 * 2 * (double)k->lanes + (kept == 0.123 ? 1 : 0);
+  return threads * (double)rounds * 12 * (narrow ? 4 : 2) * (double)k->lanes + (kept == 0.123 ? 1 : 0);
 }
 double pk_probe_exp(idx rounds) {
   const pk_kernels *k = pk_select(PK_F32);
