@@ -1,26 +1,37 @@
 #!/usr/bin/env python3
-"""pisces against PyTorch as installed, in turn, in one run: times as ratios, and the peak memory of a training step.
+"""pisces against PyTorch (and, for products, OpenBLAS and ONNX Runtime) in turn, in one run: times and peak memory as ratios.
 
-usage: Benchmarks/against-torch.py [--rounds 3] [--threads 2] [--only gemm,step,encoder,ot] [--tuned]
-needs: torch; .build/release/pisces. --tuned sends torch's f32 products to oneDNN and keeps malloc from returning memory.
+usage: Benchmarks/against-torch.py [--rounds 3] [--threads 2] [--only gemm,attention,...] [--types f32,bf16] [--tuned] [--json FILE]
+needs: torch; .build/release/pisces. Optional: diffusers (the VAE's peer), onnxruntime and onnx, libopenblas.so.0, safetensors (the step's and the score's).
+--tuned sends torch's f32 products to oneDNN where that is faster and keeps malloc from returning memory.
 
-A ratio above 1 means pisces is that many times faster (memory: smaller). Each round runs torch, then pisces, in processes of their own; the
-ratio is of the medians of the rounds' medians. Torch runs the arithmetic the case needs and nothing else.
+A ratio above 1 means pisces is that many times faster (memory: smaller). Each round runs the peers, then pisces, in processes of their own; the ratio is of the
+medians of the rounds' medians, and the spread is that of the rounds' ratios. A peer runs the arithmetic the case needs and nothing else. In bf16 torch gets
+bf16 tensors (training: autocast), pisces --products bf16: its operands are rounded as they are packed.
 """
 import argparse, json, os, resource, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PISCES = os.path.join(HERE, "..", ".build", "release", "pisces")
-GEMM = [(1024, 1024, 1024), (2048, 2048, 2048), (2049, 4224, 1408), (2049, 6144, 1408), (2049, 1408, 6144), (352, 1536, 384), (4608, 768, 192)]
-CASES = {f"gemm {m}x{n}x{k}": ("gemm", ["gemm", "--m", m, "--n", n, "--k", k]) for m, n, k in GEMM}
+GEMM = [(1024, 1024, 1024), (2048, 2048, 2048), (2049, 4224, 1408), (2049, 6144, 1408), (2049, 1408, 6144), (256, 2048, 512), (352, 1536, 384), (40, 2049, 88)]
+# name: (group, arguments of pisces bench, floors by type)
+CASES = {f"gemm {m}x{n}x{k}": ("gemm", ["gemm", "--m", m, "--n", n, "--k", k], {"f32": 1.1 if m in (40, 352) else 1.05, "bf16": 1.05}) for m, n, k in GEMM}
+CASES |= {f"gemm {m}x{n}x{k}, B packed before": ("packed", ["gemm", "--m", m, "--n", n, "--k", k, "--packed"], {"f32": 1.1 if m in (40, 352) else 1.05}) for m, n, k in GEMM}
 CASES |= {
-    "generator step, 384 wide, batch 4": ("step", ["generator", "--preset", "mmdit-384", "--pass", "step"]),
-    "generator step, 768 wide, batch 1": ("step", ["generator", "--preset", "mmdit-768", "--pass", "step"]),
-    "ViT block, 2049 tokens": ("encoder", ["encoder", "--preset", "vit-block"]),
-    "BERT fusion layer, 40 x 2049": ("encoder", ["encoder", "--preset", "bert-fusion"]),
-    "BERT fusion layer, a later caption": ("encoder", ["encoder", "--preset", "bert-fusion-again"]),
-    "token OT, 16 heads, 20 x 2049": ("ot", ["ot", "--kind", "token", "--text", 20]),
-    "token OT, 16 heads, 8 x 2049": ("ot", ["ot", "--kind", "token", "--text", 8]),
+    "gemm 64x64x64, 512 of them": ("gemm", ["gemm", "--m", 64, "--n", 64, "--k", 64, "--batch", 512], {"f32": 1.5}),
+    "attention 16x2049x88": ("attention", ["attention"], {"f32": 1.5, "bf16": 2}),
+    "attention 16x2049x88, with backward": ("attention", ["attention", "--pass", "both"], {"f32": 1.5, "bf16": 2}),
+    "ViT block, 2049 tokens": ("encoder", ["encoder", "--preset", "vit-block"], {"f32": 1.3, "bf16": 1.9}),
+    "BERT fusion layer, 40 x 2049": ("encoder", ["encoder", "--preset", "bert-fusion"], {}),
+    "BERT fusion layer, a later caption": ("encoder", ["encoder", "--preset", "bert-fusion-again"], {"f32": 6, "bf16": 6}),
+    "generator step, 384 wide, batch 4": ("step", ["generator", "--preset", "mmdit-384", "--pass", "step"], {"f32": 1.7, "bf16": 1.9}),
+    "generator step, 768 wide, batch 1": ("step", ["generator", "--preset", "mmdit-768", "--pass", "step"], {"f32": 1.7, "bf16": 1.9}),
+    "VAE decode": ("vae", ["vae", "--pass", "forward"], {"f32": 1.8, "bf16": 1.3}),
+    "VAE decode and back to the latents": ("vae", ["vae", "--pass", "latents"], {"f32": 1.8}),
+    "OT-map round, 1 f + 10 T": ("ot-map", ["ot-map"], {"f32": 1.6, "bf16": 2.5}),
+    "demo's post-training step": ("demo", ["step"], {"f32": 2, "bf16": 2}),
+    "token OT, 16 heads, 20 x 2049": ("ot", ["ot", "--kind", "token", "--text", 20], {}),
+    "token OT, 16 heads, 8 x 2049": ("ot", ["ot", "--kind", "token", "--text", 8], {}),
 }
 
 
@@ -34,7 +45,7 @@ def timed(run, seconds=3.0):
     return statistics.median(out)
 
 
-def torch_case(name, threads, tuned):
+def torch_case(name, threads, tuned, narrow):
     """Runs one case in torch; prints median seconds and the peak resident size."""
     import torch
     import torch.nn.functional as F
@@ -43,12 +54,25 @@ def torch_case(name, threads, tuned):
     torch.manual_seed(0)
     if tuned:
         torch.set_float32_matmul_precision("medium")
+    if narrow and name.split()[0] in ("gemm", "attention", "ViT", "BERT", "VAE"):
+        torch.set_default_dtype(torch.bfloat16)
     if name.startswith("gemm"):
-        m, n, k = map(int, name.split()[1].split("x"))
-        a, b = torch.randn(m, k), torch.randn(k, n)
+        m, n, k = map(int, name.split()[1].strip(",").split("x"))
+        batch = (512,) if "512 of" in name else ()
+        a, b = torch.randn(*batch, m, k), torch.randn(*batch, k, n)
         run = lambda: a @ b
+    elif name.startswith("attention"):
+        return attention_case("backward" in name)
+    elif name.startswith("VAE"):
+        run = decoding("back" in name)
+    elif name.startswith("OT-map"):
+        run = map_round(narrow)
     elif name.startswith("generator"):
-        run = generator_step(*((384, 6, 4) if "384" in name else (768, 12, 1)))
+        step = generator_step(*((384, 6, 4) if "384" in name else (768, 12, 1)))
+
+        def run():
+            with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+                step()
     elif name.startswith("ViT"):
         d, h, hidden, n = 1408, 16, 6144, 2049
         w = {key: torch.randn(*shape) * 0.02 for key, shape in {"qkv": (3 * d, d), "o": (d, d), "up": (hidden, d), "down": (d, hidden)}.items()}
@@ -100,8 +124,117 @@ def torch_case(name, threads, tuned):
                         break
                 plan = torch.exp(log + u[:, :, None] + v[:, None])
                 return plan / plan.sum(-1, keepdim=True).clamp_min(1e-8)
-    seconds = timed(run)
-    print(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, "torch": torch.__version__}))
+    report(timed(run), f"torch {torch.__version__}")
+
+
+def report(seconds, peer):
+    print(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, "peer": peer}))
+
+
+def attention_case(backward):
+    """Softmax attention of one sample, 16 heads of 88: the faster of torch's fused attention and its two products with a softmax between."""
+    import torch
+    import torch.nn.functional as F
+
+    q, k, v, g = (torch.randn(1, 16, 2049, 88) for _ in range(4))
+    if backward:
+        q, k, v = (t.requires_grad_() for t in (q, k, v))
+
+    def through(attend):
+        def run():
+            with torch.set_grad_enabled(backward):
+                o = attend()
+                if backward:
+                    torch.autograd.grad(o, (q, k, v), g)
+
+        return run
+
+    ways = {"fused": through(lambda: F.scaled_dot_product_attention(q, k, v)), "explicit": through(lambda: torch.softmax(q @ k.mT * 88**-0.5, -1) @ v)}
+    way, seconds = min(((n, timed(f)) for n, f in ways.items()), key=lambda x: x[1])
+    report(seconds, f"torch {torch.__version__}, {way}")
+
+
+def decoding(back):
+    """diffusers' causal 3D VAE decoder at the size of `pisces bench vae`: 5x16x16 latents to 17x128x128 pixels."""
+    import torch
+    from diffusers import AutoencoderKLHunyuanVideo
+
+    vae = AutoencoderKLHunyuanVideo(block_out_channels=(32, 64, 64, 64), norm_num_groups=8, layers_per_block=2, latent_channels=16).to(torch.get_default_dtype()).requires_grad_(False)
+    z = torch.randn(1, 16, 5, 16, 16)
+
+    def forward():
+        with torch.no_grad():
+            vae.decode(z)
+
+    def both():
+        x = z.clone().requires_grad_()
+        vae.decode(x).sample.square().mean().backward()
+
+    return both if back else forward
+
+
+def map_round(narrow):
+    """Ten updates of T and one of f (Korotin et al. 2023, algorithm 1), batch 128, gradients clipped as `pisces bench ot-map` does."""
+    import torch
+    import torch.nn as nn
+
+    def network(out):
+        return nn.Sequential(nn.Linear(512, 1024), nn.ReLU(), nn.LayerNorm(1024), nn.Linear(1024, 1024), nn.ReLU(), nn.LayerNorm(1024), nn.Linear(1024, out))
+
+    T, f = network(512), network(1)
+    optimizers = [torch.optim.AdamW(n.parameters(), 1e-4, fused=True) for n in (T, f)]
+    y, v = torch.randn(128, 512), torch.randn(128, 512)
+
+    def update(n, loss, optimizer):
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        nn.utils.clip_grad_norm_(n.parameters(), 1.0)
+        optimizer.step()
+
+    def mapped():
+        t = T(y)
+        return (t - y).square().mean() - f(t).mean()
+
+    def potential():
+        with torch.no_grad():
+            t = T(y)
+        return f(t).mean() - f(v).mean()
+
+    def run():
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            f.requires_grad_(False)
+            for _ in range(10):
+                update(T, mapped, optimizers[0])
+            f.requires_grad_(True)
+            update(f, potential, optimizers[1])
+
+    return run
+
+
+def product_case(name, threads, peer):
+    """The same product in OpenBLAS or ONNX Runtime (whose second operand is a constant, so packed beforehand)."""
+    import numpy as np
+
+    m, n, k = map(int, name.split()[1].strip(",").split("x"))
+    a, b = np.random.rand(m, k).astype(np.float32), np.random.rand(k, n).astype(np.float32)
+    if peer == "openblas":
+        import ctypes
+
+        library = ctypes.CDLL("libopenblas.so.0")
+        library.openblas_set_num_threads(threads)
+        c = np.empty((m, n), np.float32)
+        library.cblas_sgemm.argtypes = [ctypes.c_int] * 6 + [ctypes.c_float, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_void_p, ctypes.c_int]
+        return report(timed(lambda: library.cblas_sgemm(101, 111, 111, m, n, k, 1, a.ctypes.data, k, b.ctypes.data, n, 0, c.ctypes.data, n)), "OpenBLAS")
+    import onnx, onnxruntime
+    from onnx import helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"])], "g", [helper.make_tensor_value_info("a", 1, [m, k])], [helper.make_tensor_value_info("c", 1, [m, n])], [numpy_helper.from_array(b, "b")])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return report(timed(lambda: session.run(None, {"a": a})), f"ONNX Runtime {onnxruntime.__version__}")
 
 
 def generator_step(width, heads, batch):
@@ -189,33 +322,102 @@ def generator_step(width, heads, batch):
     return run
 
 
+def peers_of(name, group, threads, tuned, narrow):
+    """Command lines of the peers of a case, each printing one line of JSON."""
+    me = [sys.executable, __file__, "--case", name, "--threads", str(threads)]
+    if group == "demo":
+        return [[sys.executable, os.path.join(HERE, "torch_step.py"), "--threads", str(threads)] + (["--bf16"] if narrow else [])]
+    settings = [[]] if not tuned else [["--tuned"], []] if group in ("step", "attention") else [["--tuned"]]
+    commands = [me + s + (["--narrow"] if narrow else []) for s in settings]
+    if group == "packed":
+        return [me + ["--peer", "onnxruntime"]]
+    if group == "gemm" and not narrow and "512 of" not in name:
+        commands.append(me + ["--peer", "openblas"])
+    return commands
+
+
+def score_row(rounds, threads, environment):
+    """Whole processes: one clip, one prompt, the embedded reward model."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights, clip = f"{folder}/w.safetensors", f"{folder}/clip.safetensors"
+        script = os.path.join(HERE, "torch_score.py")
+        subprocess.run([sys.executable, script, "--make", weights], check=True, capture_output=True)
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        save_file({"pixels": np.random.rand(9, 3, 32, 32).astype(np.float32)}, clip)
+        prompt = "a red circle moving left"
+        theirs = [sys.executable, script, "--weights", weights, "--video", clip, "--prompt", prompt, "--threads", str(threads)]
+        ours = [PISCES, "score", "--model", "embedded:reward", "--frames", "9", "--video", clip, "--prompt", prompt, "--quiet", "--threads", str(threads)]
+
+        def whole(command):
+            began = time.perf_counter()
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                sys.exit(f"{command[0]} failed")
+            return time.perf_counter() - began, usage.ru_maxrss << 10
+
+        pairs = [(whole(theirs), whole(ours)) for _ in range(max(rounds, 5))]
+    return [p[0][0] for p in pairs], [p[1][0] for p in pairs], max(p[0][1] for p in pairs), max(p[1][1] for p in pairs)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default="gemm,step,encoder,ot")
+    parser.add_argument("--only", default="gemm,packed,attention,encoder,step,vae,ot-map,demo,score,ot")
+    parser.add_argument("--types", default="f32,bf16")
     parser.add_argument("--tuned", action="store_true")
-    parser.add_argument("--torch-case", help=argparse.SUPPRESS)
+    parser.add_argument("--json", help="a line of JSON for each row")
+    for hidden in ("--case", "--peer"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--narrow", action="store_true", help=argparse.SUPPRESS)
     o = parser.parse_args()
-    if o.torch_case:
-        return torch_case(o.torch_case, o.threads, o.tuned)
-    environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads))
+    if o.case:
+        return product_case(o.case, o.threads, o.peer) if o.peer else torch_case(o.case, o.threads, o.tuned, o.narrow)
+    environment = dict(os.environ, OMP_NUM_THREADS=str(o.threads), OPENBLAS_CORETYPE=os.environ.get("OPENBLAS_CORETYPE", "SkylakeX"))
     if o.tuned:
         environment |= {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-    print(f"threads {o.threads}, torch {'tuned' if o.tuned else 'as installed'}, {o.rounds} rounds")
-    print("| case | torch ms | pisces ms | times as fast | torch MiB | pisces MiB | times as small |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, (group, arguments) in CASES.items():
-        if group not in o.only.split(","):
-            continue
-        theirs, ours = [], []
-        for _ in range(o.rounds):
-            command = [sys.executable, __file__, "--torch-case", name, "--threads", str(o.threads)] + (["--tuned"] if o.tuned else [])
-            theirs.append(json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout))
-            command = [PISCES, "bench", *map(str, arguments), "--json", "--quiet", "--no-check", "--threads", str(o.threads)]
-            ours.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        t, p = statistics.median(x["seconds"] for x in theirs), statistics.median(x["median_seconds"] for x in ours)
-        a, b = max(x["bytes"] for x in theirs), max(x["peak_resident_bytes"] for x in ours)
-        print(f"| {name} | {1e3 * t:.2f} | {1e3 * p:.2f} | {t / p:.2f} | {a >> 20} | {b >> 20} | {a / b:.2f} |", flush=True)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"{cpu}, {o.threads} threads, torch {'tuned' if o.tuned else 'as installed'}, {o.rounds} rounds, {time.strftime('%Y-%m-%d %H:%M')}\n")
+    print("| case | type | best peer | peer ms | pisces ms | times as fast | rounds | floor | peer MiB | pisces MiB |\n| --- | --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |")
+    out = open(o.json, "a") if o.json else None
+
+    def row(name, kind, peer, theirs, ours, floor, a, b):
+        t, p = statistics.median(theirs), statistics.median(ours)
+        ratios = sorted(x / y for x, y in zip(theirs, ours))
+        print(f"| {name} | {kind} | {peer} | {1e3 * t:.2f} | {1e3 * p:.2f} | **{t / p:.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} | {floor or ''} | {a >> 20} | {b >> 20} |", flush=True)
+        if out:
+            print(json.dumps({"case": name, "type": kind, "peer": peer, "peer_seconds": theirs, "pisces_seconds": ours, "floor": floor, "peer_bytes": a, "pisces_bytes": b}), file=out, flush=True)
+
+    for name, (group, arguments, floors) in CASES.items():
+        for kind in o.types.split(","):
+            if group not in o.only.split(",") or (kind == "bf16" and kind not in floors and name not in ("VAE decode and back to the latents",)):
+                continue
+            narrow, theirs, ours, failed = kind == "bf16", {}, [], set()
+            for _ in range(o.rounds):
+                for command in peers_of(name, group, o.threads, o.tuned, narrow):
+                    if tuple(command) in failed:
+                        continue
+                    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+                    if run.returncode != 0:  # a peer that is not installed
+                        failed.add(tuple(command))
+                        continue
+                    x = json.loads(run.stdout.splitlines()[-1])
+                    theirs.setdefault(x.get("peer", f"torch {x.get('torch')}") + (", oneDNN" if "--tuned" in command and not narrow else ""), []).append(x)
+                command = [PISCES, "bench", *map(str, arguments), "--products", kind, "--json", "--quiet", "--no-check", "--threads", str(o.threads)]
+                ours.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            if not theirs:
+                print(f"| {name} | {kind} | no peer installed | | | | | | | |")
+                continue
+            peer = min(theirs, key=lambda k: statistics.median(x["seconds"] for x in theirs[k]))
+            row(name, kind, peer, [x["seconds"] for x in theirs[peer]], [x["median_seconds"] for x in ours], floors.get(kind), max(x["bytes"] for x in theirs[peer]), max(x["peak_resident_bytes"] for x in ours))
+    if "score" in o.only.split(","):
+        t, p, a, b = score_row(o.rounds, o.threads, environment)
+        row("`pisces score`, whole process, embedded model", "f32", "torch script", t, p, 50, a, b)
 
 
 main()

@@ -3,9 +3,10 @@ import TensorRuntime
 
 /// C = A B, row-major, once or for a batch of independent products.
 public struct GemmBenchmark: Sendable {
-  public var m = 2049, n = 6144, k = 1408, batch = 1, storage = StorageType.f32
-  public init(m: Int = 2049, n: Int = 6144, k: Int = 1408, batch: Int = 1, storage: StorageType = .f32) {
-    (self.m, self.n, self.k, self.batch, self.storage) = (m, n, k, batch, storage)
+  public var m = 2049, n = 6144, k = 1408, batch = 1, storage = StorageType.f32, isPacked = false
+  /// `isPacked`: B is packed once, as frozen weights are.
+  public init(m: Int = 2049, n: Int = 6144, k: Int = 1408, batch: Int = 1, storage: StorageType = .f32, isPacked: Bool = false) {
+    (self.m, self.n, self.k, self.batch, self.storage, self.isPacked) = (m, n, k, batch, storage, isPacked && batch == 1)
   }
 
   /// The check is BLIS's own: C t = A (B t) for a random t, in f64.
@@ -13,11 +14,13 @@ public struct GemmBenchmark: Sendable {
     let pool = BufferPool(), work = Workspace(pool: pool), self_ = self
     func shape(_ a: Int, _ b: Int) -> Shape { batch == 1 ? Shape(a, b) : Shape(batch, a, b) }
     let a = Reference.normal(shape(m, k), 1, work), b = work.converted(Reference.normal(shape(k, n), 2, work), to: storage.element)
-    @Sendable func product(_ work: borrowing Workspace) -> Tensor { self_.batch == 1 ? work.matmul(a, work.widened(b)) : work.batchedMatmul(a, work.widened(b)) }
+    @Sendable func product(_ work: borrowing Workspace) -> Tensor {
+      self_.isPacked ? work.matmul(a, keeping: b) : self_.batch == 1 ? work.matmul(a, work.widened(b)) : work.batchedMatmul(a, work.widened(b))
+    }
     let d = Double(m * batch), flops = 2 * d * Double(n) * Double(k)
     let bytes = 4.0 * (d * Double(k) + d * Double(n)) + Double(b.byteCount)
     return BenchmarkCase(
-      "gemm", [("m", .integer(m)), ("n", .integer(n)), ("k", .integer(k)), ("batch", .integer(batch))] + storage.fields, .init(flops: flops, bytes: bytes),
+      "gemm", [("m", .integer(m)), ("n", .integer(n)), ("k", .integer(k)), ("batch", .integer(batch))] + (isPacked ? [("packed", .bool(true))] : []) + storage.fields, .init(flops: flops, bytes: bytes),
       verify: {
         let work = Workspace(pool: pool), c = product(work), t = Reference.signs(self_.n, 3)
         for g in 0..<self_.batch {

@@ -8,8 +8,9 @@ public struct Linear: Layer {
   public var bias: Parameter?
   public var adapter: LowRankAdapter?
 
+  /// x is kept for the gradients of W and A alone: a frozen layer holds nothing.
   public struct Saved: Sendable {
-    let x: Tensor
+    let x: Tensor?
     let down: Tensor?  // x Aᵀ
   }
 
@@ -23,16 +24,16 @@ public struct Linear: Layer {
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
-    guard let adapter else { return (y, Saved(x: x, down: nil)) }
+    guard let adapter else { return (y, Saved(x: kept(x), down: nil)) }
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
     work.add(work.linear(down, weight: adapter.b.value, bias: nil), times: adapter.scale, to: &y)
-    return (y, Saved(x: x, down: down))
+    return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
   /// y, and f(y) in columns `column...` of `active`.
   public func forward(_ x: Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     if adapter == nil {
-      return (work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f, into: &active, at: column), Saved(x: x, down: nil))
+      return (work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f, into: &active, at: column), Saved(x: kept(x), down: nil))
     }
     let (y, saved) = forward(x, in: work)
     work.place(work.activation(f, y), into: &active, axis: active.shape.rank - 1, at: column)
@@ -69,14 +70,19 @@ public struct Linear: Layer {
     }
     return dx
   }
+  private func kept(_ x: Tensor) -> Tensor? { weight.isTrainable || adapter?.a.isTrainable == true ? x : nil }
+  private func input(_ saved: Saved) -> Tensor {
+    guard let x = saved.x else { preconditionFailure("\(weight.name) was frozen when it ran forward: its input was not kept") }
+    return x
+  }
   /// The parameters' gradients alone (when nothing below wants dx).
   public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
-    work.linearBackwardWeight(dy, x: saved.x, addingTo: &weight.gradient)
+    if weight.isTrainable { work.linearBackwardWeight(dy, x: input(saved), addingTo: &weight.gradient) }
     if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
     if adapter != nil, adapter!.isTrainable {
       let scaled = work.scaled(dy, by: adapter!.scale)
       work.linearBackwardWeight(scaled, x: saved.down!, addingTo: &adapter!.b.gradient)
-      work.linearBackwardWeight(work.linearBackwardInput(scaled, weight: adapter!.b.value), x: saved.x, addingTo: &adapter!.a.gradient)
+      if adapter!.a.isTrainable { work.linearBackwardWeight(work.linearBackwardInput(scaled, weight: adapter!.b.value), x: input(saved), addingTo: &adapter!.a.gradient) }
     }
   }
 

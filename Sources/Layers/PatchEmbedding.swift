@@ -8,7 +8,8 @@ public struct PatchEmbedding: Layer {
   private let patchExtents: Extents3
   public var patch: SIMD3<Int> { patchExtents.vector }
 
-  public struct Saved: Sendable { let patches: Tensor, input: Shape }
+  /// Patches are kept for the weight's gradient alone.
+  public struct Saved: Sendable { let patches: Tensor?, input: Shape }
 
   public init(_ name: String, channels: Int, width: Int, patch: SIMD3<Int>, initial: ParameterSource.Initial? = nil, from source: ParameterSource) throws {
     let fan = channels * patch.x * patch.y * patch.z
@@ -21,7 +22,7 @@ public struct PatchEmbedding: Layer {
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let patches = Self.patches(of: x, patch, in: work)
     let y = work.linear(patches, weight: weight.value.reshaped(matrixShape), bias: bias?.value)
-    return (y, Saved(patches: patches, input: x.shape))
+    return (y, Saved(patches: weight.isTrainable ? patches : nil, input: x.shape))
   }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
     backwardParameters(dy, saved, in: work)
@@ -29,11 +30,13 @@ public struct PatchEmbedding: Layer {
     return Self.assemble(dPatches, saved.input, patch, in: work)
   }
   public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
+    if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
+    if !weight.isTrainable { return }
+    guard let patches = saved.patches else { preconditionFailure("\(weight.name) was frozen when it ran forward: its patches were not kept") }
     // The only reference moves through the call, so the sum is in place.
     var gradient = weight.gradient.take()?.reshaped(matrixShape)
-    work.linearBackwardWeight(dy, x: saved.patches, addingTo: &gradient)
+    work.linearBackwardWeight(dy, x: patches, addingTo: &gradient)
     weight.gradient = gradient?.reshaped(weight.value.shape)
-    if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try body(&weight)

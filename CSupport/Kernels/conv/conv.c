@@ -32,7 +32,7 @@ static sizes sizes_of(const pk_conv3d_shape *s, const pass *p) {
   z.panel = s->kw * p->in; /* words a column, one (kt, kh) */
   z.group = p->wo >= ITEM_PIXELS ? 1 : LEAST(ITEM_PIXELS / p->wo, p->ho);
   z.source = ROUND(s->batch * p->t * p->h * p->pixels * p->in + 32);
-  z.weights = ROUND(z.taps * z.panel * z.across);
+  z.weights = ROUND(z.taps * z.panel * z.across) + z.across; /* and the bias */
   z.tile = ROUND((z.group * p->wo + p->row) * z.across);
   z.member = z.tile + ROUND(4 * p->lines); /* and two pointers a line */
   return z;
@@ -84,6 +84,8 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
   const idx groups = (p.ho + z.group - 1) / z.group, laid = p.h < 32 ? p.h : 32, bands = (p.h + laid - 1) / laid;
   char *rows = scratch, *panels = pk_at(scratch, type, z.source), *members = pk_at(panels, type, z.weights);
   const idx size = pk_size(type);
+  void *biases = bias ? pk_at(panels, type, z.weights - z.across) : NULL;
+  for (idx o = 0; bias && o < z.across; o++) pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
 #pragma omp parallel
   {
 #pragma omp for schedule(static) nowait
@@ -111,10 +113,10 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
         const idx n = lines_of(s, e, back, t, h, line, tap);
         for (idx j = 0; j < n; j++) from[j] = rows + (b * p.t * p.h + line[j]) * row_words * size, with[j] = panels + tap[j] * tiles * deep * columns * size;
         char *out = tile + (h - h0) * p.wo * z.across * size;
-        conv->row(p.row, p.out, n, from, p.step * wide, deep, with, deep * columns, back ? row : out, z.across);
+        conv->row(p.row, p.out, n, from, p.step * wide, deep, with, deep * columns, biases, back ? row : out, z.across);
         if (back) conv->fold_row(p.wo, s->side, p.out, row, out, z.across);
       }
-      conv->turn(count * p.wo, p.out, tile, z.across, bias, pk_at(result, type, b * p.out * results + (t * p.ho + h0) * p.wo), results);
+      conv->turn(count * p.wo, p.out, tile, z.across, pk_at(result, type, b * p.out * results + (t * p.ho + h0) * p.wo), results);
     }
   }
 }

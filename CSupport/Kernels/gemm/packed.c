@@ -93,8 +93,8 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
     for (idx i0 = 0; i0 < s->m; i0 += height) {
       const idx m = LEAST(s->m - i0, height), row_tiles = (m + k->rows - 1) / k->rows;
       const idx together = by_rows ? 1 : GROUP, groups = (row_tiles + together - 1) / together;
-      /* With few groups several members multiply the same rows with different columns; they all read what one has packed. */
-      const idx parts = own || groups >= 8 ? 1 : 8 / groups;
+      /* With few groups several members multiply the same rows with different columns, so that they divide well; they all read what one has packed. */
+      const idx parts = own || groups >= 32 ? 1 : 32 / groups;
       const idx g0 = own ? 0 : part(groups, me, team), g1 = own ? groups : part(groups, me + 1, team);
       const idx item0 = own ? 0 : part(groups * parts, me, team), item1 = own ? groups : part(groups * parts, me + 1, team);
       int turn = 0;

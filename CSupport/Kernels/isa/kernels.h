@@ -32,9 +32,9 @@ typedef struct {
 /* Convolution row by row: conv_rows_body.inc. */
 typedef struct {
   void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);
-  void (*row)(idx pixels, idx channels, idx terms, const void *const *rows, idx lda, idx k, const void *const *weights, idx panel, void *out, idx ldo);
+  void (*row)(idx pixels, idx channels, idx terms, const void *const *rows, idx lda, idx k, const void *const *weights, idx panel, const void *bias, void *out, idx ldo);
   void (*fold_row)(idx w, idx side, idx channels, const void *row, void *out, idx ld);
-  void (*turn)(idx pixels, idx channels, const void *tile, idx ld, const void *bias, void *planes, idx plane);
+  void (*turn)(idx pixels, idx channels, const void *tile, idx ld, void *planes, idx plane);
 } pk_conv_kernels;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,

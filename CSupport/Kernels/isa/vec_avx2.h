@@ -51,8 +51,11 @@ static inline V v_pow2(V n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 static inline V v_round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/* a 2^n for integral n <= 127, 0 below -126 */
-static inline V v_scale(V a, V n) { return _mm256_mul_ps(a, v_pow2(_mm256_max_ps(n, _mm256_set1_ps(-127)))); }
+/* a 2^n for integral n <= 129, 0 from -126 on */
+static inline V v_scale(V a, V n) {
+  const __m256 one = _mm256_set1_ps(1);
+  return _mm256_mul_ps(_mm256_mul_ps(a, v_pow2(_mm256_sub_ps(_mm256_max_ps(_mm256_set1_ps(-126), n), one))), _mm256_set1_ps(2));
+}
 static inline V v_split(V x, V *e) {
   __m256i i = _mm256_castps_si256(x);
   __m256i k = _mm256_srai_epi32(_mm256_sub_epi32(i, _mm256_set1_epi32(0x3f3504f3)), 23);

@@ -43,7 +43,7 @@ static inline V v_pow2(V n) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
 static inline V v_round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/* a 2^n for integral n <= 127, subnormal or 0 below -126 */
+/* a 2^n for integral n <= 129, subnormal or 0 below -126 */
 static inline V v_scale(V a, V n) { return _mm512_scalef_ps(a, n); }
 static inline V v_split(V x, V *e) {
   __m512i i = _mm512_castps_si512(x);

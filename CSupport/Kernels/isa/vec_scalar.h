@@ -40,8 +40,8 @@ static inline real v_maxall(V a) { return a; }
 /* 2^n for integral n in [-126, 127], and the split x = m 2^e, m in [sqrt(1/2), sqrt 2) of a positive normal x. */
 static inline V v_pow2(V n) { int32_t i = ((int32_t)n + 127) << 23; float f; memcpy(&f, &i, 4); return f; }
 static inline V v_round(V a) { return rintf(a); }
-/* a 2^n for integral n <= 127, 0 below -126 */
-static inline V v_scale(V a, V n) { return a * v_pow2(n > -127 ? n : -127); }
+/* a 2^n for integral n <= 129, 0 from -126 on */
+static inline V v_scale(V a, V n) { return a * v_pow2((n > -126 ? n : -126) - 1) * 2; }
 static inline V v_split(V x, V *e) {
   int32_t i; memcpy(&i, &x, 4);
   int32_t k = (i - 0x3f3504f3) >> 23; i -= k << 23; float m; memcpy(&m, &i, 4); *e = (float)k; return m;

@@ -3,7 +3,7 @@ internal import CKernels
 /// Matrix products: `pk_gemm.h`.
 extension Workspace {
   /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen` weight's panels are kept for the next time where
-  /// rows of x are few (at most 256): packing it would cost as much as multiplying.
+  /// rows of x are few (at most 512): packing it costs a tenth of the product then, and more the fewer they are.
   public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
     let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
     multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, into: y)
@@ -33,7 +33,7 @@ extension Workspace {
   /// y = beta y + x op(W), then bias and activation: `pk_linear`.
   private func multiply(
     _ x: Tensor, _ weight: Tensor, isTransposed: Bool, frozen: Bool, first: Int = 0, bias: Tensor? = nil, f: Activation? = nil, active: Tensor? = nil, at column: Int = 0,
-    before: Tensor? = nil, into y: Tensor, beta: Double = 0
+    before: Tensor? = nil, into y: Tensor, beta: Double = 0, always: Bool = false
   ) {
     let (rows, k, n) = (x.shape.rows, x.shape.last, y.shape.last), across = weight.shape[1]
     precondition(weight.shape.rank == 2 && k == weight.shape[isTransposed ? 1 : 0] && first + n <= weight.shape[isTransposed ? 0 : 1], "linear: x \(x.shape), weight \(weight.shape)")
@@ -41,7 +41,7 @@ extension Workspace {
     var s = pk_gemm_shape(
       m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across, csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: 1, beta: beta)
     var panels: Tensor?, w: Tensor?
-    if frozen && x.type == .f32 && rows <= 256 && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
+    if frozen && x.type == .f32 && (rows <= 512 || always) && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
       let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed, layout: pk_gemm_layout())
       panels = weight.storage.packed(key) {
         let p = Tensor(uninitialized: Shape(pk_gemm_packed_count(n, k)), type: .f32), w = widened(weight)
@@ -82,6 +82,13 @@ extension Workspace {
     precondition(k == kb, "matmul: \(a.shape) x \(b.shape)")
     let c = tensor(Shape(m, n), a.type)
     gemm(m: m, n: n, k: k, a, ta ? (1, m) : (k, 1), b, tb ? (1, k) : (n, 1), c, (n, 1), alpha: alpha, beta: 0)
+    return c
+  }
+
+  /// C = A B with a B that stays: its panels are made once and kept with it, whatever the size.
+  public func matmul(_ a: Tensor, keeping b: Tensor) -> Tensor {
+    let c = tensor(Shape(a.shape[0], b.shape[1]), a.type)
+    multiply(a, b, isTransposed: false, frozen: true, into: c, always: true)
     return c
   }
 

@@ -102,8 +102,12 @@ struct BenchGemm: AsyncParsableCommand {
   @Option var k = 1408
   @Option(help: "Independent products of this size.") var batch = 1
   @Option(help: "bf16: B is stored so.") var dtype = StorageType.f32
-  func validate() throws { try check([("m", m), ("n", n), ("k", k), ("batch", batch)]) }
-  func run() async throws { try await options.execute([{ GemmBenchmark(m: m, n: n, k: k, batch: batch, storage: dtype).prepare() }], common) }
+  @Flag(help: "B is packed once beforehand, as frozen weights are.") var packed = false
+  func validate() throws {
+    try check([("m", m), ("n", n), ("k", k), ("batch", batch)])
+    if packed && batch > 1 { throw ValidationError("--packed takes one product, not a batch") }
+  }
+  func run() async throws { try await options.execute([{ GemmBenchmark(m: m, n: n, k: k, batch: batch, storage: dtype, isPacked: packed).prepare() }], common) }
 }
 
 struct BenchAttention: AsyncParsableCommand {
