@@ -112,11 +112,10 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
         for (idx j0 = first; j0 < last; j0 += width) {
           const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
           const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
-          const float *bp = b + p0 * s->rsb + j0 * s->csb;
           const idx t0 = own ? 0 : part(tiles, me, team), t1 = own ? tiles : part(tiles, me + 1, team);
           for (idx p = 0, chunk = s->csb == 1 ? CHUNK : d; p < d && !ready; p += chunk)
             for (idx t = t0; t < t1; t++)
-              k->pack_b(LEAST(n - t * k->columns, k->columns), LEAST(d - p, chunk), bp + p * s->rsb + t * k->columns * s->csb, s->rsb, s->csb,
+              k->pack_b(LEAST(n - t * k->columns, k->columns), LEAST(d - p, chunk), b + (p0 + p) * s->rsb + (j0 + t * k->columns) * s->csb, s->rsb, s->csb,
                         blocks + turn * block_size(s) + (t * words + p / k->step) * k->columns);
           if (!own && (!ready || (parts > 1 && j0 == first))) {
             turn ^= 1;
