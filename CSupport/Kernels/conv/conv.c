@@ -66,8 +66,10 @@ static idx lines_of(const pk_conv3d_shape *s, const extents *e, int back, idx t,
       for (idx kt = 0; kt < s->kt; kt++)
         for (idx kh = 0; kh < s->kh; kh++) {
           const idx f = qt - kt, y = qh - kh;
-          if (f < 0 || y < 0 || f % s->st || y % s->sh || f / s->st >= e->to || y / s->sh >= e->ho) continue;
-          row[n] = f / s->st * e->ho + y / s->sh, tap[n++] = kt * s->kh + kh;
+          if (f < 0 || y < 0) continue;
+          const idx at = s->st == 1 ? f : f % s->st ? e->to : f / s->st, line = s->sh == 1 ? y : y % s->sh ? e->ho : y / s->sh; /* a division takes as long as a row of a tile */
+          if (at >= e->to || line >= e->ho) continue;
+          row[n] = at * e->ho + line, tap[n++] = kt * s->kh + kh;
         }
   return n;
 }

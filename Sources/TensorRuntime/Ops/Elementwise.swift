@@ -40,8 +40,9 @@ extension Workspace {
   /// alpha x + beta y.
   public func combine(_ alpha: Double, _ x: Tensor, _ beta: Double, _ y: Tensor) -> Tensor {
     precondition(x.count == y.count && x.type == y.type, "combine \(x.shape) and \(y.shape)")
-    let z = copy(y)
-    check(pk_axpby(x.type.pk, x.count, alpha, x.base, beta, z.base))
+    let z = tensor(y.shape, y.type)
+    check(pk_axpby(x.type.pk, x.count, beta, y.base, 0, z.base))
+    check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, z.base))
     return z
   }
   /// y = d y + (1 - d) x, in place.
