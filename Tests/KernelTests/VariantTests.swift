@@ -1,7 +1,7 @@
 import TensorRuntime
 import Testing
 
-/// Products and attention on every set of kernels this machine has, against the f64 bodies, in shapes that reach every way through the
+/// Products, convolution and attention on every set of kernels this machine has, against the f64 bodies, in shapes that reach every way through the
 /// drivers: whole and ragged tiles, packed and unpacked operands, members with rows or columns of their own. The bits must be the same for any number of threads.
 /// Tolerances: a sum of k rounded products is off by at most about sqrt(k) u of its scale (u = 2^-24); bf16 operands are rounded to 2^-9,
 /// which exact bf16 inputs of a product do not feel, but probabilities do.
@@ -29,6 +29,9 @@ import Testing
   private func check(_ variant: Variant) {
     for s in [(1, 1, 1), (5, 70, 33), (13, 33, 385), (40, 700, 88), (256, 96, 200), (97, 530, 401), (200, 1100, 50), (1600, 40, 60), (600, 400, 30)] { products(variant, s.0, s.1, s.2) }
     for s in [(64, 64, 64), (3, 1, 9), (37, 50, 29)] { batched(variant, s.0, s.1, s.2) }
+    for (extents, stride) in [((1, 3, 5, 2, 7, 9), SIMD3(1, 1, 1)), ((2, 16, 32, 3, 8, 8), SIMD3(1, 1, 1)), ((1, 33, 18, 2, 5, 70), SIMD3(1, 1, 1)), ((1, 4, 7, 5, 9, 6), SIMD3(2, 2, 2)), ((2, 8, 3, 1, 1, 1), SIMD3(1, 1, 1)), ((1, 5, 40, 4, 3, 11), SIMD3(1, 2, 2))] {
+      convolution(variant, extents, stride)
+    }
     for s in [(2, 3, 70, 70, 8), (1, 5, 33, 250, 88), (2, 2, 300, 97, 64), (1, 1, 1, 1, 3), (3, 1, 140, 193, 40), (1, 2, 20, 31, 130)] {
       for visible in [Workspace.Visibility(), Workspace.Visibility(causalBlock: 25), Workspace.Visibility(keyCounts: (0..<s.0).map { Int32(max(1, s.3 - 2 * $0)) })] where visible.causalBlock == 0 || s.2 == s.3 {
         attention(variant, s, visible)
@@ -73,6 +76,18 @@ import Testing
   private func batched(_ variant: Variant, _ m: Int, _ n: Int, _ k: Int) {
     let work = Workspace(), a = numbers(Shape(7, m, k), 1, in: work), b = numbers(Shape(7, k, n), 2, in: work)
     compare(variant, "batched \(m) x \(n) x \(k)", [a, b], tolerance: 1e-7 * (4 + Double(k).squareRoot())) { t, w in [w.batchedMatmul(t[0], t[1])] }
+  }
+  private func convolution(_ variant: Variant, _ s: (Int, Int, Int, Int, Int, Int), _ stride: SIMD3<Int>) {
+    let (batch, input, output, frames, height, width) = s, work = Workspace(), g = ConvolutionGeometry.causal(kernel: 3, stride: stride)
+    let x = numbers(Shape(batch, input, frames, height, width), 1, in: work), weight = numbers(Shape(output, input, 3, 3, 3), 2, in: work), bias = numbers(Shape(output), 3, in: work)
+    let dy = numbers(Workspace.outputShape(x.shape, out: output, g), 4, in: work), what = "convolution \(s) \(stride)"
+    compare(variant, what, [x, weight, bias], tolerance: 2e-6) { t, w in [w.convolution(t[0], weight: t[1], bias: t[2], g)] }
+    compare(variant, what + " backward data", [dy, weight], tolerance: 2e-6) { t, w in [w.convolutionBackwardInput(t[0], input: x.shape, weight: t[1], g)] }
+    compare(variant, what + " backward weight", [dy, x], tolerance: 2e-6) { t, w in
+      var dw: Tensor? = w.zeros(weight.shape, t[0].type), db: Tensor? = w.zeros(Shape(output), t[0].type)
+      w.convolutionBackwardWeight(t[0], x: t[1], weight: weight.shape, g, addingTo: &dw, &db)
+      return [dw!, db!]
+    }
   }
   private func attention(_ variant: Variant, _ s: (Int, Int, Int, Int, Int), _ visible: Workspace.Visibility) {
     let (batch, heads, queries, keys, dimension) = s, work = Workspace(), width = heads * dimension
