@@ -112,5 +112,21 @@ import Testing
     let last = work.linear(x, weight: weight, bias: nil, frozen: true)
     #expect(after.floats == before.floats.map { 2 * $0 } && last.floats == before.floats.map { 4 * $0 })
     #expect(work.linear(x, weight: other, bias: nil, frozen: true).floats == before.floats)
+    work.fill(&weight, with: 0)
+    #expect(work.linear(x, weight: weight, bias: nil, frozen: true).floats.allSatisfy { $0 == 0 })
+  }
+  /// A cleared gradient is zero for whoever looks, and the first product overwrites it, whatever it was.
+  @Test func clearedGradients() {
+    let work = Workspace(), x = numbers(Shape(20, 9), 1, in: work), dy = numbers(Shape(20, 7), 2, in: work)
+    var gradient: Tensor? = work.full(Shape(7, 9), .nan), other: Tensor? = work.full(Shape(7, 9), .nan)
+    work.fill(&gradient!, with: 0)
+    work.fill(&other!, with: 0)
+    let copy = other!
+    #expect(copy.floats.allSatisfy { $0 == 0 })
+    work.linearBackwardWeight(dy, x: x, addingTo: &gradient)
+    work.linearBackwardWeight(dy, x: x, addingTo: &other)
+    #expect(gradient!.floats == work.matmul(dy, x, transposeA: true).floats && other!.floats == gradient!.floats && copy.floats.allSatisfy { $0 == 0 })
+    work.linearBackwardWeight(dy, x: x, addingTo: &gradient)
+    #expect(gradient!.floats == other!.floats.map { 2 * $0 })
   }
 }
