@@ -2,7 +2,7 @@
 #include "../isa/omp_declarations.h"
 #include "packed.h"
 
-/* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most PK_PRODUCT_K. For a piece of k the rows of A
+/* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most PK_PRODUCT_K words. For a piece of k the rows of A
  * are packed once, a tile high each; then, block of columns after block of columns, B is packed and multiplied with every tile.
  * The team shares one packed block of B, each member has rows of its own (B has two places, so that one barrier a block is enough); or,
  * for few rows and many columns, each member has columns of its own, packs what it needs and waits for nobody. The pieces of k are added
@@ -63,7 +63,7 @@ int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step
 pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
   const pk_product *k = current();
   if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
-  const idx depth = piece(s->k, PK_PRODUCT_K, 2), across = (s->n + 31) / 32 * 32, tiles = (s->n + k->columns - 1) / k->columns;
+  const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32, tiles = (s->n + k->columns - 1) / k->columns;
 #pragma omp parallel for schedule(static)
   for (idx t = 0; t < tiles; t++) {
     float *out = packed;
@@ -79,7 +79,7 @@ pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
   const pk_product *k = current();
   const int by_rows = s->csa == 1;
-  const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K, 2);
+  const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K * k->step, 2);
   const idx across = (s->n + 31) / 32 * 32, panel = PANEL;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)

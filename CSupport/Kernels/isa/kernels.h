@@ -8,7 +8,7 @@
 #include "../include/pk.h"
 
 typedef ptrdiff_t idx;
-/* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over k <= PK_PRODUCT_K, and multiply a tile.
+/* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most PK_PRODUCT_K words of k, and multiply a tile.
  * `step` is how many k share one packed word (bf16 pairs: 2). by_rows: A was packed with csa == 1. */
 #define PK_PRODUCT_K 384
 #define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
