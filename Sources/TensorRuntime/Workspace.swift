@@ -66,7 +66,7 @@ public enum Machine {
   }
   /// Processors this process may run on.
   public static var affinity: Int { Int(pk_affinity_count()) }
-  /// The type to which f32 operands of matrix products and convolutions are rounded; sums stay in f32. Reading tells what is
+  /// The type to which f32 operands of matrix products, attention and convolutions are rounded; sums stay in f32. Reading tells what is
   /// in effect: bf16 is ignored where the processor does not multiply it.
   public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var products: Products {

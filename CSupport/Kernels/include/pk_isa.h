@@ -9,7 +9,7 @@ void pk_isa_limit(pk_isa limit);       /* lower (or restore) the limit; BLIS kee
 const char *pk_isa_name(pk_isa isa);
 int pk_isa_has_bf16(void);             /* avx512_bf16 present */
 
-/* The type to which f32 operands of matrix products and convolutions are rounded: PK_F32 (default), or PK_BF16, which is
+/* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32 (default), or PK_BF16, which is
  * ignored where the processor does not multiply bf16. Sums stay in f32. Set at start-up. */
 void pk_products_set(pk_type type);
 pk_type pk_products(void); /* the one in effect */

@@ -28,7 +28,7 @@ struct BenchOptions: ParsableArguments {
   @Flag(help: "Comma-separated values with a header, one line per case.") var csv = false
   @Option(name: .customLong("repeat"), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
 
-  @Option(help: "Round operands of products and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
+  @Option(help: "Round operands of products, attention and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
 
   @Flag(help: "Leave out the check, and report the process's peak memory.") var noCheck = false
 
