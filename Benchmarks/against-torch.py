@@ -403,8 +403,9 @@ def main():
                     if tuple(command) in failed:
                         continue
                     run = subprocess.run(command, env=environment, capture_output=True, text=True)
-                    if run.returncode != 0:  # a peer that is not installed
+                    if run.returncode != 0:  # mostly a peer that is not installed; never silently
                         failed.add(tuple(command))
+                        print(f"left out: {' '.join(command[1:])}: {(run.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
                         continue
                     x = json.loads(run.stdout.splitlines()[-1])
                     theirs.setdefault(x.get("peer", f"torch {x.get('torch')}") + (", oneDNN" if "--tuned" in command and not narrow else ""), []).append(x)

@@ -139,7 +139,7 @@ public struct Tensor: Sendable {
     storage.settle()
     return storage.pointer + offset * type.byteCount
   }
-  /// Makes every element zero without writing them yet, where this is all of its memory.
+  /// Makes every element zero without writing them yet. False, and nothing done, where this is only a part of its memory.
   mutating func clear() -> Bool {
     makeUnique()
     if offset != 0 || byteCount != storage.byteCount { return false }
