@@ -1,6 +1,6 @@
 public import TensorRuntime
 
-/// Three-dimensional convolution with HunyuanVideo's causal edge padding (`pk_conv.h`).
+/// Three-dimensional convolution with HunyuanVideo's causal edge padding, after nearest upsampling if asked for (`pk_conv.h`).
 /// Shapes: x `[B, in, T, H, W]`, weight `[out, in, k, k, k]`.
 public struct CausalConv3d: Layer {
   public var weight: Parameter
@@ -10,11 +10,11 @@ public struct CausalConv3d: Layer {
   /// x is kept for the parameters' gradients alone.
   public struct Saved: Sendable { let x: Tensor?, input: Shape }
 
-  public init(_ name: String, _ input: Int, _ output: Int, kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1), from source: ParameterSource) throws {
+  public init(_ name: String, _ input: Int, _ output: Int, kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1), upsampling: SIMD3<Int> = SIMD3(1, 1, 1), from source: ParameterSource) throws {
     let fan = input * k * k * k
     weight = try source("\(name).weight", Shape(output, input, k, k, k), .fanIn(fan))
     bias = try source("\(name).bias", Shape(output), .fanIn(fan))
-    geometry = .causal(kernel: k, stride: stride)
+    geometry = .causal(kernel: k, stride: stride, upsampling: upsampling)
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     (work.convolution(x, weight: weight.value, bias: bias.value, geometry), Saved(x: weight.isTrainable || bias.isTrainable ? x : nil, input: x.shape))

@@ -179,12 +179,13 @@ static void elements(void) {
 }
 static void convolution(void) {
   const pk_conv3d_shape shapes[] = {
-      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}, {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1}, {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1},
-      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1}, {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1}, {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0},
+      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1}, {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
+      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1}, {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1, 1, 1, 1}, {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+      {2, 5, 6, 3, 7, 9, 3, 3, 3, 1, 1, 1, 2, 1, 2, 2, 2}, {1, 5, 17, 1, 1, 1, 3, 3, 3, 1, 1, 1, 2, 1, 1, 2, 2}, {1, 3, 4, 4, 3, 5, 5, 5, 5, 1, 1, 1, 4, 2, 2, 3, 4},
   };
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const pk_conv3d_shape *s = &shapes[i];
-    const idx to = (s->t + s->front - s->kt) / s->st + 1, ho = (s->h + 2 * s->side - s->kh) / s->sh + 1, wo = (s->w + 2 * s->side - s->kw) / s->sw + 1;
+    const idx to = (1 + (s->t - 1) * s->ft + s->front - s->kt) / s->st + 1, ho = (s->h * s->fh + 2 * s->side - s->kh) / s->sh + 1, wo = (s->w * s->fw + 2 * s->side - s->kw) / s->sw + 1;
     const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo, nw = s->out * s->in * s->kt * s->kh * s->kw;
     void *x = array(nx), *w = array(nw), *b = array(s->out), *y = array(ny), *dy = array(ny), *dx = array(nx), *dw = array(nw), *db = array(s->out);
     expect("conv", pk_conv3d_forward(T, s, x, w, b, y, array(pk_conv3d_scratch(s, 0))));

@@ -2,39 +2,85 @@
 #include "../isa/omp_declarations.h"
 #include "geometry.h"
 
-/* Forward and backward data are one computation, row by row and channels last (conv_rows_body.inc). The source is laid out once with the padding of W
- * in place; padding in T and H is a choice of rows. A result row is a sum over lines: a source row with the weights of one (kt, kh).
- *   forward        y row (t, h): for each (kt, kh) the row of x that padding leads to
- *   backward data  dx row (t, h): for each padded row copied from it, and each (kt, kh) that reads that row, the row of dy; along W the padded
- *                  row is computed and folded; a stride in W is dy spread with zeros between */
+/* Forward and backward data are one computation, row by row and channels last (conv_rows_body.inc). A result row (t, h) is a sum over lines, each a source row with the
+ * weights of some of the taps (kt, kh):
+ *   forward        the rows of x that y(t, h) reads
+ *   backward data  the rows of dy that read x(t, h)
+ * Upsampling and padding are choices of rows; taps that lead to the same row are one line with the sum of their weights (geometry.h). Along W a line is one or more
+ * components, each a product over `taps` neighbouring pixels of a laid row:
+ *   forward        one, or one for each phase of the upsampled pixels
+ *   backward data  one, over dy spread by its stride; a padded row is computed and folded onto its edges
+ *   minimal        six, for four neighbouring results of three taps: F(4, 3) of Winograd's minimal filtering (conv_winograd_body.inc)
+ * A member of the team lays the rows it reads for a band of rows, frame by frame into a ring, and so waits for nobody. */
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
-#define ITEM_PIXELS 64
+#define MOST(a, b) ((a) > (b) ? (a) : (b))
+#define ITEM_PIXELS 64  /* result pixels turned at once, at least */
+#define RING 131072     /* words of laid rows a member should not exceed: they are read again from the second level of cache */
+#define LAID 16384      /* words laid before they are transformed */
 
 typedef struct {
-  int back;
-  idx in, out;                     /* channels of the source and of the result */
-  idx t, h, w;                     /* planes of the source */
-  idx before, gap, pixels;         /* of a laid row */
-  idx step, row;                   /* source pixels between two results, pixels computed a row */
+  int back, minimal;
+  idx batch, in, out;
+  axis t, h;
+  idx sources, sh, sw;             /* planes of the source: frames, rows, pixels */
   idx to, ho, wo;                  /* planes of the result */
-  idx lines;                       /* at most, for one row */
+  idx components, taps, step;      /* along W; source pixels from one result to the next */
+  idx before, gap, pixels;         /* of a laid row */
+  idx row, edge;                   /* results of a component, pixels folded onto each edge */
+  idx phases, side, kw;
+  idx lines, frames;               /* at most, for one row; frames of the ring */
+  idx band, bands, parts;          /* result rows of an item; items along H and T */
+  idx group;                       /* rows turned at once */
 } pass;
-static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back) {
-  if (!back) return (pass){0, s->in, s->out, s->t, s->h, s->w, s->side, 1, e->wp, s->sw, e->wo, e->to, e->ho, e->wo, s->kt * s->kh};
-  return (pass){1, s->out, s->in, e->to, e->ho, e->wo, s->kw - 1, s->sw, e->wp + s->kw - 1, 1, e->wp, s->t, s->h, s->w,
-                (s->front + 1) * s->kt * (2 * s->side + 1) * s->kh};
+static idx floor_of(idx a, idx b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int minimal) {
+  pass p = {.back = back, .batch = s->batch, .in = back ? s->out : s->in, .out = back ? s->in : s->out, .side = s->side, .kw = s->kw, .phases = s->fw};
+  p.t = axis_of(s->t, s->ft, 1, s->kt, s->st, s->front, e->to, 1);
+  p.h = axis_of(s->h, s->fh, 0, s->kh, s->sh, s->side, e->ho, s->fh > 1);
+  p.sources = back ? e->to : s->t, p.sh = back ? e->ho : s->h, p.sw = back ? e->wo : s->w;
+  p.to = back ? s->t : e->to, p.ho = back ? s->h : e->ho, p.wo = back ? s->w : e->wo;
+  const idx edge = (s->side + s->fw - 1) / s->fw;
+  p.edge = back ? edge : 0, p.gap = back ? s->sw : 1, p.row = back ? s->w + 2 * edge : s->fw > 1 ? s->w : e->wo;
+  p.minimal = minimal && s->kw == 3 && s->sw == 1 && s->fw == 1 && p.row >= 4;
+  p.components = p.minimal ? 6 : back ? 1 : s->fw, p.step = p.minimal ? 1 : back ? s->fw : s->sw;
+  if (back) p.taps = s->fw + s->kw - 1, p.before = s->fw * edge + s->kw - 1 - s->side, p.pixels = s->fw * (p.row - 1) + p.taps;
+  else {
+    p.before = edge, p.taps = 1;
+    for (idx q = 0; q < s->fw; q++) p.taps = MOST(p.taps, floor_of(q + s->kw - 1 - s->side, s->fw) - floor_of(q - s->side, s->fw) + 1);
+    p.pixels = MOST(s->w + 2 * edge, (p.row - 1) * p.step + p.taps + floor_of(s->fw - 1 - s->side, s->fw) - floor_of(-s->side, s->fw));
+  }
+  if (p.minimal) p.taps = 1, p.row = (p.row + 3) / 4, p.pixels = MOST(p.pixels, 4 * p.row + 2);
+  p.lines = axis_most(&p.t, back) * axis_most(&p.h, back), p.frames = axis_span(&p.t, back, 1);
+  p.group = p.wo >= ITEM_PIXELS ? 1 : LEAST((ITEM_PIXELS + p.wo - 1) / p.wo, p.ho);
+  /* As many rows a band as the ring holds; frames are split, and then bands, where there are too few for the team. */
+  const idx row_words = (p.minimal ? 6 * p.row : p.pixels) * p.in, wanted = 4 * pk_threads();
+  p.band = p.ho;
+  while (p.band > p.group && p.frames * axis_span(&p.h, back, p.band) * row_words > RING) p.band -= p.group;
+  p.bands = (p.ho + p.band - 1) / p.band, p.parts = 1;
+  if (p.batch * p.bands < wanted) p.parts = MOST(1, LEAST((wanted + p.batch * p.bands - 1) / MOST(1, p.batch * p.bands), p.to / (2 * p.frames)));
+  if (p.batch * p.parts * p.bands < wanted) p.bands = LEAST((wanted + p.batch * p.parts - 1) / MOST(1, p.batch * p.parts), (p.ho + p.group - 1) / p.group);
+  p.band = (p.ho + p.bands - 1) / p.bands, p.bands = (p.ho + p.band - 1) / p.band;
+  return p;
 }
-typedef struct { idx across, panel, taps, group, source, weights, tile, member; } sizes; /* elements; `across`: whole panels of result channels */
+/* Weight of tap kw in tap `tap` of a component. */
+static double weight_of(const pass *p, idx component, idx tap, idx kw) {
+  static const double minimal[6][3] = {{1. / 4, 0, 0}, {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+  if (p->minimal) return minimal[component][p->back ? 2 - kw : kw];
+  if (p->back) return floor_of(tap + kw - (p->kw - 1), p->phases) == 0;
+  return floor_of(component + kw - p->side, p->phases) == floor_of(component - p->side, p->phases) + tap;
+}
+typedef struct { idx across, base, set, laid, row, ring, tile, middle, member; } sizes; /* elements; `across`: whole panels of result channels */
 static sizes sizes_of(const pk_conv3d_shape *s, const pass *p) {
   sizes z;
-  z.across = (p->out + 31) / 32 * 32, z.taps = s->kt * s->kh;
-  z.panel = s->kw * p->in; /* words a column, one (kt, kh) */
-  z.group = p->wo >= ITEM_PIXELS ? 1 : LEAST(ITEM_PIXELS / p->wo, p->ho);
-  z.source = ROUND(s->batch * p->t * p->h * p->pixels * p->in + 32);
-  z.weights = ROUND(z.taps * z.panel * z.across) + z.across; /* and the bias */
-  z.tile = ROUND((z.group * p->wo + p->row) * z.across);
-  z.member = z.tile + ROUND(4 * p->lines); /* and two pointers a line */
+  z.across = (p->out + 31) / 32 * 32;
+  z.base = ROUND(s->kt * s->kh * s->kw * p->in * z.across), z.set = p->components * p->taps * p->in * z.across;
+  z.row = (p->minimal ? 6 * p->row : p->pixels) * p->in;
+  z.laid = p->minimal ? ROUND(MOST(1, LEAST(LAID / (p->pixels * p->in), axis_span(&p->h, p->back, p->band))) * p->pixels * p->in) : 0;
+  z.ring = ROUND(p->frames * axis_span(&p->h, p->back, p->band) * z.row + 32);
+  z.tile = ROUND((LEAST(p->group, p->band) * p->wo + 4) * z.across);
+  z.middle = ROUND((p->minimal ? 10 * p->row : p->row) * z.across); /* components, and a row to fold */
+  z.member = MOST(z.ring + z.laid + z.tile + z.middle + ROUND(8 * p->lines), 32 * p->in); /* with four pointers a line; first a panel of weights */
   return z;
 }
 ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int which) {
@@ -45,80 +91,120 @@ ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int which) {
     return pk_gemm_scratch(&g);
   }
   if (which == 2) return pk_conv_weights_scratch(s, &e);
-  const pass p = pass_of(s, &e, which);
-  const sizes z = sizes_of(s, &p);
-  return z.source + z.weights + pk_threads() * z.member;
+  idx most = 0;
+  for (int minimal = 0; minimal < 2; minimal++) {
+    const pass p = pass_of(s, &e, which, minimal);
+    const sizes z = sizes_of(s, &p);
+    most = MOST(most, z.base + p.t.ranges * p.h.ranges * z.set + z.across + 16 + pk_threads() * z.member);
+  }
+  return most;
 }
 
-/* The lines of result row (t, h): source frame * H + row, and (kt, kh). */
-static idx lines_of(const pk_conv3d_shape *s, const extents *e, int back, idx t, idx h, idx *row, idx *tap) {
-  idx n = 0;
-  if (!back) {
-    for (idx kt = 0; kt < s->kt; kt++)
-      for (idx kh = 0; kh < s->kh; kh++, n++) {
-        const idx f = t * s->st + kt - s->front, y = h * s->sh + kh - s->side;
-        row[n] = (f < 0 ? 0 : f) * s->h + (y < 0 ? 0 : y >= s->h ? s->h - 1 : y), tap[n] = kt * s->kh + kh;
-      }
-    return n;
-  }
-  for (idx qt = t ? t + s->front : 0; qt <= t + s->front; qt++)
-    for (idx qh = h ? h + s->side : 0, end = h == s->h - 1 ? e->hp : h + s->side + 1; qh < end; qh++)
-      for (idx kt = 0; kt < s->kt; kt++)
-        for (idx kh = 0; kh < s->kh; kh++) {
-          const idx f = qt - kt, y = qh - kh;
-          if (f < 0 || y < 0) continue;
-          const idx at = s->st == 1 ? f : f % s->st ? e->to : f / s->st, line = s->sh == 1 ? y : y % s->sh ? e->ho : y / s->sh; /* a division takes as long as a row of a tile */
-          if (at >= e->to || line >= e->ho) continue;
-          row[n] = at * e->ho + line, tap[n++] = kt * s->kh + kh;
+typedef struct {
+  const pass *p;
+  const sizes *z;
+  pk_type type;
+  const pk_kernels *kernels;
+  const pk_conv_kernels *conv;
+  idx wide, row_words, deep, columns, set_words; /* words of a pixel, of a laid row, of a component's taps; of the weights of one set of taps */
+  const char *panels;
+  const void *biases;
+} job;
+/* Rows [h0, h1) of frames [t0, t1) of one sample's result. */
+static void band(const job *j, const char *source, char *result, idx h0, idx h1, idx t0, idx t1, char *area) {
+  const pass *p = j->p;
+  const sizes *z = j->z;
+  const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo;
+  char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + (p->minimal ? 6 * p->row * across * size : 0);
+  const void **from = (const void **)(middle + z->middle * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
+  idx low, high, skip, next = -1;
+  axis_reach(&p->h, p->back, h0, &low, &skip), axis_reach(&p->h, p->back, h1 - 1, &skip, &high);
+  const idx count = high - low + 1;
+  for (idx t = t0; t < t1; t++) {
+    idx first, last;
+    axis_reach(&p->t, p->back, t, &first, &last);
+    for (next = MOST(next, first); next <= last; next++) {
+      const char *x = pk_at(source, j->type, (next * p->sh + low) * p->sw);
+      char *out = ring + next % p->frames * count * j->row_words * size;
+      if (!p->minimal) j->conv->lay(p->in, count, p->sw, x, planes, out, j->row_words, p->before, p->gap, p->pixels, !p->back);
+      else
+        for (idx r = 0, many = MOST(1, LAID / (p->pixels * p->in)), n; r < count; r += n) {
+          n = LEAST(many, count - r);
+          j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), planes, laid, p->pixels * p->in, p->before, p->gap, p->pixels, !p->back);
+          for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * p->pixels * p->in * size, out + (r + i) * j->row_words * size);
         }
-  return n;
+    }
+    axis_read frames[axis_most(&p->t, p->back)], lines[axis_most(&p->h, p->back)];
+    const idx many = axis_reads(&p->t, p->back, t, frames);
+    for (idx h = h0, held = 0; h < h1; h++) {
+      idx n = 0;
+      for (idx b = axis_reads(&p->h, p->back, h, lines), i = 0; i < many; i++)
+        for (idx l = 0; l < b; l++, n++) {
+          from[n] = ring + (frames[i].row % p->frames * count + lines[l].row - low) * j->row_words * size;
+          with[n] = j->panels + (frames[i].range * p->h.ranges + lines[l].range) * j->set_words * size;
+        }
+      char *out = tile + held * p->wo * across * size, *to = p->back ? folded : out;
+      for (idx c = 0; c < p->components; c++) {
+        const idx ahead = p->minimal ? c * p->row : p->back ? 0 : floor_of(c - p->side, p->phases) - floor_of(-p->side, p->phases);
+        for (idx l = 0; l < n; l++) rows[l] = (const char *)from[l] + ahead * j->wide * size, weights[l] = (const char *)with[l] + c * j->set_words / p->components * size;
+        if (p->minimal) j->conv->row(p->row, p->out, n, rows, j->wide, j->deep, weights, j->deep * j->columns, c == 1 ? j->biases : NULL, middle + c * p->row * across * size, across);
+        else j->conv->row(p->row, p->out, n, rows, p->step * j->wide, j->deep, weights, j->deep * j->columns, j->biases, to + c * across * size, p->components * across);
+      }
+      if (p->minimal) j->kernels->conv_untransform(p->row, p->out, middle, across, to, p->back ? 4 * p->row : p->wo);
+      if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
+      if (++held == LEAST(p->group, p->band) || h == h1 - 1) {
+        j->conv->turn(held * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + h + 1 - held) * p->wo), results);
+        held = 0;
+      }
+    }
+  }
 }
 
 static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int back, const void *source, const void *weight, const void *bias, void *result, void *scratch) {
   const pk_kernels *k = pk_select(type);
   const pk_bf16_kernels *narrow = pk_bf16(type);
   const pk_product *product = narrow ? &narrow->product : &k->product;
-  const pk_conv_kernels *conv = narrow ? &narrow->conv : &k->conv;
-  const pass p = pass_of(s, e, back);
+  const pass p = pass_of(s, e, back, type == PK_F32 && !narrow);
   const sizes z = sizes_of(s, &p);
-  const idx wide = (p.in + product->step - 1) / product->step, row_words = p.pixels * wide, columns = product->columns, deep = s->kw * wide;
-  const idx tiles = (p.out + columns - 1) / columns, taps = s->kt * s->kh * s->kw, planes = p.t * p.h * p.w, results = p.to * p.ho * p.wo;
-  const idx groups = (p.ho + z.group - 1) / z.group, laid = p.h < 32 ? p.h : 32, bands = (p.h + laid - 1) / laid;
-  char *rows = scratch, *panels = pk_at(scratch, type, z.source), *members = pk_at(panels, type, z.weights);
-  const idx size = pk_size(type);
-  void *biases = bias ? pk_at(panels, type, z.weights - z.across) : NULL;
+  const idx size = pk_size(type), columns = product->columns, tiles = (p.out + columns - 1) / columns, taps = s->kt * s->kh * s->kw, wide = (p.in + product->step - 1) / product->step;
+  const idx sets = p.t.ranges * p.h.ranges, chunks = (p.in + 15) / 16, deep = p.taps * wide, panel = p.in * columns;
+  char *base = scratch, *panels = pk_at(base, type, z.base), *members = pk_at(panels, type, ROUND(sets * z.set) + z.across);
+  void *biases = bias ? pk_at(members, type, -z.across) : NULL;
   for (idx o = 0; bias && o < z.across; o++) pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
+  const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases};
+  const idx source_size = p.in * p.sources * p.sh * p.sw, result_size = p.out * p.to * p.ho * p.wo;
 #pragma omp parallel
   {
-#pragma omp for schedule(static) nowait
-    for (idx i = 0; i < s->batch * p.t * bands; i++) {
-      const idx b = i / bands / p.t, t = i / bands % p.t, h = i % bands * laid, count = LEAST(p.h - h, laid);
-      conv->lay(p.in, count, p.w, pk_at(source, type, b * p.in * planes + (t * p.h + h) * p.w), planes, rows + (((b * p.t + t) * p.h + h) * row_words) * size, row_words,
-                p.before, p.gap, p.pixels, !back);
-    }
-    /* Weights of (kt, kh): panels of result channels, in each the words of (kw, source channel); backward reads the taps of W from the other end. */
+    char *mine = members + omp_get_thread_num() * z.member * size;
+    /* Each tap's weights as panels [source channel][result channels]; then their sums, for each set of taps, component and tap of the component. */
 #pragma omp for schedule(static)
-    for (idx i = 0; i < z.taps * tiles * s->kw; i++) {
-      const idx tap = i / s->kw / tiles, tile = i / s->kw % tiles, kw = i % s->kw, left = LEAST(p.out - tile * columns, columns);
-      const idx at = tap * s->kw + (back ? s->kw - 1 - kw : kw), per_out = back ? taps : s->in * taps, per_in = back ? s->in * taps : taps;
-      product->pack_b(left, p.in, pk_at(weight, type, at + tile * columns * per_out), per_in, per_out, panels + ((tap * tiles + tile) * deep + kw * wide) * columns * size);
+    for (idx i = 0; i < tiles * chunks; i++) {
+      const idx tile = i / chunks, from = i % chunks * 16, per_out = back ? taps : s->in * taps, per_in = back ? s->in * taps : taps;
+      k->conv_taps(LEAST(p.out - tile * columns, columns), LEAST(p.in - from, 16), taps, pk_at(weight, type, tile * columns * per_out + from * per_in), per_out, per_in,
+                   base + (tile * panel + from * columns) * size, tiles * panel);
     }
-    const idx me = omp_get_thread_num();
-    char *tile = members + me * z.member * size, *row = tile + z.group * p.wo * z.across * size;
-    const void **from = (const void **)(tile + z.tile * size), **with = from + p.lines;
-    /* One by one in turn: the first frames have more lines than the last. */
+#pragma omp for schedule(static)
+    for (idx i = 0; i < sets * p.components * p.taps * tiles; i++) {
+      const idx set = i / tiles / p.taps / p.components, c = i / tiles / p.taps % p.components, tap = i / tiles % p.taps, tile = i % tiles;
+      const axis_range t = p.t.taps[set / p.h.ranges], h = p.h.taps[set % p.h.ranges];
+      char *to = panels + (set * j.set_words + ((c * tiles + tile) * deep + tap * wide) * columns) * size, *sum = narrow ? mine : to;
+      const void *terms[taps];
+      double factors[taps];
+      idx n = 0;
+      for (idx w = 0; w < s->kw; w++)
+        for (idx a = t.first; a <= t.last; a++)
+          for (idx b = h.first; b <= h.last; b++) {
+            factors[n] = weight_of(&p, c, tap, w), terms[n] = base + (((a * s->kh + b) * s->kw + w) * tiles + tile) * panel * size;
+            n += factors[n] != 0;
+          }
+      k->conv_combine(panel, n, terms, factors, sum);
+      if (narrow) product->pack_b(columns, p.in, sum, columns, 1, to);
+    }
+    /* One by one in turn: the first frames have fewer lines than the last. */
 #pragma omp for schedule(static, 1)
-    for (idx i = 0; i < s->batch * p.to * groups; i++) {
-      const idx b = i / groups / p.to, t = i / groups % p.to, h0 = i % groups * z.group, count = LEAST(p.ho - h0, z.group);
-      for (idx h = h0; h < h0 + count; h++) {
-        idx line[p.lines], tap[p.lines];
-        const idx n = lines_of(s, e, back, t, h, line, tap);
-        for (idx j = 0; j < n; j++) from[j] = rows + (b * p.t * p.h + line[j]) * row_words * size, with[j] = panels + tap[j] * tiles * deep * columns * size;
-        char *out = tile + (h - h0) * p.wo * z.across * size;
-        conv->row(p.row, p.out, n, from, p.step * wide, deep, with, deep * columns, biases, back ? row : out, z.across);
-        if (back) conv->fold_row(p.wo, s->side, p.out, row, out, z.across);
-      }
-      conv->turn(count * p.wo, p.out, tile, z.across, pk_at(result, type, b * p.out * results + (t * p.ho + h0) * p.wo), results);
+    for (idx i = 0; i < p.batch * p.bands * p.parts; i++) {
+      const idx b = i / (p.bands * p.parts), h = i / p.parts % p.bands * p.band, part = i % p.parts;
+      band(&j, pk_at(source, type, b * source_size), pk_at(result, type, b * result_size), h, LEAST(h + p.band, p.ho), p.to * part / p.parts, p.to * (part + 1) / p.parts, mine);
     }
   }
 }

@@ -12,22 +12,24 @@ idx pk_conv_weights_scratch(const pk_conv3d_shape *s, const extents *e) {
   return (pk_bf16(PK_F32) ? 2 : 1) * (padded_size(s, e) + ROUND(s->batch * s->out * e->tp * e->hp * e->wp + slack(e)));
 }
 
-/* Edge replication of every plane: out [planes, tp, hp, wp]. */
-static void pad_replicate(pk_type type, idx planes, idx t, idx h, idx w, idx front, idx side, const void *x, void *out, idx spare) {
-  const idx tp = t + front, hp = h + 2 * side, wp = w + 2 * side;
+/* x [planes, frames, rows, pixels] upsampled, and its edges replicated: out [planes, tp, hp, wp]. */
+static void pad_replicate(pk_type type, const pk_conv3d_shape *s, const extents *e, const void *x, void *out) {
+  const idx planes = s->batch * s->in;
+  const size_t z = (size_t)pk_size(type);
 #pragma omp parallel for schedule(static)
-  for (idx r = 0; r < planes * tp; r++) {
-    const idx p = r / tp, f = r % tp - front < 0 ? 0 : r % tp - front;
-    for (idx i = 0; i < hp; i++) {
-      const idx y = i - side < 0 ? 0 : i - side >= h ? h - 1 : i - side;
-      const char *src = pk_at(x, type, ((p * t + f) * h + y) * w);
-      char *dst = pk_at(out, type, (r * hp + i) * wp);
-      const size_t z = (size_t)pk_size(type);
-      for (idx j = 0; j < side; j++) memcpy(dst + (size_t)j * z, src, z), memcpy(dst + (size_t)(side + w + j) * z, src + (size_t)(w - 1) * z, z);
-      memcpy(dst + (size_t)side * z, src, (size_t)w * z);
+  for (idx r = 0; r < planes * e->tp; r++) {
+    const idx p = r / e->tp, f = r % e->tp - s->front < 0 ? 0 : r % e->tp - s->front;
+    for (idx i = 0; i < e->hp; i++) {
+      const idx y = i - s->side < 0 ? 0 : i - s->side >= e->h ? e->h - 1 : i - s->side;
+      const char *src = pk_at(x, type, ((p * s->t + (f + s->ft - 1) / s->ft) * s->h + y / s->fh) * s->w);
+      char *dst = pk_at(out, type, (r * e->hp + i) * e->wp);
+      for (idx j = 0; j < s->side; j++) memcpy(dst + (size_t)j * z, src, z), memcpy(dst + (size_t)(s->side + e->w + j) * z, src + (size_t)(s->w - 1) * z, z);
+      if (s->fw == 1) memcpy(dst + (size_t)s->side * z, src, (size_t)s->w * z);
+      else
+        for (idx j = 0; j < e->w; j++) memcpy(dst + (size_t)(s->side + j) * z, src + (size_t)(j / s->fw) * z, z);
     }
   }
-  memset(pk_at(out, type, planes * tp * hp * wp), 0, (size_t)(spare * pk_size(type)));
+  memset(pk_at(out, type, planes * e->tp * e->hp * e->wp), 0, (size_t)slack(e) * z);
 }
 
 /* dy placed on a zero grid [planes, tt, hh, ww] with steps (st, sh, sw) from origin (ot, oh, ow). */
@@ -71,7 +73,7 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
     return PK_OK;
   }
   void *xp = scratch, *dyp = pk_at(scratch, type, padded_size(s, &e));
-  pad_replicate(type, s->batch * s->in, s->t, s->h, s->w, s->front, s->side, x, xp, slack(&e));
+  pad_replicate(type, s, &e, x, xp);
   place(type, s->batch * s->out, e.to, e.ho, e.wo, dy, e.tp, e.hp, e.wp, s->st, s->sh, s->sw, 0, 0, 0, dyp, slack(&e));
   const idx taps = s->kt * s->kh * s->kw, plane = e.tp * e.hp * e.wp, n = ((e.to - 1) * s->st + 1) * e.hp * e.wp;
   const pk_bf16_kernels *narrow = pk_bf16(type);

@@ -73,6 +73,10 @@ typedef struct {
   void (*unit_row)(idx d, const void *x, void *y);
   void (*cosine_cost)(idx n, idx m, idx d, idx j0, idx j1, const void *q, const void *k, void *y);
   pk_conv_kernels conv;
+  void (*conv_taps)(idx columns, idx depth, idx taps, const void *weight, idx per_column, idx per_source, void *out, idx ld);
+  void (*conv_combine)(idx n, idx terms, const void *const *term, const double *factors, void *out);
+  void (*conv_transform)(idx tiles, idx channels, const void *row, void *out);
+  void (*conv_untransform)(idx tiles, idx channels, const void *components, idx ld, void *out, idx pixels);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*conv_fold)(void *lanes, double *sums);
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);

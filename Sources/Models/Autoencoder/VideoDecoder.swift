@@ -1,18 +1,12 @@
 public import Layers
 public import TensorRuntime
 
-/// A decoder level: residual blocks, then nearest upsampling and a convolution.
+/// A decoder level: residual blocks, then a convolution of their upsampled result.
 struct UpBlock: Layer {
   var residuals: [ResidualBlock]
   var upsampler: CausalConv3d?
-  private let factorExtents: Extents3?
-  var factor: SIMD3<Int>? { factorExtents?.vector }
 
-  init(residuals: [ResidualBlock], upsampler: CausalConv3d?, factor: SIMD3<Int>?) {
-    (self.residuals, self.upsampler, factorExtents) = (residuals, upsampler, factor.map { Extents3($0) })
-  }
-
-  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], beforeUpsampling: Shape, upsampler: CausalConv3d.Saved? }
+  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], upsampler: CausalConv3d.Saved? }
 
   func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     var h = x, saved: [ResidualBlock.Saved] = []
@@ -21,14 +15,13 @@ struct UpBlock: Layer {
       saved.append(s)
       h = y
     }
-    let shape = h.shape
-    guard let upsampler, let factor else { return (h, Saved(residuals: saved, beforeUpsampling: shape, upsampler: nil)) }
-    let (y, s) = upsampler.forward(work.upsample(h, factor), in: work)
-    return (y, Saved(residuals: saved, beforeUpsampling: shape, upsampler: s))
+    guard let upsampler else { return (h, Saved(residuals: saved, upsampler: nil)) }
+    let (y, s) = upsampler.forward(h, in: work)
+    return (y, Saved(residuals: saved, upsampler: s))
   }
   mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     var dh = dy
-    if let saved = s.upsampler { dh = work.upsampleBackward(upsampler!.backward(dy, saved, in: work), input: s.beforeUpsampling, factor!) }
+    if let saved = s.upsampler { dh = upsampler!.backward(dy, saved, in: work) }
     for i in residuals.indices.reversed() { dh = residuals[i].backward(dh, s.residuals[i], in: work) }
     return dh
   }
@@ -70,9 +63,8 @@ public struct VideoDecoder: TiledNetwork {
     up = try channels.indices.map { i in
       let name = "decoder.up_blocks.\(i)", input = channels[max(i - 1, 0)], output = channels[i]
       let residuals = try (0...c.layersPerBlock).map { try ResidualBlock("\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source) }
-      let factor = c.factor(i)
-      let upsampler = try factor.map { _ in try CausalConv3d("\(name).upsamplers.0.conv.conv", output, output, kernel: 3, from: source) }
-      return UpBlock(residuals: residuals, upsampler: upsampler, factor: factor)
+      let upsampler = try c.factor(i).map { try CausalConv3d("\(name).upsamplers.0.conv.conv", output, output, kernel: 3, upsampling: $0, from: source) }
+      return UpBlock(residuals: residuals, upsampler: upsampler)
     }
     normOut = try GroupNorm("decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true, from: source)
     convOut = try CausalConv3d("decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)

@@ -1,18 +1,20 @@
 internal import CKernels
 
-/// Geometry of a 3-D convolution with edge replication: `pk_conv.h`.
+/// Geometry of a 3-D convolution with edge replication, after nearest upsampling: `pk_conv.h`.
 public struct ConvolutionGeometry: Hashable, Sendable {
-  private var kernelExtents, strides: Extents3
+  private var kernelExtents, strides, factors: Extents3
   public var kernel: SIMD3<Int> { kernelExtents.vector }
   public var stride: SIMD3<Int> { strides.vector }
+  /// Nearest upsampling of what is convolved, the first frame in space only; with it strides are 1.
+  public var upsampling: SIMD3<Int> { factors.vector }
   /// Replicated frames before the first; replicated cells on each side of H and W.
   public var front: Int, side: Int
-  public init(kernel: SIMD3<Int>, stride: SIMD3<Int>, front: Int, side: Int) {
-    (kernelExtents, strides, self.front, self.side) = (Extents3(kernel), Extents3(stride), front, side)
+  public init(kernel: SIMD3<Int>, stride: SIMD3<Int>, front: Int, side: Int, upsampling: SIMD3<Int> = SIMD3(1, 1, 1)) {
+    (kernelExtents, strides, factors, self.front, self.side) = (Extents3(kernel), Extents3(stride), Extents3(upsampling), front, side)
   }
   /// HunyuanVideo's causal convolution: k-1 frames in front, k/2 cells around.
-  public static func causal(kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1)) -> Self {
-    Self(kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2)
+  public static func causal(kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1), upsampling: SIMD3<Int> = SIMD3(1, 1, 1)) -> Self {
+    Self(kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2, upsampling: upsampling)
   }
 }
 
@@ -43,14 +45,14 @@ extension Workspace {
   }
   public static func outputShape(_ x: Shape, out: Int, _ g: ConvolutionGeometry) -> Shape {
     func extent(_ n: Int, _ k: Int, _ s: Int) -> Int { (n - k) / s + 1 }
-    return Shape(
-      x[0], out, extent(x[2] + g.front, g.kernel.x, g.stride.x), extent(x[3] + 2 * g.side, g.kernel.y, g.stride.y), extent(x[4] + 2 * g.side, g.kernel.z, g.stride.z))
+    let f = g.upsampling, (t, h, w) = (1 + (x[2] - 1) * f.x, x[3] * f.y, x[4] * f.z)
+    return Shape(x[0], out, extent(t + g.front, g.kernel.x, g.stride.x), extent(h + 2 * g.side, g.kernel.y, g.stride.y), extent(w + 2 * g.side, g.kernel.z, g.stride.z))
   }
   private func convShape(_ x: Shape, _ w: Shape, _ g: ConvolutionGeometry) -> pk_conv3d_shape {
     precondition(x.rank == 5 && w.rank == 5 && x[1] == w[1] && w[2] == g.kernel.x && w[3] == g.kernel.y && w[4] == g.kernel.z, "convolution: x \(x), weight \(w)")
     return pk_conv3d_shape(
       batch: x[0], in: x[1], out: w[0], t: x[2], h: x[3], w: x[4], kt: g.kernel.x, kh: g.kernel.y, kw: g.kernel.z, st: g.stride.x, sh: g.stride.y, sw: g.stride.z,
-      front: g.front, side: g.side)
+      front: g.front, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y, fw: g.upsampling.z)
   }
 
   /// Nearest upsampling, the first frame in space only.
