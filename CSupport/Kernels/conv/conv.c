@@ -16,6 +16,7 @@
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 #define ITEM_PIXELS 64  /* result pixels turned at once, at least */
+#define ITEM_MINIMAL 96 /* and computed at once by minimal filtering, where their rows have the same lines */
 #define RING 131072     /* words of laid rows a member should not exceed: they are read again from the second level of cache */
 #define LAID 16384      /* words laid before they are transformed */
 
@@ -52,7 +53,7 @@ static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int mi
   }
   if (p.minimal) p.taps = 1, p.row = (p.row + 3) / 4, p.pixels = MOST(p.pixels, 4 * p.row + 2);
   p.lines = axis_most(&p.t, back) * axis_most(&p.h, back), p.frames = axis_span(&p.t, back, 1);
-  p.group = p.wo >= ITEM_PIXELS ? 1 : LEAST((ITEM_PIXELS + p.wo - 1) / p.wo, p.ho);
+  p.group = LEAST(((p.minimal ? ITEM_MINIMAL : ITEM_PIXELS) + p.wo - 1) / p.wo, p.ho);
   /* As many rows a band as the ring holds; frames are split, and then bands, where there are too few for the team. */
   const idx row_words = (p.minimal ? 6 * p.row : p.pixels) * p.in, wanted = 4 * pk_threads();
   p.band = p.ho;
@@ -78,8 +79,9 @@ static sizes sizes_of(const pk_conv3d_shape *s, const pass *p) {
   z.row = (p->minimal ? 6 * p->row : p->pixels) * p->in;
   z.laid = p->minimal ? ROUND(MOST(1, LEAST(LAID / (p->pixels * p->in), axis_span(&p->h, p->back, p->band))) * p->pixels * p->in) : 0;
   z.ring = ROUND(p->frames * axis_span(&p->h, p->back, p->band) * z.row + 32);
-  z.tile = ROUND((LEAST(p->group, p->band) * p->wo + 4) * z.across);
-  z.middle = ROUND((p->minimal ? 10 * p->row : p->row) * z.across); /* components, and a row to fold */
+  const idx held = LEAST(p->group, p->band);
+  z.tile = ROUND((held * p->wo + 4) * z.across);
+  z.middle = ROUND((p->minimal ? 6 * held * p->row + 4 * p->row : p->row) * z.across); /* components, and a row to fold */
   z.member = MOST(z.ring + z.laid + z.tile + z.middle + ROUND(8 * p->lines), 32 * p->in); /* with four pointers a line; first a panel of weights */
   return z;
 }
@@ -106,54 +108,70 @@ typedef struct {
   pk_type type;
   const pk_kernels *kernels;
   const pk_conv_kernels *conv;
+  const pk_product *product;
   idx wide, row_words, deep, columns, set_words; /* words of a pixel, of a laid row, of a component's taps; of the weights of one set of taps */
   const char *panels;
   const void *biases;
 } job;
-/* Rows [h0, h1) of frames [t0, t1) of one sample's result. */
+/* How many rows from h on, at most `most`, have the lines of row h, each a row further. */
+static idx alike(const pass *p, idx h, idx most) {
+  axis_read lines[axis_most(&p->h, p->back)], others[axis_most(&p->h, p->back)];
+  const idx n = axis_reads(&p->h, p->back, h, lines);
+  for (idx g = 1; g < most; g++) {
+    if (axis_reads(&p->h, p->back, h + g, others) != n) return g;
+    for (idx l = 0; l < n; l++)
+      if (others[l].range != lines[l].range || others[l].row != lines[l].row + g) return g;
+  }
+  return most;
+}
+/* Rows [h0, h1) of frames [t0, t1) of one sample's result. A laid frame has its rows one after another, each whole or component by component. */
 static void band(const job *j, const char *source, char *result, idx h0, idx h1, idx t0, idx t1, char *area) {
   const pass *p = j->p;
   const sizes *z = j->z;
-  const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo;
-  char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + (p->minimal ? 6 * p->row * across * size : 0);
+  const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo, group = LEAST(p->group, p->band);
+  char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + (p->minimal ? 6 * group * p->row * across * size : 0);
   const void **from = (const void **)(middle + z->middle * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
   idx low, high, skip, next = -1;
   axis_reach(&p->h, p->back, h0, &low, &skip), axis_reach(&p->h, p->back, h1 - 1, &skip, &high);
-  const idx count = high - low + 1;
+  const idx count = high - low + 1, row_words = p->minimal ? p->row * j->wide : j->row_words, plane = count * row_words; /* of a component */
   for (idx t = t0; t < t1; t++) {
     idx first, last;
     axis_reach(&p->t, p->back, t, &first, &last);
     for (next = MOST(next, first); next <= last; next++) {
       const char *x = pk_at(source, j->type, (next * p->sh + low) * p->sw);
       char *out = ring + next % p->frames * count * j->row_words * size;
-      if (!p->minimal) j->conv->lay(p->in, count, p->sw, x, planes, out, j->row_words, p->before, p->gap, p->pixels, !p->back);
+      if (!p->minimal) j->conv->lay(p->in, count, p->sw, x, planes, out, row_words, p->before, p->gap, p->pixels, !p->back);
       else
         for (idx r = 0, many = MOST(1, LAID / (p->pixels * p->in)), n; r < count; r += n) {
           n = LEAST(many, count - r);
           j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), planes, laid, p->pixels * p->in, p->before, p->gap, p->pixels, !p->back);
-          for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * p->pixels * p->in * size, out + (r + i) * j->row_words * size);
+          for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * p->pixels * p->in * size, out + (r + i) * row_words * size, plane);
         }
     }
     axis_read frames[axis_most(&p->t, p->back)], lines[axis_most(&p->h, p->back)];
     const idx many = axis_reads(&p->t, p->back, t, frames);
-    for (idx h = h0, held = 0; h < h1; h++) {
+    for (idx h = h0, held = 0, together; h < h1; h += together) {
       idx n = 0;
+      together = p->minimal ? alike(p, h, LEAST(group - held, h1 - h)) : 1;
       for (idx b = axis_reads(&p->h, p->back, h, lines), i = 0; i < many; i++)
         for (idx l = 0; l < b; l++, n++) {
-          from[n] = ring + (frames[i].row % p->frames * count + lines[l].row - low) * j->row_words * size;
+          from[n] = ring + (frames[i].row % p->frames * count * j->row_words + (lines[l].row - low) * row_words) * size;
           with[n] = j->panels + (frames[i].range * p->h.ranges + lines[l].range) * j->set_words * size;
         }
-      char *out = tile + held * p->wo * across * size, *to = p->back ? folded : out;
+      char *out = tile + held * p->wo * across * size;
+      const idx pixels = together * p->row;
       for (idx c = 0; c < p->components; c++) {
-        const idx ahead = p->minimal ? c * p->row : p->back ? 0 : floor_of(c - p->side, p->phases) - floor_of(-p->side, p->phases);
-        for (idx l = 0; l < n; l++) rows[l] = (const char *)from[l] + ahead * j->wide * size, weights[l] = (const char *)with[l] + c * j->set_words / p->components * size;
-        if (p->minimal) j->conv->row(p->row, p->out, n, rows, j->wide, j->deep, weights, j->deep * j->columns, c == 1 ? j->biases : NULL, middle + c * p->row * across * size, across);
-        else j->conv->row(p->row, p->out, n, rows, p->step * j->wide, j->deep, weights, j->deep * j->columns, j->biases, to + c * across * size, p->components * across);
+        const idx ahead = p->minimal ? c * plane : (p->back ? 0 : floor_of(c - p->side, p->phases) - floor_of(-p->side, p->phases)) * j->wide;
+        for (idx l = 0; l < n; l++) rows[l] = (const char *)from[l] + ahead * size, weights[l] = (const char *)with[l] + c * j->set_words / p->components * size;
+        if (p->minimal) j->product->rows_in_place(pixels, p->out, n, rows, j->wide, j->deep, weights, j->deep * j->columns, c == 1 ? j->biases : NULL, 0, middle + c * pixels * across * size, across);
+        else j->product->rows_in_place(pixels, p->out, n, rows, p->step * j->wide, j->deep, weights, j->deep * j->columns, j->biases, 0, (p->back ? folded : out) + c * across * size, p->components * across);
       }
-      if (p->minimal) j->kernels->conv_untransform(p->row, p->out, middle, across, to, p->back ? 4 * p->row : p->wo);
-      if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
-      if (++held == LEAST(p->group, p->band) || h == h1 - 1) {
-        j->conv->turn(held * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + h + 1 - held) * p->wo), results);
+      for (idx i = 0; i < together; i++, held++, out += p->wo * across * size) {
+        if (p->minimal) j->kernels->conv_untransform(p->row, p->out, middle + i * p->row * across * size, pixels * across, across, p->back ? folded : out, p->back ? 4 * p->row : p->wo);
+        if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
+      }
+      if (held == group || h + together == h1) {
+        j->conv->turn(held * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + h + together - held) * p->wo), results);
         held = 0;
       }
     }
@@ -171,7 +189,7 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
   char *base = scratch, *panels = pk_at(base, type, z.base), *members = pk_at(panels, type, ROUND(sets * z.set) + z.across);
   void *biases = bias ? pk_at(members, type, -z.across) : NULL;
   for (idx o = 0; bias && o < z.across; o++) pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
-  const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases};
+  const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, product, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases};
   const idx source_size = p.in * p.sources * p.sh * p.sw, result_size = p.out * p.to * p.ho * p.wo;
 #pragma omp parallel
   {

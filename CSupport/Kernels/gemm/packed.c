@@ -36,6 +36,7 @@ static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS)
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   const idx team = pk_threads();
+  if (pk_rows_suit(s)) return pk_gemm_packed_count(s->n, s->k);
   return alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
 }
 
@@ -60,19 +61,21 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
 /* B whole, packed: pieces of k in order, each as panels over all columns. */
 idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 * k; }
 int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step); }
-pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
+idx pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed) {
   const pk_product *k = current();
-  if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
-  const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32, tiles = (s->n + k->columns - 1) / k->columns;
-#pragma omp parallel for schedule(static)
-  for (idx t = 0; t < tiles; t++) {
-    float *out = packed;
-    for (idx p0 = 0; p0 < s->k; p0 += depth) {
-      const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
-      k->pack_b(LEAST(s->n - t * k->columns, k->columns), d, (const float *)b + p0 * s->rsb + t * k->columns * s->csb, s->rsb, s->csb, out + t * words * k->columns);
-      out += across * words;
-    }
+  const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32;
+  for (idx p0 = 0; p0 < s->k; p0 += depth) {
+    const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
+    k->pack_b(LEAST(s->n - panel * k->columns, k->columns), d, b + p0 * s->rsb + panel * k->columns * s->csb, s->rsb, s->csb, packed + panel * words * k->columns);
+    packed += across * words;
   }
+  return depth;
+}
+pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
+  if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
+  const idx columns = current()->columns;
+#pragma omp parallel for schedule(static)
+  for (idx t = 0; t < (s->n + columns - 1) / columns; t++) pk_pack_panel(s, b, t, packed);
   return PK_OK;
 }
 

@@ -9,13 +9,14 @@
 
 typedef ptrdiff_t idx;
 /* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most PK_PRODUCT_K words of k, and multiply a tile.
- * `step` is how many k share one packed word (bf16 pairs: 2). by_rows: A was packed with csa == 1. */
+ * `step` is how many k share one packed word (bf16 pairs: 2). by_rows: A was packed with csa == 1. rows_in_place: row_body.inc. */
 #define PK_PRODUCT_K 384
 #define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
 typedef struct {
   idx rows, columns, step;
   void (*pack_a)(idx rows, idx k, const void *a, idx rsa, idx csa, void *packed);
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
+  void (*rows_in_place)(idx m, idx columns, idx terms, const void *const *rows, idx lda, idx k, const void *const *panels, idx panel, const void *start, idx lds, void *c, idx ldc);
   void (*tile)(int by_rows, idx k, const void *a, const void *b, double alpha, double beta, void *c, idx ldc, idx rows, idx columns);
 } pk_product;
 /* Attention works on blocks of ATT_KEYS keys and groups of ATT_GROUP panels of `lanes` queries. */
@@ -29,10 +30,9 @@ typedef struct {
                    const void *v, const void *dout, const void *lse, const void *delta, void *dq, void *dk, void *dv, void *scratch);
   idx lanes;
 } pk_attention_kernels;
-/* Convolution row by row: conv_rows_body.inc. */
+/* Convolution row by row: conv_rows_body.inc; its products are pk_product's rows_in_place. */
 typedef struct {
   void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);
-  void (*row)(idx pixels, idx channels, idx terms, const void *const *rows, idx lda, idx k, const void *const *weights, idx panel, const void *bias, void *out, idx ldo);
   void (*fold_row)(idx w, idx side, idx channels, const void *row, void *out, idx ld);
   void (*turn)(idx pixels, idx channels, const void *tile, idx ld, void *planes, idx plane);
 } pk_conv_kernels;
@@ -75,8 +75,8 @@ typedef struct {
   pk_conv_kernels conv;
   void (*conv_taps)(idx columns, idx depth, idx taps, const void *weight, idx per_column, idx per_source, void *out, idx ld);
   void (*conv_combine)(idx n, idx terms, const void *const *term, const double *factors, void *out);
-  void (*conv_transform)(idx tiles, idx channels, const void *row, void *out);
-  void (*conv_untransform)(idx tiles, idx channels, const void *components, idx ld, void *out, idx pixels);
+  void (*conv_transform)(idx tiles, idx channels, const void *row, void *out, idx plane);
+  void (*conv_untransform)(idx tiles, idx channels, const void *components, idx plane, idx ld, void *out, idx pixels);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*conv_fold)(void *lanes, double *sums);
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
