@@ -2,7 +2,7 @@ internal import CKernels
 
 /// Matrix products: `pk_gemm.h`.
 extension Workspace {
-  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen` weight's panels are kept for the next time where
+  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen` weight's panels are kept for the next time where it is small (1 MiB), or
   /// rows of x are few (at most 512): packing it costs a tenth of the product then, and more the fewer they are. Large weights (32 MiB) are not kept twice.
   public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
     let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
@@ -32,6 +32,8 @@ extension Workspace {
   }
   /// Elements of a weight up to which panels are kept: those of BERT-large, not those of a generator of billions of parameters.
   private static let mostKept = 8 << 20
+  /// And whatever the rows: a thirtieth of the product for 2000 rows.
+  private static let alwaysKept = 1 << 18
   /// y = beta y + x op(W), then bias and activation: `pk_linear`.
   private func multiply(
     _ x: Tensor, _ weight: Tensor, isTransposed: Bool, frozen: Bool, first: Int = 0, bias: Tensor? = nil, f: Activation? = nil, active: Tensor? = nil, at column: Int = 0,
@@ -43,7 +45,7 @@ extension Workspace {
     var s = pk_gemm_shape(
       m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across, csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: 1, beta: beta)
     var panels: Tensor?, w: Tensor?
-    if frozen && x.type == .f32 && (rows <= 512 && k * n <= Self.mostKept || always) && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
+    if frozen && x.type == .f32 && (rows <= 512 && k * n <= Self.mostKept || k * n <= Self.alwaysKept || always) && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
       let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed, layout: pk_gemm_layout())
       weight.storage.settle()  // not under the lock that packing holds
       panels = weight.storage.packed(key) {
