@@ -10,18 +10,22 @@
  * components, each a product over `taps` neighbouring pixels of a laid row:
  *   forward        one, or one for each phase of the upsampled pixels
  *   backward data  one, over dy spread by its stride; a padded row is computed and folded onto its edges
- *   minimal        six, for four neighbouring results of three taps: F(4, 3) of Winograd's minimal filtering (conv_winograd_body.inc)
+ *   minimal        six, for four neighbouring results of three taps: F(4, 3) of Winograd's minimal filtering (conv_winograd_body.inc);
+ *                  where weights are small, rows go in pairs, and a pair has 24: F(2, 3) along H on top
  * A member of the team lays the rows it reads for a band of rows, frame by frame into a ring, and so waits for nobody. */
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
 #define ITEM_PIXELS 64  /* result pixels turned at once, at least */
 #define ITEM_MINIMAL 96 /* and computed at once by minimal filtering, where their rows have the same lines */
+#define PAIR_TILES 44   /* tiles of pairs computed at once */
+#define PAIR_LEAST 32   /* backward, of small planes too much is border */
+#define PAIR_WEIGHTS 8192 /* weights of a tap up to which rows go in pairs: 24 components of them are read again for each tile */
 #define RING 131072     /* words of laid rows a member should not exceed: they are read again from the second level of cache */
 #define LAID 16384      /* words laid before they are transformed */
 
 typedef struct {
-  int back, minimal;
+  int back, minimal, pairs;
   idx batch, in, out;
   axis t, h;
   idx sources, sh, sw;             /* planes of the source: frames, rows, pixels */
@@ -31,10 +35,14 @@ typedef struct {
   idx row, edge;                   /* results of a component, pixels folded onto each edge */
   idx phases, side, kw;
   idx lines, frames;               /* at most, for one row; frames of the ring */
-  idx band, bands, parts;          /* result rows of an item; items along H and T */
-  idx group;                       /* rows turned at once */
+  idx units;                       /* along H: rows of the result, or pairs of them (backward: of padded rows) */
+  idx band, bands, parts;          /* units of an item; items along H and T */
+  idx group;                       /* units turned at once */
 } pass;
 static idx floor_of(idx a, idx b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+/* Source rows that a band of units reaches, at most, and words of a frame of its ring. */
+static idx reached(const pass *p, idx units) { return p->pairs ? LEAST(2 * units + 2, p->sh) : axis_span(&p->h, p->back, units); }
+static idx frame_words(const pass *p, idx units) { return (p->pairs ? 24 * units * p->row : reached(p, units) * (p->minimal ? 6 * p->row : p->pixels)) * p->in; }
 static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int minimal) {
   pass p = {.back = back, .batch = s->batch, .in = back ? s->out : s->in, .out = back ? s->in : s->out, .side = s->side, .kw = s->kw, .phases = s->fw};
   p.t = axis_of(s->t, s->ft, 1, s->kt, s->st, s->front, e->to, 1);
@@ -51,38 +59,43 @@ static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int mi
     for (idx q = 0; q < s->fw; q++) p.taps = MOST(p.taps, floor_of(q + s->kw - 1 - s->side, s->fw) - floor_of(q - s->side, s->fw) + 1);
     p.pixels = MOST(s->w + 2 * edge, (p.row - 1) * p.step + p.taps + floor_of(s->fw - 1 - s->side, s->fw) - floor_of(-s->side, s->fw));
   }
+  p.units = p.ho;
   if (p.minimal) p.taps = 1, p.row = (p.row + 3) / 4, p.pixels = MOST(p.pixels, 4 * p.row + 2);
-  p.lines = axis_most(&p.t, back) * axis_most(&p.h, back), p.frames = axis_span(&p.t, back, 1);
-  p.group = LEAST(((p.minimal ? ITEM_MINIMAL : ITEM_PIXELS) + p.wo - 1) / p.wo, p.ho);
-  /* As many rows a band as the ring holds; frames are split, and then bands, where there are too few for the team. */
-  const idx row_words = (p.minimal ? 6 * p.row : p.pixels) * p.in, wanted = 4 * pk_threads();
-  p.band = p.ho;
-  while (p.band > p.group && p.frames * axis_span(&p.h, back, p.band) * row_words > RING) p.band -= p.group;
-  p.bands = (p.ho + p.band - 1) / p.band, p.parts = 1;
+  p.pairs = p.minimal && s->kh == 3 && s->sh == 1 && s->fh == 1 && p.ho >= 4 && p.in * p.out <= PAIR_WEIGHTS && (!back || (s->side == 1 && s->h % 2 == 0 && (s->h / 2 + 1) * p.row >= PAIR_LEAST));
+  if (p.pairs) p.components = 24, p.units = (p.ho + (back ? 2 * s->side : 0) + 1) / 2, p.h.ranges = 1, p.h.taps[0] = (axis_range){0, 2};
+  p.lines = axis_most(&p.t, back) * (p.pairs ? 1 : axis_most(&p.h, back)), p.frames = axis_span(&p.t, back, 1);
+  p.group = p.pairs ? MOST(1, LEAST(PAIR_TILES / p.row, p.units)) : LEAST(((p.minimal ? ITEM_MINIMAL : ITEM_PIXELS) + p.wo - 1) / p.wo, p.ho);
+  /* As many units a band as the ring holds; frames are split, and then bands, where there are too few for the team. */
+  const idx wanted = 4 * pk_threads();
+  p.band = p.units;
+  while (p.band > p.group && p.frames * frame_words(&p, p.band) > RING) p.band -= p.group;
+  p.bands = (p.units + p.band - 1) / p.band, p.parts = 1;
   if (p.batch * p.bands < wanted) p.parts = MOST(1, LEAST((wanted + p.batch * p.bands - 1) / MOST(1, p.batch * p.bands), p.to / (2 * p.frames)));
-  if (p.batch * p.parts * p.bands < wanted) p.bands = LEAST((wanted + p.batch * p.parts - 1) / MOST(1, p.batch * p.parts), (p.ho + p.group - 1) / p.group);
-  p.band = (p.ho + p.bands - 1) / p.bands, p.bands = (p.ho + p.band - 1) / p.band;
+  if (p.batch * p.parts * p.bands < wanted) p.bands = LEAST((wanted + p.batch * p.parts - 1) / MOST(1, p.batch * p.parts), (p.units + p.group - 1) / p.group);
+  p.band = (p.units + p.bands - 1) / p.bands, p.bands = (p.units + p.band - 1) / p.band;
   return p;
 }
-/* Weight of tap kw in tap `tap` of a component. */
-static double weight_of(const pass *p, idx component, idx tap, idx kw) {
+/* Weight of tap (kh, kw) in tap `tap` of a component. */
+static double weight_of(const pass *p, idx component, idx tap, idx kh, idx kw) {
   static const double minimal[6][3] = {{1. / 4, 0, 0}, {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
-  if (p->minimal) return minimal[component][p->back ? 2 - kw : kw];
+  static const double rows[4][3] = {{1, 0, 0}, {1. / 2, 1. / 2, 1. / 2}, {1. / 2, -1. / 2, 1. / 2}, {0, 0, 1}};
+  if (p->minimal) return minimal[component % 6][p->back ? 2 - kw : kw] * (p->pairs ? rows[component / 6][p->back ? 2 - kh : kh] : 1);
   if (p->back) return floor_of(tap + kw - (p->kw - 1), p->phases) == 0;
   return floor_of(component + kw - p->side, p->phases) == floor_of(component - p->side, p->phases) + tap;
 }
-typedef struct { idx across, base, set, laid, row, ring, tile, middle, member; } sizes; /* elements; `across`: whole panels of result channels */
+typedef struct { idx across, base, set, laid, rows, ring, tile, middle, folded, member; } sizes; /* elements; `across`: whole panels of result channels */
 static sizes sizes_of(const pk_conv3d_shape *s, const pass *p) {
   sizes z;
+  const idx held = LEAST(p->group, p->band);
   z.across = (p->out + 31) / 32 * 32;
   z.base = ROUND(s->kt * s->kh * s->kw * p->in * z.across), z.set = p->components * p->taps * p->in * z.across;
-  z.row = (p->minimal ? 6 * p->row : p->pixels) * p->in;
-  z.laid = p->minimal ? ROUND(MOST(1, LEAST(LAID / (p->pixels * p->in), axis_span(&p->h, p->back, p->band))) * p->pixels * p->in) : 0;
-  z.ring = ROUND(p->frames * axis_span(&p->h, p->back, p->band) * z.row + 32);
-  const idx held = LEAST(p->group, p->band);
-  z.tile = ROUND((held * p->wo + 4) * z.across);
-  z.middle = ROUND((p->minimal ? 6 * held * p->row + 4 * p->row : p->row) * z.across); /* components, and a row to fold */
-  z.member = MOST(z.ring + z.laid + z.tile + z.middle + ROUND(8 * p->lines), 32 * p->in); /* with four pointers a line; first a panel of weights */
+  z.laid = p->minimal ? ROUND(MOST(1, LEAST(LAID / (p->pixels * p->in), reached(p, p->band))) * p->pixels * p->in) : 0;
+  z.rows = p->pairs ? ROUND(reached(p, p->band) * 6 * p->row * p->in) : 0;
+  z.ring = ROUND(p->frames * frame_words(p, p->band) + 32);
+  z.tile = ROUND(((p->pairs ? 2 : 1) * held * p->wo + 4) * z.across);
+  z.middle = p->minimal ? ROUND(p->components * held * p->row * z.across) : 0;
+  z.folded = ROUND((p->minimal ? (p->pairs ? 8 : 4) * p->row + p->wo : p->row) * z.across); /* rows to fold, and one to add */
+  z.member = MOST(z.ring + z.laid + z.rows + z.tile + z.middle + z.folded + ROUND(8 * p->lines), 32 * p->in); /* with four pointers a line; first a panel of weights */
   return z;
 }
 ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int which) {
@@ -113,6 +126,16 @@ typedef struct {
   const char *panels;
   const void *biases;
 } job;
+/* `count` source rows from x on become components: row r at out + r * step, its planes `plane` apart. */
+static void lay_minimal(const job *j, const char *x, idx count, char *laid, char *out, idx step, idx plane) {
+  const pass *p = j->p;
+  const idx size = pk_size(j->type), words = p->pixels * p->in, many = MOST(1, LAID / words);
+  for (idx r = 0, n; r < count; r += n) {
+    n = LEAST(many, count - r);
+    j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), p->sources * p->sh * p->sw, laid, words, p->before, p->gap, p->pixels, !p->back);
+    for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * words * size, out + (r + i) * step * size, plane);
+  }
+}
 /* How many rows from h on, at most `most`, have the lines of row h, each a row further. */
 static idx alike(const pass *p, idx h, idx most) {
   axis_read lines[axis_most(&p->h, p->back)], others[axis_most(&p->h, p->back)];
@@ -129,8 +152,8 @@ static void band(const job *j, const char *source, char *result, idx h0, idx h1,
   const pass *p = j->p;
   const sizes *z = j->z;
   const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo, group = LEAST(p->group, p->band);
-  char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + (p->minimal ? 6 * group * p->row * across * size : 0);
-  const void **from = (const void **)(middle + z->middle * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
+  char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + z->middle * size;
+  const void **from = (const void **)(folded + z->folded * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
   idx low, high, skip, next = -1;
   axis_reach(&p->h, p->back, h0, &low, &skip), axis_reach(&p->h, p->back, h1 - 1, &skip, &high);
   const idx count = high - low + 1, row_words = p->minimal ? p->row * j->wide : j->row_words, plane = count * row_words; /* of a component */
@@ -140,13 +163,8 @@ static void band(const job *j, const char *source, char *result, idx h0, idx h1,
     for (next = MOST(next, first); next <= last; next++) {
       const char *x = pk_at(source, j->type, (next * p->sh + low) * p->sw);
       char *out = ring + next % p->frames * count * j->row_words * size;
-      if (!p->minimal) j->conv->lay(p->in, count, p->sw, x, planes, out, row_words, p->before, p->gap, p->pixels, !p->back);
-      else
-        for (idx r = 0, many = MOST(1, LAID / (p->pixels * p->in)), n; r < count; r += n) {
-          n = LEAST(many, count - r);
-          j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), planes, laid, p->pixels * p->in, p->before, p->gap, p->pixels, !p->back);
-          for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * p->pixels * p->in * size, out + (r + i) * row_words * size, plane);
-        }
+      if (p->minimal) lay_minimal(j, x, count, laid, out, row_words, plane);
+      else j->conv->lay(p->in, count, p->sw, x, planes, out, row_words, p->before, p->gap, p->pixels, !p->back);
     }
     axis_read frames[axis_most(&p->t, p->back)], lines[axis_most(&p->h, p->back)];
     const idx many = axis_reads(&p->t, p->back, t, frames);
@@ -167,13 +185,66 @@ static void band(const job *j, const char *source, char *result, idx h0, idx h1,
         else j->product->rows_in_place(pixels, p->out, n, rows, p->step * j->wide, j->deep, weights, j->deep * j->columns, j->biases, 0, (p->back ? folded : out) + c * across * size, p->components * across);
       }
       for (idx i = 0; i < together; i++, held++, out += p->wo * across * size) {
-        if (p->minimal) j->kernels->conv_untransform(p->row, p->out, middle + i * p->row * across * size, pixels * across, across, p->back ? folded : out, p->back ? 4 * p->row : p->wo);
+        if (p->minimal) j->kernels->conv_untransform(p->row, p->out, middle + i * p->row * across * size, pixels * across, across, p->back ? folded : out, NULL, p->back ? 4 * p->row : p->wo);
         if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
       }
       if (held == group || h + together == h1) {
         j->conv->turn(held * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + h + together - held) * p->wo), results);
         held = 0;
       }
+    }
+  }
+}
+
+/* Pairs [u0, u1) of frames [t0, t1) of one sample's result. Row 2 u of the padded result reads four source rows from 2 u - ahead on; a laid frame has its pairs component by component.
+ * Backward, padded rows 0 and ho + 1 are added to rows 0 and ho - 1. */
+static void band_of_pairs(const job *j, const char *source, char *result, idx u0, idx u1, idx t0, idx t1, char *area) {
+  const pass *p = j->p;
+  const sizes *z = j->z;
+  const idx size = pk_size(j->type), across = z->across, results = p->to * p->ho * p->wo, n = p->row * p->in, plane = (u1 - u0) * n, ahead = p->back ? 2 : p->side;
+  char *ring = area, *laid = ring + z->ring * size, *components = laid + z->laid * size, *tile = components + z->rows * size, *middle = tile + z->tile * size, *folded = middle + z->middle * size;
+  char *other = folded + 4 * p->row * across * size, *spare = other + 4 * p->row * across * size;
+  const void **from = (const void **)(folded + z->folded * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
+  const idx low = MOST(2 * u0 - ahead, 0), high = LEAST(2 * u1 + 1 - ahead, p->sh - 1);
+  idx next = -1;
+  for (idx t = t0; t < t1; t++) {
+    idx first, last;
+    axis_reach(&p->t, p->back, t, &first, &last);
+    for (next = MOST(next, first); next <= last; next++) {
+      lay_minimal(j, pk_at(source, j->type, (next * p->sh + low) * p->sw), high - low + 1, laid, components, 6 * n, n);
+      for (idx u = u0; u < u1; u++) {
+        const void *four[4];
+        for (idx i = 0; i < 4; i++) {
+          const idx r = 2 * u + i - ahead, inside = r < 0 ? 0 : r >= p->sh ? p->sh - 1 : r;
+          four[i] = p->back && r != inside ? NULL : components + (inside - low) * 6 * n * size;
+        }
+        j->kernels->conv_transform_rows(n, four, ring + (next % p->frames * 24 * plane + (u - u0) * n) * size, plane);
+      }
+    }
+    axis_read frames[axis_most(&p->t, p->back)];
+    const idx many = axis_reads(&p->t, p->back, t, frames);
+    for (idx u = u0, together; u < u1; u += together) {
+      together = LEAST(LEAST(p->group, p->band), u1 - u);
+      const idx pixels = together * p->row, r0 = p->back ? MOST(2 * u - 1, 0) : 2 * u, r1 = LEAST(2 * (u + together) - p->back, p->ho);
+      for (idx l = 0; l < many; l++) from[l] = ring + (frames[l].row % p->frames * 24 * plane + (u - u0) * n) * size, with[l] = j->panels + frames[l].range * j->set_words * size;
+      for (idx c = 0; c < 24; c++) {
+        for (idx l = 0; l < many; l++) rows[l] = (const char *)from[l] + c * plane * size, weights[l] = (const char *)with[l] + c * j->set_words / 24 * size;
+        j->product->rows_in_place(pixels, p->out, many, rows, j->wide, j->deep, weights, j->deep * j->columns, c == 7 ? j->biases : NULL, 0, middle + c * pixels * across * size, across);
+      }
+      for (idx v = u; v < u + together; v++) {
+        const char *m = middle + (v - u) * p->row * across * size;
+        char *out = tile + (2 * v - p->back - r0) * p->wo * across * size, *below = out + p->wo * across * size;
+        if (!p->back) {
+          j->kernels->conv_untransform(p->row, p->out, m, pixels * across, across, out, 2 * v + 1 < p->ho ? below : spare, p->wo);
+          continue;
+        }
+        j->kernels->conv_untransform(p->row, p->out, m, pixels * across, across, folded, other, 4 * p->row);
+        const int top = v == 0, bottom = 2 * v == p->ho;
+        j->conv->fold_row(p->wo, p->edge, p->out, folded, top ? spare : out, across);
+        j->conv->fold_row(p->wo, p->edge, p->out, other, bottom ? spare : below, across);
+        if (top || bottom) j->kernels->axpby(p->wo * across, 1, spare, 1, top ? below : out);
+      }
+      j->conv->turn((r1 - r0) * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + r0) * p->wo), results);
     }
   }
 }
@@ -212,7 +283,7 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
       for (idx w = 0; w < s->kw; w++)
         for (idx a = t.first; a <= t.last; a++)
           for (idx b = h.first; b <= h.last; b++) {
-            factors[n] = weight_of(&p, c, tap, w), terms[n] = base + (((a * s->kh + b) * s->kw + w) * tiles + tile) * panel * size;
+            factors[n] = weight_of(&p, c, tap, b, w), terms[n] = base + (((a * s->kh + b) * s->kw + w) * tiles + tile) * panel * size;
             n += factors[n] != 0;
           }
       k->conv_combine(panel, n, terms, factors, sum);
@@ -222,7 +293,8 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
 #pragma omp for schedule(static, 1)
     for (idx i = 0; i < p.batch * p.bands * p.parts; i++) {
       const idx b = i / (p.bands * p.parts), h = i / p.parts % p.bands * p.band, part = i % p.parts;
-      band(&j, pk_at(source, type, b * source_size), pk_at(result, type, b * result_size), h, LEAST(h + p.band, p.ho), p.to * part / p.parts, p.to * (part + 1) / p.parts, mine);
+      (p.pairs ? band_of_pairs : band)(&j, pk_at(source, type, b * source_size), pk_at(result, type, b * result_size), h, LEAST(h + p.band, p.units), p.to * part / p.parts,
+                                       p.to * (part + 1) / p.parts, mine);
     }
   }
 }

@@ -76,7 +76,8 @@ typedef struct {
   void (*conv_taps)(idx columns, idx depth, idx taps, const void *weight, idx per_column, idx per_source, void *out, idx ld);
   void (*conv_combine)(idx n, idx terms, const void *const *term, const double *factors, void *out);
   void (*conv_transform)(idx tiles, idx channels, const void *row, void *out, idx plane);
-  void (*conv_untransform)(idx tiles, idx channels, const void *components, idx plane, idx ld, void *out, idx pixels);
+  void (*conv_transform_rows)(idx n, const void *const *rows, void *out, idx plane);
+  void (*conv_untransform)(idx tiles, idx channels, const void *components, idx plane, idx ld, void *out, void *next, idx pixels);
   void (*conv_dots)(idx rows_o, idx rows_k, idx n, const void *const *dy, const void *const *x, void *lanes);
   void (*conv_fold)(void *lanes, double *sums);
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
