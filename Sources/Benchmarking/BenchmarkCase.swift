@@ -17,11 +17,13 @@ public struct BenchmarkCase {
   public let run: () async throws -> Void
   /// Mean seconds and peak tensor bytes of the parts of a run, for those that have parts.
   public let phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])?
+  /// Resident bytes expected at the peak, told before the first run.
+  public let predict: (() -> Int?)?
 
-  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil) {
+  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil, predict: (() -> Int?)? = nil) {
     var object = JSONObject()
     for (key, value) in sizes { object[key] = value }
-    (self.bench, self.sizes, self.work, self.verify, self.run, self.phases) = (bench, object, work, verify, run, phases)
+    (self.bench, self.sizes, self.work, self.verify, self.run, self.phases, self.predict) = (bench, object, work, verify, run, phases, predict)
   }
 }
 
@@ -45,6 +47,8 @@ public struct BenchmarkResult: Sendable {
   public let isVerified: Bool?, isDebugBuild, isNoisy: Bool
   /// Largest resident size of this process so far.
   public let peakResidentBytes: Int
+  /// What it was expected to be, before the first run; nil where the bench does not plan.
+  public let predictedResidentBytes: Int?
   public let phases: [(name: String, seconds: Double, peakBytes: Int)]
 
   public var median: Double { seconds[seconds.count / 2] }
@@ -72,6 +76,7 @@ public struct BenchmarkResult: Sendable {
     o["debug_build"] = .bool(isDebugBuild)
     o["noisy"] = .bool(isNoisy)
     if isVerified == nil { o["peak_resident_bytes"] = .integer(peakResidentBytes) }
+    if isVerified == nil, let predictedResidentBytes { o["predicted_resident_bytes"] = .integer(predictedResidentBytes) }
     if !phases.isEmpty { o["phases"] = .array(phases.map { ["phase": .string($0.name), "seconds": .number($0.seconds), "peak_tensor_bytes": .integer($0.peakBytes)] }) }
     return .object(o)
   }
@@ -102,6 +107,7 @@ public struct BenchmarkRunner: Sendable {
       try await benchmark.run()
       return (clock.now - start) / .seconds(1)
     }
+    let predicted = benchmark.predict?() ?? nil
     let warm = try await once()
     let count = repeats ?? min(50, max(3, Int(2 / max(warm, 1e-9))))
     var seconds: [Double] = []
@@ -116,12 +122,6 @@ public struct BenchmarkRunner: Sendable {
       bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
       gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 },
       gexpPerSecond: w.exponentials.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
-      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: Self.residentPeak, phases: benchmark.phases?() ?? [])
-  }
-
-  /// Largest resident size of this process so far, in bytes; 0 where the system does not tell.
-  private static var residentPeak: Int {
-    let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-    return (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) << 10
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: ProcessMemory.peak, predictedResidentBytes: predicted, phases: benchmark.phases?() ?? [])
   }
 }

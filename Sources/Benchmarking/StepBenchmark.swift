@@ -42,6 +42,10 @@ public struct StepBenchmark {
         _ = try state.task.step(state.step % s.steps, phases: state.phases, in: work)
         state.step += 1
       },
-      phases: { state.phases.list.map { ($0.name, $0.seconds / Double(max(state.step, 1)), $0.peakBytes) } })
+      phases: { state.phases.list.map { ($0.name, $0.seconds / Double(max(state.step, 1)), $0.peakBytes) } },
+      predict: {
+        var copy = state.task
+        return MemoryPlan(pool) { _ = try copy.step(0, in: $0) }.map { ProcessMemory.resident + $0.bytes }
+      })
   }
 }

@@ -1,4 +1,5 @@
 internal import Synchronization
+import Glibc
 
 /// Recycled memory: 64-byte aligned blocks in size classes of four per octave. A block goes back to its class when the
 /// last tensor on it is released, and leaves the pool only with the pool itself.
@@ -7,6 +8,8 @@ public final class BufferPool: Sendable {
     var free: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
     var live = 0
+    /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them; and bytes used of every other.
+    var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:], mapped: [UnsafeMutableRawPointer: Int] = [:]
   }
   // The pointers are owned by the pool while they are in `free`, by one TensorStorage otherwise.
   private nonisolated(unsafe) var contents = Contents()
@@ -24,7 +27,15 @@ public final class BufferPool: Sendable {
     public var copies = 0
   }
 
-  public init() {}
+  private let isPlan: Bool
+  public init() { isPlan = false }
+  /// A pool whose blocks take no memory until they are written, for `MemoryPlan`.
+  init(planningFor pool: BufferPool?) {
+    isPlan = true
+    contents.held = pool.map { p in p.lock.withLock { _ in p.contents.free.map(\.count) } } ?? Array(repeating: 0, count: 256)
+  }
+  /// Bytes of a plan's blocks that were used at some time, without those that cost nothing.
+  var touched: Int { lock.withLock { _ in contents.used.values.reduce(0, +) } }
 
   public var statistics: Statistics { lock.withLock { _ in contents.statistics } }
   func countCopy() { lock.withLock { _ in contents.statistics.copies += 1 } }
@@ -45,12 +56,24 @@ public final class BufferPool: Sendable {
     let recycled: UnsafeMutableRawPointer? = lock.withLock { _ in
       contents.live += capacity
       contents.statistics.peakBytes = max(contents.statistics.peakBytes, contents.live)
-      if let p = contents.free[index].popLast() { return p }
+      if let p = contents.free[index].popLast() {
+        if isPlan, let most = contents.used[p] { contents.used[p] = max(most, bytes) }
+        return p
+      }
+      if isPlan { return map(bytes, index, capacity) }
       contents.statistics.allocations += 1
       contents.statistics.bytes += capacity
       return nil
     }
     return (recycled ?? UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 64), capacity)
+  }
+
+  /// A block of a plan, from the system's address space alone.
+  private func map(_ bytes: Int, _ index: Int, _ capacity: Int) -> UnsafeMutableRawPointer {
+    guard let p = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), p != MAP_FAILED else { preconditionFailure("no address space for a plan") }
+    contents.mapped[p] = capacity
+    if contents.held[index] > 0 { contents.held[index] -= 1 } else { contents.used[p] = bytes }
+    return p
   }
 
   func give(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
@@ -61,6 +84,8 @@ public final class BufferPool: Sendable {
   }
 
   deinit {
+    for (p, capacity) in contents.mapped { munmap(p, capacity) }
+    if isPlan { return }
     for list in contents.free { for pointer in list { pointer.deallocate() } }
   }
 }

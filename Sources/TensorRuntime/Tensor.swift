@@ -152,6 +152,10 @@ public struct Tensor: Sendable {
   /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
   mutating func makeUnique() {
     if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }
+    if let plan = MemoryPlan.current {
+      (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
+      return
+    }
     let old = self
     if let pool = storage.pool {
       pool.countCopy()

@@ -36,10 +36,11 @@ final class TensorStorage: @unchecked Sendable {
   /// Makes every element zero, once somebody looks.
   func clear() { isCleared.store(true, ordering: .releasing) }
   /// Whether the elements were cleared and not looked at since; they are the caller's to overwrite then.
-  func takeCleared() -> Bool { isCleared.exchange(false, ordering: .acquiringAndReleasing) }
+  func takeCleared() -> Bool { MemoryPlan.current == nil ? isCleared.exchange(false, ordering: .acquiringAndReleasing) : isCleared.load(ordering: .acquiring) }
   /// Writes the zeros of `clear`.
   @inline(__always) func settle() { if isCleared.load(ordering: .acquiring) { writeZeros() } }
   private func writeZeros() {
+    if MemoryPlan.current != nil { return }
     panels.withLock { _ in
       if !isCleared.load(ordering: .acquiring) { return }
       check(pk_fill(PK_F32, byteCount / 4, 0, pointer))
@@ -48,9 +49,13 @@ final class TensorStorage: @unchecked Sendable {
     }
   }
   /// The panels that `key` names; `make` is called when they are not there yet.
-  func packed(_ key: PackedPanels.Key, make: () -> Tensor) -> Tensor {
+  func packed(_ key: PackedPanels.Key, byteCount: Int, make: () -> Tensor) -> Tensor {
     panels.withLock { list in
       if let found = list.first(where: { $0.key == key }) { return found.value }
+      if let plan = MemoryPlan.current {
+        plan.panels[.init(storage: ObjectIdentifier(self), key: key)] = byteCount
+        return Tensor(uninitialized: Shape(1), type: .f32)
+      }
       let value = make()
       list.append(PackedPanels(key: key, value: value))
       return value
@@ -72,7 +77,7 @@ final class TensorStorage: @unchecked Sendable {
 
 /// A matrix packed for products as their right operand: `pk_gemm_pack`.
 struct PackedPanels: Sendable {
-  struct Key: Equatable, Sendable {
+  struct Key: Hashable, Sendable {
     let offset, rows, columns: Int, isTransposed: Bool
     /// `pk_gemm_layout`.
     let layout: Int32

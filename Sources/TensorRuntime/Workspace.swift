@@ -12,7 +12,7 @@ public struct Workspace: ~Copyable {
   }
   public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     let t = tensor(shape, type)
-    _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount)
+    if MemoryPlan.current == nil { _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount) }
     return t
   }
   /// Scratch of `count` elements.
@@ -41,13 +41,15 @@ public struct Workspace: ~Copyable {
   /// A copy with memory of its own.
   public func copy(_ x: Tensor) -> Tensor {
     let y = tensor(x.shape, x.type)
-    y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
+    if MemoryPlan.current == nil { y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount) }
     return y
   }
 }
 
-/// A kernel refuses only what a precondition should have caught.
-func check(_ status: pk_status, _ what: @autoclosure () -> String = "kernel") {
+/// Calls a kernel, which refuses only what a precondition should have caught; a plan does not call it.
+func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
+  if MemoryPlan.current != nil { return }
+  let status = kernel()
   precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
 }
 

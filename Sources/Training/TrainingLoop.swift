@@ -26,6 +26,8 @@ public struct TrainingLoop {
       try task.restore(&saved, in: work)
       report("resuming after step \(step) of \(task.totalSteps)")
     }
+    let planned = step < task.totalSteps ? residentBytes(of: task, step, in: work.pool) : nil
+    if let planned { report("a step will take the process to about \(planned >> 20) MiB of memory") }
     let clock = ContinuousClock()
     var mark = clock.now, since = step
     while step < task.totalSteps && !task.isFinished {
@@ -47,10 +49,21 @@ public struct TrainingLoop {
       let stopping = StopRequest.isPending
       let ends = step == task.totalSteps || task.isFinished
       if stopping || step % options.checkpointEvery == 0 || ends { try directory.save(step: step, task.state(), keeping: options.keep) }
+      if ends || stopping, let planned {
+        let line = "at most \(ProcessMemory.peak >> 20) MiB of memory; a step was planned at \(planned >> 20)"
+        report(line)
+        directory.log(line)
+      }
       if ends && step < task.totalSteps { report("ended after step \(step) of \(task.totalSteps): its limit is reached") }
       if stopping && !ends { return .stopped(step: step) }
     }
     return .finished
+  }
+
+  /// Resident bytes at the peak of a step, before it is taken; nil where it throws without its arithmetic.
+  private static func residentBytes(of task: some TrainingTask, _ step: Int, in pool: BufferPool) -> Int? {
+    var copy = task
+    return MemoryPlan(pool) { _ = try copy.step(step, in: $0) }.map { ProcessMemory.resident + $0.bytes }
   }
 
   /// Four significant digits.

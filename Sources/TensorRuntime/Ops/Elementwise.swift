@@ -91,14 +91,14 @@ extension Workspace {
     return dx
   }
 
-  public func total(_ x: Tensor) -> Double { pk_sum(x.type.pk, x.count, x.base) }
+  public func total(_ x: Tensor) -> Double { measured(pk_sum(x.type.pk, x.count, x.base)) }
   public func dot(_ x: Tensor, _ y: Tensor) -> Double {
     precondition(x.count == y.count && x.type == y.type, "dot of \(x.shape) and \(y.shape)")
-    return pk_dot(x.type.pk, x.count, x.base, y.base)
+    return measured(pk_dot(x.type.pk, x.count, x.base, y.base))
   }
   public func sumOfSquares(_ x: Tensor) -> Double { dot(x, x) }
-  public func sumOfAbsoluteDifferences(_ x: Tensor, _ y: Tensor) -> Double { pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base) }
-  public func isFinite(_ x: Tensor) -> Bool { !x.type.isFloating || pk_all_finite(x.type.pk, x.count, x.base) != 0 }
+  public func sumOfAbsoluteDifferences(_ x: Tensor, _ y: Tensor) -> Double { measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base)) }
+  public func isFinite(_ x: Tensor) -> Bool { !x.type.isFloating || MemoryPlan.current != nil || pk_all_finite(x.type.pk, x.count, x.base) != 0 }
 }
 
 /// Modulation and gating by per-sample vectors that are chunks of one matrix `[B, chunks * C]`.

@@ -6,7 +6,7 @@ extension Workspace {
   public func weightedL1L2(_ x: Tensor, target: Tensor, weight w: Tensor? = nil) -> (loss: Double, dx: Tensor) {
     precondition(x.count == target.count && x.type == target.type && (w == nil || w!.count == x.count), "loss of \(x.shape) against \(target.shape)")
     var dx = tensor(x.shape, x.type)
-    let sum = pk_loss_weighted_l1l2(x.type.pk, x.count, x.base, target.base, w?.base, dx.base)
+    let sum = measured(pk_loss_weighted_l1l2(x.type.pk, x.count, x.base, target.base, w?.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
   }
@@ -14,7 +14,7 @@ extension Workspace {
   public func pseudoHuber(_ x: Tensor, target: Tensor, c: Double) -> (loss: Double, dx: Tensor) {
     precondition(x.count == target.count && x.type == target.type, "loss of \(x.shape) against \(target.shape)")
     var dx = tensor(x.shape, x.type)
-    let sum = pk_loss_huber(x.type.pk, x.count, c, x.base, target.base, dx.base)
+    let sum = measured(pk_loss_huber(x.type.pk, x.count, c, x.base, target.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
   }
@@ -22,7 +22,7 @@ extension Workspace {
   public func meanSquaredError(_ x: Tensor, target: Tensor) -> (loss: Double, dx: Tensor) {
     precondition(x.count == target.count && x.type == target.type, "loss of \(x.shape) against \(target.shape)")
     var dx = tensor(x.shape, x.type)
-    let sum = pk_loss_squared(x.type.pk, x.count, x.base, target.base, dx.base)
+    let sum = measured(pk_loss_squared(x.type.pk, x.count, x.base, target.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
   }
@@ -30,7 +30,7 @@ extension Workspace {
   /// z = mean + exp(½ logVariance) noise, and Σ KL(N(mean, variance) ‖ N(0, 1)).
   public func sampleNormal(mean: Tensor, logVariance: Tensor, noise: Tensor) -> (z: Tensor, kl: Double) {
     let z = tensor(mean.shape, mean.type)
-    let kl = pk_normal_sample(mean.type.pk, mean.count, mean.base, logVariance.base, noise.base, z.base)
+    let kl = measured(pk_normal_sample(mean.type.pk, mean.count, mean.base, logVariance.base, noise.base, z.base))
     return (z, kl)
   }
   /// Gradients of mean and log-variance for the upstream dz and a weight on Σ KL.
@@ -40,3 +40,6 @@ extension Workspace {
     return (dm, dl)
   }
 }
+
+/// What a kernel returns as a number; a plan does not call it.
+func measured(_ kernel: @autoclosure () -> Double) -> Double { MemoryPlan.current == nil ? kernel() : 0 }

@@ -48,7 +48,7 @@ extension Workspace {
     if frozen && x.type == .f32 && (rows <= 512 && k * n <= Self.mostKept || k * n <= Self.alwaysKept || always) && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
       let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed, layout: pk_gemm_layout())
       weight.storage.settle()  // not under the lock that packing holds
-      panels = weight.storage.packed(key) {
+      panels = weight.storage.packed(key, byteCount: 4 * pk_gemm_packed_count(n, k)) {
         let p = Tensor(uninitialized: Shape(pk_gemm_packed_count(n, k)), type: .f32), w = widened(weight)
         check(pk_gemm_pack(&s, w.base, p.base))
         return p

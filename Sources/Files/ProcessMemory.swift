@@ -1,0 +1,10 @@
+/// Resident sizes of this process, in bytes; 0 where the system does not tell.
+public enum ProcessMemory {
+  public static var resident: Int { value("VmRSS:") }
+  /// The largest so far.
+  public static var peak: Int { value("VmHWM:") }
+  private static func value(_ key: String) -> Int {
+    let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first { $0.hasPrefix(key) }
+    return (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) << 10
+  }
+}
