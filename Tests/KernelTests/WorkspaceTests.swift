@@ -16,4 +16,36 @@ import Testing
     #expect(b.floats == [1, 0, 0, 0])
     #expect(work.pool.statistics.copies == 1)
   }
+  /// A planned step asks for what the step itself will, writes nothing of what it reads, and costs nothing where the pool holds enough.
+  @Test func aPlanIsWhatTheStepTakes() throws {
+    let pool = BufferPool(), work = Workspace(pool: pool), random = RandomStream(seed: 1, .test)
+    let x = random.normal(Shape(300, 64), in: work), weight = random.normal(Shape(96, 64), in: work)
+    var gradient: Tensor? = work.full(Shape(96, 64), .nan), state = work.zeros(Shape(1000))
+    work.fill(&gradient!, with: 0)
+    func step(_ gradient: inout Tensor?, _ state: inout Tensor, _ work: borrowing Workspace) -> Double {
+      let y = work.linear(x, weight: weight, bias: nil, frozen: true)
+      work.linearBackwardWeight(y, x: x, addingTo: &gradient)
+      state.withMutableSpan(of: Float.self) { $0[0] += 1 }
+      return work.sumOfSquares(y)
+    }
+    func plan() -> MemoryPlan? {
+      var (g, s) = (gradient, state)
+      return MemoryPlan(pool) { _ = step(&g, &s, $0) }
+    }
+    let first = try #require(plan())
+    #expect(state.floats[0] == 0 && gradient!.floats.allSatisfy { $0 == 0 })
+    let before = pool.statistics.bytes
+    work.fill(&gradient!, with: 0)
+    #expect(step(&gradient, &state, work) > 0 && state.floats[0] == 1)
+    let taken = pool.statistics.bytes - before
+    // Blocks come in classes at most a quarter larger than what is used of them.
+    #expect(first.stepBytes <= taken && taken * 4 <= first.stepBytes * 5, "planned \(first.stepBytes), taken \(taken)")
+    #expect(first.panelBytes == 96 * 64 * 4)
+    let second = try #require(plan())
+    #expect(second.bytes == 0, "\(second)")
+  }
+  @Test func aStepThatThrowsHasNoPlan() {
+    struct Refusal: Error {}
+    #expect(MemoryPlan(BufferPool()) { _ in throw Refusal() } == nil)
+  }
 }
