@@ -36,8 +36,9 @@ static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS)
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   const idx team = pk_threads();
-  if (pk_rows_suit(s)) return pk_gemm_packed_count(s->n, s->k);
-  return alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
+  /* Whatever way it goes: alpha, beta and strides may be others than those of the product. */
+  const idx rows = pk_gemm_packed_count(s->n, s->k), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
+  return s->k * s->n <= PK_ROWS_B && rows > packed ? rows : packed;
 }
 
 /* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */

@@ -6,6 +6,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
 /* B's columns of one panel, all pieces of k, into their places in what pk_gemm_pack makes; returns the length of a piece. */
 idx pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed);
 /* The same reading A where it lies (rows.c), and whether it is for this shape. */
+#define PK_ROWS_B (1 << 20) /* elements of B at most */
 int pk_rows_suit(const pk_gemm_shape *s);
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
 /* Applies the epilogue to a rectangle of C. */

@@ -5,8 +5,7 @@
 /* Products that read A where it lies, f32: B is packed whole, and stays in a cache that all members share or in their own; each member has rows of its own, or columns where rows are few,
  * packs nothing of A and meets the others at most once. Packing A costs as much as 12 columns of the product (a copy at the rate of the second level of cache against 256 operations an element), which
  * is a tenth of it where B is narrow, and pieces of k would pass over C again.
- * Not for A whose rows are a multiple of 4096 bytes apart (they evict each other from L1), nor for B beyond MOST_B elements, nor for long k, where a panel of B no longer stays near. */
-#define MOST_B (1 << 20)
+ * Not for A whose rows are a multiple of 4096 bytes apart (they evict each other from L1), nor for B beyond PK_ROWS_B elements, nor for long k, where a panel of B no longer stays near. */
 #define FEW 1024
 #define MOST_K 2048
 #define NEAR_B (1 << 17) /* elements of B that stay in the second level of cache beside A's rows */
@@ -24,7 +23,7 @@ int pk_rows_suit(const pk_gemm_shape *s) {
   if (pk_bf16(PK_F32) || s->csa != 1 || s->csc != 1 || s->alpha != 1 || (s->beta != 0 && s->beta != 1)) return 0;
   const pk_kernels *k = pk_select(PK_F32);
   const idx past = s->n % k->product.columns;
-  if ((past && past != k->lanes) || s->k > MOST_K || s->k * s->n > MOST_B || s->rsa % 1024 == 0) return 0;
+  if ((past && past != k->lanes) || s->k > MOST_K || s->k * s->n > PK_ROWS_B || s->rsa % 1024 == 0) return 0;
   return s->k % pieces(s) == 0 && s->k / pieces(s) % 2 == 0;
 }
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
