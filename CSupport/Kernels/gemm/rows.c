@@ -3,8 +3,7 @@
 #include "packed.h"
 
 /* Products that read A where it lies, f32: B is packed whole, and stays in a cache that all members share or in their own; each member has rows of its own, or columns where rows are few,
- * packs nothing of A and meets the others at most once. Packing A costs as much as 12 columns of the product (a copy at the rate of the second level of cache against 256 operations an element), which
- * is a tenth of it where B is narrow, and pieces of k would pass over C again.
+ * packs nothing of A and meets the others at most once, and pieces of k do not pass over C again.
  * Not for A whose rows are a multiple of 4096 bytes apart (they evict each other from L1), nor for B beyond PK_ROWS_B elements, nor for long k, where a panel of B no longer stays near. */
 #define FEW 1024
 #define MOST_K 2048
