@@ -43,9 +43,6 @@ public struct StepBenchmark {
         state.step += 1
       },
       phases: { state.phases.list.map { ($0.name, $0.seconds / Double(max(state.step, 1)), $0.peakBytes) } },
-      predict: {
-        var copy = state.task
-        return MemoryPlan(pool) { _ = try copy.step(0, in: $0) }.map { ProcessMemory.resident + $0.bytes }
-      })
+      predict: { state.task.plannedResidentBytes(0, in: pool) })
   }
 }

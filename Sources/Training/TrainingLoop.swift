@@ -26,7 +26,7 @@ public struct TrainingLoop {
       try task.restore(&saved, in: work)
       report("resuming after step \(step) of \(task.totalSteps)")
     }
-    let planned = step < task.totalSteps ? residentBytes(of: task, step, in: work.pool) : nil
+    let planned = step < task.totalSteps ? task.plannedResidentBytes(step, in: work.pool) : nil
     if let planned { report("a step will take the process to about \(planned >> 20) MiB of memory") }
     let clock = ContinuousClock()
     var mark = clock.now, since = step
@@ -58,12 +58,6 @@ public struct TrainingLoop {
       if stopping && !ends { return .stopped(step: step) }
     }
     return .finished
-  }
-
-  /// Resident bytes at the peak of a step, before it is taken; nil where it throws without its arithmetic.
-  private static func residentBytes(of task: some TrainingTask, _ step: Int, in pool: BufferPool) -> Int? {
-    var copy = task
-    return MemoryPlan(pool) { _ = try copy.step(step, in: $0) }.map { ProcessMemory.resident + $0.bytes }
   }
 
   /// Four significant digits.

@@ -108,3 +108,11 @@ extension Layer {
     return norm
   }
 }
+
+extension TrainingTask {
+  /// Resident bytes of this process at the peak of a step, before it is taken; nil where it throws without its arithmetic.
+  public func plannedResidentBytes(_ step: Int, in pool: BufferPool) -> Int? {
+    var copy = self
+    return MemoryPlan(pool) { _ = try copy.step(step, in: $0) }.map { ProcessMemory.resident + $0.bytes }
+  }
+}

@@ -44,6 +44,13 @@ import Testing
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
     }.run(seed: 19)
   }
+  /// Upsampling folded into the convolution: weights of taps that read copies of one cell are added, in all passes.
+  @Test(arguments: [SIMD3(2, 2, 2), SIMD3(1, 2, 2), SIMD3(2, 3, 1)]) func upsamplingConvolution(_ factor: SIMD3<Int>) throws {
+    GradientCheck(try CausalConv3d("c", 3, 5, kernel: 3, upsampling: factor, from: noisySource(seed: 17)), inputs: [randomTensor(Shape(2, 3, 3, 4, 5), seed: 18)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 19)
+  }
   @Test func patchEmbedding() throws {
     GradientCheck(try PatchEmbedding("p", channels: 2, width: 5, patch: SIMD3(1, 2, 3), from: noisySource(seed: 20)), inputs: [randomTensor(Shape(2, 2, 3, 4, 6), seed: 21)]) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)

@@ -62,7 +62,7 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
 /* B whole, packed: pieces of k in order, each as panels over all columns. */
 idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 * k; }
 int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step); }
-idx pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed) {
+void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed) {
   const pk_product *k = current();
   const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32;
   for (idx p0 = 0; p0 < s->k; p0 += depth) {
@@ -70,7 +70,6 @@ idx pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *pack
     k->pack_b(LEAST(s->n - panel * k->columns, k->columns), d, b + p0 * s->rsb + panel * k->columns * s->csb, s->rsb, s->csb, packed + panel * words * k->columns);
     packed += across * words;
   }
-  return depth;
 }
 pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
   if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;

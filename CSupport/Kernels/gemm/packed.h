@@ -3,8 +3,8 @@
 #define PK_PACKED_H
 /* `ready`: B from pk_gemm_pack, or NULL. `e` may be NULL. */
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
-/* B's columns of one panel, all pieces of k, into their places in what pk_gemm_pack makes; returns the length of a piece. */
-idx pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed);
+/* B's columns of one panel, all pieces of k, into their places in what pk_gemm_pack makes. */
+void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed);
 /* The same reading A where it lies (rows.c), and whether it is for this shape. */
 #define PK_ROWS_B (1 << 20) /* elements of B at most */
 int pk_rows_suit(const pk_gemm_shape *s);
