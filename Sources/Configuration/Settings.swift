@@ -6,7 +6,7 @@ public protocol Settings: Codable, Sendable { init() }
 
 /// Settings of a training run, which keep the arithmetic it started with.
 public protocol TrainingSettings: Settings {
-  /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast where the processor has it; sums, weights and
+  /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast on AMD's processors, not used where f32 is faster; sums, weights and
   /// moments stay f32).
   var products: String { get }
 }

@@ -17,14 +17,28 @@ public struct CausalConv3d: Layer {
     geometry = .causal(kernel: k, stride: stride, upsampling: upsampling)
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    (work.convolution(x, weight: weight.value, bias: bias.value, geometry), Saved(x: weight.isTrainable || bias.isTrainable ? x : nil, input: x.shape))
+    forward(x, adding: nil, in: work)
   }
+  /// The convolution plus `side`, which is shaped as it.
+  public func forward(_ x: Tensor, adding side: Tensor?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    (work.convolution(x, weight: weight.value, bias: bias.value, geometry, adding: side), Saved(x: isTrainable ? x : nil, input: x.shape))
+  }
+  /// The convolution of `norm` of x, plus `side`. What a frozen convolution reads is normalised as it is read and never stored; a trainable one keeps it for its gradient.
+  public func forward(_ x: Tensor, after norm: GroupNorm, adding side: Tensor? = nil, in work: borrowing Workspace) -> (y: Tensor, norm: GroupNorm.Saved, saved: Saved) {
+    if isTrainable {
+      let (u, ns) = norm.forward(x, in: work), (y, s) = forward(u, adding: side, in: work)
+      return (y, ns, s)
+    }
+    let (pending, ns) = norm.pending(x, in: work)
+    return (work.convolution(x, weight: weight.value, bias: bias.value, geometry, after: pending, adding: side), ns, Saved(x: nil, input: x.shape))
+  }
+  private var isTrainable: Bool { weight.isTrainable || bias.isTrainable }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
     backwardParameters(dy, saved, in: work)
     return work.convolutionBackwardInput(dy, input: saved.input, weight: weight.value, geometry)
   }
   public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
-    if !weight.isTrainable && !bias.isTrainable { return }
+    if !isTrainable { return }
     guard let x = saved.x else { preconditionFailure("\(weight.name) was frozen when it ran forward: its input was not kept") }
     work.convolutionBackwardWeight(dy, x: x, weight: weight.value.shape, geometry, addingTo: &weight.gradient, &bias.gradient)
   }

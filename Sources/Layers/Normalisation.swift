@@ -80,9 +80,16 @@ public struct GroupNorm: Layer {
     let (y, statistics) = work.groupNorm(x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
     return (y, Saved(x: x, statistics: statistics))
   }
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+  /// For a convolution to apply as it reads x.
+  func pending(_ x: Tensor, in work: borrowing Workspace) -> (norm: Workspace.PendingNorm, saved: Saved) {
+    let (norm, statistics) = work.pendingGroupNorm(x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+    return (norm, Saved(x: x, statistics: statistics))
+  }
+  public mutating func backward(_ dy: consuming Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor { backward(dy, saved, adding: nil, in: work) }
+  /// dx plus `side`, the gradient that passes the norm by.
+  public mutating func backward(_ dy: consuming Tensor, _ saved: Saved, adding side: Tensor?, in work: borrowing Workspace) -> Tensor {
     work.groupNormBackward(
-      dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu, statistics: saved.statistics,
+      dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu, statistics: saved.statistics, adding: side,
       addingTo: &scale.gradient, &shift.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -149,6 +149,8 @@ public struct Tensor: Sendable {
   /// Whether the elements are zeros that nobody has written yet: the caller overwrites all of them.
   func takeCleared() -> Bool { offset == 0 && byteCount == storage.byteCount && storage.takeCleared() }
 
+  /// Whether nothing else holds its memory, so that a result may be written over it.
+  mutating func isOnlyHolder() -> Bool { isKnownUniquelyReferenced(&storage) && !storage.isReadOnly }
   /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
   mutating func makeUnique() {
     if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }

@@ -23,11 +23,18 @@ struct CommonOptions: ParsableArguments {
     note("\(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \(Machine.current.rawValue) kernels")
   }
   /// Sets the arithmetic a run file asks for.
-  static func use(products name: String) throws {
+  func use(products name: String) throws {
     guard let products = Machine.Products(rawValue: name) else {
       throw ConfigurationError("unknown type of products \(name)", "products", "use \(Machine.Products.allCases.map(\.rawValue).joined(separator: " or "))")
     }
-    Machine.products = products
+    use(products)
+  }
+  /// Sets it where that is faster on this processor; says so where it is not.
+  func use(_ products: Machine.Products) {
+    let (taken, rate) = Machine.prefer(products)
+    if taken != products {
+      note("products are f32: this processor " + (rate.map { "multiplies bf16 at \(Double(Int(100 * $0)) / 100) of the rate of f32" } ?? "does not multiply bf16"))
+    }
   }
   func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }
 }

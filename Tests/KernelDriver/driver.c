@@ -124,7 +124,7 @@ static void rows(void) {
     void *x = array(n), *y = array(n), *dy = array(n), *dx = array(n), *g = array(12), *b = array(12), *dg = array(12), *db = array(12);
     void *mean = array(8), *rstd = array(8), *scratch = array(pk_groupnorm_scratch(&s));
     expect("groupnorm", pk_groupnorm_forward(T, &s, x, g, b, y, mean, rstd, scratch));
-    expect("groupnorm backward", pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, dx, dg, db, scratch));
+    expect("groupnorm backward", pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, y, dx, dg, db, scratch));
     all_finite("groupnorm", n, y), all_finite("groupnorm dx", n, dx);
     done();
   }
@@ -188,7 +188,7 @@ static void convolution(void) {
     const idx to = (1 + (s->t - 1) * s->ft + s->front - s->kt) / s->st + 1, ho = (s->h * s->fh + 2 * s->side - s->kh) / s->sh + 1, wo = (s->w * s->fw + 2 * s->side - s->kw) / s->sw + 1;
     const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo, nw = s->out * s->in * s->kt * s->kh * s->kw;
     void *x = array(nx), *w = array(nw), *b = array(s->out), *y = array(ny), *dy = array(ny), *dx = array(nx), *dw = array(nw), *db = array(s->out);
-    expect("conv", pk_conv3d_forward(T, s, x, w, b, y, array(pk_conv3d_scratch(s, 0))));
+    expect("conv", pk_conv3d_forward(T, s, x, w, b, NULL, y, array(pk_conv3d_scratch(s, 0))));
     expect("conv backward data", pk_conv3d_backward_data(T, s, dy, w, dx, array(pk_conv3d_scratch(s, 1))));
     expect("conv backward weights", pk_conv3d_backward_weights(T, s, dy, x, dw, db, array(pk_conv3d_scratch(s, 2))));
     all_finite("conv", ny, y), all_finite("conv dx", nx, dx), all_finite("conv dw", nw, dw);

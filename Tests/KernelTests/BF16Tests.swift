@@ -24,6 +24,15 @@ import Testing
     }
   }
 
+  /// bf16 is taken where the processor multiplies it no slower than f32, and always or never on one machine.
+  @Test func preference() {
+    defer { Machine.products = .f32 }
+    let (taken, rate) = Machine.prefer(.bf16)
+    #expect(Machine.products == taken && (taken == .bf16 || rate == nil || rate! < 0.75) && (taken == .f32 || Machine.hasBF16))
+    #expect(Machine.prefer(.bf16).taken == taken)
+    #expect(Machine.prefer(.f32).taken == .f32 && Machine.products == .f32)
+  }
+
   @Test(arguments: [(1, 1, 1), (3, 5, 7), (12, 32, 384), (13, 33, 385), (40, 88, 900), (300, 70, 33), (65, 800, 100)])
   func products(m: Int, n: Int, k: Int) {
     let work = Workspace()

@@ -98,6 +98,15 @@ import Testing
     compare(variant, what + " backward data", [dy, weight], tolerance: tolerance) { t, w in
       [t[0].type == .f64 ? w.upsampleBackward(w.convolutionBackwardInput(t[0], input: large, weight: t[1], plain), input: x.shape, upsampling) : w.convolutionBackwardInput(t[0], input: x.shape, weight: t[1], g)]
     }
+    // Normalised as it is read and added to as it is written: the bits of the separate operations.
+    let scale = numbers(Shape(input), 5, in: work), shift = numbers(Shape(input), 6, in: work)
+    let (fused, separate) = variant.use {
+      let (norm, _) = work.pendingGroupNorm(x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true)
+      var y = work.convolution(work.groupNorm(x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true).y, weight: weight, bias: bias, g)
+      work.add(dy, to: &y)
+      return (work.convolution(x, weight: weight, bias: bias, g, after: norm, adding: dy), y)
+    }
+    #expect(fused.floats.map(\.bitPattern) == separate.floats.map(\.bitPattern), "\(variant) \(what): fused with a norm and a sum")
     compare(variant, what + " backward weight", [dy, x], tolerance: 2e-6) { t, w in
       var dw: Tensor? = w.zeros(weight.shape, t[0].type), db: Tensor? = w.zeros(Shape(output), t[0].type)
       if t[0].type == .f64 { w.convolutionBackwardWeight(t[0], x: w.upsample(t[1], upsampling), weight: weight.shape, plain, addingTo: &dw, &db) }

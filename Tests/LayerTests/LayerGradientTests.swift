@@ -32,6 +32,26 @@ import Testing
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
     }.run(seed: 13)
   }
+  /// A frozen convolution that normalises as it reads, with a sum beside it, and the norm's gradient with another.
+  struct NormalisedConvolution: Layer {
+    var norm: GroupNorm, convolution: CausalConv3d
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try norm.forEachParameter(body) }
+  }
+  @Test func normalisedConvolution() throws {
+    let layer = NormalisedConvolution(
+      norm: try GroupNorm("n", 4, groups: 2, epsilon: 1e-5, silu: true, from: noisySource(seed: 40)), convolution: try CausalConv3d("c", 4, 4, kernel: 3, from: noisySource(seed: 41)))
+    GradientCheck(layer, inputs: [randomTensor(Shape(2, 4, 2, 3, 5), seed: 42)]) { l, x, work in
+      let (y, n, s) = l.convolution.forward(x[0], after: l.norm, adding: x[0], in: work)
+      return ([y], { l, dy, work in [l.norm.backward(l.convolution.backward(dy[0], s, in: work), n, adding: dy[0], in: work)] })
+    }.run(seed: 43)
+  }
+  /// The gradient is written over dy only where nothing else holds it.
+  @Test func groupNormInPlace() throws {
+    var layer = try GroupNorm("n", 4, groups: 2, epsilon: 1e-5, silu: true, from: noisySource(seed: 44))
+    let work = Workspace(), x = randomTensor(Shape(2, 4, 9), seed: 45), kept = randomTensor(Shape(2, 4, 9), seed: 46), values = kept.doubles, (_, s) = layer.forward(x, in: work)
+    let dx = layer.backward(kept, s, in: work), again = layer.backward(work.copy(kept), s, in: work)
+    #expect(kept.doubles == values && dx.doubles == again.doubles && dx.doubles != values)
+  }
   @Test(arguments: [Activation.geluErf, .geluTanh, .silu, .relu]) func feedForward(_ f: Activation) throws {
     GradientCheck(try FeedForward("a", "b", width: 5, hidden: 9, activation: f, from: noisySource(seed: 14)), inputs: [randomTensor(Shape(4, 5), seed: 15)]) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)

@@ -125,14 +125,19 @@ typedef struct {
   idx wide, row_words, deep, columns, set_words; /* words of a pixel, of a laid row, of a component's taps; of the weights of one set of taps */
   const char *panels;
   const void *biases;
+  const void *source, *norm, *add;
+  int silu;
+  void *result;
 } job;
-/* `count` source rows from x on become components: row r at out + r * step, its planes `plane` apart. */
-static void lay_minimal(const job *j, const char *x, idx count, char *laid, char *out, idx step, idx plane) {
+/* A sample's part of an array of `planes` planes of `each`. */
+static void *sample(const job *j, const void *array, idx b, idx planes, idx each) { return array ? pk_at(array, j->type, b * planes * each) : NULL; }
+/* `count` source rows from x on, normalised by `norm`, become components: row r at out + r * step, its planes `plane` apart. */
+static void lay_minimal(const job *j, const char *x, const void *norm, idx count, char *laid, char *out, idx step, idx plane) {
   const pass *p = j->p;
   const idx size = pk_size(j->type), words = p->pixels * p->in, many = MOST(1, LAID / words);
   for (idx r = 0, n; r < count; r += n) {
     n = LEAST(many, count - r);
-    j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), p->sources * p->sh * p->sw, laid, words, p->before, p->gap, p->pixels, !p->back);
+    j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), p->sources * p->sh * p->sw, norm, j->silu, laid, words, p->before, p->gap, p->pixels, !p->back);
     for (idx i = 0; i < n; i++) j->kernels->conv_transform(p->row, p->in, laid + i * words * size, out + (r + i) * step * size, plane);
   }
 }
@@ -147,11 +152,13 @@ static idx alike(const pass *p, idx h, idx most) {
   }
   return most;
 }
-/* Rows [h0, h1) of frames [t0, t1) of one sample's result. A laid frame has its rows one after another, each whole or component by component. */
-static void band(const job *j, const char *source, char *result, idx h0, idx h1, idx t0, idx t1, char *area) {
+/* Rows [h0, h1) of frames [t0, t1) of sample b's result. A laid frame has its rows one after another, each whole or component by component. */
+static void band(const job *j, idx b, idx h0, idx h1, idx t0, idx t1, char *area) {
   const pass *p = j->p;
   const sizes *z = j->z;
   const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo, group = LEAST(p->group, p->band);
+  const void *source = sample(j, j->source, b, p->in, planes), *norm = sample(j, j->norm, b, 3, p->in), *add = sample(j, j->add, b, p->out, results);
+  void *result = sample(j, j->result, b, p->out, results);
   char *ring = area, *laid = ring + z->ring * size, *tile = laid + z->laid * size, *middle = tile + z->tile * size, *folded = middle + z->middle * size;
   const void **from = (const void **)(folded + z->folded * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
   idx low, high, skip, next = -1;
@@ -163,16 +170,16 @@ static void band(const job *j, const char *source, char *result, idx h0, idx h1,
     for (next = MOST(next, first); next <= last; next++) {
       const char *x = pk_at(source, j->type, (next * p->sh + low) * p->sw);
       char *out = ring + next % p->frames * count * j->row_words * size;
-      if (p->minimal) lay_minimal(j, x, count, laid, out, row_words, plane);
-      else j->conv->lay(p->in, count, p->sw, x, planes, out, row_words, p->before, p->gap, p->pixels, !p->back);
+      if (p->minimal) lay_minimal(j, x, norm, count, laid, out, row_words, plane);
+      else j->conv->lay(p->in, count, p->sw, x, planes, norm, j->silu, out, row_words, p->before, p->gap, p->pixels, !p->back);
     }
     axis_read frames[axis_most(&p->t, p->back)], lines[axis_most(&p->h, p->back)];
     const idx many = axis_reads(&p->t, p->back, t, frames);
     for (idx h = h0, held = 0, together; h < h1; h += together) {
       idx n = 0;
       together = p->minimal ? alike(p, h, LEAST(group - held, h1 - h)) : 1;
-      for (idx b = axis_reads(&p->h, p->back, h, lines), i = 0; i < many; i++)
-        for (idx l = 0; l < b; l++, n++) {
+      for (idx reads = axis_reads(&p->h, p->back, h, lines), i = 0; i < many; i++)
+        for (idx l = 0; l < reads; l++, n++) {
           from[n] = ring + (frames[i].row % p->frames * count * j->row_words + (lines[l].row - low) * row_words) * size;
           with[n] = j->panels + (frames[i].range * p->h.ranges + lines[l].range) * j->set_words * size;
         }
@@ -189,29 +196,32 @@ static void band(const job *j, const char *source, char *result, idx h0, idx h1,
         if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
       }
       if (held == group || h + together == h1) {
-        j->conv->turn(held * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + h + together - held) * p->wo), results);
+        const idx at = (t * p->ho + h + together - held) * p->wo;
+        j->conv->turn(held * p->wo, p->out, tile, across, add ? pk_at(add, j->type, at) : NULL, pk_at(result, j->type, at), results);
         held = 0;
       }
     }
   }
 }
 
-/* Pairs [u0, u1) of frames [t0, t1) of one sample's result. Row 2 u of the padded result reads four source rows from 2 u - ahead on; a laid frame has its pairs component by component.
+/* Pairs [u0, u1) of frames [t0, t1) of sample b's result. Row 2 u of the padded result reads four source rows from 2 u - ahead on; a laid frame has its pairs component by component.
  * Backward, padded rows 0 and ho + 1 are added to rows 0 and ho - 1. */
-static void band_of_pairs(const job *j, const char *source, char *result, idx u0, idx u1, idx t0, idx t1, char *area) {
+static void band_of_pairs(const job *j, idx b, idx u0, idx u1, idx t0, idx t1, char *area) {
   const pass *p = j->p;
   const sizes *z = j->z;
-  const idx size = pk_size(j->type), across = z->across, results = p->to * p->ho * p->wo, n = p->row * p->in, plane = (u1 - u0) * n, ahead = p->back ? 2 : p->side;
+  const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw, results = p->to * p->ho * p->wo, n = p->row * p->in, plane = (u1 - u0) * n, ahead = p->back ? 2 : p->side;
   char *ring = area, *laid = ring + z->ring * size, *components = laid + z->laid * size, *tile = components + z->rows * size, *middle = tile + z->tile * size, *folded = middle + z->middle * size;
   char *other = folded + 4 * p->row * across * size, *spare = other + 4 * p->row * across * size;
   const void **from = (const void **)(folded + z->folded * size), **with = from + p->lines, **rows = with + p->lines, **weights = rows + p->lines;
+  const void *source = sample(j, j->source, b, p->in, planes), *norm = sample(j, j->norm, b, 3, p->in), *add = sample(j, j->add, b, p->out, results);
+  void *result = sample(j, j->result, b, p->out, results);
   const idx low = MOST(2 * u0 - ahead, 0), high = LEAST(2 * u1 + 1 - ahead, p->sh - 1);
   idx next = -1;
   for (idx t = t0; t < t1; t++) {
     idx first, last;
     axis_reach(&p->t, p->back, t, &first, &last);
     for (next = MOST(next, first); next <= last; next++) {
-      lay_minimal(j, pk_at(source, j->type, (next * p->sh + low) * p->sw), high - low + 1, laid, components, 6 * n, n);
+      lay_minimal(j, pk_at(source, j->type, (next * p->sh + low) * p->sw), norm, high - low + 1, laid, components, 6 * n, n);
       for (idx u = u0; u < u1; u++) {
         const void *four[4];
         for (idx i = 0; i < 4; i++) {
@@ -244,12 +254,13 @@ static void band_of_pairs(const job *j, const char *source, char *result, idx u0
         j->conv->fold_row(p->wo, p->edge, p->out, other, bottom ? spare : below, across);
         if (top || bottom) j->kernels->axpby(p->wo * across, 1, spare, 1, top ? below : out);
       }
-      j->conv->turn((r1 - r0) * p->wo, p->out, tile, across, pk_at(result, j->type, (t * p->ho + r0) * p->wo), results);
+      const idx at = (t * p->ho + r0) * p->wo;
+      j->conv->turn((r1 - r0) * p->wo, p->out, tile, across, add ? pk_at(add, j->type, at) : NULL, pk_at(result, j->type, at), results);
     }
   }
 }
 
-static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int back, const void *source, const void *weight, const void *bias, void *result, void *scratch) {
+static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int back, const void *source, const void *weight, const void *bias, const pk_conv_fusion *fusion, void *result, void *scratch) {
   const pk_kernels *k = pk_select(type);
   const pk_bf16_kernels *narrow = pk_bf16(type);
   const pk_product *product = narrow ? &narrow->product : &k->product;
@@ -260,8 +271,8 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
   char *base = scratch, *panels = pk_at(base, type, z.base), *members = pk_at(panels, type, ROUND(sets * z.set) + z.across);
   void *biases = bias ? pk_at(members, type, -z.across) : NULL;
   for (idx o = 0; bias && o < z.across; o++) pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
-  const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, product, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases};
-  const idx source_size = p.in * p.sources * p.sh * p.sw, result_size = p.out * p.to * p.ho * p.wo;
+  const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, product, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases,
+                 source, fusion ? fusion->norm : NULL, fusion ? fusion->add : NULL, fusion ? fusion->silu : 0, result};
 #pragma omp parallel
   {
     char *mine = members + omp_get_thread_num() * z.member * size;
@@ -293,22 +304,22 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
 #pragma omp for schedule(static, 1)
     for (idx i = 0; i < p.batch * p.bands * p.parts; i++) {
       const idx b = i / (p.bands * p.parts), h = i / p.parts % p.bands * p.band, part = i % p.parts;
-      (p.pairs ? band_of_pairs : band)(&j, pk_at(source, type, b * source_size), pk_at(result, type, b * result_size), h, LEAST(h + p.band, p.units), p.to * part / p.parts,
-                                       p.to * (part + 1) / p.parts, mine);
+      (p.pairs ? band_of_pairs : band)(&j, b, h, LEAST(h + p.band, p.units), p.to * part / p.parts, p.to * (part + 1) / p.parts, mine);
     }
   }
 }
 
 pk_status pk_conv3d_forward(pk_type type, const pk_conv3d_shape *s, const void *x, const void *weight, const void *bias,
-                            void *y, void *scratch) {
+                            const pk_conv_fusion *fusion, void *y, void *scratch) {
   const pk_kernels *k = pk_select(type);
   extents e;
   if (!k) return PK_BAD_TYPE;
   if (conv_bad(s, &e)) return PK_BAD_SHAPE;
   if (!pointwise(s)) {
-    run(type, s, &e, 0, x, weight, bias, y, scratch);
+    run(type, s, &e, 0, x, weight, bias, fusion, y, scratch);
     return PK_OK;
   }
+  if (fusion) return PK_BAD_SHAPE;
   const idx pixels = s->t * s->h * s->w;
   for (idx b = 0; b < s->batch; b++) {
     const pk_gemm_shape g = pointwise_product(s, 0);
@@ -326,7 +337,7 @@ pk_status pk_conv3d_backward_data(pk_type type, const pk_conv3d_shape *s, const 
   if (!pk_select(type)) return PK_BAD_TYPE;
   if (conv_bad(s, &e)) return PK_BAD_SHAPE;
   if (!pointwise(s)) {
-    run(type, s, &e, 1, dy, weight, NULL, dx, scratch);
+    run(type, s, &e, 1, dy, weight, NULL, NULL, dx, scratch);
     return PK_OK;
   }
   const idx pixels = s->t * s->h * s->w;

@@ -10,6 +10,8 @@
  *          Ho = (H'+2 side-kh)/sh + 1, T' = 1 + (T-1) ft and H' = H fh. Kernel extents at most PK_CONV_TAPS; with upsampling strides are 1,
  *          front = kt-1 and kh = kw = 2 side + 1.
  * Errors   f32 without bf16 products, kw = 3 and no stride or upsampling along W: minimal filtering, about 2.5 times the rounding errors of a plain sum.
+ * Fusion   what a forward pass does with x as it reads it and with y as it writes it (pk_conv_fusion; NULL: nothing), to the bits of the operations it stands for;
+ *          not for 1x1x1 without stride (PK_BAD_SHAPE).
  * Writes   y and dx overwritten; add_dweight, add_dbias added to. bias, add_dbias may be NULL.
  */
 #ifndef PK_CONV_H
@@ -20,9 +22,14 @@ typedef struct {
   ptrdiff_t kt, kh, kw, st, sh, sw, front, side;
   ptrdiff_t ft, fh, fw; /* upsampling before it: 1 for none */
 } pk_conv3d_shape;
+typedef struct {
+  const void *norm; /* [batch, 3, in], of pk_groupnorm_statistics: the convolution reads n = (x - mean) factor + shift; NULL: x */
+  int silu;         /* SiLU(n) instead */
+  const void *add;  /* [batch, out, To, Ho, Wo]: y is the convolution plus this; NULL: nothing */
+} pk_conv_fusion;
 ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int pass); /* pass 0 forward, 1 backward data, 2 backward weights */
 pk_status pk_conv3d_forward(pk_type type, const pk_conv3d_shape *s, const void *x, const void *weight, const void *bias,
-                            void *y, void *scratch);
+                            const pk_conv_fusion *fusion, void *y, void *scratch);
 pk_status pk_conv3d_backward_data(pk_type type, const pk_conv3d_shape *s, const void *dy, const void *weight, void *dx,
                                   void *scratch);
 pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, const void *dy, const void *x,

@@ -26,7 +26,11 @@ typedef struct { ptrdiff_t batch, channels, groups, spatial; double eps; int sil
 ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s);
 pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma,
                                const void *beta, void *y, void *mean, void *rstd, void *scratch);
+/* mean and rstd alone, and what a convolution needs to normalise as it reads (pk_conv_fusion): norm [batch, 3, channels], a channel's mean, rstd gamma and beta. */
+pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma,
+                                  const void *beta, void *mean, void *rstd, void *norm, void *scratch);
+/* dx plus `add` (shaped as x; NULL: nothing), the gradient that passes the norm by. dx may be dy. */
 pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy, const void *x,
-                                const void *gamma, const void *beta, const void *mean, const void *rstd, void *dx,
-                                void *add_dgamma, void *add_dbeta, void *scratch);
+                                const void *gamma, const void *beta, const void *mean, const void *rstd, const void *add,
+                                void *dx, void *add_dgamma, void *add_dbeta, void *scratch);
 #endif

@@ -32,9 +32,9 @@ typedef struct {
 } pk_attention_kernels;
 /* Convolution row by row: conv_rows_body.inc; its products are pk_product's rows_in_place. */
 typedef struct {
-  void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);
+  void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, const void *norm, int silu, void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);
   void (*fold_row)(idx w, idx side, idx channels, const void *row, void *out, idx ld);
-  void (*turn)(idx pixels, idx channels, const void *tile, idx ld, void *planes, idx plane);
+  void (*turn)(idx pixels, idx channels, const void *tile, idx ld, const void *add, void *planes, idx plane);
 } pk_conv_kernels;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
@@ -52,7 +52,7 @@ typedef struct {
   void (*groupnorm_channel_sums)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *dy,
                                  const void *x, double *sum_dy, double *sum_dyn);
   void (*groupnorm_channel_backward)(idx n, int silu, double mean, double rstd, double gamma, double beta, double m1,
-                                     double m2, const void *dy, const void *x, void *dx);
+                                     double m2, const void *dy, const void *x, const void *add, void *dx);
   void (*activation_forward)(int f, idx n, const void *x, void *y);
   void (*activation_backward)(int f, idx n, const void *x, const void *dy, void *dx);
   void (*axpby)(idx n, double alpha, const void *x, double beta, void *y);

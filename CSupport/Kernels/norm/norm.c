@@ -72,41 +72,52 @@ static int gn_bad(const pk_groupnorm_shape *s) {
   return s->batch < 0 || s->channels < 1 || s->groups < 1 || s->channels % s->groups || s->spatial < 1;
 }
 
-pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma, const void *beta,
-                               void *y, void *mean, void *rstd, void *scratch) {
+pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma, const void *beta,
+                                  void *mean, void *rstd, void *norm, void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (gn_bad(s)) return PK_BAD_SHAPE;
   const idx rows = s->batch * s->channels, per = s->channels / s->groups;
   double *sums = scratch;
-#pragma omp parallel if (rows * s->spatial > PK_SERIAL)
-  {
-#pragma omp for schedule(static)
-    for (idx r = 0; r < rows; r++) { /* shifted by the group's first value: no cancellation when the mean is large */
-      sums[2 * r] = sums[2 * r + 1] = 0;
-      k->moments(s->spatial, pk_at(x, type, r * s->spatial), pk_read(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
-    }
-#pragma omp for schedule(static)
-    for (idx g = 0; g < s->batch * s->groups; g++) {
-      double a = 0, q = 0, n = (double)(per * s->spatial), shift = pk_read(x, type, g * per * s->spatial);
-      if (type == PK_F32) shift = (double)(float)shift;
-      for (idx c = 0; c < per; c++) a += sums[2 * (g * per + c)], q += sums[2 * (g * per + c) + 1];
-      double var = q / n - a / n * (a / n);
-      pk_write(mean, type, g, shift + a / n);
-      pk_write(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
-    }
-#pragma omp for schedule(static)
-    for (idx r = 0; r < rows; r++) {
-      const idx c = r % s->channels, g = r / per;
-      k->groupnorm_channel(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g), affine(gamma, type, c, 1),
-                           affine(beta, type, c, 0), pk_at(x, type, r * s->spatial), pk_at(y, type, r * s->spatial));
-    }
+#pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) { /* shifted by the group's first value: no cancellation when the mean is large */
+    sums[2 * r] = sums[2 * r + 1] = 0;
+    k->moments(s->spatial, pk_at(x, type, r * s->spatial), pk_read(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
+  }
+  for (idx g = 0; g < s->batch * s->groups; g++) {
+    double a = 0, q = 0, n = (double)(per * s->spatial), shift = pk_read(x, type, g * per * s->spatial);
+    if (type == PK_F32) shift = (double)(float)shift;
+    for (idx c = 0; c < per; c++) a += sums[2 * (g * per + c)], q += sums[2 * (g * per + c) + 1];
+    double var = q / n - a / n * (a / n);
+    pk_write(mean, type, g, shift + a / n);
+    pk_write(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
+  }
+  for (idx r = 0; norm && r < rows; r++) {
+    const idx b = r / s->channels, c = r % s->channels, to = 3 * b * s->channels + c;
+    pk_write(norm, type, to, pk_read(mean, type, r / per));
+    pk_write(norm, type, to + s->channels, pk_read(rstd, type, r / per) * affine(gamma, type, c, 1));
+    pk_write(norm, type, to + 2 * s->channels, affine(beta, type, c, 0));
+  }
+  return PK_OK;
+}
+
+pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma, const void *beta,
+                               void *y, void *mean, void *rstd, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  const pk_status status = pk_groupnorm_statistics(type, s, x, gamma, beta, mean, rstd, NULL, scratch);
+  if (status != PK_OK) return status;
+  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+#pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) {
+    const idx c = r % s->channels, g = r / per;
+    k->groupnorm_channel(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g), affine(gamma, type, c, 1),
+                         affine(beta, type, c, 0), pk_at(x, type, r * s->spatial), pk_at(y, type, r * s->spatial));
   }
   return PK_OK;
 }
 
 pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy, const void *x, const void *gamma,
-                                const void *beta, const void *mean, const void *rstd, void *dx, void *add_dgamma,
+                                const void *beta, const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma,
                                 void *add_dbeta, void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
@@ -134,7 +145,7 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
       k->groupnorm_channel_backward(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
                                     affine(gamma, type, c, 1), affine(beta, type, c, 0), m1 / n, m2 / n,
                                     pk_at(dy, type, r * s->spatial), pk_at(x, type, r * s->spatial),
-                                    pk_at(dx, type, r * s->spatial));
+                                    add ? pk_at(add, type, r * s->spatial) : NULL, pk_at(dx, type, r * s->spatial));
     }
   }
   for (idx c = 0; c < s->channels; c++) {

@@ -21,22 +21,18 @@ public struct ResidualBlock: Layer {
     if input != output { shortcut = try CausalConv3d("\(name).conv_shortcut.conv", input, output, kernel: 1, from: source) }
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (u1, n1) = norm1.forward(x, in: work)
-    let (h1, c1) = conv1.forward(u1, in: work)
-    let (u2, n2) = norm2.forward(h1, in: work)
-    var (y, c2) = conv2.forward(u2, in: work)
-    guard let shortcut else {
-      work.add(x, to: &y)
-      return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: nil))
-    }
-    let (r, cs) = shortcut.forward(x, in: work)
-    work.add(r, to: &y)
+    let (h, n1, c1) = conv1.forward(x, after: norm1, in: work)
+    let (side, cs) = shortcut?.forward(x, in: work) ?? (x, nil)
+    let (y, n2, c2) = conv2.forward(h, after: norm2, adding: side, in: work)
     return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: cs))
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    let dh1 = norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work)
-    var dx = norm1.backward(conv1.backward(dh1, s.conv1, in: work), s.norm1, in: work)
-    if let saved = s.shortcut { work.add(shortcut!.backward(dy, saved, in: work), to: &dx) } else { work.add(dy, to: &dx) }
+    // Named, a gradient would live to the end of the scope.
+    guard let saved = s.shortcut else {
+      return norm1.backward(conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work), s.norm1, adding: dy, in: work)
+    }
+    var dx = norm1.backward(conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work), s.norm1, in: work)
+    work.add(shortcut!.backward(dy, saved, in: work), to: &dx)
     return dx
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
@@ -86,9 +82,7 @@ public struct FrameCausalAttention: Layer {
     var dTokens = query.backward(dq, s.query, in: work)
     work.add(key.backward(dk, s.key, in: work), to: &dTokens)
     work.add(value.backward(dv, s.value, in: work), to: &dTokens)
-    var dx = norm.backward(work.permuted(dTokens, [0, 2, 1]).reshaped(s.shape), s.norm, in: work)
-    work.add(dy, to: &dx)
-    return dx
+    return norm.backward(work.permuted(dTokens, [0, 2, 1]).reshaped(s.shape), s.norm, adding: dy, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm.forEachParameter(body)

@@ -87,8 +87,7 @@ public struct VideoCompressor: TiledNetwork {
       h = y
     }
     let (m, ms) = middle.forward(h, in: work)
-    let (n, ns) = normOut.forward(m, in: work)
-    let (o, os) = convOut.forward(n, in: work)
+    let (o, ns, os) = convOut.forward(m, after: normOut, in: work)
     let (y, qs) = quant.forward(o, in: work)
     return (y, PassSaved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs))
   }

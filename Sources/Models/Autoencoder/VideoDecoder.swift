@@ -93,8 +93,7 @@ public struct VideoDecoder: TiledNetwork {
       saved.append(recompute ? .input(input) : .all(s))
       h = y
     }
-    let (n, ns) = normOut.forward(h, in: work)
-    let (y, os) = convOut.forward(n, in: work)
+    let (y, ns, os) = convOut.forward(h, after: normOut, in: work)
     return (y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os))
   }
   mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {

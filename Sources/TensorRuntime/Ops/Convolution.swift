@@ -19,12 +19,20 @@ public struct ConvolutionGeometry: Hashable, Sendable {
 }
 
 extension Workspace {
-  /// x `[B, in, T, H, W]`, weight `[out, in, kt, kh, kw]`.
-  public func convolution(_ x: Tensor, weight: Tensor, bias: Tensor?, _ g: ConvolutionGeometry) -> Tensor {
+  /// x `[B, in, T, H, W]`, weight `[out, in, kt, kh, kw]`. With `norm`, x is normalised as it is read; `side`, shaped as the result, is added as that is written. Neither for a kernel of one
+  /// cell without strides.
+  public func convolution(_ x: Tensor, weight: Tensor, bias: Tensor?, _ g: ConvolutionGeometry, after norm: PendingNorm? = nil, adding side: Tensor? = nil) -> Tensor {
     let w = widened(weight), b = bias.map { widened($0) }
     var s = convShape(x.shape, w.shape, g)
     let y = tensor(Self.outputShape(x.shape, out: w.shape[0], g), x.type), area = scratch(pk_conv3d_scratch(&s, 0), x.type)
-    check(pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, y.base, area.base), "convolution")
+    precondition(norm == nil || norm!.table.shape == Shape(x.shape[0], 3, x.shape[1]) && norm!.table.type == x.type, "convolution after a norm of \(norm!.table.shape): x \(x.shape)")
+    precondition(side == nil || side!.shape == y.shape && side!.type == y.type, "convolution plus \(side!.shape): y \(y.shape)")
+    if norm == nil && side == nil {
+      check(pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, nil, y.base, area.base), "convolution")
+    } else {
+      var fusion = pk_conv_fusion(norm: norm.map { UnsafeRawPointer($0.table.base) }, silu: norm?.silu == true ? 1 : 0, add: side.map { UnsafeRawPointer($0.base) })
+      check(pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, &fusion, y.base, area.base), "convolution")
+    }
     return y
   }
   public func convolutionBackwardInput(_ dy: Tensor, input shape: Shape, weight: Tensor, _ g: ConvolutionGeometry) -> Tensor {

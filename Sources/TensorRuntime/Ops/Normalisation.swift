@@ -47,17 +47,30 @@ extension Workspace {
     check(pk_groupnorm_forward(x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
+  /// A group norm that the convolution behind it applies as it reads: a channel's mean, factor and shift, `[B, 3, C]`.
+  public struct PendingNorm: Sendable { let table: Tensor, silu: Bool }
+
+  /// The statistics alone, and the norm for `convolution` to apply.
+  public func pendingGroupNorm(_ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool) -> (norm: PendingNorm, statistics: RowStatistics) {
+    var s = groupShape(x, groups, epsilon, silu)
+    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
+    let stats = Shape(x.shape[0], groups), mean = tensor(stats, x.type), rstd = tensor(stats, x.type), table = tensor(Shape(x.shape[0], 3, x.shape[1]), x.type)
+    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
+    check(pk_groupnorm_statistics(x.type.pk, &s, x.base, gamma?.base, beta?.base, mean.base, rstd.base, table.base, sums.base))
+    return (PendingNorm(table: table, silu: silu), RowStatistics(mean: mean, rstd: rstd))
+  }
+  /// dx, plus `side`: the gradient that passes the norm by. It is written over dy where nothing else holds that.
   public func groupNormBackward(
-    _ dy: Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool, statistics: RowStatistics,
+    _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool, statistics: RowStatistics, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
-    precondition(dy.shape == x.shape, "group norm backward: dy \(dy.shape), x \(x.shape)")
+    precondition(dy.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type), "group norm backward: dy \(dy.shape), x \(x.shape)")
     var s = groupShape(x, groups, epsilon, silu)
     let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
     dScale?.makeUnique()
     dShift?.makeUnique()
-    let dx = tensor(x.shape, x.type), sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(pk_groupnorm_backward(x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base, statistics.rstd.base, dx.base, dScale?.base, dShift?.base, sums.base))
+    let dx = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type), sums = scratch(pk_groupnorm_scratch(&s), x.type)
+    check(pk_groupnorm_backward(x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base, statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))
     return dx
   }
   private func groupShape(_ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool) -> pk_groupnorm_shape {

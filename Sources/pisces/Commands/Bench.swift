@@ -36,7 +36,7 @@ struct BenchOptions: ParsableArguments {
 
   func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
     try common.start()
-    Machine.products = products
+    common.use(products)
     var runner = BenchmarkRunner(repeats: repeats, isDebugBuild: Environment.isDebugBuild)
     common.note("this machine: \(digits(runner.rates.flops / 1e9)) GFLOP/s, \(digits(runner.rates.bytes / 1e9)) GB/s, \(digits(runner.rates.exponentials / 1e9)) Gexp/s"
       + (Machine.threads > 1 ? ", \(digits(runner.rates.barrier * 1e6)) us a barrier" : ""))

@@ -22,7 +22,7 @@ struct Demo: AsyncParsableCommand {
     try common.start()
     var settings: DemoSettings = try SettingsReader.read(file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []))
     try settings.settle()
-    try CommonOptions.use(products: settings.products)
+    try common.use(products: settings.products)
     var demonstration = Demonstration(settings, generator: GeneratorFolder(generator), reward: reward, output: output, machine: Environment.cpuModel) { common.note($0) }
     let summary = try await demonstration.run(control: control)
     if json { StandardStreams.result(JSONValue.object(summary).line) }

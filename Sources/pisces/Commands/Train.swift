@@ -35,13 +35,13 @@ struct TrainingOptions: ParsableArguments {
       return (path, true)
     }
   }
-  func settings<S: TrainingSettings>(_: S.Type = S.self) throws -> S {
+  func settings<S: TrainingSettings>(_ common: CommonOptions) throws -> S {
     let (path, resuming) = try folder()
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
-    try CommonOptions.use(products: settings.products)
+    try common.use(products: settings.products)
     return settings
   }
   /// Refuses sizes that cannot be.
@@ -97,7 +97,7 @@ struct TrainVAE: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    let settings: AutoencoderSettings = try options.settings()
+    let settings: AutoencoderSettings = try options.settings(common)
     try options.check(settings.model.problem)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
@@ -118,7 +118,7 @@ struct TrainEncoders: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    var settings: EncoderSettings = try options.settings()
+    var settings: EncoderSettings = try options.settings(common)
     try settings.check()
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let words = try vocabulary(source)
@@ -169,7 +169,7 @@ struct TrainGenerator: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    var settings: GeneratorSettings = try options.settings()
+    var settings: GeneratorSettings = try options.settings(common)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
     (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)

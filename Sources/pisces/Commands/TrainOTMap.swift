@@ -21,7 +21,7 @@ struct TrainOTMap: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    let settings: OTMapSettings = try options.settings()
+    let settings: OTMapSettings = try options.settings(common)
     if settings.cost_reduction != "mean" && settings.cost_reduction != "sum" { throw ConfigurationError("unknown cost_reduction \(settings.cost_reduction)", "cost_reduction", "use mean or sum") }
     let work = Workspace(), folder = try RewardFolder(reward, frames: clips.data == nil && features == nil ? clips.frames : nil)
     let (text, video, heldOut) = try await pairs(settings, folder, in: work)

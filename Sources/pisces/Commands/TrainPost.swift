@@ -27,7 +27,7 @@ struct TrainPost: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    var settings: PostSettings = try options.settings()
+    var settings: PostSettings = try options.settings(common)
     if let objective { settings.objective = objective }
     try settings.check(hasRewardModel: reward != nil)
     let work = Workspace(), folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
