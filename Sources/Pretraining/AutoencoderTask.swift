@@ -49,10 +49,15 @@ public struct AutoencoderTask: TrainingTask {
     average = settings.ema_decay > 0 ? MovingAverage(decay: settings.ema_decay, of: model, in: work) : nil
   }
   public var totalSteps: Int { settings.steps }
+  private func isSingle(_ step: Int) -> Bool { Double(step) < settings.single_frame_share * Double(settings.steps) }
+  public func kindsOfStep(from step: Int) -> [Int] {
+    let last = settings.steps - 1
+    return isSingle(step) && !isSingle(last) ? [step, last] : [step]
+  }
 
   /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights.
   private func batch(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, weights: Tensor) {
-    let single = Double(step) < settings.single_frame_share * Double(settings.steps)
+    let single = isSingle(step)
     let count = single ? settings.frames_per_step : settings.clips_per_step
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
     // The world's stream never ends; a fixed set is drawn with replacement.
@@ -110,9 +115,15 @@ public struct AutoencoderTask: TrainingTask {
     let work = Workspace()
     var final = model, config = settings.model
     if let average { final = average.applied(to: model) }
-    let clips = PixelRange.centered(source.clips(Array(0..<64), in: work), in: work)
-    let mean = LatentPosterior(final.encoder.forward(clips, in: work).y, in: work).mean, n = Double(mean.count), m = work.total(mean) / n
-    config.scalingFactor = 1 / (work.sumOfSquares(mean) / n - m * m).squareRoot()
+    // A few at a time: 64 clips at once take gigabytes in a full-size model.
+    let few = max(1, settings.clips_per_step)
+    var n = 0.0, sum = 0.0, squares = 0.0
+    for first in stride(from: 0, to: 64, by: few) {
+      let clips = PixelRange.centered(source.clips(Array(first..<min(first + few, 64)), in: work), in: work)
+      let mean = LatentPosterior(final.encoder.forward(clips, in: work).y, in: work).mean
+      (n, sum, squares) = (n + Double(mean.count), sum + work.total(mean), squares + work.sumOfSquares(mean))
+    }
+    config.scalingFactor = 1 / (squares / n - sum / n * (sum / n)).squareRoot()
     try ModelFolder.write(final, config: config, kind: "AutoencoderKLHunyuanVideo", weights: "diffusion_pytorch_model.safetensors", to: folder)
   }
 }

@@ -61,13 +61,7 @@ public struct GeneratorTask: TrainingTask {
     companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void, in work: borrowing Workspace
   ) throws {
     (self.settings, self.source, self.prompts, self.preview, self.early, self.companions) = (settings, source, prompts, preview, early, companions)
-    var parts: [Tensor] = []
-    for start in stride(from: 0, to: settings.clips, by: 64) {
-      let x = PixelRange.centered(source.clips(Array(start..<min(start + 64, settings.clips)), in: work), in: work)
-      parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scalingFactor))
-      if start % 4096 == 0 { report("encoded \(start) of \(settings.clips) clips") }
-    }
-    latents = work.concatenated(parts, axis: 0)
+    latents = source.latents(settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work) { if $0 % 4096 == 0 { report("encoded \($0) of \(settings.clips) clips") } }
     model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)

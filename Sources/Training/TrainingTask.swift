@@ -75,6 +75,8 @@ public protocol TrainingTask {
   var isFinished: Bool { get }
   /// Step `step` (0-based). Depends on the state and `step` alone. Throws `NonFinite` before it changes any parameter.
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
+  /// Steps from `step` on that take memory in different ways, for the plan: by itself `step` alone.
+  func kindsOfStep(from step: Int) -> [Int]
   func state() -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
@@ -84,6 +86,7 @@ public protocol TrainingTask {
 }
 extension TrainingTask {
   public var isFinished: Bool { false }
+  public func kindsOfStep(from step: Int) -> [Int] { [step] }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }
 
@@ -110,9 +113,9 @@ extension Layer {
 }
 
 extension TrainingTask {
-  /// Resident bytes of this process at the peak of a step, before it is taken; nil where it throws without its arithmetic.
+  /// Resident bytes of this process at the peak of the steps from `step` on, before they are taken; nil where one throws without its arithmetic.
   public func plannedResidentBytes(_ step: Int, in pool: BufferPool) -> Int? {
     var copy = self
-    return MemoryPlan(pool) { _ = try copy.step(step, in: $0) }.map { ProcessMemory.resident + $0.bytes }
+    return MemoryPlan(pool) { for kind in kindsOfStep(from: step) { _ = try copy.step(kind, in: $0) } }.map { ProcessMemory.resident + $0.bytes }
   }
 }

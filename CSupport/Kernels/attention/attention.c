@@ -62,9 +62,9 @@ pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const
     void *mine = pk_at(scratch, type, me * one);
 #pragma omp for schedule(static)
     for (idx t = 0; t < pairs; t++) body->delta(s, t / s->heads, t % s->heads, o, dout, delta);
-    /* Where (sample, head) pairs divide well, dq, dk and dv are made together; otherwise dq over groups of queries, then dk and dv over blocks of
-     * keys, the probabilities computed twice. The bits are the same. */
-    if (pairs % team == 0 || pairs >= 8 * team) {
+    /* dq, dk and dv are made together, five products a pair (sample, head), where that divides well enough among the team; otherwise dq over groups of queries, then dk and
+     * dv over blocks of keys, the probabilities computed twice: seven products, shared evenly. The bits are the same. */
+    if (5 * UP(pairs, team) <= 7 * pairs) {
 #pragma omp for schedule(static)
       for (idx t = 0; t < pairs; t++)
         body->backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout, lse, delta, dq, dk, dv, mine);

@@ -65,13 +65,8 @@ struct TrainPost: AsyncParsableCommand {
       let n = if case .clips(let list, _) = source { list.count } else { s.post.pool }
       return (nil, source.captions(Array(0..<n), drawing: &words))
     }
-    let encoder = try folder.encoder()
-    var parts: [Tensor] = []
-    for start in stride(from: 0, to: count, by: 32) {
-      let x = PixelRange.centered(source.clips(Array(start..<min(start + 32, count)), in: work), in: work)
-      parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: config.scalingFactor))
-    }
+    let latents = source.latents(count, of: try folder.encoder(), times: config.scalingFactor, atOnce: 32, in: work)
     let captions = source.captions(Array(0..<count), drawing: &words)
-    return (LatentPool(latents: work.concatenated(parts, axis: 0), captions: captions), captions)
+    return (LatentPool(latents: latents, captions: captions), captions)
   }
 }
