@@ -3,7 +3,7 @@
 
 usage: Benchmarks/against-torch.py [--rounds 3] [--threads 2] [--only gemm,attention,...] [--types f32,bf16] [--tuned] [--json FILE]
 needs: torch; .build/release/pisces. Optional: diffusers (the VAE's peer), onnxruntime and onnx, libopenblas.so.0, safetensors (the step's and the score's).
---tuned sends torch's f32 products to oneDNN where that is faster and keeps malloc from returning memory.
+--tuned sends torch's f32 products to oneDNN where that is faster (not with AMX, where they would no longer be f32) and keeps malloc from returning memory.
 
 A ratio above 1 means pisces is that many times faster (memory: smaller). Each round runs the peers, then pisces, in processes of their own; the ratio is of the
 medians of the rounds' medians, and the spread is that of the rounds' ratios. A peer runs the arithmetic the case needs and nothing else. In bf16 torch gets
@@ -12,6 +12,8 @@ bf16 tensors (training: autocast), pisces --products bf16: its operands are roun
 import argparse, json, os, resource, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# On a processor with AMX, "medium" lets oneDNN round operands of f32 products to bf16 (errors of 0.5 where f32's are 1e-4): such a peer is not f32.
+HAS_AMX = "amx_bf16" in open("/proc/cpuinfo").read()
 PISCES = os.path.join(HERE, "..", ".build", "release", "pisces")
 GEMM = [(1024, 1024, 1024), (2048, 2048, 2048), (2049, 4224, 1408), (2049, 6144, 1408), (2049, 1408, 6144), (256, 2048, 512), (352, 1536, 384), (40, 2049, 88)]
 # name: (group, arguments of pisces bench, floors by type)
@@ -52,7 +54,7 @@ def torch_case(name, threads, tuned, narrow):
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    if tuned:
+    if tuned and not HAS_AMX:
         torch.set_float32_matmul_precision("medium")
     if narrow and name.split()[0] in ("gemm", "attention", "ViT", "BERT", "VAE"):
         torch.set_default_dtype(torch.bfloat16)
@@ -408,7 +410,7 @@ def main():
                         print(f"left out: {' '.join(command[1:])}: {(run.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
                         continue
                     x = json.loads(run.stdout.splitlines()[-1])
-                    theirs.setdefault(x.get("peer", f"torch {x.get('torch')}") + (", oneDNN" if "--tuned" in command and not narrow else ""), []).append(x)
+                    theirs.setdefault(x.get("peer", f"torch {x.get('torch')}") + (", oneDNN" if "--tuned" in command and not narrow and not HAS_AMX else ""), []).append(x)
                 command = [PISCES, "bench", *map(str, arguments), "--products", kind, "--json", "--quiet", "--no-check", "--threads", str(o.threads)]
                 ours.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
             if not theirs:

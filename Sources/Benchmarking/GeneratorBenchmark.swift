@@ -53,12 +53,12 @@ public struct GeneratorBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         var wide = try VideoTransformer(c, from: Reference.wideParameters(of: state.model))
+        if isTraining { wide.makeTrainable(in: work) }  // before forward, which keeps what trainable parameters' gradients need
         let w = (latents: Reference.wide(small.latents, work), prompt: PromptEmbedding(states: Reference.wide(small.prompt.states, work), counts: small.prompt.counts, pooled: Reference.wide(small.prompt.pooled, work)))
         let (y, s) = state.model.forward(small.latents, times: small.times, small.prompt, guidance: nil, in: work)
         let (y64, s64) = wide.forward(w.latents, times: small.times, w.prompt, guidance: nil, in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
         if isTraining {
-          wide.makeTrainable(in: work)
           let d = state.model.backward(y, s, wantsLatents: true, in: work), d64 = wide.backward(Reference.wide(y, work), s64, wantsLatents: true, in: work)
           guard let x = d.latents, let r = d64.latents, Reference.agree(x, r, tolerance: 1e-3) else { return false }
         }

@@ -69,13 +69,15 @@ public enum Machine {
   /// Processors this process may run on.
   public static var affinity: Int { Int(pk_affinity_count()) }
   /// The type to which f32 operands of matrix products, attention and convolutions are rounded; sums stay in f32. Reading tells what is
-  /// in effect: bf16 is ignored where the processor does not multiply it.
+  /// in effect: bf16 is ignored where the processor does not multiply it, and with AMX is for matrix products alone.
   public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var products: Products {
     get { pk_products() == PK_BF16 ? .bf16 : .f32 }
     set { pk_products_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
+  /// Whether bf16 products use AMX's tiles; attention and convolutions are then f32, which is faster than pairs there.
+  public static var hasAMX: Bool { pk_isa_has_amx() != 0 }
   public static var blisVersion: String { String(cString: pk_blis_version()) }
   public static var blisKernels: String { String(cString: pk_blis_kernels()) }
   private static func name(_ isa: pk_isa) -> InstructionSet { isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar }

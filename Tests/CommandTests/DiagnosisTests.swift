@@ -48,7 +48,7 @@ import Testing
   @Test(arguments: [
     ["gemm", "--m", "33", "--n", "50", "--k", "17"], ["gemm", "--m", "33", "--n", "300", "--k", "500", "--packed", "--products", "bf16"], ["gemm", "--m", "8", "--n", "9", "--k", "10", "--batch", "5", "--dtype", "bf16"],
     ["attention", "--heads", "2", "--tokens", "70", "--dimension", "8", "--pass", "both"], ["conv", "--channels", "4", "--frames", "3", "--size", "8", "--pass", "both"],
-    ["startup"],
+    ["generator", "--pass", "step"], ["startup"],
   ])
   func benchInJSON(_ arguments: [String]) async throws {
     let run = try await ProgramRun(ProgramRun.program, ["bench"] + arguments + ["--json", "--repeat", "2"])

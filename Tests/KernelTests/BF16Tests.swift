@@ -20,7 +20,8 @@ import Testing
     let expected = body(inputs.map { work.converted($0, to: .f64) }, work)
     for (x, y) in zip(found, expected) {
       let scale = y.doubles.map(abs).max() ?? 0, worst = zip(x.doubles, y.doubles).map { abs($0 - $1) }.max() ?? 0
-      #expect(worst <= 2e-6 * scale, "differs by \(worst) of \(scale)", sourceLocation: sourceLocation)
+      // Convolutions beside AMX are f32 by minimal filtering.
+      #expect(worst <= (Machine.hasAMX ? 8e-6 : 2e-6) * scale, "differs by \(worst) of \(scale)", sourceLocation: sourceLocation)
     }
   }
 

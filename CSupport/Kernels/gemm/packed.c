@@ -16,10 +16,6 @@
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-static const pk_product *current(void) {
-  const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
-  return narrow ? &narrow->product : &pk_select(PK_F32)->product;
-}
 static idx piece(idx n, idx most, idx unit) {
   const idx parts = (n + most - 1) / most, p = (n + parts - 1) / parts;
   return (p + unit - 1) / unit * unit;
@@ -31,8 +27,8 @@ static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 
 static idx block_size(const pk_gemm_shape *s) {
   return LEAST((s->n + 31) / 32 * 32, BLOCK_COLUMNS) * LEAST(s->k, PK_PRODUCT_K);
 }
-#define PANEL ROUND(current()->rows * PK_PRODUCT_LD)
-static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + current()->rows - 1) / current()->rows * PANEL; }
+#define PANEL ROUND(pk_product_f32()->rows * PK_PRODUCT_LD)
+static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + pk_product_f32()->rows - 1) / pk_product_f32()->rows * PANEL; }
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   const idx team = pk_threads();
@@ -43,7 +39,7 @@ idx pk_gemm_scratch(const pk_gemm_shape *s) {
 
 /* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
 int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c) {
-  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && s->k * s->n > 65536) || (s->beta != 0 && s->beta != 1) || pk_bf16(PK_F32)) return 0;
+  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && s->k * s->n > 65536) || (s->beta != 0 && s->beta != 1) || pk_products() == PK_BF16) return 0;
   const pk_kernels *kernels = pk_select(PK_F32);
   const int by_rows = s->m >= s->n / 4;
   const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;
@@ -61,9 +57,9 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
 
 /* B whole, packed: pieces of k in order, each as panels over all columns. */
 idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 * k; }
-int pk_gemm_layout(void) { return (int)(current()->columns * 4 + current()->step); }
+int pk_gemm_layout(void) { return (int)(pk_product_f32()->columns * 4 + pk_product_f32()->step); }
 void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed) {
-  const pk_product *k = current();
+  const pk_product *k = pk_product_f32();
   const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32;
   for (idx p0 = 0; p0 < s->k; p0 += depth) {
     const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
@@ -73,16 +69,16 @@ void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *pac
 }
 pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
   if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
-  const idx columns = current()->columns;
+  const idx columns = pk_product_f32()->columns;
 #pragma omp parallel for schedule(static)
   for (idx t = 0; t < (s->n + columns - 1) / columns; t++) pk_pack_panel(s, b, t, packed);
   return PK_OK;
 }
 
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
-  const pk_product *k = current();
+  const pk_product *k = pk_product_f32();
   const int by_rows = s->csa == 1;
-  const idx height = piece(s->m, BLOCK_ROWS, 12), depth = piece(s->k, PK_PRODUCT_K * k->step, 2);
+  const idx height = piece(s->m, BLOCK_ROWS, 96), depth = piece(s->k, PK_PRODUCT_K * k->step, 2);
   const idx across = (s->n + 31) / 32 * 32, panel = PANEL;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
 #pragma omp parallel if (flops > 5e5)
@@ -92,6 +88,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
     const idx units = (s->n + 31) / 32;
     const idx first = own ? part(units, me, team) * 32 : 0, last = own ? LEAST(part(units, me + 1, team) * 32, s->n) : s->n;
     const idx width = piece(last - first, BLOCK_COLUMNS, 32);
+    if (k->begin) k->begin();
     float *blocks = scratch + (own ? me * (block_size(s) + panels_size(s)) : 0), *panels = blocks + (own ? 1 : 2) * block_size(s);
     for (idx i0 = 0; i0 < s->m; i0 += height) {
       const idx m = LEAST(s->m - i0, height), row_tiles = (m + k->rows - 1) / k->rows;
@@ -111,7 +108,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
           for (idx p = 0, chunk = by_rows ? d : CHUNK; p < d; p += chunk)
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
               k->pack_a(LEAST(m - r * k->rows, k->rows), LEAST(d - p, chunk), ap + r * k->rows * s->rsa + p * s->csa, s->rsa, s->csa,
-                        panels + r * panel + p / k->step * k->rows);
+                        panels + r * panel + p / k->step * (k->whole_rows ? 1 : k->rows));
         for (idx j0 = first; j0 < last; j0 += width) {
           const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
           const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
@@ -138,5 +135,6 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
         }
       }
     }
+    if (k->end) k->end();
   }
 }

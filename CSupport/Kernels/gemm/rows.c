@@ -19,7 +19,7 @@ static int by_rows(const pk_gemm_shape *s, idx team, int ready) {
 }
 /* By shape alone: the other routes add in another order, and the bits must not depend on the team. */
 int pk_rows_suit(const pk_gemm_shape *s) {
-  if (pk_bf16(PK_F32) || s->csa != 1 || s->csc != 1 || s->alpha != 1 || (s->beta != 0 && s->beta != 1)) return 0;
+  if (pk_products() == PK_BF16 || s->csa != 1 || s->csc != 1 || s->alpha != 1 || (s->beta != 0 && s->beta != 1)) return 0;
   const pk_kernels *k = pk_select(PK_F32);
   const idx past = s->n % k->product.columns;
   if ((past && past != k->lanes) || s->k > MOST_K || s->k * s->n > PK_ROWS_B || s->rsa % 1024 == 0) return 0;

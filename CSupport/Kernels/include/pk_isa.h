@@ -8,9 +8,10 @@ pk_isa pk_isa_current(void);           /* the one in use: min(detected, limit) *
 void pk_isa_limit(pk_isa limit);       /* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
 const char *pk_isa_name(pk_isa isa);
 int pk_isa_has_bf16(void);             /* avx512_bf16 present */
+int pk_isa_has_amx(void);              /* amx_bf16 too, and the system lets this process use it (asked at the first call) */
 
 /* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32 (default), or PK_BF16, which is
- * ignored where the processor does not multiply bf16. Sums stay in f32. Set at start-up. */
+ * ignored where the processor does not multiply bf16, and with AMX is for matrix products alone. Sums stay in f32. Set at start-up. */
 void pk_products_set(pk_type type);
 pk_type pk_products(void); /* the one in effect */
 

@@ -1,5 +1,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "kernels.h"
 #include "omp_declarations.h"
 
@@ -22,7 +24,18 @@ static int probe(int *bf16) {
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) *bf16 = (a >> 5) & 1;
   return PK_ISA_AVX512;
 }
+/* AMX-BF16 and tiles (bits 22 and 24), tile state saved by the system (XCR0 bits 17 and 18), and Linux's leave to use it: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA), for all threads. */
+static int probe_amx(void) {
+#ifdef PK_AMX_EMULATED
+  return 1;
 #else
+  unsigned a, b, c, d;
+  const unsigned need = (1u << 22) | (1u << 24);
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & need) == need && (xcr0() >> 17 & 3) == 3 && syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#endif
+}
+#else
+static int probe_amx(void) { return 0; }
 static int probe(int *bf16) { *bf16 = 0; return PK_ISA_SCALAR; }
 #endif
 
@@ -34,6 +47,11 @@ pk_isa pk_isa_detected(void) {
 void pk_isa_limit(pk_isa l) { limit = (int)l; }
 pk_isa pk_isa_current(void) { int d = pk_isa_detected(); return (pk_isa)(d < limit ? d : limit); }
 int pk_isa_has_bf16(void) { pk_isa_detected(); return bf16_present; }
+int pk_isa_has_amx(void) {
+  static int present = -1;
+  if (present < 0) present = pk_isa_has_bf16() && probe_amx();
+  return present;
+}
 const char *pk_isa_name(pk_isa isa) { return isa == PK_ISA_AVX512 ? "avx512" : isa == PK_ISA_AVX2 ? "avx2" : "scalar"; }
 
 void pk_threads_set(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }

@@ -18,6 +18,9 @@ typedef struct {
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
   void (*rows_in_place)(idx m, idx columns, idx terms, const void *const *rows, idx lda, idx k, const void *const *panels, idx panel, const void *start, idx lds, void *c, idx ldc);
   void (*tile)(int by_rows, idx k, const void *a, const void *b, double alpha, double beta, void *c, idx ldc, idx rows, idx columns);
+  int whole_rows;      /* A is packed row by row whatever it is; columns then come as chunks of 16 words */
+  void (*begin)(void); /* what a thread does before its first tile and after its last; NULL: nothing */
+  void (*end)(void);
 } pk_product;
 /* Attention works on blocks of ATT_KEYS keys and groups of ATT_GROUP panels of `lanes` queries. */
 #define ATT_KEYS 96
@@ -103,8 +106,13 @@ typedef struct {
   double (*probe_fma)(idx rounds);
 } pk_bf16_kernels;
 extern const pk_bf16_kernels pk_avx512_bf16;
-/* Those kernels, or NULL when products are f32 or the processor has no bf16 arithmetic. */
+/* Those kernels, or NULL when products are f32, the processor has no bf16 arithmetic, or has AMX, beside which its bf16 pairs are slow. */
 const pk_bf16_kernels *pk_bf16(pk_type type);
+/* Products on the tiles of AMX-BF16, with the packed B of pk_avx512_bf16. */
+extern const pk_product pk_amx_bf16;
+double pk_amx_probe(idx rounds);
+/* The pieces of f32 products as they are asked for: of AMX, of bf16 pairs, or f32's own. */
+const pk_product *pk_product_f32(void);
 
 /* The variant for a type, or NULL when the type is not a compute type. */
 const pk_kernels *pk_select(pk_type type);

@@ -19,8 +19,14 @@ pk_type pk_products(void) { return products == PK_BF16 && pk_isa_current() == PK
 
 const pk_bf16_kernels *pk_bf16(pk_type type) {
 #if defined(__x86_64__)
-  if (type == PK_F32 && pk_products() == PK_BF16) return &pk_avx512_bf16;
+  if (type == PK_F32 && pk_products() == PK_BF16 && !pk_isa_has_amx()) return &pk_avx512_bf16;
 #endif
   (void)type;
   return NULL;
+}
+const pk_product *pk_product_f32(void) {
+#if defined(__x86_64__)
+  if (pk_products() == PK_BF16) return pk_isa_has_amx() ? &pk_amx_bf16 : &pk_avx512_bf16.product;
+#endif
+  return &pk_select(PK_F32)->product;
 }
