@@ -64,7 +64,7 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["TensorRuntime", "Layers", "Files", .product(name: "Subprocess", package: "swift-subprocess")], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
-    tests("LayerTests", ["Layers", "TensorRuntime"]),
+    tests("LayerTests", ["Layers", "Optimizers", "TensorRuntime"]),
     tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),

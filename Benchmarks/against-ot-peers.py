@@ -77,7 +77,8 @@ class Torch:
         self.t = torch
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
-        torch.set_float32_matmul_precision("medium")
+        if "amx_bf16" not in open("/proc/cpuinfo").read():  # with AMX that would not be f32
+            torch.set_float32_matmul_precision("medium")
 
     def compiled(self, f):
         self.t._dynamo.reset()

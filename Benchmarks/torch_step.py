@@ -299,7 +299,7 @@ def main():
     torch.set_num_threads(o.threads)
     torch.manual_seed(0)
     imports = peak()
-    if o.tuned:
+    if o.tuned and "amx_bf16" not in open("/proc/cpuinfo").read():  # with AMX that would not be f32
         torch.set_float32_matmul_precision("medium")
     step = Step(o.bf16)
     step()

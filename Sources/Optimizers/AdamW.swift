@@ -37,6 +37,13 @@ public struct AdamW: Sendable {
 
   /// One update of every trainable parameter; its gradient is first multiplied by `gradientScale`.
   public mutating func step(_ model: inout some Layer, learningRate: Double, gradientScale: Double = 1, in work: borrowing Workspace) {
+    var none: MovingAverage?
+    step(&model, learningRate: learningRate, gradientScale: gradientScale, averaging: &none, in: work)
+  }
+  /// With a moving average, which follows each parameter in the pass that updates it: the bits of `MovingAverage.update` afterwards. `decay` may be lowered for the first steps.
+  public mutating func step(
+    _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1, averaging average: inout MovingAverage?, decay: Double? = nil, in work: borrowing Workspace
+  ) {
     steps += 1
     let update = AdamUpdate(
       learningRate: learningRate, beta1: options.beta1, beta2: options.beta2, epsilon: options.epsilon, weightDecay: options.weightDecay, l2: options.l2,
@@ -45,7 +52,12 @@ public struct AdamW: Sendable {
     model.forEachParameter { p in
       guard let gradient = p.gradient else { return }
       precondition(i < names.count && names[i] == p.name, "\(p.name): the optimiser was made for other parameters")
-      work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i])
+      if average == nil {
+        work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i])
+      } else {
+        precondition(average!.values[i].name == p.name, "\(p.name): the average was made for other parameters")
+        work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i], average: &average!.values[i].value, decay: decay ?? average!.decay)
+      }
       i += 1
     }
   }

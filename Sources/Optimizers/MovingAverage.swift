@@ -3,7 +3,7 @@ public import TensorRuntime
 
 /// Exponential moving average of the trainable parameters: θ⁻ ← d θ⁻ + (1 - d) θ.
 public struct MovingAverage: Sendable {
-  public private(set) var values: [(name: String, value: Tensor)]
+  public internal(set) var values: [(name: String, value: Tensor)]
   public let decay: Double
 
   /// Starts at the current values.

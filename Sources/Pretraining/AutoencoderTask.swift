@@ -85,8 +85,8 @@ public struct AutoencoderTask: TrainingTask {
     let (dMean, dLog) = work.sampleNormalBackward(dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
     model.encoder.backward(posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-    let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
-    average?.update(from: model, decay: min(settings.ema_decay, Double(1 + step) / Double(10 + step)), in: work)
+    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
+    let norm = try model.update(&optimizer, averaging: &average, decay: decay, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     return StepRecord(loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl / Double(z.count))], gradientNorm: norm, learningRate: rate, samples: x.shape[0])
   }
 

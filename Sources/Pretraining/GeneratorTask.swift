@@ -54,7 +54,8 @@ public struct GeneratorTask: TrainingTask {
   let teacher: VideoTransformer?
   var model: VideoTransformer
   var optimizer: AdamW
-  var average: MovingAverage
+  /// Never nil: optional because an update takes one or none.
+  var average: MovingAverage?
 
   public init(
     _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor, scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource, preview: LatentDecoder?, early: String,
@@ -97,8 +98,8 @@ public struct GeneratorTask: TrainingTask {
 
     let schedule = LearningRateSchedule.holdThenLinear(hold: settings.hold, floor: settings.final_rate)
     let rate = schedule.rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-    let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
-    average.update(from: model, decay: min(settings.ema_decay, Double(1 + step) / Double(10 + step)), in: work)
+    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
+    let norm = try model.update(&optimizer, averaging: &average, decay: decay, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     if settings.keep_at.contains(step + 1) { try export(to: "\(early)/step-\(step + 1)") }
     return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
   }
@@ -107,13 +108,13 @@ public struct GeneratorTask: TrainingTask {
     var s = TrainingState()
     s.add("model.", parametersOf: model)
     s.add("optimizer.", optimizer)
-    s.add("ema.", average)
+    s.add("ema.", average!)
     return s
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try state.restore("model.", parametersOf: &model, in: work)
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
-    average = try state.average("ema.", like: average, in: work)
+    average = try state.average("ema.", like: average!, in: work)
   }
   /// Samples of the averaged model for the first captions.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
@@ -122,13 +123,13 @@ public struct GeneratorTask: TrainingTask {
     var words = RandomStream(seed: seed, .caption)
     let count = min(4, latents.shape[0]), captions = source.captions(Array(0..<count), drawing: &words)
     let noise = RandomStream(seed: seed, .evaluation).normal(Shape([count] + latents.shape.dims.dropFirst()), in: work)
-    let clips = preview(sampler.sample(average.applied(to: model), noise: noise, prompts(captions, in: work), in: work), in: work)
+    let clips = preview(sampler.sample(average!.applied(to: model), noise: noise, prompts(captions, in: work), in: work), in: work)
     return (0..<count).map { [work.copy(clips[row: $0])] }
   }
   /// A generator directory: the averaged transformer and its companions.
   public func export(to folder: String) throws {
     try ModelFolder.write(
-      average.applied(to: model), config: settings.model, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+      average!.applied(to: model), config: settings.model, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
     try companions(folder)
   }
 }

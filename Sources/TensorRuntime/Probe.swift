@@ -35,7 +35,7 @@ public struct MachineRates: Sendable {
 
 extension Machine {
   /// bf16 multiply-adds a second over those of f32, both on all threads; nil where the processor has none of bf16. 2 on AMD's Zen 4 and 5; a half on Intel's Golden Cove without AMX, and 8 with it. The best of several runs: rates are whole multiples of each other, so that three quarters tell them apart on a busy machine too.
-  static func bf16Rate() -> Double? {
+  public static func bf16Rate() -> Double? {
     let kept = products
     defer { products = kept }
     func rate(_ type: Products) -> Double? {

@@ -1,4 +1,5 @@
 import Layers
+import Optimizers
 import TensorRuntime
 import TestSupport
 import Testing
@@ -44,6 +45,24 @@ import Testing
       let (y, n, s) = l.convolution.forward(x[0], after: l.norm, adding: x[0], in: work)
       return ([y], { l, dy, work in [l.norm.backward(l.convolution.backward(dy[0], s, in: work), n, adding: dy[0], in: work)] })
     }.run(seed: 43)
+  }
+  /// An average that follows in the optimiser's pass has the bits of one that is updated afterwards, and is written in place.
+  @Test func averageInTheUpdate() throws {
+    let work = Workspace()
+    var model = try Linear("l", 9, 37, from: .random(seed: 50, type: .f32))
+    model.makeTrainable(in: work)
+    var one = AdamW(.init(weightDecay: 0.1), for: model, in: work), other = one, model2 = model, separate = MovingAverage(decay: 0.9, of: model, in: work)
+    var together: MovingAverage? = MovingAverage(decay: 0.9, of: model, in: work)
+    for k in 0..<3 {
+      let g = RandomStream(seed: 51, .test, step: k).normal(Shape(37, 9), in: work)
+      model.weight.gradient = g
+      model2.weight.gradient = g
+      one.step(&model, learningRate: 0.1, averaging: &together, decay: k == 0 ? 0.5 : nil, in: work)
+      other.step(&model2, learningRate: 0.1, in: work)
+      separate.update(from: model2, decay: k == 0 ? 0.5 : nil, in: work)
+      for ((name, value), (name2, value2)) in zip(together!.values, separate.values) { #expect(name == name2 && value.floats == value2.floats, "\(name) after \(k + 1)") }
+    }
+    #expect(model.weight.value.floats == model2.weight.value.floats && together!.values[0].value.floats != model.weight.value.floats)
   }
   /// The gradient is written over dy only where nothing else holds it.
   @Test func groupNormInPlace() throws {

@@ -86,7 +86,7 @@ typedef struct {
   double (*loss)(int kind, idx n, double c, const void *x, const void *t, const void *w, void *dx);
   double (*normal_sample)(idx n, const void *m, const void *l, const void *e, void *z);
   void (*normal_backward)(idx n, double k, const void *dz, const void *m, const void *l, const void *e, void *dm, void *dl);
-  void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v);
+  void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v, void *average);
   double (*probe_fma)(idx rounds);
   double (*probe_exp)(idx rounds);
   void (*probe_triad)(idx n, const void *a, const void *b, void *y);

@@ -17,13 +17,22 @@ public struct AdamUpdate: Sendable {
 }
 extension Workspace {
   public func adam(_ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor, second: inout Tensor) {
+    adam(u, gradient, &value, &first, &second, nil, 0)
+  }
+  /// The same, and average ← d average + (1 - d) value in the same pass, d = `decay`.
+  public func adam(_ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor, second: inout Tensor, average: inout Tensor, decay: Double) {
+    precondition(average.count == value.count && average.type == value.type, "average of \(value.shape)")
+    average.makeUnique()
+    adam(u, gradient, &value, &first, &second, average.base, decay)
+  }
+  private func adam(_ u: AdamUpdate, _ gradient: Tensor, _ value: inout Tensor, _ first: inout Tensor, _ second: inout Tensor, _ average: UnsafeMutableRawPointer?, _ decay: Double) {
     precondition(gradient.count == value.count && first.count == value.count && second.count == value.count, "update of \(value.shape)")
     value.makeUnique()
     first.makeUnique()
     second.makeUnique()
     var o = pk_adamw(
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon, weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
-      grad_scale: u.gradientScale)
-    check(pk_adamw_step(value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base))
+      grad_scale: u.gradientScale, ema: decay)
+    check(pk_adamw_step(value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average))
   }
 }

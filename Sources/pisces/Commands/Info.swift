@@ -27,12 +27,15 @@ struct Info: AsyncParsableCommand {
     o["cpu_features"] = .array(Environment.cpuFeatures.map { .string($0) })
     o["affinity"] = .integer(Machine.affinity)
     o["cgroup_quota"] = ThreadBudget.quota.map { .integer($0) } ?? .null
+    let rate = Machine.bf16Rate()
+    o["bf16_rate"] = rate.map { .number($0) } ?? .null
     o["debug_build"] = .bool(Environment.isDebugBuild)
     if json { return StandardStreams.result(JSONValue.object(o).line) }
     let rows: [(String, String)] = [
       ("version", Version.text + (Environment.isDebugBuild ? " (debug build)" : "")), ("processor", Environment.cpuModel),
       ("features", Environment.cpuFeatures.joined(separator: " ")),
       ("kernels", "\(Machine.current.rawValue)" + (Machine.current == Machine.detected ? "" : " (\(Machine.detected.rawValue) is there, lowered by PISCES_ISA)")),
+      ("bf16", rate.map { "\(Machine.hasAMX ? "products on AMX tiles" : "pairs"), \(Double(Int(100 * $0)) / 100) times the rate of f32" } ?? "not multiplied here"),
       ("blis", "\(Machine.blisVersion), kernels \(Machine.blisKernels), \(LoadedLibraries.blis.joined(separator: " "))"),
       ("openmp", LoadedLibraries.openMP.joined(separator: " ")), ("threads", "\(budget.count) (from \(budget.origin))"),
     ]
