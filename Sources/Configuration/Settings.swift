@@ -9,6 +9,11 @@ public protocol TrainingSettings: Settings {
   /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast on AMD's processors, not used where f32 is faster; sums, weights and
   /// moments stay f32).
   var products: String { get }
+  /// How AdamW's moments are stored: `f32`, or `bf16` rounded by lot (half the memory of the optimiser).
+  var moments: String { get }
+}
+extension TrainingSettings {
+  public var moments: String { "f32" }
 }
 
 /// Something wrong with a configuration (exit status 64).

@@ -9,8 +9,11 @@ import Glibc
 public struct AdamW: Sendable {
   public struct Options: Sendable, Equatable {
     public var beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.0, l2 = 0.0
-    public init(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, weightDecay: Double = 0, l2: Double = 0) {
+    /// Moments of f32 parameters are stored as bf16, rounded by lot: half the memory.
+    public var narrowMoments = false
+    public init(beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, weightDecay: Double = 0, l2: Double = 0, narrowMoments: Bool = false) {
       (self.beta1, self.beta2, self.epsilon, self.weightDecay, self.l2) = (beta1, beta2, epsilon, weightDecay, l2)
+      self.narrowMoments = narrowMoments
     }
   }
   public var options: Options
@@ -25,8 +28,9 @@ public struct AdamW: Sendable {
     (steps, names, first, second) = (0, [], [], [])
     for p in model.trainableParameters() {
       names.append(p.name)
-      first.append(work.zeros(p.value.shape, p.value.type))
-      second.append(work.zeros(p.value.shape, p.value.type))
+      let type = options.narrowMoments && p.value.type == .f32 ? ElementType.bf16 : p.value.type
+      first.append(work.zeros(p.value.shape, type))
+      second.append(work.zeros(p.value.shape, type))
     }
   }
   /// A state that was saved.
@@ -45,13 +49,14 @@ public struct AdamW: Sendable {
     _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1, averaging average: inout MovingAverage?, decay: Double? = nil, in work: borrowing Workspace
   ) {
     steps += 1
-    let update = AdamUpdate(
+    var update = AdamUpdate(
       learningRate: learningRate, beta1: options.beta1, beta2: options.beta2, epsilon: options.epsilon, weightDecay: options.weightDecay, l2: options.l2,
       correction1: 1 - pow(options.beta1, Double(steps)), correction2: 1 - pow(options.beta2, Double(steps)), gradientScale: gradientScale)
     var i = 0
     model.forEachParameter { p in
       guard let gradient = p.gradient else { return }
       precondition(i < names.count && names[i] == p.name, "\(p.name): the optimiser was made for other parameters")
+      update.salt = UInt32(truncatingIfNeeded: steps) &* 0x9e37_79b1 &+ UInt32(truncatingIfNeeded: i) &* 0x85eb_ca77
       if average == nil {
         work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i])
       } else {

@@ -44,7 +44,7 @@ public struct DirectTask: TrainingTask {
     poolCaptions = captions
     pool = data ?? LatentPool.sampled(
       models.teacher, Self.sampler(settings), captions: captions, shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work)
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: student, in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
     average = settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
     contexts = CaptionCache()
   }

@@ -34,7 +34,7 @@ public struct GroupTask: TrainingTask {
     }
     schedule = NoiseSchedule(shift: settings.schedule.shift, steps: settings.schedule.levels, end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
     phases = PhaseSchedule(settings.schedule.phases)!
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: student, in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
   }
   public var totalSteps: Int { settings.steps }
 

@@ -69,7 +69,7 @@ public struct PostSettings: TrainingSettings {
   }
   /// direct | grpo
   public var objective = "direct"
-  public var products = "f32"
+  public var products = "f32", moments = "f32"
   public var seed = 42
   public var steps = 256, batch = 1, accumulation = 32
   public var learning_rate = 1e-6, warmup = 0

@@ -10,7 +10,7 @@ public import Training
 /// What `train vae` can be told.
 public struct AutoencoderSettings: TrainingSettings {
   public var model = AutoencoderConfig()
-  public var products = "f32"
+  public var products = "f32", moments = "f32"
   public var seed = 1
   public var steps = 10000
   /// Share of the steps on single frames, `frames_per_step` of them; the rest on `clips_per_step` clips.
@@ -45,7 +45,7 @@ public struct AutoencoderTask: TrainingTask {
     (self.settings, self.source) = (settings, source)
     model = Model(encoder: try VideoCompressor(settings.model, from: parameters), decoder: try VideoDecoder(settings.model, from: parameters))
     model.makeTrainable(in: work)
-    optimizer = AdamW(.init(weightDecay: settings.weight_decay), for: model, in: work)
+    optimizer = AdamW(.init(weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: model, in: work)
     average = settings.ema_decay > 0 ? MovingAverage(decay: settings.ema_decay, of: model, in: work) : nil
   }
   public var totalSteps: Int { settings.steps }

@@ -9,7 +9,7 @@ public import Training
 /// What `train encoders` can be told.
 public struct EncoderSettings: TrainingSettings {
   public var model = VideoTextConfig()
-  public var products = "f32"
+  public var products = "f32", moments = "f32"
   public var seed = 1
   public var steps = 3000, batch = 64
   public var learning_rate = 1e-3, warmup = 60, final_rate = 0.02
@@ -72,7 +72,7 @@ public struct EncoderTask: TrainingTask {
       base: try VideoTextModel(settings.model, from: parameters), wordHead: try FeedForwardHead(c.hiddenSize, c.vocabSize, from: fresh),
       temperature: try fresh("temp", Shape(1), .constant(settings.temperature)))
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: model, in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: model, in: work)
   }
   public var totalSteps: Int { settings.steps }
 

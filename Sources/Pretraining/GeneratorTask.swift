@@ -14,7 +14,7 @@ import Glibc
 /// What `train generator` can be told.
 public struct GeneratorSettings: TrainingSettings {
   public var model = TransformerConfig()
-  public var products = "f32"
+  public var products = "f32", moments = "f32"
   public var seed = 1
   public var steps = 8000, batch = 96
   /// Clips encoded once before training (a fixed set is used whole).
@@ -66,7 +66,7 @@ public struct GeneratorTask: TrainingTask {
     model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay), for: model, in: work)
+    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: model, in: work)
     average = MovingAverage(decay: settings.ema_decay, of: model, in: work)
   }
   public var totalSteps: Int { settings.steps }

@@ -147,11 +147,18 @@ static void elements(void) {
     (void)(pk_loss_weighted_l1l2(T, n, x, y, w, z) + pk_loss_huber(T, n, 0.1, x, y, z) + pk_loss_squared(T, n, x, y, NULL));
     (void)pk_normal_sample(T, n, x, y, z, w);
     expect("normal backward", pk_normal_backward(T, n, 0.1, x, y, z, w, array(n), array(n)));
-    pk_adamw o = {1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.1, 0.001, 0.5, 0.9};
+    pk_adamw o = {1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.1, 0.001, 0.5, 0.9, 0, 0};
     void *m = array(n), *v = array(n);
     pk_fill(T, n, 0.25, v);
     expect("adamw", pk_adamw_step(T, n, &o, x, y, m, v, array(n)));
     all_finite("adamw", n, y);
+    if (T == PK_F32) {
+      uint16_t *narrow = calloc((size_t)(2 * n), sizeof *narrow);
+      o.narrow = 1, o.salt = 7;
+      expect("adamw, bf16 moments", pk_adamw_step(T, n, &o, x, y, narrow, narrow + n, NULL));
+      all_finite("adamw, bf16 moments", n, y);
+      free(narrow);
+    }
     expect("normal", pk_random_normal(T, 1, 2, n, y));
     all_finite("normal", n, y);
     const pk_type types[] = {PK_F32, PK_F64, PK_BF16, PK_F16};

@@ -64,6 +64,31 @@ import Testing
     }
     #expect(model.weight.value.floats == model2.weight.value.floats && together!.values[0].value.floats != model.weight.value.floats)
   }
+  /// bf16 moments, rounded by lot, follow those in f32 on average over a thousand steps, where rounding to the nearest would stop the second moment half-way; the same bits for any number of threads.
+  @Test func narrowMoments() throws {
+    func run(narrow: Bool, threads: Int) throws -> (model: Linear, optimizer: AdamW) {
+      let kept = Machine.threads
+      defer { Machine.threads = kept }
+      Machine.threads = threads
+      let work = Workspace()
+      var model = try Linear("l", 100, 200, from: .random(seed: 60, type: .f32))
+      model.makeTrainable(in: work)
+      var optimizer = AdamW(.init(narrowMoments: narrow), for: model, in: work)
+      for k in 0..<1000 {
+        model.weight.gradient = RandomStream(seed: 61, .test, step: k % 10).normal(Shape(200, 100), in: work)
+        optimizer.step(&model, learningRate: 1e-3, in: work)
+      }
+      return (model, optimizer)
+    }
+    let (wide, o) = try run(narrow: false, threads: 2), (narrow, n) = try run(narrow: true, threads: 2), (single, _) = try run(narrow: true, threads: 1)
+    #expect(n.second[0].type == .bf16 && n.first[0].byteCount * 2 == o.first[0].byteCount)
+    #expect(narrow.weight.value.floats == single.weight.value.floats)
+    let work = Workspace()
+    func mean(_ t: Tensor) -> Double { work.total(work.converted(t, to: .f64)) / Double(t.count) }
+    #expect(abs(mean(n.second[0]) / mean(o.second[0]) - 1) < 0.005, "\(mean(n.second[0])) beside \(mean(o.second[0]))")
+    let moved = zip(wide.weight.value.floats, narrow.weight.value.floats).map { abs($0 - $1) }.reduce(0, +) / 20000
+    #expect(moved > 0 && moved < 0.01, "\(moved)")
+  }
   /// The gradient is written over dy only where nothing else holds it.
   @Test func groupNormInPlace() throws {
     var layer = try GroupNorm("n", 4, groups: 2, epsilon: 1e-5, silu: true, from: noisySource(seed: 44))

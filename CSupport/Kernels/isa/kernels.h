@@ -87,6 +87,8 @@ typedef struct {
   double (*normal_sample)(idx n, const void *m, const void *l, const void *e, void *z);
   void (*normal_backward)(idx n, double k, const void *dz, const void *m, const void *l, const void *e, void *dm, void *dl);
   void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v, void *average);
+  void (*bf16_widen)(idx n, const uint16_t *x, float *y);
+  void (*bf16_draw)(idx n, uint32_t first, uint32_t salt, const float *x, uint16_t *y);
   double (*probe_fma)(idx rounds);
   double (*probe_exp)(idx rounds);
   void (*probe_triad)(idx n, const void *a, const void *b, void *y);
