@@ -4,14 +4,14 @@ public import TensorRuntime
 
 extension ClipSource {
   /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most` clips are encoded at once, fewer where a tensor of the encoder's first level would pass 128 MiB:
-  /// a full-size encoder holds about ten of them. `progress` hears how many are done before each part.
+  /// a full-size encoder holds about ten of them. `progress` hears how many are done, about every 4096.
   public func latents(
     _ count: Int, of encoder: VideoCompressor, times scale: Double, atOnce most: Int, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
   ) -> Tensor {
     let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0], few = max(1, min(most, (1 << 25) / cells))
     var parts: [Tensor] = []
     for start in stride(from: 0, to: count, by: few) {
-      progress(start)
+      if start % 4096 < few { progress(start) }
       let x = PixelRange.centered(clips(Array(start..<min(start + few, count)), in: work), in: work)
       parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale))
     }

@@ -62,7 +62,7 @@ public struct GeneratorTask: TrainingTask {
     companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void, in work: borrowing Workspace
   ) throws {
     (self.settings, self.source, self.prompts, self.preview, self.early, self.companions) = (settings, source, prompts, preview, early, companions)
-    latents = source.latents(settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work) { if $0 % 4096 == 0 { report("encoded \($0) of \(settings.clips) clips") } }
+    latents = source.latents(settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work) { report("encoded \($0) of \(settings.clips) clips") }
     model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)

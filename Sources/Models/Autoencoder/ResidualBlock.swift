@@ -27,13 +27,15 @@ public struct ResidualBlock: Layer {
     return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: cs))
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    // Named, a gradient would live to the end of the scope.
-    guard let saved = s.shortcut else {
-      return norm1.backward(conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work), s.norm1, adding: dy, in: work)
-    }
-    var dx = norm1.backward(conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work), s.norm1, in: work)
+    // Gradients on the way have no names: a name would hold them to the end of its scope.
+    guard let saved = s.shortcut else { return norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, adding: dy, in: work) }
+    var dx = norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, in: work)
     work.add(shortcut!.backward(dy, saved, in: work), to: &dx)
     return dx
+  }
+  /// The gradient of what the first norm gives.
+  private mutating func backwardToNorm(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm1.forEachParameter(body)
