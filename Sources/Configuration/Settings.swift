@@ -6,8 +6,8 @@ public protocol Settings: Codable, Sendable { init() }
 
 /// Settings of a training run, which keep the arithmetic it started with.
 public protocol TrainingSettings: Settings {
-  /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast on AMD's processors, not used where f32 is faster; sums, weights and
-  /// moments stay f32).
+  /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast on AMD's processors, for matrix products alone with Intel's AMX, not used
+  /// where f32 is faster; sums and weights stay f32).
   var products: String { get }
   /// How AdamW's moments are stored: `f32`, or `bf16` rounded by lot (half the memory of the optimiser).
   var moments: String { get }
