@@ -4,12 +4,13 @@
 #define UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 #define MOST_LANES 32
+#define MOST_ROWS 12
 
 /* Elements for one member of the team, whatever the variant. */
 static idx member_scratch(const pk_attention_shape *s, int backward) {
-  const idx dim = s->head_dim, wide = UP(dim, MOST_LANES), span = UP(s->keys, ATT_KEYS), group = ATT_GROUP * MOST_LANES;
-  if (!backward) return span * (dim + wide) + group * (dim + wide + 2) + (ATT_KEYS + 16) * MOST_LANES + 64;
-  return span * (2 * dim + wide) + group * (2 * dim + 3 * wide) + (1 + 2 * ATT_GROUP) * ATT_KEYS * MOST_LANES + 64;
+  const idx dim = s->head_dim, deep = dim + MOST_ROWS, wide = UP(dim, MOST_LANES), span = UP(s->keys, ATT_KEYS), group = ATT_GROUP * MOST_LANES;
+  if (!backward) return span * (dim + deep) + group * (dim + deep + 2) + (ATT_KEYS + 1) * MOST_LANES + 64;
+  return span * (2 * dim + deep) + group * (2 * dim + 2 * wide + deep) + (1 + 2 * ATT_GROUP) * ATT_KEYS * MOST_LANES + 64;
 }
 ptrdiff_t pk_attention_scratch(const pk_attention_shape *s, int backward) {
   return pk_threads() * UP(member_scratch(s, backward), 16) + (backward ? s->batch * s->heads * s->queries : 0);

@@ -20,6 +20,7 @@ static idx piece(idx n, idx most, idx unit) {
   const idx parts = (n + most - 1) / most, p = (n + parts - 1) / parts;
   return (p + unit - 1) / unit * unit;
 }
+idx pk_product_depth(idx k) { return piece(k, PK_PRODUCT_K * pk_product_f32()->step, 2); }
 static idx part(idx n, idx i, idx of) { return n * i / of; }
 /* Whether members have columns of their own: at least 256 each, and no more rows than repay packing A in each of them. */
 static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 1024 && s->n >= 256 * team; }
@@ -33,7 +34,7 @@ idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   const idx team = pk_threads();
   /* Whatever way it goes: alpha, beta and strides may be others than those of the product. */
-  const idx rows = pk_gemm_packed_count(s->n, s->k), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
+  const idx rows = pk_rows_scratch(s), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
   return s->k * s->n <= PK_ROWS_B && rows > packed ? rows : packed;
 }
 
@@ -60,7 +61,7 @@ idx pk_gemm_packed_count(idx n, idx k) { return k < 1 ? 0 : (n + 31) / 32 * 32 *
 int pk_gemm_layout(void) { return (int)(pk_product_f32()->columns * 4 + pk_product_f32()->step); }
 void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed) {
   const pk_product *k = pk_product_f32();
-  const idx depth = piece(s->k, PK_PRODUCT_K * k->step, 2), across = (s->n + 31) / 32 * 32;
+  const idx depth = pk_product_depth(s->k), across = (s->n + 31) / 32 * 32;
   for (idx p0 = 0; p0 < s->k; p0 += depth) {
     const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
     k->pack_b(LEAST(s->n - panel * k->columns, k->columns), d, b + p0 * s->rsb + panel * k->columns * s->csb, s->rsb, s->csb, packed + panel * words * k->columns);
@@ -77,10 +78,14 @@ pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
 
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
   const pk_product *k = pk_product_f32();
-  const int by_rows = s->csa == 1;
-  const idx height = piece(s->m, BLOCK_ROWS, 96), depth = piece(s->k, PK_PRODUCT_K * k->step, 2);
+  const int in_rows = s->csa == 1;
+  const idx height = piece(s->m, BLOCK_ROWS, 96), depth = pk_product_depth(s->k);
   const idx across = (s->n + 31) / 32 * 32, panel = PANEL;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
+  pk_epilogue rest = e ? *e : (pk_epilogue){0};
+  const float *bias = rest.bias;
+  rest.bias = NULL;
+  const int finish = rest.active || rest.before;
 #pragma omp parallel if (flops > 5e5)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
@@ -92,7 +97,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
     float *blocks = scratch + (own ? me * (block_size(s) + panels_size(s)) : 0), *panels = blocks + (own ? 1 : 2) * block_size(s);
     for (idx i0 = 0; i0 < s->m; i0 += height) {
       const idx m = LEAST(s->m - i0, height), row_tiles = (m + k->rows - 1) / k->rows;
-      const idx together = by_rows ? 1 : GROUP, groups = (row_tiles + together - 1) / together;
+      const idx together = in_rows ? 1 : GROUP, groups = (row_tiles + together - 1) / together;
       /* With few groups several members multiply the same rows with different columns, so that they divide well; they all read what one has packed. */
       const idx parts = own || groups >= 32 ? 1 : 32 / groups;
       const idx g0 = own ? 0 : part(groups, me, team), g1 = own ? groups : part(groups, me + 1, team);
@@ -105,7 +110,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
         }
         const float *ap = a + i0 * s->rsa + p0 * s->csa;
         for (idx g = g0; g < g1; g++)
-          for (idx p = 0, chunk = by_rows ? d : CHUNK; p < d; p += chunk)
+          for (idx p = 0, chunk = in_rows ? d : CHUNK; p < d; p += chunk)
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
               k->pack_a(LEAST(m - r * k->rows, k->rows), LEAST(d - p, chunk), ap + r * k->rows * s->rsa + p * s->csa, s->rsa, s->csa,
                         panels + r * panel + p / k->step * (k->whole_rows ? 1 : k->rows));
@@ -127,9 +132,9 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++) {
               const idx i = i0 + r * k->rows, rows = LEAST(m - r * k->rows, k->rows);
               for (idx t = left; t < right; t++)
-                k->tile(by_rows, d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta, c + i * s->rsc + j0 + t * k->columns, s->rsc, rows,
+                k->tile(d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta, bias && p0 + d == s->k ? bias + j0 + t * k->columns : NULL, c + i * s->rsc + j0 + t * k->columns, s->rsc, rows,
                         LEAST(n - t * k->columns, k->columns));
-              if (e && p0 + d == s->k) pk_finish_rows(PK_F32, e, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
+              if (finish && p0 + d == s->k) pk_finish_rows(PK_F32, &rest, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
             }
           }
         }

@@ -5,9 +5,12 @@
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
 /* B's columns of one panel, all pieces of k, into their places in what pk_gemm_pack makes. */
 void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed);
-/* The same reading A where it lies (rows.c), and whether it is for this shape. */
+/* The same with all of B packed at once (rows.c), whether it is for this shape, and its scratch. */
 #define PK_ROWS_B (1 << 20) /* elements of B at most */
 int pk_rows_suit(const pk_gemm_shape *s);
+ptrdiff_t pk_rows_scratch(const pk_gemm_shape *s);
+/* Values of k that are summed before they are added to C. */
+ptrdiff_t pk_product_depth(ptrdiff_t k);
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
 /* Applies the epilogue to a rectangle of C. */
 void pk_finish_rows(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column, idx columns, void *c, idx ldc);

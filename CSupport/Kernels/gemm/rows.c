@@ -2,62 +2,66 @@
 #include "../isa/omp_declarations.h"
 #include "packed.h"
 
-/* Products that read A where it lies, f32: B is packed whole, and stays in a cache that all members share or in their own; each member has rows of its own, or columns where rows are few,
- * packs nothing of A and meets the others at most once, and pieces of k do not pass over C again.
- * Not for A whose rows are a multiple of 4096 bytes apart (they evict each other from L1), nor for B beyond PK_ROWS_B elements, nor for long k, where a panel of B no longer stays near. */
+/* Products whose B stays in a cache that all members share or in their own, f32: B is packed whole; each member has rows of its own, or columns where rows are few, packs a chunk of them at a
+ * time, which stays near with the rows of C, and meets the others at most once. Not for B beyond PK_ROWS_B elements. An element's sum is that of pk_packed_product. */
 #define FEW 1024
-#define MOST_K 2048
-#define NEAR_B (1 << 17) /* elements of B that stay in the second level of cache beside A's rows */
-#define TILE_ROWS 11
-#define FINISHED 256 /* columns of a chunk that an epilogue finds near */
+#define CHUNK 96     /* rows of A packed at a time */
+#define FINISHED 256 /* columns after which an epilogue still finds C near */
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-static idx pieces(const pk_gemm_shape *s) { return (s->k + PK_PRODUCT_K - 1) / PK_PRODUCT_K; }
-/* Whether members have rows of their own, or columns. What another member has packed must be fetched from its cache, which few rows do not repay. */
-static int by_rows(const pk_gemm_shape *s, idx team, int ready) {
-  return s->n < 64 * team || (s->m >= 4 * TILE_ROWS * team && (ready || s->m > FEW));
+/* Into how many parts the rows are cut. A member takes whole panels of some parts. Members have rows of their own where these are many: what another member has packed must be fetched from its
+ * cache, which few rows do not repay. Few rows are cut only as far as panels alone do not divide well among the team. */
+static idx parts_of(const pk_gemm_shape *s, idx panels, idx team, int ready) {
+  if (s->n < 64 * team || (s->m >= 48 * team && (ready || s->m > FEW))) return team;
+  idx best = 1;
+  for (idx q = 2; q <= 4 && s->m >= 48 * q; q++)
+    if ((panels * q + team - 1) / team * best * 10 < (panels * best + team - 1) / team * q * 9) best = q;
+  return best;
 }
-/* By shape alone: the other routes add in another order, and the bits must not depend on the team. */
-int pk_rows_suit(const pk_gemm_shape *s) {
-  if (pk_products() == PK_BF16 || s->csa != 1 || s->csc != 1 || s->alpha != 1 || (s->beta != 0 && s->beta != 1)) return 0;
-  const pk_kernels *k = pk_select(PK_F32);
-  const idx past = s->n % k->product.columns;
-  if ((past && past != k->lanes) || s->k > MOST_K || s->k * s->n > PK_ROWS_B || s->rsa % 1024 == 0) return 0;
-  return s->k % pieces(s) == 0 && s->k / pieces(s) % 2 == 0;
-}
+int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s->csc == 1 && s->k * s->n <= PK_ROWS_B; }
+/* Elements of a member's chunk of A. */
+static idx chunk_size(const pk_gemm_shape *s) { return (CHUNK + pk_select(PK_F32)->product.rows) * LEAST(s->k, PK_PRODUCT_K) + 16; }
+idx pk_rows_scratch(const pk_gemm_shape *s) { return pk_gemm_packed_count(s->n, s->k) + pk_threads() * chunk_size(s); }
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
   const pk_product *product = &pk_select(PK_F32)->product;
-  const idx across = (s->n + 31) / 32 * 32, columns = product->columns, panels = (s->n + columns - 1) / columns, terms = pieces(s), depth = s->k / terms;
-  const idx chunk = s->k * s->n > NEAR_B ? 8 * TILE_ROWS : 4 * TILE_ROWS;
+  const idx across = (s->n + 31) / 32 * 32, columns = product->columns, panels = (s->n + columns - 1) / columns, depth = pk_product_depth(s->k), unit = product->rows;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
-  const int adds = s->beta != 0;
   pk_epilogue rest = e ? *e : (pk_epilogue){0};
-  const float *bias = adds ? NULL : rest.bias, *packed = ready ? ready : scratch;
-  if (bias) rest.bias = NULL;
-  const int finish = rest.bias || rest.active || rest.before;
+  const float *bias = rest.bias, *packed = ready ? ready : scratch;
+  rest.bias = NULL;
+  const int finish = rest.active || rest.before;
 #pragma omp parallel if (flops > 5e5)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    const int rows = by_rows(s, team, ready != NULL);
-    const idx units = (s->m + TILE_ROWS - 1) / TILE_ROWS;
-    const idx i0 = rows ? units * me / team * TILE_ROWS : 0, i1 = rows ? LEAST(units * (me + 1) / team * TILE_ROWS, s->m) : s->m;
-    const idx t0 = rows ? 0 : panels * me / team, t1 = rows ? panels : panels * (me + 1) / team, j0 = t0 * columns, j1 = LEAST(t1 * columns, s->n);
+    const idx parts = parts_of(s, panels, team, ready != NULL), units = (s->m + unit - 1) / unit, first = parts * panels * me / team, end = parts * panels * (me + 1) / team;
+    float *mine = scratch + (ready ? 0 : pk_gemm_packed_count(s->n, s->k)) + me * chunk_size(s);
     if (!ready) {
       for (idx t = panels * me / team; t < panels * (me + 1) / team; t++) pk_pack_panel(s, b, t, scratch);
-      if (rows) {
+      if (parts > 1) {
 #pragma omp barrier
       }
     }
-    for (idx i = i0; i < i1 && j0 < j1; i += chunk) {
-      const idx m = LEAST(i1 - i, chunk);
-      const void *from[MOST_K / PK_PRODUCT_K + 1], *with[MOST_K / PK_PRODUCT_K + 1];
-      for (idx t = 0; t < terms; t++) from[t] = a + i * s->rsa + t * depth;
-      for (idx j = j0, n; j < j1; j += n) {
-        n = finish ? LEAST(j1 - j, FINISHED) : j1 - j;
-        for (idx t = 0; t < terms; t++) with[t] = packed + t * across * depth + j * depth;
-        float *to = c + i * s->rsc + j;
-        product->rows_in_place(m, n, terms, from, s->rsa, depth, with, depth * columns, adds ? to : bias ? bias + j : NULL, adds ? s->rsc : 0, to, s->rsc);
-        if (finish) pk_finish_rows(PK_F32, &rest, i, m, j, n, c, s->rsc);
+    for (idx item = first, part = first / panels; item < end; item = ++part * panels) {
+      const idx t0 = item % panels, t1 = LEAST(end - part * panels, panels);
+      const idx i0 = units * part / parts * unit, i1 = LEAST(units * (part + 1) / parts * unit, s->m);
+      const idx chunks = (i1 - i0 + CHUNK - 1) / CHUNK, height = ((i1 - i0 + unit - 1) / unit + chunks - 1) / (chunks ? chunks : 1) * unit;
+      for (idx i = i0; i < i1; i += height) {
+        const idx m = LEAST(i1 - i, height);
+        for (idx p = 0; p < s->k; p += depth) {
+          const idx d = LEAST(s->k - p, depth);
+          const int last = p + d == s->k;
+          for (idx r = 0; r < m; r += unit) product->pack_a(LEAST(m - r, unit), d, a + (i + r) * s->rsa + p * s->csa, s->rsa, s->csa, mine + r * d);
+          for (idx t = t0; t < t1; t++) {
+            const idx j = t * columns, n = LEAST(s->n - j, columns);
+            for (idx r = 0; r < m; r += unit)
+              product->tile(d, mine + r * d, packed + p * across + j * d, s->alpha, p ? 1 : s->beta, last && bias ? bias + j : NULL, c + (i + r) * s->rsc + j, s->rsc, LEAST(m - r, unit), n);
+            const idx done = (t + 1 - t0) % (FINISHED / columns);
+            if (finish && last && (done == 0 || t + 1 == t1)) {
+              const idx from = (t + 1 - (done ? done : FINISHED / columns)) * columns;
+              pk_finish_rows(PK_F32, &rest, i, m, from, j + n - from, c, s->rsc);
+            }
+          }
+        }
       }
     }
   }

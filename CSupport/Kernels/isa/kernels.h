@@ -9,7 +9,7 @@
 
 typedef ptrdiff_t idx;
 /* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most PK_PRODUCT_K words of k, and multiply a tile.
- * `step` is how many k share one packed word (bf16 pairs: 2). by_rows: A was packed with csa == 1. rows_in_place: row_body.inc. */
+ * `step` is how many k share one packed word (bf16 pairs: 2). bias (a row, or NULL) is added. rows_in_place: row_body.inc. */
 #define PK_PRODUCT_K 384
 #define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
 typedef struct {
@@ -17,8 +17,8 @@ typedef struct {
   void (*pack_a)(idx rows, idx k, const void *a, idx rsa, idx csa, void *packed);
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
   void (*rows_in_place)(idx m, idx columns, idx terms, const void *const *rows, idx lda, idx k, const void *const *panels, idx panel, const void *start, idx lds, void *c, idx ldc);
-  void (*tile)(int by_rows, idx k, const void *a, const void *b, double alpha, double beta, void *c, idx ldc, idx rows, idx columns);
-  int whole_rows;      /* A is packed row by row whatever it is; columns then come as chunks of 16 words */
+  void (*tile)(idx k, const void *a, const void *b, double alpha, double beta, const void *bias, void *c, idx ldc, idx rows, idx columns);
+  int whole_rows;      /* A is packed [row][PK_PRODUCT_LD] instead of [word][rows]; columns then come as chunks of 16 words */
   void (*begin)(void); /* what a thread does before its first tile and after its last; NULL: nothing */
   void (*end)(void);
 } pk_product;

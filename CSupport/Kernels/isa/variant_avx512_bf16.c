@@ -8,6 +8,7 @@
 #include "../gemm/product_bf16_body.inc"
 #include "../conv/conv_weights_bf16_body.inc"
 #include "words_bf16.h"
+#include "../gemm/tile_body.inc"
 #include "../gemm/row_body.inc"
 #include "../attention/attention_body.inc"
 #include "../conv/conv_rows_body.inc"
@@ -23,7 +24,7 @@ static double probe_fma_words(idx rounds) {
   return (double)v_sum(s);
 }
 const pk_bf16_kernels pk_avx512_bf16 = {
-    {ROWS, COLUMNS, 2, pack_a, pack_b, row_body, tile, 0, NULL, NULL}, {attention_forward_body, attention_delta_body, attention_backward_body, PRODUCT_COLUMNS},
+    {ROWS, COLUMNS, STEP, pack_a, pack_b, row_body, product_tile_body, 0, NULL, NULL}, {attention_forward_body, attention_delta_body, attention_backward_body, PRODUCT_COLUMNS},
     {conv_lay_body, conv_fold_row_body, conv_turn_body}, conv_dots, narrow, probe_fma_words};
 #pragma clang attribute pop
 #endif

@@ -30,6 +30,7 @@ static inline V v_sub(V a, V b) { return _mm256_sub_ps(a, b); }
 static inline V v_mul(V a, V b) { return _mm256_mul_ps(a, b); }
 static inline V v_div(V a, V b) { return _mm256_div_ps(a, b); }
 static inline V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+static inline V v_fma_at(const real *p, V b, V c) { return _mm256_fmadd_ps(_mm256_broadcast_ss(p), b, c); }
 static inline V v_max(V a, V b) { return _mm256_max_ps(a, b); }
 static inline V v_min(V a, V b) { return _mm256_min_ps(a, b); }
 static inline V v_abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -62,16 +63,14 @@ static inline V v_split(V x, V *e) {
   *e = _mm256_cvtepi32_ps(k);
   return _mm256_castsi256_ps(_mm256_sub_epi32(i, _mm256_slli_epi32(k, 23)));
 }
-/* out[p * step + j] = x[j * ld + p] for j, p < VL */
-static inline void v_transpose(const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) {
+/* out[p * step + j] = x[j * ld + p] for j < rows, p < VL; all VL lanes of out are written, in order of p */
+static inline void v_transpose(ptrdiff_t rows, const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) {
   __m256 a[8], b[8];
-  for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps(x + i * ld);
+  for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps(x + (i < rows ? i : 0) * ld);
   for (int i = 0; i < 8; i += 2) b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]), b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
   for (int i = 0; i < 8; i += 4)
     for (int h = 0; h < 2; h++)
       a[i + 2 * h] = _mm256_shuffle_ps(b[i + h], b[i + h + 2], 0x44), a[i + 2 * h + 1] = _mm256_shuffle_ps(b[i + h], b[i + h + 2], 0xee);
-  for (int c = 0; c < 4; c++) {
-    _mm256_storeu_ps(out + c * step, _mm256_permute2f128_ps(a[c], a[c + 4], 0x20));
-    _mm256_storeu_ps(out + (c + 4) * step, _mm256_permute2f128_ps(a[c], a[c + 4], 0x31));
-  }
+  for (int c = 0; c < 4; c++) b[c] = _mm256_permute2f128_ps(a[c], a[c + 4], 0x20), b[c + 4] = _mm256_permute2f128_ps(a[c], a[c + 4], 0x31);
+  for (int i = 0; i < 8; i++) _mm256_storeu_ps(out + i * step, b[i]);
 }

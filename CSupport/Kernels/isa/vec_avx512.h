@@ -25,6 +25,11 @@ static inline V v_sub(V a, V b) { return _mm512_sub_ps(a, b); }
 static inline V v_mul(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V v_div(V a, V b) { return _mm512_div_ps(a, b); }
 static inline V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+/* c + *p b, the broadcast inside the instruction: one less to issue, one more load. */
+static inline V v_fma_at(const real *p, V b, V c) {
+  __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(b), "m"(*p));
+  return c;
+}
 static inline V v_max(V a, V b) { return _mm512_max_ps(a, b); }
 static inline V v_min(V a, V b) { return _mm512_min_ps(a, b); }
 static inline V v_abs(V a) { return _mm512_abs_ps(a); }
@@ -52,5 +57,5 @@ static inline V v_split(V x, V *e) {
   return _mm512_castsi512_ps(_mm512_sub_epi32(i, _mm512_slli_epi32(k, 23)));
 }
 #include "transpose_avx512.h"
-/* out[p * step + j] = x[j * ld + p] for j, p < VL */
-static inline void v_transpose(const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) { transpose_16(x, ld, out, step); }
+/* out[p * step + j] = x[j * ld + p] for j < rows, p < VL; all VL lanes of out are written, in order of p */
+static inline void v_transpose(ptrdiff_t rows, const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) { transpose_16(rows, x, ld, out, step); }

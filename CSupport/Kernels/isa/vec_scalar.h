@@ -27,6 +27,7 @@ static inline V v_sub(V a, V b) { return a - b; }
 static inline V v_mul(V a, V b) { return a * b; }
 static inline V v_div(V a, V b) { return a / b; }
 static inline V v_fma(V a, V b, V c) { return a * b + c; } /* a b + c, two roundings here */
+static inline V v_fma_at(const real *p, V b, V c) { return *p * b + c; }
 static inline V v_max(V a, V b) { return a > b ? a : b; }
 static inline V v_min(V a, V b) { return a < b ? a : b; }
 static inline V v_abs(V a) { return a < 0 ? -a : a; }
@@ -47,8 +48,8 @@ static inline V v_split(V x, V *e) {
   int32_t k = (i - 0x3f3504f3) >> 23; i -= k << 23; float m; memcpy(&m, &i, 4); *e = (float)k; return m;
 }
 #endif
-/* out[p * step + j] = x[j * ld + p] for j, p < VL */
-static inline void v_transpose(const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) {
-  (void)ld, (void)step;
+/* out[p * step + j] = x[j * ld + p] for j < rows, p < VL */
+static inline void v_transpose(ptrdiff_t rows, const real *x, ptrdiff_t ld, real *out, ptrdiff_t step) {
+  (void)rows, (void)ld, (void)step;
   out[0] = x[0];
 }
