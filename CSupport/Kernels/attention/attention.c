@@ -1,5 +1,6 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
+#include "../isa/share.h"
 
 #define UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
@@ -31,17 +32,19 @@ pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const 
   if (s->queries == 0) return PK_OK;
   const pk_bf16_kernels *narrow = pk_bf16(type);
   const pk_attention_kernels *body = narrow ? &narrow->attention : &kernels->attention;
+  pk_run runs[PK_RUNS];
 #pragma omp parallel if (work_of(s) > PK_SERIAL)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num(), pairs = s->batch * s->heads;
     /* Panels of queries do not know of each other: where whole groups are too few for the team, single panels are handed out. */
     const idx group = body->lanes * ATT_GROUP, few = pairs * ((s->queries + group - 1) / group) < 4 * team, step = few ? body->lanes : group;
-    const idx pieces = (s->queries + step - 1) / step, end = pairs * pieces * (me + 1) / team;
+    const idx pieces = (s->queries + step - 1) / step;
     void *mine = pk_at(scratch, type, me * UP(member_scratch(s, 0), 16));
-    for (idx t = pairs * pieces * me / team; t < end;) {
-      const idx pair = t / pieces, upto = LEAST(end, (pair + 1) * pieces), q0 = t % pieces * step;
-      body->forward(s, pair / s->heads, pair % s->heads, q0, LEAST(q0 + (upto - t) * step, s->queries), q, k, v, o, lse, mine);
-      t = upto;
+    pk_share_out(runs, pairs * pieces, team, me);
+#pragma omp barrier
+    for (idx t, last = -1; (t = pk_take(runs, team, me)) >= 0; last = t / pieces) {
+      const idx pair = t / pieces, q0 = t % pieces * step;
+      body->forward(s, pair / s->heads, pair % s->heads, q0, LEAST(q0 + step, s->queries), pair == last, q, k, v, o, lse, mine);
     }
   }
   return PK_OK;
@@ -57,17 +60,18 @@ pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const
   const pk_attention_kernels *body = narrow ? &narrow->attention : &kernels->attention;
   const idx one = UP(member_scratch(s, 1), 16), pairs = s->batch * s->heads;
   void *delta = pk_at(scratch, type, pk_threads() * one);
+  pk_run runs[PK_RUNS];
 #pragma omp parallel if (work_of(s) > PK_SERIAL)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
     void *mine = pk_at(scratch, type, me * one);
+    pk_share_out(runs, pairs, team, me);
 #pragma omp for schedule(static)
     for (idx t = 0; t < pairs; t++) body->delta(s, t / s->heads, t % s->heads, o, dout, delta);
     /* dq, dk and dv are made together, five products a pair (sample, head), where that divides well enough among the team; otherwise dq over groups of queries, then dk and
      * dv over blocks of keys, the probabilities computed twice: seven products, shared evenly. The bits are the same. */
     if (5 * UP(pairs, team) <= 7 * pairs) {
-#pragma omp for schedule(static)
-      for (idx t = 0; t < pairs; t++)
+      for (idx t; (t = pk_take(runs, team, me)) >= 0;)
         body->backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout, lse, delta, dq, dk, dv, mine);
     } else {
       const idx group = body->lanes * ATT_GROUP, nq = (s->queries + group - 1) / group, nk = (s->keys + ATT_KEYS - 1) / ATT_KEYS;

@@ -1,5 +1,6 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
+#include "../isa/share.h"
 #include "geometry.h"
 
 /* Forward and backward data are one computation, row by row and channels last (conv_rows_body.inc). A result row (t, h) is a sum over lines, each a source row with the
@@ -273,9 +274,12 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
   for (idx o = 0; bias && o < z.across; o++) pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
   const job j = {&p, &z, type, k, narrow ? &narrow->conv : &k->conv, product, wide, (p.minimal ? 6 * p.row : p.pixels) * wide, deep, columns, p.components * tiles * deep * columns, panels, biases,
                  source, fusion ? fusion->norm : NULL, fusion ? fusion->add : NULL, fusion ? fusion->silu : 0, result};
+  pk_run runs[PK_RUNS];
 #pragma omp parallel
   {
-    char *mine = members + omp_get_thread_num() * z.member * size;
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
+    char *mine = members + me * z.member * size;
+    pk_share_out(runs, p.batch * p.bands * p.parts, team, me);
     /* Each tap's weights as panels [source channel][result channels]; then their sums, for each set of taps, component and tap of the component. */
 #pragma omp for schedule(static)
     for (idx i = 0; i < tiles * chunks; i++) {
@@ -300,9 +304,8 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
       k->conv_combine(panel, n, terms, factors, sum);
       if (narrow) product->pack_b(columns, p.in, sum, columns, 1, to);
     }
-    /* One by one in turn: the first frames have fewer lines than the last. */
-#pragma omp for schedule(static, 1)
-    for (idx i = 0; i < p.batch * p.bands * p.parts; i++) {
+    /* Items differ (the first frames have fewer lines than the last), and so do members. */
+    for (idx i; (i = pk_take(runs, team, me)) >= 0;) {
       const idx b = i / (p.bands * p.parts), h = i / p.parts % p.bands * p.band, part = i % p.parts;
       (p.pairs ? band_of_pairs : band)(&j, b, h, LEAST(h + p.band, p.units), p.to * part / p.parts, p.to * (part + 1) / p.parts, mine);
     }

@@ -1,10 +1,11 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
+#include "../isa/share.h"
 #include "packed.h"
 
 /* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most PK_PRODUCT_K words. For a piece of k the rows of A
  * are packed once, a tile high each; then, block of columns after block of columns, B is packed and multiplied with every tile.
- * The team shares one packed block of B, each member has rows of its own (B has two places, so that one barrier a block is enough); or,
+ * The team packs together and shares the tiles out (isa/share.h); B has two places, so that one barrier a block is enough. Or, in bf16,
  * for few rows and many columns, each member has columns of its own, packs what it needs and waits for nobody. The pieces of k are added
  * to C in order: an element's sum depends neither on the number of threads nor on how they share. */
 #define BLOCK_ROWS 2400
@@ -22,8 +23,8 @@ static idx piece(idx n, idx most, idx unit) {
 }
 idx pk_product_depth(idx k) { return piece(k, PK_PRODUCT_K * pk_product_f32()->step, 2); }
 static idx part(idx n, idx i, idx of) { return n * i / of; }
-/* Whether members have columns of their own: at least 256 each, and no more rows than repay packing A in each of them. */
-static int alone(const pk_gemm_shape *s, idx team) { return team > 1 && s->m <= 1024 && s->n >= 256 * team; }
+/* Whether members have columns of their own: at least 256 each, and no more rows than repay packing A in each of them. In f32 rows.c does these. */
+static int alone(const pk_gemm_shape *s, idx team) { return pk_products() == PK_BF16 && team > 1 && s->m <= 1024 && s->n >= 256 * team; }
 /* Panels have at most 32 columns, in every variant. */
 static idx block_size(const pk_gemm_shape *s) {
   return LEAST((s->n + 31) / 32 * 32, BLOCK_COLUMNS) * LEAST(s->k, PK_PRODUCT_K);
@@ -35,7 +36,7 @@ idx pk_gemm_scratch(const pk_gemm_shape *s) {
   const idx team = pk_threads();
   /* Whatever way it goes: alpha, beta and strides may be others than those of the product. */
   const idx rows = pk_rows_scratch(s), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
-  return s->k * s->n <= PK_ROWS_B && rows > packed ? rows : packed;
+  return rows > packed ? rows : packed;
 }
 
 /* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
@@ -86,13 +87,15 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
   const float *bias = rest.bias;
   rest.bias = NULL;
   const int finish = rest.active || rest.before;
+  pk_run runs[2][PK_RUNS];
 #pragma omp parallel if (flops > 5e5)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
     const int own = alone(s, team);
     const idx units = (s->n + 31) / 32;
     const idx first = own ? part(units, me, team) * 32 : 0, last = own ? LEAST(part(units, me + 1, team) * 32, s->n) : s->n;
-    const idx width = piece(last - first, BLOCK_COLUMNS, 32);
+    const idx width = piece(last - first, BLOCK_COLUMNS, 32), span = ready ? last - first : width;
+    int turn = 0;
     if (k->begin) k->begin();
     float *blocks = scratch + (own ? me * (block_size(s) + panels_size(s)) : 0), *panels = blocks + (own ? 1 : 2) * block_size(s);
     for (idx i0 = 0; i0 < s->m; i0 += height) {
@@ -101,11 +104,9 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
       /* With few groups several members multiply the same rows with different columns, so that they divide well; they all read what one has packed. */
       const idx parts = own || groups >= 32 ? 1 : 32 / groups;
       const idx g0 = own ? 0 : part(groups, me, team), g1 = own ? groups : part(groups, me + 1, team);
-      const idx item0 = own ? 0 : part(groups * parts, me, team), item1 = own ? groups : part(groups * parts, me + 1, team);
-      int turn = 0;
       for (idx p0 = 0; p0 < s->k; p0 += depth) {
         const idx d = LEAST(s->k - p0, depth), words = (d + k->step - 1) / k->step;
-        if (!own && (parts > 1 || p0 == 0)) {
+        if (!own && (p0 || i0)) { /* others may still be reading these panels */
 #pragma omp barrier
         }
         const float *ap = a + i0 * s->rsa + p0 * s->csa;
@@ -114,21 +115,22 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++)
               k->pack_a(LEAST(m - r * k->rows, k->rows), LEAST(d - p, chunk), ap + r * k->rows * s->rsa + p * s->csa, s->rsa, s->csa,
                         panels + r * panel + p / k->step * (k->whole_rows ? 1 : k->rows));
-        for (idx j0 = first; j0 < last; j0 += width) {
-          const idx n = LEAST(last - j0, width), tiles = (n + k->columns - 1) / k->columns;
-          const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
-          const idx t0 = own ? 0 : part(tiles, me, team), t1 = own ? tiles : part(tiles, me + 1, team);
+        for (idx from = first; from < last; from += span) {
+          const idx upto = LEAST(from + span, last), all = (upto - from + k->columns - 1) / k->columns;
+          const idx t0 = own ? 0 : part(all, me, team), t1 = own ? all : part(all, me + 1, team);
           for (idx p = 0, chunk = s->csb == 1 ? CHUNK : d; p < d && !ready; p += chunk)
             for (idx t = t0; t < t1; t++)
-              k->pack_b(LEAST(n - t * k->columns, k->columns), LEAST(d - p, chunk), b + (p0 + p) * s->rsb + (j0 + t * k->columns) * s->csb, s->rsb, s->csb,
+              k->pack_b(LEAST(upto - from - t * k->columns, k->columns), LEAST(d - p, chunk), b + (p0 + p) * s->rsb + (from + t * k->columns) * s->csb, s->rsb, s->csb,
                         blocks + turn * block_size(s) + (t * words + p / k->step) * k->columns);
-          if (!own && (!ready || (parts > 1 && j0 == first))) {
-            turn ^= 1;
+          const idx items = (upto - from + width - 1) / width * groups * parts;
+          if (!own) {
+            pk_share_out(runs[turn], items, team, me);
 #pragma omp barrier
           }
-          for (idx item = item0; item < item1; item++) {
-            const idx g = item / parts;
-            const idx left = part(tiles, item % parts, parts), right = part(tiles, item % parts + 1, parts);
+          for (idx next = 0, item; (item = own ? (next < items ? next++ : -1) : pk_take(runs[turn], team, me)) >= 0;) {
+            const idx j0 = from + item / (groups * parts) * width, n = LEAST(upto - j0, width), tiles = (n + k->columns - 1) / k->columns;
+            const idx g = item / parts % groups, left = part(tiles, item % parts, parts), right = part(tiles, item % parts + 1, parts);
+            const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++) {
               const idx i = i0 + r * k->rows, rows = LEAST(m - r * k->rows, k->rows);
               for (idx t = left; t < right; t++)
@@ -137,6 +139,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
               if (finish && p0 + d == s->k) pk_finish_rows(PK_F32, &rest, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
             }
           }
+          if (!own) turn ^= 1;
         }
       }
     }

@@ -1,68 +1,162 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
+#include "../isa/share.h"
 #include "packed.h"
 
-/* Products whose B stays in a cache that all members share or in their own, f32: B is packed whole; each member has rows of its own, or columns where rows are few, packs a chunk of them at a
- * time, which stays near with the rows of C, and meets the others at most once. Not for B beyond PK_ROWS_B elements. An element's sum is that of pk_packed_product. */
-#define FEW 1024
-#define CHUNK 96     /* rows of A packed at a time */
-#define FINISHED 256 /* columns after which an epilogue still finds C near */
+/* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product.
+ * Few rows: every member has the whole of A, packed (in large teams they pack it together); an item is a group of panels of B, which whoever takes it packs for himself. Nobody waits.
+ * Many rows: B is packed together, a slab of columns at a time (two places, one barrier a slab); an item is a chunk of rows, which whoever takes it packs, with all panels of the slab, or a group of
+ * them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue. */
+#define FEW_A (1 << 19)  /* elements of A that every member may have */
+#define SLAB_B (1 << 20) /* elements of a slab of B, which stay in a cache that members share */
+#define MOST_B (1 << 20) /* elements of B with many rows: beyond, packed.c reads less of it */
+#define TILES 8          /* tiles of rows in a chunk, at most */
+#define FINISHED 8       /* panels after which an epilogue still finds C near */
+#define WIDE 8           /* panels of an item of few rows, at most, */
+#define NEAR_B 98304     /* and elements of B */
+#define TOGETHER 4       /* tiles of transposed A that are packed together, */
+#define STEPS 32         /* so many values of k at a time: a line of memory serves them all. So are panels of B */
+#define GAP 16           /* words after a packed tile, which its last store may pass */
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
+#define MOST(a, b) ((a) > (b) ? (a) : (b))
+#define CEIL(a, b) (((a) + (b) - 1) / (b))
 
-/* Into how many parts the rows are cut. A member takes whole panels of some parts. Members have rows of their own where these are many: what another member has packed must be fetched from its
- * cache, which few rows do not repay. Few rows are cut only as far as panels alone do not divide well among the team. */
-static idx parts_of(const pk_gemm_shape *s, idx panels, idx team, int ready) {
-  if (s->n < 64 * team || (s->m >= 48 * team && (ready || s->m > FEW))) return team;
-  idx best = 1;
-  for (idx q = 2; q <= 4 && s->m >= 48 * q; q++)
-    if ((panels * q + team - 1) / team * best * 10 < (panels * best + team - 1) / team * q * 9) best = q;
-  return best;
+typedef struct {
+  const pk_gemm_shape *s;
+  const pk_product *product;
+  const float *a, *b, *ready, *bias;
+  pk_epilogue rest;
+  int finish;
+  float *c, *scratch;
+  idx units, panels, across, depth; /* tiles of rows; panels of columns; columns in whole panels of 32; values of k in a piece */
+} job;
+static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A && s->n >= 64 * team; }
+static idx whole_a(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * s->k + GAP * CEIL(s->k, pk_product_depth(s->k))); }
+static idx slab_columns(const pk_gemm_shape *s) { return s->k * s->n <= SLAB_B ? CEIL(s->n, 32) * 32 : MOST(SLAB_B / s->k / 32, 4) * 32; }
+static idx chunk_size(const pk_gemm_shape *s, const pk_product *p) { return TILES * (p->rows * LEAST(s->k, PK_PRODUCT_K) + GAP); }
+
+int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s->csc == 1 && (s->k * s->n <= MOST_B || few(s, pk_threads())); }
+idx pk_rows_scratch(const pk_gemm_shape *s) {
+  const idx team = pk_threads();
+  const pk_product *p = &pk_select(PK_F32)->product;
+  const idx slab = slab_columns(s) * s->k, many = (slab_columns(s) < s->n ? 2 : 1) * slab + team * chunk_size(s, p);
+  /* Work too small to fork is done by one. */
+  const idx those = few(s, 1) ? (team > 4 ? 1 : team) * whole_a(s, p) + team * WIDE * 32 * s->k : 0;
+  return MOST(many, those);
 }
-int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s->csc == 1 && s->k * s->n <= PK_ROWS_B; }
-/* Elements of a member's chunk of A. */
-static idx chunk_size(const pk_gemm_shape *s) { return (CHUNK + pk_select(PK_F32)->product.rows) * LEAST(s->k, PK_PRODUCT_K) + 16; }
-idx pk_rows_scratch(const pk_gemm_shape *s) { return pk_gemm_packed_count(s->n, s->k) + pk_threads() * chunk_size(s); }
-void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
-  const pk_product *product = &pk_select(PK_F32)->product;
-  const idx across = (s->n + 31) / 32 * 32, columns = product->columns, panels = (s->n + columns - 1) / columns, depth = pk_product_depth(s->k), unit = product->rows;
-  const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
-  pk_epilogue rest = e ? *e : (pk_epilogue){0};
-  const float *bias = rest.bias, *packed = ready ? ready : scratch;
-  rest.bias = NULL;
-  const int finish = rest.active || rest.before;
-#pragma omp parallel if (flops > 5e5)
-  {
-    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    const idx parts = parts_of(s, panels, team, ready != NULL), units = (s->m + unit - 1) / unit, first = parts * panels * me / team, end = parts * panels * (me + 1) / team;
-    float *mine = scratch + (ready ? 0 : pk_gemm_packed_count(s->n, s->k)) + me * chunk_size(s);
-    if (!ready) {
-      for (idx t = panels * me / team; t < panels * (me + 1) / team; t++) pk_pack_panel(s, b, t, scratch);
-      if (parts > 1) {
+
+/* Rows of A packed as tiles [k][rows], a piece of k. */
+static void pack_rows(const job *j, idx unit0, idx unit1, idx p, idx d, float *to) {
+  const pk_gemm_shape *s = j->s;
+  const idx rows = j->product->rows, group = s->csa == 1 ? 1 : TOGETHER, steps = s->csa == 1 ? d : STEPS;
+  for (idx u = unit0; u < unit1; u += group)
+    for (idx q = 0; q < d; q += steps)
+      for (idx v = u; v < LEAST(u + group, unit1); v++)
+        j->product->pack_a(LEAST(s->m - v * rows, rows), LEAST(d - q, steps), j->a + v * rows * s->rsa + (p + q) * s->csa, s->rsa, s->csa, to + (v - unit0) * (rows * d + GAP) + q * rows);
+}
+/* Panels t0 to t1 of B, a piece of k. */
+static void pack_panels(const job *j, idx t0, idx t1, idx p, idx d, float *to) {
+  const pk_gemm_shape *s = j->s;
+  const idx columns = j->product->columns, steps = s->csb == 1 ? STEPS : d;
+  for (idx q = 0; q < d; q += steps)
+    for (idx t = t0; t < t1; t++)
+      j->product->pack_b(LEAST(s->n - t * columns, columns), LEAST(d - q, steps), j->b + (p + q) * s->rsb + t * columns * s->csb, s->rsb, s->csb, to + ((t - t0) * d + q) * columns);
+}
+/* One panel against tiles of rows, a piece of k: a and b are packed. */
+static void multiply(const job *j, idx unit0, idx unit1, idx t, idx p, idx d, const float *a, const float *b) {
+  const pk_gemm_shape *s = j->s;
+  const idx rows = j->product->rows, columns = j->product->columns, at = t * columns;
+  for (idx u = unit0; u < unit1; u++, a += rows * d + GAP)
+    j->product->tile(d, a, b, s->alpha, p ? 1 : s->beta, j->bias && p + d == s->k ? j->bias + at : NULL, j->c + u * rows * s->rsc + at, s->rsc, LEAST(s->m - u * rows, rows), LEAST(s->n - at, columns));
+}
+static void finish(const job *j, idx unit0, idx unit1, idx t0, idx t1) {
+  const idx rows = j->product->rows, columns = j->product->columns, i = unit0 * rows, at = t0 * columns;
+  pk_finish_rows(PK_F32, &j->rest, i, LEAST(unit1 * rows, j->s->m) - i, at, LEAST(t1 * columns, j->s->n) - at, j->c, j->s->rsc);
+}
+
+static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
+  const pk_gemm_shape *s = j->s;
+  const idx rows = j->product->rows, columns = j->product->columns, tile = rows * j->depth + GAP, all = whole_a(s, j->product);
+  const int together = pk_threads() > 4;
+  float *a = j->scratch + (together ? 0 : me * all), *block = j->scratch + (together ? 1 : pk_threads()) * all + me * WIDE * 32 * s->k;
+  const idx u0 = together ? j->units * me / team : 0, u1 = together ? j->units * (me + 1) / team : j->units;
+  for (idx p = 0, d; p < s->k; p += d) {
+    d = LEAST(s->k - p, j->depth);
+    pack_rows(j, u0, u1, p, d, a + p / j->depth * j->units * tile + u0 * (rows * d + GAP));
+  }
+  if (together) {
 #pragma omp barrier
-      }
+  }
+  for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
+    const idx t0 = item * group, t1 = LEAST(t0 + group, j->panels);
+    for (idx p = 0, d; p < s->k; p += d) {
+      d = LEAST(s->k - p, j->depth);
+      if (!j->ready) pack_panels(j, t0, t1, p, d, block);
+      for (idx t = t0; t < t1; t++)
+        multiply(j, 0, j->units, t, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t * d * columns : block + (t - t0) * d * columns);
     }
-    for (idx item = first, part = first / panels; item < end; item = ++part * panels) {
-      const idx t0 = item % panels, t1 = LEAST(end - part * panels, panels);
-      const idx i0 = units * part / parts * unit, i1 = LEAST(units * (part + 1) / parts * unit, s->m);
-      const idx chunks = (i1 - i0 + CHUNK - 1) / CHUNK, height = ((i1 - i0 + unit - 1) / unit + chunks - 1) / (chunks ? chunks : 1) * unit;
-      for (idx i = i0; i < i1; i += height) {
-        const idx m = LEAST(i1 - i, height);
-        for (idx p = 0; p < s->k; p += depth) {
-          const idx d = LEAST(s->k - p, depth);
-          const int last = p + d == s->k;
-          for (idx r = 0; r < m; r += unit) product->pack_a(LEAST(m - r, unit), d, a + (i + r) * s->rsa + p * s->csa, s->rsa, s->csa, mine + r * d);
-          for (idx t = t0; t < t1; t++) {
-            const idx j = t * columns, n = LEAST(s->n - j, columns);
-            for (idx r = 0; r < m; r += unit)
-              product->tile(d, mine + r * d, packed + p * across + j * d, s->alpha, p ? 1 : s->beta, last && bias ? bias + j : NULL, c + (i + r) * s->rsc + j, s->rsc, LEAST(m - r, unit), n);
-            const idx done = (t + 1 - t0) % (FINISHED / columns);
-            if (finish && last && (done == 0 || t + 1 == t1)) {
-              const idx from = (t + 1 - (done ? done : FINISHED / columns)) * columns;
-              pk_finish_rows(PK_F32, &rest, i, m, from, j + n - from, c, s->rsc);
-            }
+    if (j->finish) finish(j, 0, j->units, t0, t1);
+  }
+}
+
+static void many_rows(const job *j, pk_run *runs[2], idx team, idx me) {
+  const pk_gemm_shape *s = j->s;
+  const idx columns = j->product->columns, slab = slab_columns(s) / columns, slabs = CEIL(j->panels, slab);
+  /* Some items for every member, so that they come out even; a chunk's packing must still be repaid by its panels, a panel's reading by the rows of a chunk. */
+  const idx chunks = LEAST(MOST(CEIL(j->units, TILES), LEAST(CEIL(j->units, TILES / 2), 4 * team)), j->units);
+  const idx groups = chunks >= 3 * team ? 1 : MOST(1, LEAST(CEIL(3 * team, chunks), slab / 4)), items = chunks * groups;
+  float *chunk = j->scratch + (j->ready ? 0 : (slabs > 1 ? 2 : 1) * slab * columns * s->k) + me * chunk_size(s, j->product);
+  for (idx n = 0; n < slabs; n++) {
+    const idx first = n * slab, count = LEAST(slab, j->panels - first);
+    float *block = j->scratch + (n & 1) * slab * columns * s->k;
+    for (idx p = 0, d; p < s->k && !j->ready; p += d) {
+      d = LEAST(s->k - p, j->depth);
+      const idx t0 = count * me / team, t1 = count * (me + 1) / team;
+      pack_panels(j, first + t0, first + t1, p, d, block + (p * count + t0 * d) * columns);
+    }
+    pk_share_out(runs[n & 1], items, team, me);
+#pragma omp barrier
+    for (idx item; (item = pk_take(runs[n & 1], team, me)) >= 0;) {
+      const idx u0 = j->units * (item / groups) / chunks, u1 = j->units * (item / groups + 1) / chunks, g = item % groups;
+      const idx t0 = count * g / groups, t1 = count * (g + 1) / groups;
+      for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
+        d = LEAST(s->k - p, j->depth);
+        pack_rows(j, u0, u1, p, d, chunk);
+        for (idx t = t0, done = t0; t < t1; t++) {
+          multiply(j, u0, u1, first + t, p, d, chunk, j->ready ? j->ready + p * j->across + (first + t) * d * columns : block + (p * count + t * d) * columns);
+          if (j->finish && p + d == s->k && (t + 1 - done == FINISHED || t + 1 == t1)) {
+            finish(j, u0, u1, first + done, first + t + 1);
+            done = t + 1;
           }
         }
       }
+    }
+  }
+}
+
+void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
+  const pk_product *product = &pk_select(PK_F32)->product;
+  job j = {.s = s, .product = product, .a = a, .b = b, .ready = ready, .c = c, .scratch = scratch, .units = CEIL(s->m, product->rows), .panels = CEIL(s->n, product->columns), .across = CEIL(s->n, 32) * 32, .depth = pk_product_depth(s->k)};
+  if (e) j.rest = *e;
+  j.bias = j.rest.bias;
+  j.rest.bias = NULL;
+  j.finish = j.rest.active || j.rest.before;
+  pk_run runs[2][PK_RUNS];
+  const int forks = 2.0 * (double)s->m * (double)s->n * (double)s->k > 5e5;
+#pragma omp parallel if (forks)
+  {
+    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
+    if (few(s, team)) {
+      /* Nobody takes before everybody's run is there. */
+      idx group = WIDE;
+      while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * s->k > NEAR_B)) group /= 2;
+      const idx items = CEIL(j.panels, group);
+      pk_share_out(runs[0], items, team, me);
+#pragma omp barrier
+      few_rows(&j, runs[0], group, team, me);
+    } else {
+      pk_run *both[2] = {runs[0], runs[1]};
+      many_rows(&j, both, team, me);
     }
   }
 }

@@ -26,7 +26,7 @@ typedef struct {
 #define ATT_KEYS 96
 #define ATT_GROUP 4
 typedef struct {
-  void (*forward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, const void *q, const void *k, const void *v, void *o, void *lse,
+  void (*forward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, int packed, const void *q, const void *k, const void *v, void *o, void *lse,
                   void *scratch);
   void (*delta)(const pk_attention_shape *s, idx b, idx h, const void *o, const void *dout, void *delta);
   void (*backward)(const pk_attention_shape *s, idx b, idx h, idx q0, idx q1, idx k0, idx k1, int parts, const void *q, const void *k,
