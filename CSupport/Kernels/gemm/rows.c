@@ -11,9 +11,8 @@
 #define SLAB_B (1 << 20) /* elements of a slab of B, which stay in a cache that members share */
 #define MOST_B (1 << 20) /* elements of B with many rows: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
-#define FINISHED 8       /* panels after which an epilogue still finds C near */
-#define WIDE 8           /* panels of an item of few rows, at most, */
-#define NEAR_B 98304     /* and elements of B */
+#define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
+#define NEAR_B 98304     /* elements of B that a member packs at a time where rows are few */
 #define TOGETHER 4       /* tiles of transposed A that are packed together, */
 #define STEPS 32         /* so many values of k at a time: a line of memory serves them all. So are panels of B */
 #define GAP 16           /* words after a packed tile, which its last store may pass */
@@ -62,12 +61,19 @@ static void pack_panels(const job *j, idx t0, idx t1, idx p, idx d, float *to) {
     for (idx t = t0; t < t1; t++)
       j->product->pack_b(LEAST(s->n - t * columns, columns), LEAST(d - q, steps), j->b + (p + q) * s->rsb + t * columns * s->csb, s->rsb, s->csb, to + ((t - t0) * d + q) * columns);
 }
-/* One panel against tiles of rows, a piece of k: a and b are packed. */
-static void multiply(const job *j, idx unit0, idx unit1, idx t, idx p, idx d, const float *a, const float *b) {
+/* Panels [t0, t1) against tiles of rows, a piece of k: a and b are packed. A tile stays in the first level of cache while panels come from the second. */
+static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, idx d, const float *a, const float *b) {
   const pk_gemm_shape *s = j->s;
-  const idx rows = j->product->rows, columns = j->product->columns, at = t * columns;
+  const idx rows = j->product->rows, columns = j->product->columns;
+  const int last = p + d == s->k;
   for (idx u = unit0; u < unit1; u++, a += rows * d + GAP)
-    j->product->tile(d, a, b, s->alpha, p ? 1 : s->beta, j->bias && p + d == s->k ? j->bias + at : NULL, j->c + u * rows * s->rsc + at, s->rsc, LEAST(s->m - u * rows, rows), LEAST(s->n - at, columns));
+    for (idx t = t0; t < t1; t++) {
+      const idx i0 = u * rows, m = LEAST(s->m - i0, rows), at = t * columns, n = LEAST(s->n - at, columns);
+      /* What the epilogue reads beside C arrives while the sums are made. */
+      for (idx i = i0; last && j->rest.before && i < i0 + m; i++)
+        for (idx e = at; e < at + n; e += 16) __builtin_prefetch((const float *)j->rest.before + i * j->rest.ldbefore + e);
+      j->product->tile(d, a, b + (t - t0) * d * columns, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n);
+    }
 }
 static void finish(const job *j, idx unit0, idx unit1, idx t0, idx t1) {
   const idx rows = j->product->rows, columns = j->product->columns, i = unit0 * rows, at = t0 * columns;
@@ -92,8 +98,7 @@ static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
     for (idx p = 0, d; p < s->k; p += d) {
       d = LEAST(s->k - p, j->depth);
       if (!j->ready) pack_panels(j, t0, t1, p, d, block);
-      for (idx t = t0; t < t1; t++)
-        multiply(j, 0, j->units, t, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t * d * columns : block + (t - t0) * d * columns);
+      multiply(j, 0, j->units, t0, t1, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block);
     }
     if (j->finish) finish(j, 0, j->units, t0, t1);
   }
@@ -122,12 +127,10 @@ static void many_rows(const job *j, pk_run *runs[2], idx team, idx me) {
       for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
         d = LEAST(s->k - p, j->depth);
         pack_rows(j, u0, u1, p, d, chunk);
-        for (idx t = t0, done = t0; t < t1; t++) {
-          multiply(j, u0, u1, first + t, p, d, chunk, j->ready ? j->ready + p * j->across + (first + t) * d * columns : block + (p * count + t * d) * columns);
-          if (j->finish && p + d == s->k && (t + 1 - done == FINISHED || t + 1 == t1)) {
-            finish(j, u0, u1, first + done, first + t + 1);
-            done = t + 1;
-          }
+        for (idx t = t0, end; t < t1; t = end) {
+          end = LEAST(t + WIDE, t1);
+          multiply(j, u0, u1, first + t, first + end, p, d, chunk, j->ready ? j->ready + p * j->across + (first + t) * d * columns : block + (p * count + t * d) * columns);
+          if (j->finish && p + d == s->k) finish(j, u0, u1, first + t, first + end);
         }
       }
     }
