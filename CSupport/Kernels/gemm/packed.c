@@ -14,6 +14,7 @@
  * serves them all while it is near. So are the rows of B. */
 #define GROUP 4
 #define CHUNK 32
+#define NEAR_ROWS 96 /* a multiple of every tile's rows: rows of C at a time where nothing is packed */
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
@@ -49,10 +50,10 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
 #pragma omp parallel if (flops > 5e5)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    const idx first = part(units, me, team) * unit, last = LEAST(part(units, me + 1, team) * unit, extent), i = by_rows ? first : 0, j = by_rows ? 0 : first;
-    if (first < last)
-      kernels->gemm(by_rows ? last - first : s->m, by_rows ? s->n : last - first, s->k, s->alpha, a + i * s->rsa, s->rsa, s->csa, b + j, s->rsb, s->beta != 0,
-                    c + i * s->rsc + j, s->rsc);
+    const idx first = part(units, me, team) * unit, last = LEAST(part(units, me + 1, team) * unit, extent);
+    for (idx from = first, step = by_rows ? NEAR_ROWS : last - first; from < last; from += step)
+      kernels->gemm(by_rows ? LEAST(last - from, step) : s->m, by_rows ? s->n : step, s->k, s->alpha, a + (by_rows ? from : 0) * s->rsa, s->rsa, s->csa, b + (by_rows ? 0 : from), s->rsb, s->beta != 0,
+                    c + (by_rows ? from * s->rsc : from), s->rsc);
   }
   return 1;
 }
