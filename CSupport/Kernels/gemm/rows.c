@@ -5,12 +5,10 @@
 
 /* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product; and a third by shape alone, whose sums begin with C or the bias.
  * Few rows: every member has the whole of A, packed (in large teams they pack it together); an item is a group of panels of B, which whoever takes it packs for himself. Nobody waits.
- * Many rows: B is packed together, a slab of columns at a time (two places, one barrier a slab); an item is a chunk of rows, which whoever takes it packs, with all panels of the slab, or a group of
- * them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue.
+ * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue.
  * Few columns: packing A would not be repaid; it is read where it lies (row_body.inc). Not where its rows are a multiple of 4096 bytes apart: they evict each other from L1. */
 #define FEW_A (1 << 19)  /* elements of A that every member may have */
-#define SLAB_B (1 << 20) /* elements of a slab of B, which stay in a cache that members share */
-#define MOST_B (1 << 20) /* elements of B with many rows: beyond, packed.c reads less of it */
+#define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
 #define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
 #define NEAR_B 98304     /* elements of B that a member packs at a time where rows are few */
@@ -32,7 +30,6 @@ typedef struct {
 } job;
 static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A && s->n >= 64 * team; }
 static idx whole_a(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * s->k + GAP * CEIL(s->k, pk_product_depth(s->k))); }
-static idx slab_columns(const pk_gemm_shape *s) { return s->k * s->n <= SLAB_B ? CEIL(s->n, 32) * 32 : MOST(SLAB_B / s->k / 32, 4) * 32; }
 static idx chunk_size(const pk_gemm_shape *s, const pk_product *p) { return TILES * (p->rows * LEAST(s->k, PK_PRODUCT_K) + GAP); }
 
 #define NARROW 256
@@ -46,7 +43,7 @@ int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s-
 idx pk_rows_scratch(const pk_gemm_shape *s) {
   const idx team = pk_threads();
   const pk_product *p = &pk_select(PK_F32)->product;
-  const idx slab = slab_columns(s) * s->k, many = (slab_columns(s) < s->n ? 2 : 1) * slab + team * chunk_size(s, p);
+  const idx many = s->k * s->n <= MOST_B ? pk_gemm_packed_count(s->n, s->k) + team * chunk_size(s, p) : 0;
   /* Work too small to fork is done by one. */
   const idx those = few(s, 1) ? (team > 4 ? 1 : team) * whole_a(s, p) + team * WIDE * 32 * s->k : 0;
   return MOST(many, those);
@@ -112,34 +109,31 @@ static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
   }
 }
 
-static void many_rows(const job *j, pk_run *runs[2], idx team, idx me) {
+static void many_rows(const job *j, pk_run *runs, idx team, idx me) {
   const pk_gemm_shape *s = j->s;
-  const idx columns = j->product->columns, slab = slab_columns(s) / columns, slabs = CEIL(j->panels, slab);
+  const idx columns = j->product->columns;
   /* Some items for every member, so that they come out even; a chunk's packing must still be repaid by its panels, a panel's reading by the rows of a chunk. */
   const idx chunks = LEAST(MOST(CEIL(j->units, TILES), LEAST(CEIL(j->units, TILES / 2), 4 * team)), j->units);
-  const idx groups = chunks >= 3 * team ? 1 : MOST(1, LEAST(CEIL(3 * team, chunks), slab / 4)), items = chunks * groups;
-  float *chunk = j->scratch + (j->ready ? 0 : (slabs > 1 ? 2 : 1) * slab * columns * s->k) + me * chunk_size(s, j->product);
-  for (idx n = 0; n < slabs; n++) {
-    const idx first = n * slab, count = LEAST(slab, j->panels - first);
-    float *block = j->scratch + (n & 1) * slab * columns * s->k;
-    for (idx p = 0, d; p < s->k && !j->ready; p += d) {
-      d = LEAST(s->k - p, j->depth);
-      const idx t0 = count * me / team, t1 = count * (me + 1) / team;
-      pack_panels(j, first + t0, first + t1, p, d, block + (p * count + t0 * d) * columns);
-    }
-    pk_share_out(runs[n & 1], items, team, me);
+  const idx groups = chunks >= 3 * team ? 1 : MOST(1, LEAST(CEIL(3 * team, chunks), j->panels / 4));
+  const float *packed = j->ready ? j->ready : j->scratch;
+  float *chunk = j->scratch + (j->ready ? 0 : j->across * s->k) + me * chunk_size(s, j->product);
+  for (idx p = 0, d; p < s->k && !j->ready; p += d) {
+    d = LEAST(s->k - p, j->depth);
+    const idx t0 = j->panels * me / team, t1 = j->panels * (me + 1) / team;
+    pack_panels(j, t0, t1, p, d, j->scratch + p * j->across + t0 * d * columns);
+  }
+  pk_share_out(runs, chunks * groups, team, me);
 #pragma omp barrier
-    for (idx item; (item = pk_take(runs[n & 1], team, me)) >= 0;) {
-      const idx u0 = j->units * (item / groups) / chunks, u1 = j->units * (item / groups + 1) / chunks, g = item % groups;
-      const idx t0 = count * g / groups, t1 = count * (g + 1) / groups;
-      for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
-        d = LEAST(s->k - p, j->depth);
-        pack_rows(j, u0, u1, p, d, chunk);
-        for (idx t = t0, end; t < t1; t = end) {
-          end = LEAST(t + WIDE, t1);
-          multiply(j, u0, u1, first + t, first + end, p, d, chunk, j->ready ? j->ready + p * j->across + (first + t) * d * columns : block + (p * count + t * d) * columns);
-          if (j->finish && p + d == s->k) finish(j, u0, u1, first + t, first + end);
-        }
+  for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
+    const idx u0 = j->units * (item / groups) / chunks, u1 = j->units * (item / groups + 1) / chunks;
+    const idx t0 = j->panels * (item % groups) / groups, t1 = j->panels * (item % groups + 1) / groups;
+    for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
+      d = LEAST(s->k - p, j->depth);
+      pack_rows(j, u0, u1, p, d, chunk);
+      for (idx t = t0, end; t < t1; t = end) {
+        end = LEAST(t + WIDE, t1);
+        multiply(j, u0, u1, t, end, p, d, chunk, packed + p * j->across + t * d * columns);
+        if (j->finish && p + d == s->k) finish(j, u0, u1, t, end);
       }
     }
   }
@@ -172,23 +166,22 @@ void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, con
   j.bias = j.rest.bias;
   j.rest.bias = NULL;
   j.finish = j.rest.active || j.rest.before;
-  pk_run runs[2][PK_RUNS];
+  pk_run runs[PK_RUNS];
   const int forks = 2.0 * (double)s->m * (double)s->n * (double)s->k > 5e5;
 #pragma omp parallel if (forks)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    if (narrow(s)) few_columns(&j, runs[0], team, me);
+    if (narrow(s)) few_columns(&j, runs, team, me);
     else if (few(s, team)) {
       /* Nobody takes before everybody's run is there. */
       idx group = WIDE;
       while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * s->k > NEAR_B)) group /= 2;
       const idx items = CEIL(j.panels, group);
-      pk_share_out(runs[0], items, team, me);
+      pk_share_out(runs, items, team, me);
 #pragma omp barrier
-      few_rows(&j, runs[0], group, team, me);
+      few_rows(&j, runs, group, team, me);
     } else {
-      pk_run *both[2] = {runs[0], runs[1]};
-      many_rows(&j, both, team, me);
+      many_rows(&j, runs, team, me);
     }
   }
 }
