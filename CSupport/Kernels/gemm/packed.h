@@ -6,7 +6,6 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
 /* B's columns of one panel, all pieces of k, into their places in what pk_gemm_pack makes. */
 void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *packed);
 /* The same with all of B packed at once (rows.c), whether it is for this shape, and its scratch. */
-
 int pk_rows_suit(const pk_gemm_shape *s);
 ptrdiff_t pk_rows_scratch(const pk_gemm_shape *s);
 /* Values of k that are summed before they are added to C. */
