@@ -38,7 +38,11 @@ public enum KernelCheck {
       var dg: Tensor? = w.zeros(Shape(77), t), db: Tensor? = w.zeros(Shape(77), t), dr: Tensor? = w.zeros(Shape(77), t)
       let (y, s) = w.layerNorm(x, scale: g, shift: g, epsilon: 1e-5), dx = w.layerNormBackward(dy, x: x, scale: g, statistics: s, addingTo: &dg, &db)
       let (z, r) = w.rmsNorm(x, scale: g, epsilon: 1e-6), dz = w.rmsNormBackward(dy, x: x, scale: g, rstd: r, addingTo: &dr)
-      return [y, dx, dg!, db!, z, dz, dr!]
+      let tokens = x.reshaped(Shape(1, 13, 77)), factors = input(Shape(1, 154), 40, t, w), scale = Workspace.Chunk(factors, 0, of: 2), shift = Workspace.Chunk(factors, 1, of: 2)
+      var chunks: Tensor? = w.zeros(Shape(1, 154), t)
+      let (u, a) = w.adaptiveLayerNorm(tokens, scale: scale, shift: shift, epsilon: 1e-5)
+      let du = w.adaptiveLayerNormBackward(dy.reshaped(tokens.shape), x: tokens, scale: scale, statistics: a, adding: tokens, scaleIndex: 0, shiftIndex: 1, of: 2, addingTo: &chunks)
+      return [y, dx, dg!, db!, z, dz, dr!, u, du, chunks!]
     },
     Family(name: "group-norm", tolerance: 5e-6) { t, w in
       let x = input(Shape(2, 8, 3, 5, 7), 16, t, w), g = input(Shape(8), 17, t, w), dy = input(x.shape, 18, t, w)

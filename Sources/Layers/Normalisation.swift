@@ -21,12 +21,13 @@ public struct LayerNorm: Layer {
     return (y, Saved(x: x, statistics: statistics))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+  /// dx plus `side`, the gradient that passes the norm by.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
     guard scale != nil else {
       var none: Tensor?, nothing: Tensor?
-      return work.layerNormBackward(dy, x: saved.x, scale: nil, statistics: saved.statistics, addingTo: &none, &nothing)
+      return work.layerNormBackward(dy, x: saved.x, scale: nil, statistics: saved.statistics, adding: side, addingTo: &none, &nothing)
     }
-    return work.layerNormBackward(dy, x: saved.x, scale: scale!.value, statistics: saved.statistics, addingTo: &scale!.gradient, &shift!.gradient)
+    return work.layerNormBackward(dy, x: saved.x, scale: scale!.value, statistics: saved.statistics, adding: side, addingTo: &scale!.gradient, &shift!.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     if scale != nil { try body(&scale!) }
@@ -39,7 +40,10 @@ public struct RMSNorm: Layer {
   public var scale: Parameter
   public let epsilon: Double
 
-  public struct Saved: Sendable { let x, rstd: Tensor }
+  public struct Saved: Sendable {
+    let x, rstd: Tensor
+    public var shape: Shape { x.shape }
+  }
 
   public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws {
     scale = try source("\(name).weight", Shape(channels), .ones)
@@ -49,16 +53,17 @@ public struct RMSNorm: Layer {
     let (y, rstd) = work.rmsNorm(x, scale: scale.value, epsilon: epsilon)
     return (y, Saved(x: x, rstd: rstd))
   }
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
-    work.rmsNormBackward(dy, x: saved.x, scale: scale.value, rstd: saved.rstd, addingTo: &scale.gradient)
+  /// dx plus `side`, the gradient that passes the norm by.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
+    work.rmsNormBackward(dy, x: saved.x, scale: scale.value, rstd: saved.rstd, adding: side, addingTo: &scale.gradient)
   }
-  /// Per-head use: x `[B, N, heads * dim]` with γ `[dim]`.
-  public func forwardHeads(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (y, saved) = forward(x.reshaped(Shape(x.count / scale.value.count, scale.value.count)), in: work)
-    return (y.reshaped(x.shape), saved)
+  /// Queries or keys, normed per head with γ `[dim]` and turned, in columns of x `[B, N, ...]` and rows of y `[B, M, heads * dim]`: `Workspace.headNorm`.
+  public func forwardHeads(_ x: Tensor, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil, into y: inout Tensor, row: Int = 0, in work: borrowing Workspace) -> Saved {
+    Saved(x: x, rstd: work.headNorm(x, column: column, heads: heads, scale: scale.value, epsilon: epsilon, rotation: rotation, into: &y, row: row))
   }
-  public mutating func backwardHeads(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
-    backward(dy.reshaped(saved.x.shape), saved, in: work).reshaped(dy.shape)
+  /// Into the same columns of dx, from the same rows of dy.
+  public mutating func backwardHeads(_ dy: Tensor, row: Int = 0, _ s: Saved, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil, into dx: inout Tensor, in work: borrowing Workspace) {
+    work.headNormBackward(dy, row: row, x: s.x, column: column, heads: heads, scale: scale.value, rstd: s.rstd, rotation: rotation, into: &dx, addingTo: &scale.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try body(&scale) }
 }

@@ -86,13 +86,13 @@ static void rows(void) {
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     const idx r = sizes[i][0], c = sizes[i][1], n = r * c;
     void *x = array(n), *dy = array(n), *dx = array(n), *y = array(n), *g = array(c), *be = array(c), *dg = array(c), *db = array(c);
-    void *mean = array(r), *rstd = array(r), *scratch = array(pk_norm_backward_scratch(r, c));
+    void *mean = array(r), *rstd = array(r), *scratch = array(pk_norm_backward_scratch(1, r, c));
     expect("layernorm", pk_layernorm_forward(T, r, c, 1e-5, x, g, be, y, mean, rstd));
-    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, g, mean, rstd, dx, dg, db, scratch));
+    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, g, mean, rstd, dy, dx, dg, db, scratch));
     expect("layernorm plain", pk_layernorm_forward(T, r, c, 1e-5, x, NULL, NULL, y, mean, rstd));
-    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, NULL, mean, rstd, dx, NULL, NULL, scratch));
+    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, NULL, mean, rstd, NULL, dx, NULL, NULL, scratch));
     expect("rmsnorm", pk_rmsnorm_forward(T, r, c, 1e-6, x, g, y, rstd));
-    expect("rmsnorm backward", pk_rmsnorm_backward(T, r, c, dy, x, g, rstd, dx, dg, scratch));
+    expect("rmsnorm backward", pk_rmsnorm_backward(T, r, c, dy, x, g, rstd, dy, dx, dg, scratch));
     all_finite("norm dx", n, dx), all_finite("norm dgamma", c, dg);
     expect("softmax", pk_softmax_forward(T, r, c, 0.5, x, g, 1, 2, y));
     expect("softmax backward", pk_softmax_backward(T, r, c, dy, y, dx));
@@ -100,9 +100,12 @@ static void rows(void) {
     expect("column sums", pk_column_sums(T, r, c, x, dg, array(pk_column_sums_scratch(r, c))));
     void *scale = array(2 * c), *grad = array(2 * c);
     expect("modulate", pk_modulate_forward(T, 1, r, c, 2 * c, x, scale, scale, y));
-    expect("modulate backward", pk_modulate_backward(T, 1, r, c, 2 * c, dy, x, scale, dx, grad, grad));
+    expect("adaln", pk_adaln_forward(T, 1, r, c, 2 * c, 1e-5, x, scale, scale, y, mean, rstd));
+    expect("adaln backward", pk_adaln_backward(T, 1, r, c, 2 * c, dy, x, scale, mean, rstd, NULL, dx, grad, grad, scratch));
+    expect("adaln of groups", pk_adaln_forward(T, r, 1, c, 0, 1e-5, x, scale, scale, y, mean, rstd));
+    expect("adaln of groups backward", pk_adaln_backward(T, r, 1, c, 0, dy, x, scale, mean, rstd, dy, dx, grad, grad, array(pk_norm_backward_scratch(r, 1, c))));
     expect("gate", pk_gate_forward(T, 1, r, c, 2 * c, x, scale, dy, y));
-    expect("gate backward", pk_gate_backward(T, 1, r, c, 2 * c, dy, scale, x, dx, grad));
+    expect("gate backward", pk_gate_backward(T, 1, r, c, 2 * c, dy, scale, x, dx, grad, array(pk_gate_backward_scratch(1, r, c))));
     int32_t *ids = malloc((size_t)r * 4);
     for (idx j = 0; j < r; j++) ids[j] = (int32_t)((j * 7) % r);
     expect("gather", pk_gather_rows(T, r, c, ids, x, y));
@@ -176,6 +179,11 @@ static void elements(void) {
     void *x = array(2 * 5 * 3 * d), *c = array(5 * d / 2), *s = array(5 * d / 2);
     expect("rope", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, 1, x));
     expect("rope inverse", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, -1, x));
+    const pk_head_norm_shape heads = {2, 5, 3, d, 4, 3 * d, 15 * d, 7 * d, 36 * d, 1e-6};
+    void *joint = array(2 * 36 * d), *dx = array(2 * 5 * 3 * d), *g = array(d), *dg = array(d), *rstd = array(2 * 5 * 3);
+    expect("head norm", pk_head_norm_forward(T, &heads, x, g, c, s, joint, rstd));
+    expect("head norm backward", pk_head_norm_backward(T, &heads, joint, x, g, c, s, rstd, dx, dg, array(pk_norm_backward_scratch(1, 10, d))));
+    all_finite("head norm dx", 2 * 5 * 3 * d, dx), all_finite("head norm dgamma", d, dg);
     done();
   }
   const idx size[3] = {5, 3, 7}, from[3] = {21, 7, 1}, to[3] = {1, 35, 5};

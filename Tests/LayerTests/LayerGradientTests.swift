@@ -150,14 +150,35 @@ import Testing
     let inputs = [randomTensor(Shape(2, 3, 5), seed: 29), randomTensor(Shape(2, 15), seed: 30), randomTensor(Shape(2, 3, 5), seed: 31)]
     GradientCheck(Nothing(), inputs: inputs) { _, x, work in
       func chunk(_ i: Int) -> Workspace.Chunk { Workspace.Chunk(x[1], i, of: 3) }
-      let u = work.modulate(x[0], scale: chunk(0), shift: chunk(1)), y = work.gate(u, chunk(2), x[2])
+      let (u, s) = work.adaptiveLayerNorm(x[0], scale: chunk(0), shift: chunk(1), epsilon: 1e-5), y = work.gate(u, chunk(2), x[2])
       return ([y], { _, dy, work in
         var chunks: Tensor? = work.zeros(x[1].shape, .f64)
         let dh = work.gateBackward(dy[0], chunk(2), h: x[2], index: 2, of: 3, addingTo: &chunks)
-        let dx = work.modulateBackward(dy[0], x: x[0], scale: chunk(0), scaleIndex: 0, shiftIndex: 1, of: 3, addingTo: &chunks)
+        let dx = work.adaptiveLayerNormBackward(dy[0], x: x[0], scale: chunk(0), statistics: s, scaleIndex: 0, shiftIndex: 1, of: 3, addingTo: &chunks)
         return [dx, chunks, dh]
       })
     }.run(seed: 32)
+  }
+  /// Heads in the middle columns of x and the middle rows of y, the first tokens turned; what lies beside them stays.
+  @Test(arguments: [0, 3]) func headNorm(_ turned: Int) throws {
+    let work = Workspace(), table = { (seed: UInt64) in randomTensor(Shape(max(turned, 1), 2), seed: seed) }
+    let rotation: Workspace.Rotation? = turned == 0 ? nil : (table(60), table(65))
+    GradientCheck(try RMSNorm("n", 4, epsilon: 1e-5, from: noisySource(seed: 61)), inputs: [randomTensor(Shape(2, 5, 17), seed: 62)]) { l, x, work in
+      var y = work.zeros(Shape(2, 9, 12), .f64)
+      let s = l.forwardHeads(x[0], column: 2, heads: 3, rotation: rotation, into: &y, row: 3, in: work)
+      return ([y], { l, dy, work in
+        var dx = work.zeros(x[0].shape, .f64)
+        l.backwardHeads(dy[0], row: 3, s, column: 2, heads: 3, rotation: rotation, into: &dx, in: work)
+        return [dx]
+      })
+    }.run(seed: 63)
+    // The same as the norm of each head and then the rotation.
+    let layer = try RMSNorm("n", 4, epsilon: 1e-5, from: noisySource(seed: 61)), x = randomTensor(Shape(2, 5, 12), seed: 64)
+    var joint = work.zeros(Shape(2, 9, 12), .f64)
+    _ = layer.forwardHeads(x, heads: 3, rotation: rotation, into: &joint, row: 3, in: work)
+    var separate = layer.forward(x.reshaped(Shape(30, 4)), in: work).y.reshaped(x.shape)
+    if let rotation { work.rotate(&separate, heads: 3, cosines: rotation.cosines, sines: rotation.sines) }
+    #expect(work.narrowed(joint, axis: 1, 3..<8).doubles == separate.doubles)
   }
   @Test func upsampling() {
     GradientCheck(Nothing(), inputs: [randomTensor(Shape(2, 3, 3, 2, 2), seed: 33)]) { _, x, work in

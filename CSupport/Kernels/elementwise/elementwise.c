@@ -48,52 +48,34 @@ pk_status pk_modulate_forward(pk_type type, idx groups, idx tokens, idx columns,
                     pk_at(shift, type, r / tokens * ld), pk_at(y, type, r * columns));
   return PK_OK;
 }
-/* Sums over the tokens of a group: one work item per group and run of 64 columns, tokens in order. */
-#define RUN 64
-#define GROUP_RUNS                                                                                              \
-  const idx runs = (columns + RUN - 1) / RUN;                                                                   \
-  _Pragma("omp parallel for schedule(static) if (groups * tokens * columns > PK_SERIAL)")                       \
-  for (idx w = 0; w < groups * runs; w++)
-pk_status pk_modulate_backward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *dy, const void *x,
-                               const void *scale, void *dx, void *add_dscale, void *add_dshift) {
-  SELECT(type);
-  TOKENS k->fma_row(columns, 1, pk_at(dy, type, r * columns), pk_at(scale, type, r / tokens * ld), NULL, pk_at(dx, type, r * columns));
-  if (!add_dscale && !add_dshift) return PK_OK;
-  GROUP_RUNS {
-    const idx g = w / runs, c = w % runs * RUN, n = columns - c < RUN ? columns - c : RUN;
-    for (idx t = g * tokens; t < (g + 1) * tokens; t++) {
-      if (add_dscale)
-        k->fma_row(n, 4, pk_at(dy, type, t * columns + c), pk_at(x, type, t * columns + c), NULL, pk_at(add_dscale, type, g * ld + c));
-      if (add_dshift) k->fma_row(n, 5, pk_at(dy, type, t * columns + c), NULL, NULL, pk_at(add_dshift, type, g * ld + c));
-    }
-  }
-  return PK_OK;
-}
 pk_status pk_gate_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *x, const void *gate,
                           const void *h, void *y) {
   SELECT(type);
-  TOKENS k->fma_row(columns, 2, pk_at(x, type, r * columns), pk_at(gate, type, r / tokens * ld), pk_at(h, type, r * columns),
+  TOKENS k->fma_row(columns, 1, pk_at(x, type, r * columns), pk_at(gate, type, r / tokens * ld), pk_at(h, type, r * columns),
                     pk_at(y, type, r * columns));
   return PK_OK;
 }
+ptrdiff_t pk_gate_backward_scratch(idx groups, idx tokens, idx columns) { return groups < 1 || tokens < 1 ? 0 : groups * pk_row_blocks(groups, tokens) * columns; }
 pk_status pk_gate_backward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *dy, const void *gate,
-                           const void *h, void *dh, void *add_dgate) {
+                           const void *h, void *dh, void *add_dgate, void *scratch) {
   SELECT(type);
-  TOKENS k->fma_row(columns, 3, pk_at(dy, type, r * columns), pk_at(gate, type, r / tokens * ld), NULL, pk_at(dh, type, r * columns));
-  if (!add_dgate) return PK_OK;
-  GROUP_RUNS {
-    const idx g = w / runs, c = w % runs * RUN, n = columns - c < RUN ? columns - c : RUN;
-    for (idx t = g * tokens; t < (g + 1) * tokens; t++)
-      k->fma_row(n, 4, pk_at(dy, type, t * columns + c), pk_at(h, type, t * columns + c), NULL, pk_at(add_dgate, type, g * ld + c));
+  if (groups < 1 || tokens < 1) return PK_OK;
+  const idx blocks = pk_row_blocks(groups, tokens);
+#pragma omp parallel for schedule(static) if (groups * tokens * columns > PK_SERIAL)
+  for (idx w = 0; w < groups * blocks; w++) {
+    const idx g = w / blocks, b = w % blocks;
+    void *sums = add_dgate ? pk_at(scratch, type, w * columns) : NULL;
+    if (sums) memset(sums, 0, (size_t)(columns * pk_size(type)));
+    k->gate_backward(g * tokens + tokens * b / blocks, g * tokens + tokens * (b + 1) / blocks, columns, dy, pk_at(gate, type, g * ld), h, dh, sums);
   }
+  for (idx w = 0; w < groups * blocks && add_dgate; w++) k->axpby(columns, 1, pk_at(scratch, type, w * columns), 1, pk_at(add_dgate, type, w / blocks * ld));
   return PK_OK;
 }
 
-static idx sum_blocks(idx rows) { return rows < PK_BLOCKS * 4 ? (rows + 3) / 4 : PK_BLOCKS; }
-ptrdiff_t pk_column_sums_scratch(idx rows, idx columns) { return sum_blocks(rows) * columns; }
+ptrdiff_t pk_column_sums_scratch(idx rows, idx columns) { return pk_row_blocks(1, rows) * columns; }
 pk_status pk_column_sums(pk_type type, idx rows, idx columns, const void *x, void *add_sums, void *scratch) {
   SELECT(type);
-  const idx blocks = sum_blocks(rows);
+  const idx blocks = pk_row_blocks(1, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
   for (idx b = 0; b < blocks; b++) {
     void *mine = pk_at(scratch, type, b * columns);

@@ -42,7 +42,7 @@ idx pk_gemm_scratch(const pk_gemm_shape *s) {
 
 /* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
 int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c) {
-  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && s->k * s->n > 65536) || (s->beta != 0 && s->beta != 1) || pk_products() == PK_BF16) return 0;
+  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && (s->k * s->n > 65536 || (s->csa != 1 && s->m * s->k > 32768))) || (s->beta != 0 && s->beta != 1) || pk_products() == PK_BF16) return 0;
   const pk_kernels *kernels = pk_select(PK_F32);
   const int by_rows = s->m >= s->n / 4;
   const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;

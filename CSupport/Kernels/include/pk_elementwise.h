@@ -13,18 +13,16 @@ pk_status pk_affine_clamp_backward(pk_type type, ptrdiff_t n, double alpha, doub
                                    const void *x, const void *dy, void *dx);
 
 /* Modulation (Peebles, Xie 2023): y[g,t,c] = x[g,t,c] (1 + scale[g,c]) + shift[g,c], g < groups, t < tokens.
- * dx = dy (1 + scale); add_dscale[g,c] += sum_t dy x; add_dshift[g,c] += sum_t dy; both NULL when frozen.
- * scale and shift have row stride ld (they are chunks of one matrix); so have their gradients. */
+ * scale and shift have row stride ld (they are chunks of one matrix). */
 pk_status pk_modulate_forward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns, ptrdiff_t ld,
                               const void *x, const void *scale, const void *shift, void *y);
-pk_status pk_modulate_backward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns, ptrdiff_t ld,
-                               const void *dy, const void *x, const void *scale, void *dx, void *add_dscale,
-                               void *add_dshift);
-/* Gate: y[g,t,c] = x[g,t,c] + gate[g,c] h[g,t,c];  dh = gate dy;  add_dgate[g,c] += sum_t dy h (NULL when frozen). */
+/* Gate: y[g,t,c] = x[g,t,c] + gate[g,c] h[g,t,c];  dh = gate dy;  add_dgate[g,c] += sum_t dy h (NULL when frozen).
+ * gate and its gradient have row stride ld. Scratch is for that sum. */
 pk_status pk_gate_forward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns, ptrdiff_t ld,
                           const void *x, const void *gate, const void *h, void *y);
+ptrdiff_t pk_gate_backward_scratch(ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns);
 pk_status pk_gate_backward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns, ptrdiff_t ld,
-                           const void *dy, const void *gate, const void *h, void *dh, void *add_dgate);
+                           const void *dy, const void *gate, const void *h, void *dh, void *add_dgate, void *scratch);
 
 /* add_sums[c] += sum over rows of x[r,c]. */
 ptrdiff_t pk_column_sums_scratch(ptrdiff_t rows, ptrdiff_t columns);

@@ -43,13 +43,13 @@ typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
                int accumulate, void *c, idx ldc);
   pk_attention_kernels attention;
-  void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, const void *beta,
-                            void *y, void *mean, void *rstd);
-  void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
-                             const void *mean, const void *rstd, void *dx, void *dgamma, void *dbeta);
+  void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, double plus,
+                            const void *beta, void *y, void *mean, void *rstd);
+  void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma, double plus,
+                             const void *mean, const void *rstd, const void *add, void *dx, void *dgamma, void *dbeta);
   void (*rmsnorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, void *y, void *rstd);
   void (*rmsnorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
-                           const void *rstd, void *dx, void *dgamma);
+                           const void *rstd, const void *add, void *dx, void *dgamma);
   void (*moments)(idx n, const void *x, double shift, double *sum, double *sum_squares);
   void (*groupnorm_channel)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *x, void *y);
   void (*groupnorm_channel_sums)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *dy,
@@ -64,6 +64,7 @@ typedef struct {
   void (*affine_clamp_backward)(idx n, double alpha, double beta, double lo, double hi, const void *x, const void *dy,
                                 void *dx);
   void (*fma_row)(idx n, int mode, const void *x, const void *a, const void *b, void *y);
+  void (*gate_backward)(idx r0, idx r1, idx columns, const void *dy, const void *gate, const void *h, void *dh, void *dgate);
   double (*dot)(idx n, const void *x, const void *y);
   double (*sum_abs_difference)(idx n, const void *x, const void *y);
   void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, void *x);
@@ -133,6 +134,11 @@ static inline void pk_write(void *p, pk_type t, idx i, double v) {
 #define PK_BLOCKS 64
 #define PK_LO(b, n) ((n) * (b) / PK_BLOCKS)
 #define PK_HI(b, n) ((n) * ((b) + 1) / PK_BLOCKS)
+/* Sums over the rows of a group: so many fixed blocks of them sum their own and are folded in order, at least four rows each. */
+static inline idx pk_row_blocks(idx groups, idx rows) {
+  const idx most = (rows + 3) / 4, each = PK_BLOCKS / groups;
+  return each < 1 ? 1 : each < most ? each : most;
+}
 /* Below this many element operations a region costs more than it saves (about 5 us of one core). */
 #define PK_SERIAL 16384
 /* Rows of the weight-gradient tile of conv: output channels x (input channel, tap). */

@@ -7,34 +7,61 @@ pk_status pk_layernorm_forward(pk_type type, idx rows, idx columns, double eps, 
   if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
   for (idx b = 0; b < PK_BLOCKS; b++)
-    k->layernorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, gamma, beta, y, mean, rstd);
+    k->layernorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, gamma, 0, beta, y, mean, rstd);
   return PK_OK;
 }
 
-/* Each row block sums its own dgamma and dbeta; the blocks are folded in order. Few rows: fewer blocks. */
-static idx partial_blocks(idx rows) { return rows < PK_BLOCKS * 4 ? (rows + 3) / 4 : PK_BLOCKS; }
-ptrdiff_t pk_norm_backward_scratch(idx rows, idx columns) { return 2 * partial_blocks(rows) * columns; }
-
 static void fold(const pk_kernels *k, pk_type type, idx blocks, idx columns, const void *partial, void *add_total) {
-  for (idx b = 0; b < blocks; b++) k->axpby(columns, 1, pk_at(partial, type, b * columns), 1, add_total);
+  for (idx b = 0; b < blocks && add_total; b++) k->axpby(columns, 1, pk_at(partial, type, b * columns), 1, add_total);
 }
+static void *zeroed(void *partial, pk_type type, idx block, idx columns) { return memset(pk_at(partial, type, block * columns), 0, (size_t)(columns * pk_size(type))); }
 
+ptrdiff_t pk_norm_backward_scratch(idx groups, idx rows, idx columns) { return groups < 1 || rows < 1 ? 0 : 2 * groups * pk_row_blocks(groups, rows) * columns; }
+
+/* gamma and beta, and their gradients, of group g of `rows` rows are ld elements from those of the next; the factor is gamma + plus. */
+static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, idx rows, idx columns, idx ld, const void *dy, const void *x, const void *gamma, double plus,
+                               const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma, void *add_dbeta, void *scratch) {
+  if (groups < 1 || rows < 1) return;
+  const idx blocks = pk_row_blocks(groups, rows);
+  void *pg = scratch, *pb = pk_at(scratch, type, groups * blocks * columns);
+#pragma omp parallel for schedule(static) if (groups * rows * columns > PK_SERIAL)
+  for (idx w = 0; w < groups * blocks; w++) {
+    const idx g = w / blocks, b = w % blocks;
+    k->layernorm_backward(g * rows + rows * b / blocks, g * rows + rows * (b + 1) / blocks, columns, dy, x, gamma ? pk_at(gamma, type, g * ld) : NULL, plus, mean, rstd, add, dx,
+                          add_dgamma ? zeroed(pg, type, w, columns) : NULL, add_dbeta ? zeroed(pb, type, w, columns) : NULL);
+  }
+  for (idx g = 0; g < groups; g++) {
+    fold(k, type, blocks, columns, pk_at(pg, type, g * blocks * columns), add_dgamma ? pk_at(add_dgamma, type, g * ld) : NULL);
+    fold(k, type, blocks, columns, pk_at(pb, type, g * blocks * columns), add_dbeta ? pk_at(add_dbeta, type, g * ld) : NULL);
+  }
+}
 pk_status pk_layernorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, const void *gamma,
-                                const void *mean, const void *rstd, void *dx, void *add_dgamma, void *add_dbeta,
+                                const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma, void *add_dbeta,
                                 void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
-  if (rows == 0) return PK_OK;
-  const idx blocks = partial_blocks(rows);
-  void *pg = scratch, *pb = pk_at(scratch, type, blocks * columns);
-  if (add_dgamma || add_dbeta) memset(scratch, 0, (size_t)(2 * blocks * columns * pk_size(type)));
-#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx b = 0; b < blocks; b++)
-    k->layernorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, mean, rstd, dx,
-                          add_dgamma ? pk_at(pg, type, b * columns) : NULL, add_dbeta ? pk_at(pb, type, b * columns) : NULL);
-  if (add_dgamma) fold(k, type, blocks, columns, pg, add_dgamma);
-  if (add_dbeta) fold(k, type, blocks, columns, pb, add_dbeta);
+  layernorm_backward(k, type, 1, rows, columns, 0, dy, x, gamma, 0, mean, rstd, add, dx, add_dgamma, add_dbeta, scratch);
+  return PK_OK;
+}
+
+pk_status pk_adaln_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, double eps, const void *x,
+                           const void *scale, const void *shift, void *y, void *mean, void *rstd) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (groups < 0 || tokens < 0 || columns < 1) return PK_BAD_SHAPE;
+#pragma omp parallel for schedule(static) if (groups * tokens * columns > PK_SERIAL)
+  for (idx r = 0; r < groups * tokens; r++)
+    k->layernorm_forward(r, r + 1, columns, eps, x, pk_at(scale, type, r / tokens * ld), 1, pk_at(shift, type, r / tokens * ld), y, mean, rstd);
+  return PK_OK;
+}
+pk_status pk_adaln_backward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *dy, const void *x,
+                            const void *scale, const void *mean, const void *rstd, const void *add, void *dx,
+                            void *add_dscale, void *add_dshift, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (groups < 0 || tokens < 0 || columns < 1) return PK_BAD_SHAPE;
+  layernorm_backward(k, type, groups, tokens, columns, ld, dy, x, scale, 1, mean, rstd, add, dx, add_dscale, add_dshift, scratch);
   return PK_OK;
 }
 
@@ -49,18 +76,58 @@ pk_status pk_rmsnorm_forward(pk_type type, idx rows, idx columns, double eps, co
 }
 
 pk_status pk_rmsnorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, const void *gamma,
-                              const void *rstd, void *dx, void *add_dgamma, void *scratch) {
+                              const void *rstd, const void *add, void *dx, void *add_dgamma, void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
   if (rows == 0) return PK_OK;
-  const idx blocks = partial_blocks(rows);
-  if (add_dgamma) memset(scratch, 0, (size_t)(blocks * columns * pk_size(type)));
+  const idx blocks = pk_row_blocks(1, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
   for (idx b = 0; b < blocks; b++)
-    k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, rstd, dx,
-                        add_dgamma ? pk_at(scratch, type, b * columns) : NULL);
-  if (add_dgamma) fold(k, type, blocks, columns, scratch, add_dgamma);
+    k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, rstd, add, dx, add_dgamma ? zeroed(scratch, type, b, columns) : NULL);
+  fold(k, type, blocks, columns, scratch, add_dgamma);
+  return PK_OK;
+}
+
+static int head_norm_bad(const pk_head_norm_shape *s) {
+  return s->batch < 0 || s->tokens < 0 || s->heads < 1 || s->dim < 1 || s->turned < 0 || s->turned > s->tokens || (s->turned && s->dim % 2);
+}
+pk_status pk_head_norm_forward(pk_type type, const pk_head_norm_shape *s, const void *x, const void *gamma, const void *cosines,
+                               const void *sines, void *y, void *rstd) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (head_norm_bad(s)) return PK_BAD_SHAPE;
+#pragma omp parallel for schedule(static) if (s->batch * s->tokens * s->heads * s->dim > PK_SERIAL)
+  for (idx r = 0; r < s->batch * s->tokens; r++) {
+    const idx b = r / s->tokens, t = r % s->tokens, angles = t * (s->dim / 2);
+    void *row = pk_at(y, type, b * s->bsy + t * s->ldy);
+    k->rmsnorm_forward(0, s->heads, s->dim, s->eps, pk_at(x, type, b * s->bsx + t * s->ldx), gamma, row, pk_at(rstd, type, r * s->heads));
+    if (t < s->turned) k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), 1, row);
+  }
+  return PK_OK;
+}
+pk_status pk_head_norm_backward(pk_type type, const pk_head_norm_shape *s, const void *dy, const void *x, const void *gamma,
+                                const void *cosines, const void *sines, const void *rstd, void *dx, void *add_dgamma, void *scratch) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (head_norm_bad(s)) return PK_BAD_SHAPE;
+  const idx rows = s->batch * s->tokens, blocks = rows ? pk_row_blocks(1, rows) : 0, width = s->heads * s->dim;
+#pragma omp parallel for schedule(static) if (rows * width > PK_SERIAL)
+  for (idx i = 0; i < blocks; i++) {
+    void *sums = add_dgamma ? zeroed(scratch, type, i, s->dim) : NULL;
+    for (idx r = rows * i / blocks; r < rows * (i + 1) / blocks; r++) {
+      const idx b = r / s->tokens, t = r % s->tokens, angles = t * (s->dim / 2);
+      const void *g = pk_at(dy, type, b * s->bsy + t * s->ldy);
+      void *row = pk_at(dx, type, b * s->bsx + t * s->ldx);
+      if (t < s->turned) {
+        memcpy(row, g, (size_t)(width * pk_size(type)));
+        k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), -1, row);
+        g = row;
+      }
+      k->rmsnorm_backward(0, s->heads, s->dim, g, pk_at(x, type, b * s->bsx + t * s->ldx), gamma, pk_at(rstd, type, r * s->heads), NULL, row, sums);
+    }
+  }
+  fold(k, type, blocks, s->dim, scratch, add_dgamma);
   return PK_OK;
 }
 

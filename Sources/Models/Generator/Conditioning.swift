@@ -63,6 +63,25 @@ struct Modulation: Layer {
     return Saved(linear: s, values: y)
   }
   func chunk(_ s: Saved, _ i: Int) -> Workspace.Chunk { Workspace.Chunk(s.values, i, of: chunks) }
+
+  struct NormSaved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+  static let epsilon = 1e-6
+
+  /// LN(x) (1 + chunk `scale`) + chunk `shift`: x `[B, N, D]`.
+  func norm(_ x: Tensor, _ s: Saved, scale: Int, shift: Int, in work: borrowing Workspace) -> (y: Tensor, saved: NormSaved) {
+    let (y, statistics) = work.adaptiveLayerNorm(x, scale: chunk(s, scale), shift: chunk(s, shift), epsilon: Self.epsilon)
+    return (y, NormSaved(x: x, statistics: statistics))
+  }
+  /// dx plus `side`, the gradient that passes the norm by; adds to the chunks' gradient.
+  func normBackward(_ dy: Tensor, _ n: NormSaved, _ s: Saved, scale: Int, shift: Int, adding side: Tensor? = nil, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> Tensor {
+    work.adaptiveLayerNormBackward(
+      dy, x: n.x, scale: chunk(s, scale), statistics: n.statistics, adding: side, scaleIndex: scale, shiftIndex: shift, of: chunks, addingTo: &dChunks)
+  }
+  /// x + chunk `index` ⊙ h, and the gradient of h.
+  func gate(_ x: Tensor, _ s: Saved, _ index: Int, _ h: Tensor, in work: borrowing Workspace) -> Tensor { work.gate(x, chunk(s, index), h) }
+  func gateBackward(_ dy: Tensor, _ s: Saved, _ index: Int, h: Tensor, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> Tensor {
+    work.gateBackward(dy, chunk(s, index), h: h, index: index, of: chunks, addingTo: &dChunks)
+  }
   /// Zeros for the chunks' gradient, or nil when conditioning is not trained.
   func gradient(_ s: Saved, wanted: Bool, in work: borrowing Workspace) -> Tensor? { wanted ? work.zeros(s.values.shape, s.values.type) : nil }
   /// Adds to the gradient of SiLU(vec).

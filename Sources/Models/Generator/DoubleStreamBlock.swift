@@ -13,47 +13,39 @@ struct DoubleStreamBlock: Layer {
     var projection: StreamProjection
     var out: Linear
     var feedForward: FeedForward
-    static let norm = LayerNorm(epsilon: 1e-6)
 
-    struct Entry: Sendable {
-      let modulation: Modulation.Saved
-      let x: Tensor, normed: Tensor, norm: LayerNorm.Saved, projection: StreamProjection.Saved
-    }
-    struct Exit: Sendable {
-      let out: Linear.Saved, attended: Tensor
-      let normed: Tensor, norm: LayerNorm.Saved, feedForward: FeedForward.Saved, fed: Tensor
-    }
-    func enter(_ x: Tensor, _ active: Tensor, rotary: RotaryTable?, in work: borrowing Workspace) -> (StreamProjection.Projected, Entry) {
+    struct Entry: Sendable { let modulation: Modulation.Saved, x: Tensor, norm: Modulation.NormSaved, projection: StreamProjection.Saved }
+    struct Exit: Sendable { let out: Linear.Saved, attended: Tensor, norm: Modulation.NormSaved, feedForward: FeedForward.Saved, fed: Tensor }
+
+    /// q, k, v go to the rows of the joint attention from `row` on.
+    func enter(_ x: Tensor, _ active: Tensor, rotary: RotaryTable?, joint: inout StreamProjection.Projected, row: Int, in work: borrowing Workspace) -> Entry {
       let m = modulation.forward(active, in: work)
-      let (normed, ns) = Self.norm.forward(x, in: work)
-      let u = work.modulate(normed, scale: modulation.chunk(m, 1), shift: modulation.chunk(m, 0))
-      let (p, ps) = projection.forward(u, rotary: rotary, in: work)
-      return (p, Entry(modulation: m, x: x, normed: normed, norm: ns, projection: ps))
+      let (u, ns) = modulation.norm(x, m, scale: 1, shift: 0, in: work)
+      let (v, ps) = projection.forward(u, rotary: rotary, q: &joint.q, k: &joint.k, row: row, in: work)
+      work.place(v, into: &joint.v, axis: 1, at: row)
+      return Entry(modulation: m, x: x, norm: ns, projection: ps)
     }
     func exit(_ o: Tensor, _ e: Entry, in work: borrowing Workspace) -> (Tensor, Exit) {
       let (attended, os) = out.forward(o, in: work)
-      let middle = work.gate(e.x, modulation.chunk(e.modulation, 2), attended)
-      let (normed, ns) = Self.norm.forward(middle, in: work)
-      let u = work.modulate(normed, scale: modulation.chunk(e.modulation, 4), shift: modulation.chunk(e.modulation, 3))
+      let middle = modulation.gate(e.x, e.modulation, 2, attended, in: work)
+      let (u, ns) = modulation.norm(middle, e.modulation, scale: 4, shift: 3, in: work)
       let (fed, fs) = feedForward.forward(u, in: work)
-      return (work.gate(middle, modulation.chunk(e.modulation, 5), fed), Exit(out: os, attended: attended, normed: normed, norm: ns, feedForward: fs, fed: fed))
+      return (modulation.gate(middle, e.modulation, 5, fed, in: work), Exit(out: os, attended: attended, norm: ns, feedForward: fs, fed: fed))
     }
     /// (gradient of o, gradient of the residual stream so far).
     mutating func exitBackward(_ dy: Tensor, _ s: Exit, _ e: Entry, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> (dO: Tensor, dMiddle: Tensor) {
-      let dFed = work.gateBackward(dy, modulation.chunk(e.modulation, 5), h: s.fed, index: 5, of: 6, addingTo: &dChunks)
+      let dFed = modulation.gateBackward(dy, e.modulation, 5, h: s.fed, addingTo: &dChunks, in: work)
       let du = feedForward.backward(dFed, s.feedForward, in: work)
-      let dNormed = work.modulateBackward(du, x: s.normed, scale: modulation.chunk(e.modulation, 4), scaleIndex: 4, shiftIndex: 3, of: 6, addingTo: &dChunks)
-      var norm = Self.norm
-      var dMiddle = norm.backward(dNormed, s.norm, in: work)
-      work.add(dy, to: &dMiddle)
-      let dAttended = work.gateBackward(dMiddle, modulation.chunk(e.modulation, 2), h: s.attended, index: 2, of: 6, addingTo: &dChunks)
+      let dMiddle = modulation.normBackward(du, s.norm, e.modulation, scale: 4, shift: 3, adding: dy, addingTo: &dChunks, in: work)
+      let dAttended = modulation.gateBackward(dMiddle, e.modulation, 2, h: s.attended, addingTo: &dChunks, in: work)
       return (out.backward(dAttended, s.out, in: work), dMiddle)
     }
-    mutating func enterBackward(_ du: Tensor, dMiddle: consuming Tensor, _ e: Entry, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> Tensor {
-      let dNormed = work.modulateBackward(du, x: e.normed, scale: modulation.chunk(e.modulation, 1), scaleIndex: 1, shiftIndex: 0, of: 6, addingTo: &dChunks)
-      var norm = Self.norm
-      work.add(norm.backward(dNormed, e.norm, in: work), to: &dMiddle)
-      return dMiddle
+    mutating func enterBackward(
+      _ joint: StreamProjection.Projected, row: Int, dMiddle: Tensor, _ e: Entry, rotary: RotaryTable?, addingTo dChunks: inout Tensor?, in work: borrowing Workspace
+    ) -> Tensor {
+      let dv = work.narrowed(joint.v, axis: 1, row..<row + e.x.shape[1])
+      let du = projection.backward(joint.q, joint.k, row: row, dv, e.projection, rotary: rotary, in: work)
+      return modulation.normBackward(du, e.norm, e.modulation, scale: 1, shift: 0, adding: dMiddle, addingTo: &dChunks, in: work)
     }
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try modulation.forEachParameter(body)
@@ -64,7 +56,7 @@ struct DoubleStreamBlock: Layer {
   }
   struct Saved: Sendable {
     let imageEntry, textEntry: Stream.Entry, imageExit, textExit: Stream.Exit
-    let q, k, v, o, lse: Tensor
+    let joint: StreamProjection.Projected, o, lse: Tensor
   }
 
   init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
@@ -82,31 +74,29 @@ struct DoubleStreamBlock: Layer {
 
   func forward(_ img: Tensor, _ txt: Tensor, _ active: Tensor, rotary: RotaryTable, visible: Workspace.Visibility, in work: borrowing Workspace) -> (img: Tensor, txt: Tensor, saved: Saved) {
     let n = img.shape[1], l = txt.shape[1]
-    let (pi, ei) = image.enter(img, active, rotary: rotary, in: work)
-    let (pt, et) = text.enter(txt, active, rotary: nil, in: work)
-    let q = work.concatenated([pi.q, pt.q], axis: 1), k = work.concatenated([pi.k, pt.k], axis: 1), v = work.concatenated([pi.v, pt.v], axis: 1)
-    let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: scale, visible: visible)
+    var joint = StreamProjection.Projected(Shape(img.shape[0], n + l, img.shape[2]), img.type, in: work)
+    let ei = image.enter(img, active, rotary: rotary, joint: &joint, row: 0, in: work)
+    let et = text.enter(txt, active, rotary: nil, joint: &joint, row: n, in: work)
+    let (o, lse) = work.attention(q: joint.q, k: joint.k, v: joint.v, heads: heads, scale: scale, visible: visible)
     let (yi, xi) = image.exit(work.narrowed(o, axis: 1, 0..<n), ei, in: work)
     let (yt, xt) = text.exit(work.narrowed(o, axis: 1, n..<n + l), et, in: work)
-    return (yi, yt, Saved(imageEntry: ei, textEntry: et, imageExit: xi, textExit: xt, q: q, k: k, v: v, o: o, lse: lse))
+    return (yi, yt, Saved(imageEntry: ei, textEntry: et, imageExit: xi, textExit: xt, joint: joint, o: o, lse: lse))
   }
 
   /// Gradients of both streams; adds to that of SiLU(vec) when it is wanted.
   mutating func backward(
     _ dImg: Tensor, _ dTxt: Tensor, _ s: Saved, rotary: RotaryTable, visible: Workspace.Visibility, addingTo dActive: inout Tensor?, in work: borrowing Workspace
   ) -> (dImg: Tensor, dTxt: Tensor) {
-    let n = dImg.shape[1], l = dTxt.shape[1]
+    let n = dImg.shape[1]
     var ci = image.modulation.gradient(s.imageEntry.modulation, wanted: dActive != nil, in: work)
     var ct = text.modulation.gradient(s.textEntry.modulation, wanted: dActive != nil, in: work)
     let (doImg, dmImg) = image.exitBackward(dImg, s.imageExit, s.imageEntry, addingTo: &ci, in: work)
     let (doTxt, dmTxt) = text.exitBackward(dTxt, s.textExit, s.textEntry, addingTo: &ct, in: work)
     let dO = work.concatenated([doImg, doTxt], axis: 1)
-    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: visible)
-    func rows(_ t: Tensor, _ r: Range<Int>) -> Tensor { work.narrowed(t, axis: 1, r) }
-    let duImg = image.projection.backward(rows(dq, 0..<n), rows(dk, 0..<n), rows(dv, 0..<n), s.imageEntry.projection, rotary: rotary, in: work)
-    let duTxt = text.projection.backward(rows(dq, n..<n + l), rows(dk, n..<n + l), rows(dv, n..<n + l), s.textEntry.projection, rotary: nil, in: work)
-    let dxImg = image.enterBackward(duImg, dMiddle: dmImg, s.imageEntry, addingTo: &ci, in: work)
-    let dxTxt = text.enterBackward(duTxt, dMiddle: dmTxt, s.textEntry, addingTo: &ct, in: work)
+    let (dq, dk, dv) = work.attentionBackward(dO, q: s.joint.q, k: s.joint.k, v: s.joint.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: visible)
+    let joint = StreamProjection.Projected(q: dq, k: dk, v: dv)
+    let dxImg = image.enterBackward(joint, row: 0, dMiddle: dmImg, s.imageEntry, rotary: rotary, addingTo: &ci, in: work)
+    let dxTxt = text.enterBackward(joint, row: n, dMiddle: dmTxt, s.textEntry, rotary: nil, addingTo: &ct, in: work)
     image.modulation.backward(ci, s.imageEntry.modulation, addingTo: &dActive, in: work)
     text.modulation.backward(ct, s.textEntry.modulation, addingTo: &dActive, in: work)
     return (dxImg, dxTxt)

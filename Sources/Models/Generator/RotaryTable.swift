@@ -7,6 +7,7 @@ import Glibc
 /// channels of each head in this order; angle p θ^(-2k/d) for pair k, in f32.
 public struct RotaryTable: Sendable {
   public let cosines, sines: Tensor  // [tokens, head_dim / 2]
+  var angles: Workspace.Rotation { (cosines, sines) }
 
   public init(grid: SIMD3<Int>, axes: [Int], theta: Double, type: ElementType) {
     let frequencies = axes.map { d in (0..<d / 2).map { Float(1 / pow(theta, Double(2 * $0) / Double(d))) } }

@@ -11,7 +11,12 @@ struct StreamProjection: Layer {
     let query, key, value: Linear.Saved
     let queryNorm, keyNorm: RMSNorm.Saved
   }
-  struct Projected { let q, k, v: Tensor }
+  /// Queries, keys and values of attention, or their gradients.
+  struct Projected: Sendable {
+    var q, k, v: Tensor
+    init(q: Tensor, k: Tensor, v: Tensor) { (self.q, self.k, self.v) = (q, k, v) }
+    init(_ shape: Shape, _ type: ElementType, in work: borrowing Workspace) { (q, k, v) = (work.tensor(shape, type), work.tensor(shape, type), work.tensor(shape, type)) }
+  }
 
   /// `names`: checkpoint names of q, k, v and of the two norms.
   init(_ name: String, _ names: [String], _ c: TransformerConfig, from source: ParameterSource) throws {
@@ -23,39 +28,37 @@ struct StreamProjection: Layer {
     keyNorm = try RMSNorm("\(name).\(names[4])", c.attentionHeadDim, epsilon: 1e-6, from: source)
     heads = c.numAttentionHeads
   }
-  /// Rotary positions turn the first rows of each sample, as many as the table has; nil turns none.
-  func forward(_ u: Tensor, rotary: RotaryTable?, in work: borrowing Workspace) -> (y: Projected, saved: Saved) {
+  /// Queries and keys go to rows `row...` of q and k `[B, M, D]`, v is returned. Rotary positions turn the first rows of each sample, as many as the table has; nil turns none.
+  func forward(_ u: Tensor, rotary: RotaryTable?, q: inout Tensor, k: inout Tensor, row: Int, in work: borrowing Workspace) -> (v: Tensor, saved: Saved) {
     let (q0, qs) = query.forward(u, in: work)
     let (k0, ks) = key.forward(u, in: work)
     let (v, vs) = value.forward(u, in: work)
-    var (q, qn) = queryNorm.forwardHeads(q0, in: work)
-    var (k, kn) = keyNorm.forwardHeads(k0, in: work)
-    if let rotary {
-      work.rotate(&q, heads: heads, cosines: rotary.cosines, sines: rotary.sines)
-      work.rotate(&k, heads: heads, cosines: rotary.cosines, sines: rotary.sines)
-    }
-    return (Projected(q: q, k: k, v: v), Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
+    let qn = queryNorm.forwardHeads(q0, heads: heads, rotation: rotary?.angles, into: &q, row: row, in: work)
+    let kn = keyNorm.forwardHeads(k0, heads: heads, rotation: rotary?.angles, into: &k, row: row, in: work)
+    return (v, Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
   }
-  /// Adds the gradient of u. Consumes dq, dk, dv.
-  mutating func backward(_ dq: consuming Tensor, _ dk: consuming Tensor, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, addingTo du: inout Tensor, in work: borrowing Workspace) {
-    turnBack(&dq, &dk, rotary, in: work)
-    query.backward(queryNorm.backwardHeads(dq, s.queryNorm, in: work), s.query, addingTo: &du, in: work)
-    key.backward(keyNorm.backwardHeads(dk, s.keyNorm, in: work), s.key, addingTo: &du, in: work)
+  /// Adds the gradient of u; dq and dk are read from the same rows.
+  mutating func backward(_ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, addingTo du: inout Tensor, in work: borrowing Workspace) {
+    query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, addingTo: &du, in: work)
+    key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
     value.backward(dv, s.value, addingTo: &du, in: work)
   }
-  /// Gradient of u. Consumes dq, dk, dv.
-  mutating func backward(_ dq: consuming Tensor, _ dk: consuming Tensor, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
-    turnBack(&dq, &dk, rotary, in: work)
-    var du = query.backward(queryNorm.backwardHeads(dq, s.queryNorm, in: work), s.query, in: work)
-    key.backward(keyNorm.backwardHeads(dk, s.keyNorm, in: work), s.key, addingTo: &du, in: work)
+  /// Gradient of u.
+  mutating func backward(_ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+    var du = query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, in: work)
+    key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
     value.backward(dv, s.value, addingTo: &du, in: work)
     return du
   }
-  private func turnBack(_ dq: inout Tensor, _ dk: inout Tensor, _ rotary: RotaryTable?, in work: borrowing Workspace) {
-    if let rotary {
-      work.rotate(&dq, heads: heads, cosines: rotary.cosines, sines: rotary.sines, inverse: true)
-      work.rotate(&dk, heads: heads, cosines: rotary.cosines, sines: rotary.sines, inverse: true)
-    }
+  private mutating func queryBackward(_ dq: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+    var dx = work.tensor(s.queryNorm.shape, dq.type)
+    queryNorm.backwardHeads(dq, row: row, s.queryNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
+    return dx
+  }
+  private mutating func keyBackward(_ dk: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+    var dx = work.tensor(s.keyNorm.shape, dk.type)
+    keyNorm.backwardHeads(dk, row: row, s.keyNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
+    return dx
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try query.forEachParameter(body)

@@ -21,7 +21,6 @@ public struct VideoTransformer: Layer {
   var single: [SingleStreamBlock]
   var modulationOut: Modulation
   public var out: Linear
-  static let norm = LayerNorm(epsilon: 1e-6)
 
   public struct Saved: Sendable {
     let input: Shape, patches: PatchEmbedding.Saved
@@ -30,7 +29,7 @@ public struct VideoTransformer: Layer {
     let rotary: RotaryTable, visible: Workspace.Visibility
     let double: [DoubleSaved], single: [SingleSaved]
     let textLength: Int
-    let modulationOut: Modulation.Saved, normed: Tensor, norm: LayerNorm.Saved, out: Linear.Saved
+    let modulationOut: Modulation.Saved, norm: Modulation.NormSaved, out: Linear.Saved
   }
   enum DoubleSaved: Sendable {
     case all(DoubleStreamBlock.Saved)
@@ -78,8 +77,8 @@ public struct VideoTransformer: Layer {
       h = y
     }
     let m = modulationOut.forward(active, in: work)
-    let (normed, ns) = Self.norm.forward(work.narrowed(h, axis: 1, 0..<n), in: work)
-    let (y, os) = out.forward(work.modulate(normed, scale: modulationOut.chunk(m, 0), shift: modulationOut.chunk(m, 1)), in: work)
+    let (u, ns) = modulationOut.norm(work.narrowed(h, axis: 1, 0..<n), m, scale: 0, shift: 1, in: work)
+    let (y, os) = out.forward(u, in: work)
     var shape = x.shape
     shape[1] = config.outChannels
     let velocity = PatchEmbedding.assemble(y, shape, config.patch, in: work)
@@ -87,7 +86,7 @@ public struct VideoTransformer: Layer {
       velocity,
       Saved(
         input: x.shape, patches: ps, refiner: rs, conditioning: cs, vector: vec, active: active, rotary: rotary, visible: visible, double: doubleSaved,
-        single: singleSaved, textLength: txt.shape[1], modulationOut: m, normed: normed, norm: ns, out: os)
+        single: singleSaved, textLength: txt.shape[1], modulationOut: m, norm: ns, out: os)
     )
   }
   public func callAsFunction(_ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?, in work: borrowing Workspace) -> Tensor {
@@ -102,15 +101,14 @@ public struct VideoTransformer: Layer {
   /// (`latents` only when asked for).
   @discardableResult
   public mutating func backward(_ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace) -> InputGradients {
-    let full = trainsConditioning, (b, n) = (s.input[0], s.normed.shape[1])
+    let full = trainsConditioning, (b, n) = (s.input[0], s.norm.x.shape[1])
     var dActive: Tensor? = full ? work.zeros(s.active.shape, s.active.type) : nil
     let du = out.backward(PatchEmbedding.patches(of: dVelocity, config.patch, in: work), s.out, in: work)
     var chunks = modulationOut.gradient(s.modulationOut, wanted: full, in: work)
-    let dNormed = work.modulateBackward(du, x: s.normed, scale: modulationOut.chunk(s.modulationOut, 0), scaleIndex: 0, shiftIndex: 1, of: 2, addingTo: &chunks)
+    let dImage = modulationOut.normBackward(du, s.norm, s.modulationOut, scale: 0, shift: 1, addingTo: &chunks, in: work)
     modulationOut.backward(chunks, s.modulationOut, addingTo: &dActive, in: work)
-    var norm = Self.norm
     var dh = work.zeros(Shape(b, n + s.textLength, config.width), dVelocity.type)
-    work.place(norm.backward(dNormed, s.norm, in: work), into: &dh, axis: 1, at: 0)
+    work.place(dImage, into: &dh, axis: 1, at: 0)
     for i in single.indices.reversed() {
       let saved = switch s.single[i] {
       case .all(let saved): saved

@@ -86,8 +86,8 @@ public struct TextLayer: Layer {
     let dO = out.backward(du1, s.out, in: work)
     let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: s.visible)
     var dh = query.backward(dq, s.query, in: work)
-    work.add(key.backward(dk, s.key, in: work), to: &dh)
-    work.add(value.backward(dv, s.value, in: work), to: &dh)
+    key.backward(dk, s.key, addingTo: &dh, in: work)
+    value.backward(dv, s.value, addingTo: &dh, in: work)
     work.add(du1, to: &dh)
     return dh
   }

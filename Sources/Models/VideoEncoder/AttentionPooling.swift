@@ -42,8 +42,8 @@ public struct AttentionPooling: Layer {
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dO = out.backward(dy, s.out, in: work).reshaped(s.o.shape)
     let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: attentionScale)
-    var dx = valueNorm.backward(value.backward(dv, s.value, in: work), s.valueNorm, in: work)
-    work.add(keyNorm.backward(key.backward(dk, s.key, in: work), s.keyNorm, in: work), to: &dx)
+    let dxOfValues = valueNorm.backward(value.backward(dv, s.value, in: work), s.valueNorm, in: work)
+    var dx = keyNorm.backward(key.backward(dk, s.key, in: work), s.keyNorm, adding: dxOfValues, in: work)
     let dMean = queryNorm.backward(query.backward(dq, s.query, in: work), s.queryNorm, in: work)
     let (b, m) = (dx.shape[0], dx.shape[1])
     work.add(work.batchedMatmul(work.full(Shape(b, m, 1), 1 / Double(m), dx.type), dMean), to: &dx)

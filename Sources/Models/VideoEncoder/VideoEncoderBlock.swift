@@ -39,8 +39,8 @@ public struct VideoEncoderBlock: Layer {
     let d = x.shape[2]
     let (u, norm1Saved) = norm1.forward(x, in: work)
     let (fused, qkvSaved) = qkv.forward(u, in: work)
-    let (q, qSaved) = queryNorm.forward(work.narrowed(fused, axis: 2, 0..<d), in: work)
-    let (k, kSaved) = keyNorm.forward(work.narrowed(fused, axis: 2, d..<2 * d), in: work)
+    var q = work.tensor(x.shape, x.type), k = work.tensor(x.shape, x.type)
+    let qSaved = queryNorm.forwardHeads(fused, into: &q, in: work), kSaved = keyNorm.forwardHeads(fused, column: d, into: &k, in: work)
     let v = work.narrowed(fused, axis: 2, 2 * d..<3 * d)
     let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: attentionScale)
     let (attended, outSaved) = out.forward(o, in: work)
@@ -53,15 +53,16 @@ public struct VideoEncoderBlock: Layer {
 
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dFed = work.layerScaleBackward(dy, scale2.value, h: s.fed, addingTo: &scale2.gradient)
-    var dMiddle = norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, in: work)
-    work.add(dy, to: &dMiddle)
+    let dMiddle = norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, adding: dy, in: work)
     let dAttended = work.layerScaleBackward(dMiddle, scale1.value, h: s.attended, addingTo: &scale1.gradient)
     let dO = out.backward(dAttended, s.out, in: work)
     let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: attentionScale)
-    let parts = [queryNorm.backward(dq, s.queryNorm, in: work), keyNorm.backward(dk, s.keyNorm, in: work), dv]
-    var dx = norm1.backward(qkv.backward(work.concatenated(parts, axis: 2), s.qkv, in: work), s.norm1, in: work)
-    work.add(dMiddle, to: &dx)
-    return dx
+    let d = dy.shape[2]
+    var dFused = work.tensor(s.queryNorm.shape, dy.type)
+    queryNorm.backwardHeads(dq, s.queryNorm, into: &dFused, in: work)
+    keyNorm.backwardHeads(dk, s.keyNorm, column: d, into: &dFused, in: work)
+    work.place(dv, into: &dFused, axis: 2, at: 2 * d)
+    return norm1.backward(qkv.backward(dFused, s.qkv, in: work), s.norm1, adding: dMiddle, in: work)
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -122,15 +122,6 @@ extension Workspace {
     check(pk_modulate_forward(x.type.pk, b, n, c, scale.ld, x.base, scale.base, shift.base, y.base))
     return y
   }
-  /// dx; adds to chunks `scaleIndex`, `shiftIndex` (of `count`) of `dChunks` when it is present.
-  public func modulateBackward(_ dy: Tensor, x: Tensor, scale: Chunk, scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?) -> Tensor {
-    let (b, n, c) = tokens(x)
-    dChunks?.makeUnique()
-    let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }, dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
-    let dx = tensor(x.shape, x.type)
-    check(pk_modulate_backward(x.type.pk, b, n, c, scale.ld, dy.base, x.base, scale.base, dx.base, dScale, dShift))
-    return dx
-  }
   /// x + gate h.
   public func gate(_ x: Tensor, _ gate: Chunk, _ h: Tensor) -> Tensor {
     let (b, n, c) = tokens(x)
@@ -143,8 +134,8 @@ extension Workspace {
     let (b, n, c) = tokens(dy)
     dChunks?.makeUnique()
     let dGate = dChunks.map { Chunk($0, index, of: count).base }
-    let dh = tensor(dy.shape, dy.type)
-    check(pk_gate_backward(dy.type.pk, b, n, c, gate.ld, dy.base, gate.base, h.base, dh.base, dGate))
+    let dh = tensor(dy.shape, dy.type), partial = scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)
+    check(pk_gate_backward(dy.type.pk, b, n, c, gate.ld, dy.base, gate.base, h.base, dh.base, dGate, partial.base))
     return dh
   }
   /// x + γ ⊙ h with one γ `[C]` for all rows (LayerScale, Touvron et al. 2021), and its backward: dh, adding to dγ.
@@ -156,7 +147,7 @@ extension Workspace {
     let rows = dy.reshaped(Shape(1, dy.shape.rows, dy.shape.last))
     return gateBackward(rows, Chunk(widened(gamma).reshaped(Shape(1, gamma.count)), 0, of: 1), h: h, index: 0, of: 1, addingTo: &dGamma).reshaped(dy.shape)
   }
-  private func tokens(_ x: Tensor) -> (Int, Int, Int) {
+  func tokens(_ x: Tensor) -> (Int, Int, Int) {
     precondition(x.shape.rank == 3, "tokens are [B, N, C], not \(x.shape)")
     return (x.shape[0], x.shape[1], x.shape[2])
   }

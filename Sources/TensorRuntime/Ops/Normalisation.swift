@@ -11,14 +11,38 @@ extension Workspace {
     check(pk_layernorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  public func layerNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, statistics s: RowStatistics, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?) -> Tensor {
-    precondition(dy.shape == x.shape, "layer norm backward: dy \(dy.shape), x \(x.shape)")
+  /// dx plus `side`, the gradient that passes the norm by.
+  public func layerNormBackward(
+    _ dy: Tensor, x: Tensor, scale: Tensor?, statistics s: RowStatistics, adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
+  ) -> Tensor {
+    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "layer norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
     dScale?.makeUnique()
     dShift?.makeUnique()
     let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
-    let partial = scratch(dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(rows, columns), x.type)
-    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, s.mean.base, s.rstd.base, dx.base, dScale?.base, dShift?.base, partial.base))
+    let partial = scratch(dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
+    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
+    return dx
+  }
+
+  /// Layer norm whose factor 1 + scale and shift are chunks of a sample's own (adaLN; Peebles, Xie 2023, arXiv:2212.09748, 3.2): x `[B, N, C]`.
+  public func adaptiveLayerNorm(_ x: Tensor, scale: Chunk, shift: Chunk, epsilon: Double) -> (y: Tensor, statistics: RowStatistics) {
+    let (b, n, c) = tokens(x)
+    precondition(scale.ld == shift.ld, "adaptive layer norm: chunks of different matrices")
+    let y = tensor(x.shape, x.type), mean = tensor(x.shape.droppingLast, x.type), rstd = tensor(x.shape.droppingLast, x.type)
+    check(pk_adaln_forward(x.type.pk, b, n, c, scale.ld, epsilon, x.base, scale.base, shift.base, y.base, mean.base, rstd.base))
+    return (y, RowStatistics(mean: mean, rstd: rstd))
+  }
+  /// dx plus `side`; adds to chunks `scaleIndex`, `shiftIndex` (of `count`) of `dChunks` when it is present.
+  public func adaptiveLayerNormBackward(
+    _ dy: Tensor, x: Tensor, scale: Chunk, statistics s: RowStatistics, adding side: Tensor? = nil, scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?
+  ) -> Tensor {
+    let (b, n, c) = tokens(x)
+    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "adaptive layer norm backward: dy \(dy.shape), x \(x.shape)")
+    dChunks?.makeUnique()
+    let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }, dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
+    let dx = tensor(x.shape, x.type), partial = scratch(dChunks == nil ? 0 : pk_norm_backward_scratch(b, n, c), x.type)
+    check(pk_adaln_backward(x.type.pk, b, n, c, scale.ld, dy.base, x.base, scale.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale, dShift, partial.base))
     return dx
   }
 
@@ -28,13 +52,14 @@ extension Workspace {
     check(pk_rmsnorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
     return (y, rstd)
   }
-  public func rmsNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, addingTo dScale: inout Tensor?) -> Tensor {
-    precondition(dy.shape == x.shape, "RMS norm backward: dy \(dy.shape), x \(x.shape)")
+  /// dx plus `side`, the gradient that passes the norm by.
+  public func rmsNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, adding side: Tensor? = nil, addingTo dScale: inout Tensor?) -> Tensor {
+    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "RMS norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
     dScale?.makeUnique()
     let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
-    let partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(rows, columns), x.type)
-    check(pk_rmsnorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, dx.base, dScale?.base, partial.base))
+    let partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
+    check(pk_rmsnorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, side?.base, dx.base, dScale?.base, partial.base))
     return dx
   }
 
