@@ -26,63 +26,64 @@ public struct Linear: Layer {
     var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
     guard let adapter else { return (y, Saved(x: kept(x), down: nil)) }
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
-    work.add(work.linear(down, weight: adapter.b.value, bias: nil), times: adapter.scale, to: &y)
+    work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y)
     return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
   /// y, and f(y) in columns `column...` of `active`.
   public func forward(_ x: Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    if adapter == nil {
+    guard let adapter else {
       return (work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f, into: &active, at: column), Saved(x: kept(x), down: nil))
     }
-    let (y, saved) = forward(x, in: work)
-    work.place(work.activation(f, y), into: &active, axis: active.shape.rank - 1, at: column)
-    return (y, saved)
+    var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
+    let down = work.linear(x, weight: adapter.a.value, bias: nil)
+    work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y, then: f, into: &active, at: column)
+    return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
 
   /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's and s (dy B)ᵀ x to A's.
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
-    backwardParameters(dy, saved, in: work)
-    return backwardInput(dy, in: work)
-  }
-  /// dx alone, of some of its columns, through the derivative of f at `before` (where x was f(before)).
-  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, through f: Activation, at before: Tensor, in work: borrowing Workspace) -> Tensor {
-    if adapter == nil { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f, at: before) }
-    return work.activationBackward(f, backwardInput(dy, columns: columns ?? 0..<inputWidth, in: work), x: before)
-  }
-  /// Some columns of dx alone.
-  public func backwardInput(_ dy: Tensor, columns: Range<Int>, in work: borrowing Workspace) -> Tensor {
-    if adapter == nil { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns) }
-    let dx = backwardInput(dy, in: work)
-    return columns.count == inputWidth ? dx : work.narrowed(dx, axis: dx.shape.rank - 1, columns)
+    let low = lowRank(dy, in: work)
+    parametersBackward(dy, low, saved, in: work)
+    return inputBackward(dy, low, in: work)
   }
   /// As `backward`, with dx added to another's.
   public mutating func backward(_ dy: Tensor, _ saved: Saved, addingTo dx: inout Tensor, in work: borrowing Workspace) {
-    backwardParameters(dy, saved, in: work)
-    if adapter == nil { work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, addingTo: &dx) } else { work.add(backwardInput(dy, in: work), to: &dx) }
+    let low = lowRank(dy, in: work)
+    parametersBackward(dy, low, saved, in: work)
+    work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, addingTo: &dx)
+    if let adapter { work.linearBackwardInput(low!, weight: adapter.a.value, addingTo: &dx) }
   }
-  /// dx alone.
-  public func backwardInput(_ dy: Tensor, in work: borrowing Workspace) -> Tensor {
-    var dx = work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable)
-    if let adapter {
-      let up = work.linearBackwardInput(dy, weight: adapter.b.value)
-      work.add(work.linearBackwardInput(up, weight: adapter.a.value), times: adapter.scale, to: &dx)
-    }
-    return dx
+  /// dx alone, or some of its columns.
+  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, in work: borrowing Workspace) -> Tensor { inputBackward(dy, lowRank(dy, in: work), columns: columns, in: work) }
+  /// The same through the derivative of f at `before` (where x was f(before)).
+  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, through f: Activation, at before: Tensor, in work: borrowing Workspace) -> Tensor {
+    inputBackward(dy, lowRank(dy, in: work), columns: columns, through: f, at: before, in: work)
   }
+  /// The parameters' gradients alone (when nothing below wants dx).
+  public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
+    parametersBackward(dy, adapter?.a.isTrainable == true ? lowRank(dy, in: work) : nil, saved, in: work)
+  }
+
   private func kept(_ x: Tensor) -> Tensor? { weight.isTrainable || adapter?.a.isTrainable == true ? x : nil }
   private func input(_ saved: Saved) -> Tensor {
     guard let x = saved.x else { preconditionFailure("\(weight.name) was frozen when it ran forward: its input was not kept") }
     return x
   }
-  /// The parameters' gradients alone (when nothing below wants dx).
-  public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
+  /// s dy B.
+  private func lowRank(_ dy: Tensor, in work: borrowing Workspace) -> Tensor? { adapter.map { work.linearBackwardInput(dy, weight: $0.b.value, times: $0.scale) } }
+  private func inputBackward(_ dy: Tensor, _ low: Tensor?, columns: Range<Int>? = nil, through f: Activation? = nil, at before: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
+    guard let adapter else { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f, at: before) }
+    var dx = work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns)
+    work.linearBackwardInput(low!, weight: adapter.a.value, columns: columns, addingTo: &dx, through: f, at: before)
+    return dx
+  }
+  private mutating func parametersBackward(_ dy: Tensor, _ low: Tensor?, _ saved: Saved, in work: borrowing Workspace) {
     if weight.isTrainable { work.linearBackwardWeight(dy, x: input(saved), addingTo: &weight.gradient) }
     if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
     if adapter != nil, adapter!.isTrainable {
-      let scaled = work.scaled(dy, by: adapter!.scale)
-      work.linearBackwardWeight(scaled, x: saved.down!, addingTo: &adapter!.b.gradient)
-      if adapter!.a.isTrainable { work.linearBackwardWeight(work.linearBackwardInput(scaled, weight: adapter!.b.value), x: input(saved), addingTo: &adapter!.a.gradient) }
+      work.linearBackwardWeight(dy, x: saved.down!, times: adapter!.scale, addingTo: &adapter!.b.gradient)
+      if adapter!.a.isTrainable { work.linearBackwardWeight(low!, x: input(saved), addingTo: &adapter!.a.gradient) }
     }
   }
 

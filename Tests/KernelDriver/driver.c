@@ -190,6 +190,8 @@ static void elements(void) {
   void *x = array(105), *y = array(105);
   expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 0));
   expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 1));
+  const idx wide[3] = {2, 70, 19}, turned[3] = {1330, 1, 70}, straight[3] = {1330, 19, 1};
+  expect("transposed copy", pk_copy_strided(T, 3, wide, turned, array(2660), straight, array(2660), 0));
   done();
 }
 static void convolution(void) {

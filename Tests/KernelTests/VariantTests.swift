@@ -42,6 +42,9 @@ import Testing
         attention(variant, s, visible)
       }
     }
+    for s in [(2, 130, 2, 44), (1, 9, 1, 7), (70, 3, 3, 16), (3, 260, 6, 64)] { norms(variant, s.0, s.1, s.2, s.3) }
+    for s in [(2, 24, 4, 700), (1, 6, 3, 5000), (5, 32, 8, 33)] { groupNorm(variant, s.0, s.1, s.2, s.3) }
+    for s in [(1, 8, 8), (3, 70, 37), (1, 300, 19), (6, 7, 9), (2, 129, 200)] { transposition(variant, s.0, s.1, s.2) }
   }
 
   private func numbers(_ shape: Shape, _ seed: UInt64, in work: borrowing Workspace) -> Tensor {
@@ -124,6 +127,40 @@ import Testing
       let d = w.attentionBackward(t[3], q: t[0], k: t[1], v: t[2], o: o, lse: lse, heads: heads, scale: scale, visible: visible)
       return keys == 1 ? [o, lse, d.dv] : [o, lse, d.dq, d.dk, d.dv]
     }
+  }
+
+  /// What lies between the products of a transformer block: tokens `[B, N, heads * dim]`.
+  private func norms(_ variant: Variant, _ b: Int, _ n: Int, _ heads: Int, _ dim: Int) {
+    let work = Workspace(), c = heads * dim, x = numbers(Shape(b, n, c), 1, in: work), dy = numbers(Shape(b, n, c), 2, in: work), chunks = numbers(Shape(b, 3 * c), 3, in: work), gamma = numbers(Shape(dim), 4, in: work)
+    compare(variant, "adaptive layer norm and gate \(b) x \(n) x \(c)", [x, dy, chunks], tolerance: 2e-5) { t, w in
+      func chunk(_ i: Int) -> Workspace.Chunk { Workspace.Chunk(t[2], i, of: 3) }
+      var d: Tensor? = w.zeros(t[2].shape, t[0].type)
+      let (y, s) = w.adaptiveLayerNorm(t[0], scale: chunk(0), shift: chunk(1), epsilon: 1e-6)
+      let dx = w.adaptiveLayerNormBackward(t[1], x: t[0], scale: chunk(0), statistics: s, adding: t[0], scaleIndex: 0, shiftIndex: 1, of: 3, addingTo: &d)
+      return [y, dx, w.gateBackward(t[1], chunk(2), h: t[0], index: 2, of: 3, addingTo: &d), d!]
+    }
+    let half = max(dim / 2, 1), cosines = numbers(Shape(n / 2 + 1, half), 5, in: work), sines = numbers(Shape(n / 2 + 1, half), 6, in: work)
+    compare(variant, "norm of heads \(b) x \(n) x \(heads) x \(dim)", [x, dy, gamma, cosines, sines], tolerance: 2e-5) { t, w in
+      let rotation: Workspace.Rotation? = dim % 2 == 0 ? (t[3], t[4]) : nil
+      var y = w.zeros(Shape(b, n + 5, c), t[0].type), dx = w.zeros(t[0].shape, t[0].type), dGamma: Tensor? = w.zeros(Shape(dim), t[0].type)
+      let rstd = w.headNorm(t[0], heads: heads, scale: t[2], epsilon: 1e-6, rotation: rotation, into: &y, row: 3)
+      w.place(t[1], into: &y, axis: 1, at: 0)
+      w.headNormBackward(y, row: 2, x: t[0], heads: heads, scale: t[2], rstd: rstd, rotation: rotation, into: &dx, addingTo: &dGamma)
+      return [y, dx, dGamma!]
+    }
+  }
+  private func groupNorm(_ variant: Variant, _ b: Int, _ c: Int, _ groups: Int, _ spatial: Int) {
+    let work = Workspace(), x = numbers(Shape(b, c, spatial), 1, in: work), dy = numbers(Shape(b, c, spatial), 2, in: work), gamma = numbers(Shape(c), 3, in: work)
+    compare(variant, "group norm \(b) x \(c) x \(spatial)", [x, dy, gamma], tolerance: 2e-5) { t, w in
+      var dGamma: Tensor? = w.zeros(Shape(c), t[0].type), dBeta: Tensor? = w.zeros(Shape(c), t[0].type)
+      let (y, s) = w.groupNorm(t[0], groups: groups, scale: t[2], shift: t[2], epsilon: 1e-6, silu: true)
+      let dx = w.groupNormBackward(t[1], x: t[0], groups: groups, scale: t[2], shift: t[2], epsilon: 1e-6, silu: true, statistics: s, adding: t[0], addingTo: &dGamma, &dBeta)
+      return [y, dx, dGamma!, dBeta!]
+    }
+  }
+  private func transposition(_ variant: Variant, _ b: Int, _ rows: Int, _ columns: Int) {
+    let work = Workspace(), x = numbers(Shape(b, rows, columns), 1, in: work), y = variant.use { work.permuted(x, [0, 2, 1]) }.floats, from = x.floats
+    #expect(y.indices.allSatisfy { i in y[i] == from[i / (rows * columns) * rows * columns + i % rows * columns + i / rows % columns] }, "\(variant) transposition of \(b) x \(rows) x \(columns)")
   }
 
   /// A frozen weight's panels are kept, and forgotten when the weight changes.

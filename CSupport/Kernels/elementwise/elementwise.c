@@ -86,7 +86,7 @@ pk_status pk_column_sums(pk_type type, idx rows, idx columns, const void *x, voi
   return PK_OK;
 }
 
-static void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds, void *dst, int accumulate) {
+static inline void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds, void *dst, int accumulate) {
   if (type == PK_F64) {
     const double *s = src; double *d = dst;
     if (accumulate) for (idx i = 0; i < n; i++) d[i * ds] += s[i * ss];
@@ -94,10 +94,26 @@ static void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds, void 
   } else {
     const float *s = src; float *d = dst;
     if (accumulate) for (idx i = 0; i < n; i++) d[i * ds] += s[i * ss];
+    else if (ss == 1 && ds == 1 && n == 4) memcpy(d, s, 16); /* rows of a patch */
     else if (ss == 1 && ds == 1) memcpy(d, s, (size_t)n * 4);
     else for (idx i = 0; i < n; i++) d[i * ds] = s[i * ss];
   }
 }
+/* Where an index of all axes but the last leads: `at` counts, s and d are the offsets of it. */
+typedef struct { idx at[8], s, d; } place;
+static place place_of(idx o, int axes, const idx *sizes, const idx *ss, const idx *ds) {
+  place p = {.s = 0};
+  for (int a = axes - 1; a >= 0; a--) p.at[a] = o % sizes[a], o /= sizes[a], p.s += p.at[a] * ss[a], p.d += p.at[a] * ds[a];
+  return p;
+}
+static inline void next_place(place *p, int axes, const idx *sizes, const idx *ss, const idx *ds) {
+  for (int a = axes - 1; a >= 0; a--) {
+    p->s += ss[a], p->d += ds[a];
+    if (++p->at[a] < sizes[a]) return;
+    p->s -= sizes[a] * ss[a], p->d -= sizes[a] * ds[a], p->at[a] = 0;
+  }
+}
+#define STRIP 64 /* rows of a transposed matrix at a time */
 pk_status pk_copy_strided(pk_type type, int rank, const idx *sizes, const idx *src_strides, const void *src,
                           const idx *dst_strides, void *dst, int accumulate) {
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
@@ -107,19 +123,24 @@ pk_status pk_copy_strided(pk_type type, int rank, const idx *sizes, const idx *s
     if (sizes[d] < 0) return PK_BAD_SHAPE;
     if (d < rank - 1) outer *= sizes[d];
   }
-  const idx n = sizes[rank - 1];
+  const idx n = sizes[rank - 1], ss = src_strides[rank - 1], ds = dst_strides[rank - 1];
   if (outer * n == 0) return PK_OK;
+  if (rank > 1 && !accumulate && ds == 1 && src_strides[rank - 2] == 1 && ss > 1 && n >= 8 && sizes[rank - 2] >= 8) {
+    const pk_kernels *k = pk_select(type);
+    const idx rows = sizes[rank - 2], strips = (rows + STRIP - 1) / STRIP, items = outer / rows * strips;
+#pragma omp parallel for schedule(static) if (outer * n > 2 * PK_SERIAL)
+    for (idx i = 0; i < items; i++) {
+      const place p = place_of(i / strips, rank - 2, sizes, src_strides, dst_strides);
+      const idx r = i % strips * STRIP, many = rows - r < STRIP ? rows - r : STRIP;
+      k->conv.turn(n, many, pk_at(src, type, p.s + r), ss, NULL, pk_at(dst, type, p.d + r * dst_strides[rank - 2]), dst_strides[rank - 2]);
+    }
+    return PK_OK;
+  }
 #pragma omp parallel for schedule(static) if (outer * n > 2 * PK_SERIAL)
   for (idx b = 0; b < PK_BLOCKS; b++) {
-    for (idx o = PK_LO(b, outer); o < PK_HI(b, outer); o++) {
-      idx rest = o, s = 0, t = 0;
-      for (int d = rank - 2; d >= 0; d--) {
-        const idx i = rest % sizes[d];
-        rest /= sizes[d];
-        s += i * src_strides[d], t += i * dst_strides[d];
-      }
-      copy_run(type, n, src_strides[rank - 1], pk_at(src, type, s), dst_strides[rank - 1], pk_at(dst, type, t), accumulate);
-    }
+    place p = place_of(PK_LO(b, outer), rank - 1, sizes, src_strides, dst_strides);
+    for (idx o = PK_LO(b, outer); o < PK_HI(b, outer); o++, next_place(&p, rank - 1, sizes, src_strides, dst_strides))
+      copy_run(type, n, ss, pk_at(src, type, p.s), ds, pk_at(dst, type, p.d), accumulate);
   }
   return PK_OK;
 }

@@ -53,9 +53,8 @@ typedef struct {
   void (*moments)(idx n, const void *x, double shift, double *sum, double *sum_squares);
   void (*groupnorm_channel)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *x, void *y);
   void (*groupnorm_channel_sums)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *dy,
-                                 const void *x, double *sum_dy, double *sum_dyn);
-  void (*groupnorm_channel_backward)(idx n, int silu, double mean, double rstd, double gamma, double beta, double m1,
-                                     double m2, const void *dy, const void *x, const void *add, void *dx);
+                                 const void *x, void *g, double *sum_dy, double *sum_dyn);
+  void (*groupnorm_channel_backward)(idx n, double mean, double rstd, double gamma, double m1, double m2, const void *x, const void *add, void *dx);
   void (*activation_forward)(int f, idx n, const void *x, void *y);
   void (*activation_backward)(int f, idx n, const void *x, const void *dy, void *dx);
   void (*axpby)(idx n, double alpha, const void *x, double beta, void *y);

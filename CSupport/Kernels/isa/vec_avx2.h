@@ -43,6 +43,8 @@ static inline real v_sum(V a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
+/* Neighbouring lanes change places. */
+static inline V v_swap(V a) { return _mm256_permute_ps(a, 0xb1); }
 static inline real v_maxall(V a) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));

@@ -43,6 +43,8 @@ static inline real v_sum(V a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
+/* Neighbouring lanes change places. */
+static inline V v_swap(V a) { return _mm512_permute_ps(a, 0xb1); }
 static inline real v_maxall(V a) { return _mm512_reduce_max_ps(a); }
 static inline V v_pow2(V n) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));

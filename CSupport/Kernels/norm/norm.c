@@ -1,4 +1,5 @@
 #include "../isa/kernels.h"
+#include "../isa/omp_declarations.h"
 
 pk_status pk_layernorm_forward(pk_type type, idx rows, idx columns, double eps, const void *x, const void *gamma,
                                const void *beta, void *y, void *mean, void *rstd) {
@@ -183,36 +184,54 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
   return PK_OK;
 }
 
+/* What backward knows of a channel (row of x) and of its group. */
+typedef struct {
+  const pk_kernels *k;
+  pk_type type;
+  const pk_groupnorm_shape *s;
+  const void *dy, *x, *gamma, *beta, *mean, *rstd, *add;
+  void *dx;
+  double *sums; /* of each channel: of the gradient of the norm's own output g, and of g n */
+} gn_backward;
+/* The sums of a channel; its g goes to dx. */
+static void gn_channel_sums(const gn_backward *w, idx r) {
+  const idx c = r % w->s->channels, g = r / (w->s->channels / w->s->groups), at = r * w->s->spatial;
+  w->sums[2 * r] = w->sums[2 * r + 1] = 0;
+  w->k->groupnorm_channel_sums(w->s->spatial, w->s->silu, pk_read(w->mean, w->type, g), pk_read(w->rstd, w->type, g), affine(w->gamma, w->type, c, 1), affine(w->beta, w->type, c, 0),
+                               pk_at(w->dy, w->type, at), pk_at(w->x, w->type, at), pk_at(w->dx, w->type, at), w->sums + 2 * r, w->sums + 2 * r + 1);
+}
+static void gn_channel_backward(const gn_backward *w, idx r) {
+  const idx per = w->s->channels / w->s->groups, g = r / per, at = r * w->s->spatial;
+  double m1 = 0, m2 = 0, n = (double)(per * w->s->spatial);
+  for (idx o = g * per; o < (g + 1) * per; o++) {
+    const double factor = affine(w->gamma, w->type, o % w->s->channels, 1);
+    m1 += factor * w->sums[2 * o], m2 += factor * w->sums[2 * o + 1];
+  }
+  w->k->groupnorm_channel_backward(w->s->spatial, pk_read(w->mean, w->type, g), pk_read(w->rstd, w->type, g), affine(w->gamma, w->type, r % w->s->channels, 1), m1 / n, m2 / n,
+                                   pk_at(w->x, w->type, at), w->add ? pk_at(w->add, w->type, at) : NULL, pk_at(w->dx, w->type, at));
+}
 pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy, const void *x, const void *gamma,
                                 const void *beta, const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma,
                                 void *add_dbeta, void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (gn_bad(s)) return PK_BAD_SHAPE;
-  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+  const idx rows = s->batch * s->channels, groups = s->batch * s->groups, per = s->channels / s->groups;
   double *sums = scratch;
+  const gn_backward w = {k, type, s, dy, x, gamma, beta, mean, rstd, add, dx, sums};
 #pragma omp parallel if (rows * s->spatial > PK_SERIAL)
   {
+    if (groups >= 2 * omp_get_num_threads()) { /* a group at a time stays near between its two passes */
 #pragma omp for schedule(static)
-    for (idx r = 0; r < rows; r++) {
-      const idx c = r % s->channels, g = r / per;
-      sums[2 * r] = sums[2 * r + 1] = 0;
-      k->groupnorm_channel_sums(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
-                                affine(gamma, type, c, 1), affine(beta, type, c, 0), pk_at(dy, type, r * s->spatial),
-                                pk_at(x, type, r * s->spatial), sums + 2 * r, sums + 2 * r + 1);
-    }
-#pragma omp for schedule(static)
-    for (idx r = 0; r < rows; r++) {
-      const idx c = r % s->channels, g = r / per;
-      double m1 = 0, m2 = 0, n = (double)(per * s->spatial);
-      for (idx o = g * per; o < (g + 1) * per; o++) {
-        const double w = affine(gamma, type, o % s->channels, 1);
-        m1 += w * sums[2 * o], m2 += w * sums[2 * o + 1];
+      for (idx g = 0; g < groups; g++) {
+        for (idx r = g * per; r < (g + 1) * per; r++) gn_channel_sums(&w, r);
+        for (idx r = g * per; r < (g + 1) * per; r++) gn_channel_backward(&w, r);
       }
-      k->groupnorm_channel_backward(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
-                                    affine(gamma, type, c, 1), affine(beta, type, c, 0), m1 / n, m2 / n,
-                                    pk_at(dy, type, r * s->spatial), pk_at(x, type, r * s->spatial),
-                                    add ? pk_at(add, type, r * s->spatial) : NULL, pk_at(dx, type, r * s->spatial));
+    } else {
+#pragma omp for schedule(static)
+      for (idx r = 0; r < rows; r++) gn_channel_sums(&w, r);
+#pragma omp for schedule(static)
+      for (idx r = 0; r < rows; r++) gn_channel_backward(&w, r);
     }
   }
   for (idx c = 0; c < s->channels; c++) {

@@ -17,6 +17,25 @@ extension Workspace {
     multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: active, at: column, into: y)
     return y
   }
+  /// y += s x Wᵀ, and then f(y) written to columns `column...` of `active`.
+  public func linear(_ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor) {
+    precondition(y.shape == x.shape.replacingLast(with: weight.shape[0]), "linear: \(y.shape)")
+    y.makeUnique()
+    multiply(x, weight, isTransposed: true, frozen: false, into: y, alpha: s, beta: 1)
+  }
+  public func linear(_ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0) {
+    precondition(y.shape == x.shape.replacingLast(with: weight.shape[0]), "linear: \(y.shape)")
+    precondition(active.shape.rows == y.shape.rows && column + y.shape.last <= active.shape.last && active.type == x.type, "linear: \(y.shape) at \(column) of \(active.shape)")
+    y.makeUnique()
+    active.makeUnique()
+    multiply(x, weight, isTransposed: true, frozen: false, f: f, active: active, at: column, into: y, alpha: s, beta: 1)
+  }
+  /// s dy W.
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, times s: Double) -> Tensor {
+    let dx = tensor(dy.shape.replacingLast(with: weight.shape[1]), dy.type)
+    multiply(dy, weight, isTransposed: false, frozen: false, into: dx, alpha: s)
+    return dx
+  }
   /// dx = dy W[:, columns], all columns when nil; through the derivative of f at `before` when there is one: dx ⊙ f'(before).
   public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false, columns: Range<Int>? = nil, through f: Activation? = nil, at before: Tensor? = nil) -> Tensor {
     let dx = tensor(dy.shape.replacingLast(with: (columns ?? 0..<weight.shape[1]).count), dy.type)
@@ -24,26 +43,27 @@ extension Workspace {
     multiply(dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f, before: before, into: dx)
     return dx
   }
-  /// dx += dy W.
-  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false, addingTo dx: inout Tensor) {
-    precondition(dx.shape == dy.shape.replacingLast(with: weight.shape[1]), "linear backward: dx \(dx.shape)")
+  /// dx += dy W[:, columns], and then through the derivative of f, as above.
+  public func linearBackwardInput(_ dy: Tensor, weight: Tensor, frozen: Bool = false, columns: Range<Int>? = nil, addingTo dx: inout Tensor, through f: Activation? = nil, at before: Tensor? = nil) {
+    precondition(dx.shape == dy.shape.replacingLast(with: (columns ?? 0..<weight.shape[1]).count), "linear backward: dx \(dx.shape)")
+    precondition((f == nil) == (before == nil) && (before == nil || before!.shape == dx.shape), "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
     dx.makeUnique()
-    multiply(dy, weight, isTransposed: false, frozen: frozen, into: dx, beta: 1)
+    multiply(dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f, before: before, into: dx, beta: 1)
   }
   /// Elements of a weight up to which panels are kept: those of BERT-large, not those of a generator of billions of parameters.
   private static let mostKept = 8 << 20
   /// And whatever the rows: a thirtieth of the product for 2000 rows.
   private static let alwaysKept = 1 << 18
-  /// y = beta y + x op(W), then bias and activation: `pk_linear`.
+  /// y = beta y + alpha x op(W), then bias and activation: `pk_linear`.
   private func multiply(
     _ x: Tensor, _ weight: Tensor, isTransposed: Bool, frozen: Bool, first: Int = 0, bias: Tensor? = nil, f: Activation? = nil, active: Tensor? = nil, at column: Int = 0,
-    before: Tensor? = nil, into y: Tensor, beta: Double = 0, always: Bool = false
+    before: Tensor? = nil, into y: Tensor, alpha: Double = 1, beta: Double = 0, always: Bool = false
   ) {
     let (rows, k, n) = (x.shape.rows, x.shape.last, y.shape.last), across = weight.shape[1]
     precondition(weight.shape.rank == 2 && k == weight.shape[isTransposed ? 1 : 0] && first + n <= weight.shape[isTransposed ? 0 : 1], "linear: x \(x.shape), weight \(weight.shape)")
     precondition(x.type.isCompute && y.type == x.type, "linear: x \(x.type)")
     var s = pk_gemm_shape(
-      m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across, csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: 1, beta: beta)
+      m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across, csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: alpha, beta: beta)
     var panels: Tensor?, w: Tensor?
     if frozen && x.type == .f32 && (rows <= 512 && k * n <= Self.mostKept || k * n <= Self.alwaysKept || always) && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1] {
       let key = PackedPanels.Key(offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed, layout: pk_gemm_layout())
@@ -64,13 +84,13 @@ extension Workspace {
     let area = productScratch(&s)
     check(pk_linear(x.type.pk, &s, x.base, w.map { UnsafeRawPointer($0.base + first * size) }, panels.map { UnsafeRawPointer($0.base) }, &e, y.base, area.base))
   }
-  /// Adds dyᵀ x to `dWeight` and the column sums of dy to `dBias`.
-  public func linearBackwardWeight(_ dy: Tensor, x: Tensor, addingTo dWeight: inout Tensor?) {
+  /// Adds s dyᵀ x to `dWeight`.
+  public func linearBackwardWeight(_ dy: Tensor, x: Tensor, times s: Double = 1, addingTo dWeight: inout Tensor?) {
     guard dWeight != nil else { return }
     let out = dy.shape.last, input = x.shape.last
     dWeight!.makeUnique()
     let isFirst = dWeight!.takeCleared()
-    gemm(m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1), beta: isFirst ? 0 : 1)
+    gemm(m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1), alpha: s, beta: isFirst ? 0 : 1)
   }
   public func addColumnSums(_ dy: Tensor, to sums: inout Tensor?) {
     guard sums != nil else { return }
