@@ -14,6 +14,25 @@ import Testing
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
     }.run(seed: 4)
   }
+  /// Activations before and behind adapted layers, some columns of a gradient, and a gradient added to another.
+  @Test func adaptersAndActivations() throws {
+    var feedForward = try FeedForward("a", "b", width: 5, hidden: 9, activation: .geluTanh, from: noisySource(seed: 14))
+    feedForward.up.adapter = try LowRankAdapter("a", input: 5, output: 9, rank: 2, alpha: 3, from: noisySource(seed: 66))
+    feedForward.down.adapter = try LowRankAdapter("b", input: 9, output: 5, rank: 3, alpha: 2, from: noisySource(seed: 67))
+    GradientCheck(feedForward, inputs: [randomTensor(Shape(4, 5), seed: 15)]) { l, x, work in
+      let (y, s) = l.forward(x[0], in: work)
+      return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
+    }.run(seed: 16)
+    let work = Workspace(), dy = randomTensor(Shape(4, 5), seed: 68), before = randomTensor(Shape(4, 6), seed: 69)
+    var down = feedForward.down
+    let whole = down.backwardInput(dy, in: work), part = work.narrowed(whole, axis: 1, 2..<8)
+    #expect(down.backwardInput(dy, columns: 2..<8, in: work).doubles == part.doubles)
+    #expect(down.backwardInput(dy, columns: 2..<8, through: .silu, at: before, in: work).doubles == work.activationBackward(.silu, part, x: before).doubles)
+    var sum = randomTensor(Shape(4, 9), seed: 70)
+    let expected = work.sum(sum, whole), (_, saved) = down.forward(randomTensor(Shape(4, 9), seed: 71), in: work)
+    down.backward(dy, saved, addingTo: &sum, in: work)
+    #expect(zip(sum.doubles, expected.doubles).allSatisfy { abs($0 - $1) < 1e-14 })
+  }
   @Test(arguments: [2, 17]) func layerNorm(_ width: Int) throws {
     let layer = try LayerNorm("n", width, epsilon: 1e-3, from: noisySource(seed: 5))
     GradientCheck(layer, inputs: [randomTensor(Shape(3, 4, width), seed: 6)]) { l, x, work in
