@@ -36,7 +36,8 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
-    if (!pk_small_product(s, a, b, c)) (pk_rows_suit(s) ? pk_rows_product : pk_packed_product)(s, a, b, NULL, NULL, c, scratch);
+    if (pk_vectors_suit(s)) pk_vectors_product(s, a, b, NULL, c, scratch);
+    else if (!pk_small_product(s, a, b, c)) (pk_rows_suit(s) ? pk_rows_product : pk_packed_product)(s, a, b, NULL, NULL, c, scratch);
     return PK_OK;
   }
   blis_start();
@@ -78,6 +79,10 @@ pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const v
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
   if (s->m < 0 || s->n < 0 || s->k < 0 || s->csc != 1 || (packed && (type != PK_F32 || s->n < 1 || s->k < 1))) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
+  if (type == PK_F32 && s->k > 0 && !packed && pk_vectors_suit(s)) {
+    pk_vectors_product(s, a, b, e, c, scratch);
+    return PK_OK;
+  }
   if (type == PK_F32 && s->k > 0 && (packed || !pk_small_product(s, a, b, c))) {
     (pk_rows_suit(s) ? pk_rows_product : pk_packed_product)(s, a, b, packed, e, c, scratch);
     return PK_OK;

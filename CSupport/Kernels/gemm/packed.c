@@ -37,7 +37,8 @@ idx pk_gemm_scratch(const pk_gemm_shape *s) {
   const idx team = pk_threads();
   /* Whatever way it goes: alpha, beta and strides may be others than those of the product. */
   const idx rows = pk_rows_scratch(s), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
-  return rows > packed ? rows : packed;
+  const idx vectors = pk_vectors_scratch(s), most = rows > packed ? rows : packed;
+  return vectors > most ? vectors : most;
 }
 
 /* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */

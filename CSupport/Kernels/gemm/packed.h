@@ -11,6 +11,10 @@ ptrdiff_t pk_rows_scratch(const pk_gemm_shape *s);
 /* Values of k that are summed before they are added to C. */
 ptrdiff_t pk_product_depth(ptrdiff_t k);
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
+/* The same with at most four rows and a large B, which is read where it lies (vectors.c). */
+int pk_vectors_suit(const pk_gemm_shape *s);
+ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s);
+void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b, const pk_epilogue *e, float *c, float *scratch);
 /* Applies the epilogue to a rectangle of C. */
 void pk_finish_rows(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column, idx columns, void *c, idx ldc);
 /* The same without packing, where B is small; 0 when it is not for this. */

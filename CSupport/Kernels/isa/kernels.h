@@ -42,6 +42,8 @@ typedef struct {
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
                int accumulate, void *c, idx ldc);
+  void (*vectors_dots)(idx m, idx rows, idx k, const void *x, idx ldx, const void *w, idx ldw, void *out);
+  void (*vectors_sums)(idx m, idx n, idx k, const void *x, idx rsx, idx csx, const void *w, idx ldw, void *sums);
   pk_attention_kernels attention;
   void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, double plus,
                             const void *beta, void *y, void *mean, void *rstd);
