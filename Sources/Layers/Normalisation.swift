@@ -21,13 +21,13 @@ public struct LayerNorm: Layer {
     return (y, Saved(x: x, statistics: statistics))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
-  /// dx plus `side`, the gradient that passes the norm by.
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
+  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the gradient is that of h.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, rectified: Bool = false, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
     guard scale != nil else {
       var none: Tensor?, nothing: Tensor?
-      return work.layerNormBackward(dy, x: saved.x, scale: nil, statistics: saved.statistics, adding: side, addingTo: &none, &nothing)
+      return work.layerNormBackward(dy, x: saved.x, rectified: rectified, scale: nil, statistics: saved.statistics, adding: side, addingTo: &none, &nothing)
     }
-    return work.layerNormBackward(dy, x: saved.x, scale: scale!.value, statistics: saved.statistics, adding: side, addingTo: &scale!.gradient, &shift!.gradient)
+    return work.layerNormBackward(dy, x: saved.x, rectified: rectified, scale: scale!.value, statistics: saved.statistics, adding: side, addingTo: &scale!.gradient, &shift!.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     if scale != nil { try body(&scale!) }

@@ -16,7 +16,6 @@ public struct NeuralMap: Layer {
 
   public struct Saved: Sendable {
     let first, second, third: Linear.Saved
-    let firstHidden, secondHidden: Tensor  // before ReLU
     let firstNorm, secondNorm: LayerNorm.Saved
   }
 
@@ -31,12 +30,13 @@ public struct NeuralMap: Layer {
   }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (h1, s0) = first.forward(x, in: work)
-    let (n1, s2) = firstNorm.forward(work.activation(.relu, h1), in: work)
-    let (h2, s3) = second.forward(n1, in: work)
-    let (n2, s5) = secondNorm.forward(work.activation(.relu, h2), in: work)
+    var a1 = work.tensor(x.shape.replacingLast(with: config.hidden), x.type), a2 = work.tensor(a1.shape, x.type)
+    let s0 = first.forward(x, then: .relu, into: &a1, in: work).saved
+    let (n1, s2) = firstNorm.forward(a1, in: work)
+    let s3 = second.forward(n1, then: .relu, into: &a2, in: work).saved
+    let (n2, s5) = secondNorm.forward(a2, in: work)
     let (y, s6) = third.forward(n2, in: work)
-    return (y, Saved(first: s0, second: s3, third: s6, firstHidden: h1, secondHidden: h2, firstNorm: s2, secondNorm: s5))
+    return (y, Saved(first: s0, second: s3, third: s6, firstNorm: s2, secondNorm: s5))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
 
@@ -53,9 +53,9 @@ public struct NeuralMap: Layer {
   /// The gradient of the first layer's output; adds to those of what lies above.
   private mutating func backwardHidden(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dn2 = third.backward(dy, s.third, in: work)
-    let dh2 = work.activationBackward(.relu, secondNorm.backward(dn2, s.secondNorm, in: work), x: s.secondHidden)
+    let dh2 = secondNorm.backward(dn2, s.secondNorm, rectified: true, in: work)
     let dn1 = second.backward(dh2, s.second, in: work)
-    return work.activationBackward(.relu, firstNorm.backward(dn1, s.firstNorm, in: work), x: s.firstHidden)
+    return firstNorm.backward(dn1, s.firstNorm, rectified: true, in: work)
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

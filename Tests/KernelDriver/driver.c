@@ -88,9 +88,9 @@ static void rows(void) {
     void *x = array(n), *dy = array(n), *dx = array(n), *y = array(n), *g = array(c), *be = array(c), *dg = array(c), *db = array(c);
     void *mean = array(r), *rstd = array(r), *scratch = array(pk_norm_backward_scratch(1, r, c));
     expect("layernorm", pk_layernorm_forward(T, r, c, 1e-5, x, g, be, y, mean, rstd));
-    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, g, mean, rstd, dy, dx, dg, db, scratch));
+    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, 1, g, mean, rstd, dy, dx, dg, db, scratch));
     expect("layernorm plain", pk_layernorm_forward(T, r, c, 1e-5, x, NULL, NULL, y, mean, rstd));
-    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, NULL, mean, rstd, NULL, dx, NULL, NULL, scratch));
+    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, 0, NULL, mean, rstd, NULL, dx, NULL, NULL, scratch));
     expect("rmsnorm", pk_rmsnorm_forward(T, r, c, 1e-6, x, g, y, rstd));
     expect("rmsnorm backward", pk_rmsnorm_backward(T, r, c, dy, x, g, rstd, dy, dx, dg, scratch));
     all_finite("norm dx", n, dx), all_finite("norm dgamma", c, dg);

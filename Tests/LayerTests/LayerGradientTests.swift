@@ -40,6 +40,14 @@ import Testing
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
     }.run(seed: 7)
   }
+  /// Behind ReLU, and with a gradient that passes it by: the separate operations.
+  @Test func layerNormBehindReLU() throws {
+    var layer = try LayerNorm("n", 9, epsilon: 1e-3, from: noisySource(seed: 5))
+    let work = Workspace(), h = randomTensor(Shape(5, 9), seed: 72), dy = randomTensor(Shape(5, 9), seed: 73), side = randomTensor(Shape(5, 9), seed: 74)
+    let (_, s) = layer.forward(work.activation(.relu, h), in: work), plain = layer.backward(dy, s, in: work)
+    #expect(layer.backward(dy, s, rectified: true, in: work).doubles == work.activationBackward(.relu, plain, x: h).doubles)
+    #expect(layer.backward(dy, s, adding: side, in: work).doubles == work.sum(plain, side).doubles)
+  }
   @Test func rmsNorm() throws {
     GradientCheck(try RMSNorm("n", 11, epsilon: 1e-5, from: noisySource(seed: 8)), inputs: [randomTensor(Shape(5, 11), seed: 9)]) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)

@@ -16,7 +16,8 @@
 pk_status pk_layernorm_forward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, double eps, const void *x,
                                const void *gamma, const void *beta, void *y, void *mean, void *rstd);
 ptrdiff_t pk_norm_backward_scratch(ptrdiff_t groups, ptrdiff_t rows, ptrdiff_t columns);
-pk_status pk_layernorm_backward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *dy, const void *x,
+/* relu: x was max(h, 0), and dx is the gradient of h. */
+pk_status pk_layernorm_backward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *dy, const void *x, int relu,
                                 const void *gamma, const void *mean, const void *rstd, const void *add, void *dx,
                                 void *add_dgamma, void *add_dbeta, void *scratch);
 pk_status pk_adaln_forward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns, ptrdiff_t ld, double eps,

@@ -47,7 +47,7 @@ typedef struct {
   pk_attention_kernels attention;
   void (*layernorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, double plus,
                             const void *beta, void *y, void *mean, void *rstd);
-  void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma, double plus,
+  void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, int relu, const void *gamma, double plus,
                              const void *mean, const void *rstd, const void *add, void *dx, void *dgamma, void *dbeta);
   void (*rmsnorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, void *y, void *rstd);
   void (*rmsnorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,

@@ -20,7 +20,7 @@ static void *zeroed(void *partial, pk_type type, idx block, idx columns) { retur
 ptrdiff_t pk_norm_backward_scratch(idx groups, idx rows, idx columns) { return groups < 1 || rows < 1 ? 0 : 2 * groups * pk_row_blocks(groups, rows) * columns; }
 
 /* gamma and beta, and their gradients, of group g of `rows` rows are ld elements from those of the next; the factor is gamma + plus. */
-static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, idx rows, idx columns, idx ld, const void *dy, const void *x, const void *gamma, double plus,
+static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, idx rows, idx columns, idx ld, const void *dy, const void *x, int relu, const void *gamma, double plus,
                                const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma, void *add_dbeta, void *scratch) {
   if (groups < 1 || rows < 1) return;
   const idx blocks = pk_row_blocks(groups, rows);
@@ -28,7 +28,7 @@ static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, id
 #pragma omp parallel for schedule(static) if (groups * rows * columns > PK_SERIAL)
   for (idx w = 0; w < groups * blocks; w++) {
     const idx g = w / blocks, b = w % blocks;
-    k->layernorm_backward(g * rows + rows * b / blocks, g * rows + rows * (b + 1) / blocks, columns, dy, x, gamma ? pk_at(gamma, type, g * ld) : NULL, plus, mean, rstd, add, dx,
+    k->layernorm_backward(g * rows + rows * b / blocks, g * rows + rows * (b + 1) / blocks, columns, dy, x, relu, gamma ? pk_at(gamma, type, g * ld) : NULL, plus, mean, rstd, add, dx,
                           add_dgamma ? zeroed(pg, type, w, columns) : NULL, add_dbeta ? zeroed(pb, type, w, columns) : NULL);
   }
   for (idx g = 0; g < groups; g++) {
@@ -36,13 +36,13 @@ static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, id
     fold(k, type, blocks, columns, pk_at(pb, type, g * blocks * columns), add_dbeta ? pk_at(add_dbeta, type, g * ld) : NULL);
   }
 }
-pk_status pk_layernorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, const void *gamma,
+pk_status pk_layernorm_backward(pk_type type, idx rows, idx columns, const void *dy, const void *x, int relu, const void *gamma,
                                 const void *mean, const void *rstd, const void *add, void *dx, void *add_dgamma, void *add_dbeta,
                                 void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
-  layernorm_backward(k, type, 1, rows, columns, 0, dy, x, gamma, 0, mean, rstd, add, dx, add_dgamma, add_dbeta, scratch);
+  layernorm_backward(k, type, 1, rows, columns, 0, dy, x, relu, gamma, 0, mean, rstd, add, dx, add_dgamma, add_dbeta, scratch);
   return PK_OK;
 }
 
@@ -62,7 +62,7 @@ pk_status pk_adaln_backward(pk_type type, idx groups, idx tokens, idx columns, i
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (groups < 0 || tokens < 0 || columns < 1) return PK_BAD_SHAPE;
-  layernorm_backward(k, type, groups, tokens, columns, ld, dy, x, scale, 1, mean, rstd, add, dx, add_dscale, add_dshift, scratch);
+  layernorm_backward(k, type, groups, tokens, columns, ld, dy, x, 0, scale, 1, mean, rstd, add, dx, add_dscale, add_dshift, scratch);
   return PK_OK;
 }
 

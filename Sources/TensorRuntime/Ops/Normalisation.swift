@@ -11,9 +11,9 @@ extension Workspace {
     check(pk_layernorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx plus `side`, the gradient that passes the norm by.
+  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the gradient is that of h.
   public func layerNormBackward(
-    _ dy: Tensor, x: Tensor, scale: Tensor?, statistics s: RowStatistics, adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
+    _ dy: Tensor, x: Tensor, rectified: Bool = false, scale: Tensor?, statistics s: RowStatistics, adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
     precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "layer norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
@@ -21,7 +21,7 @@ extension Workspace {
     dShift?.makeUnique()
     let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
     let partial = scratch(dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
-    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
+    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, rectified ? 1 : 0, gamma?.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
     return dx
   }
 
