@@ -79,8 +79,8 @@ pk_status pk_column_sums(pk_type type, idx rows, idx columns, const void *x, voi
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
   for (idx b = 0; b < blocks; b++) {
     void *mine = pk_at(scratch, type, b * columns);
-    memset(mine, 0, (size_t)(columns * pk_size(type)));
-    for (idx r = rows * b / blocks; r < rows * (b + 1) / blocks; r++) k->axpby(columns, 1, pk_at(x, type, r * columns), 1, mine);
+    const idx r = rows * b / blocks;
+    k->column_sums(rows * (b + 1) / blocks - r, columns, pk_at(x, type, r * columns), mine);
   }
   for (idx b = 0; b < blocks; b++) k->axpby(columns, 1, pk_at(scratch, type, b * columns), 1, add_sums);
   return PK_OK;

@@ -66,6 +66,7 @@ typedef struct {
                                 void *dx);
   void (*fma_row)(idx n, int mode, const void *x, const void *a, const void *b, void *y);
   void (*gate_backward)(idx r0, idx r1, idx columns, const void *dy, const void *gate, const void *h, void *dh, void *dgate);
+  void (*column_sums)(idx rows, idx columns, const void *x, void *sums);
   double (*dot)(idx n, const void *x, const void *y);
   double (*sum_abs_difference)(idx n, const void *x, const void *y);
   void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, void *x);
