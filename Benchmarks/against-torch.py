@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """pisces against PyTorch (and, for products, OpenBLAS and ONNX Runtime) in turn, in one run: times and peak memory as ratios.
 
-usage: Benchmarks/against-torch.py [--rounds 3] [--threads 2] [--only gemm,attention,...] [--types f32,bf16] [--tuned] [--json FILE]
+usage: Benchmarks/against-torch.py [--rounds 3] [--threads 2] [--only gemm,attention,...] [--types f32,bf16] [--tuned] [--turns N] [--json FILE]
 needs: torch; .build/release/pisces. Optional: diffusers (the VAE's peer), onnxruntime and onnx, libopenblas.so.0, safetensors (the step's and the score's).
 --tuned sends torch's f32 products to oneDNN where that is faster (not with AMX, where they would no longer be f32) and keeps malloc from returning memory.
 
 A ratio above 1 means pisces is that many times faster (memory: smaller). Each round runs the peers, then pisces, in processes of their own; the ratio is of the
-medians of the rounds' medians, and the spread is that of the rounds' ratios. A peer runs the arithmetic the case needs and nothing else. In bf16 torch gets
+medians of the rounds' medians, and the spread is that of the rounds' ratios. With --turns N all programs of a case stay and take turns of a tenth of a second (or one
+repeat) instead, so that a slow minute of a shared machine meets them all; the ratio is then the median over turns, the spread their quartiles. A peer runs the arithmetic the case needs and nothing else. In bf16 torch gets
 bf16 tensors (training: autocast), pisces --products bf16: its operands are rounded as they are packed.
 """
 import argparse, json, os, resource, statistics, subprocess, sys, time
@@ -35,6 +36,24 @@ CASES |= {
     "token OT, 16 heads, 20 x 2049": ("ot", ["ot", "--kind", "token", "--text", 20], {}),
     "token OT, 16 heads, 8 x 2049": ("ot", ["ot", "--kind", "token", "--text", 8], {}),
 }
+
+
+def in_turns(run):
+    """Median seconds of run. As a worker: "ready", and then for each line of standard input repeats for 0.1 s or more and their median (as `pisces bench --turns`)."""
+    if "PISCES_TURNS" not in os.environ:
+        return timed(run)
+    run()
+    print("ready", flush=True)
+    turns = []
+    for _ in sys.stdin:
+        some = []
+        while sum(some) < 0.1:
+            began = time.perf_counter()
+            run()
+            some.append(time.perf_counter() - began)
+        turns.append(statistics.median(some))
+        print(turns[-1], flush=True)
+    return statistics.median(turns)
 
 
 def timed(run, seconds=3.0):
@@ -126,7 +145,7 @@ def torch_case(name, threads, tuned, narrow):
                         break
                 plan = torch.exp(log + u[:, :, None] + v[:, None])
                 return plan / plan.sum(-1, keepdim=True).clamp_min(1e-8)
-    report(timed(run), f"torch {torch.__version__}")
+    report(in_turns(run), f"torch {torch.__version__}")
 
 
 def report(seconds, peer):
@@ -152,8 +171,8 @@ def attention_case(backward):
         return run
 
     ways = {"fused": through(lambda: F.scaled_dot_product_attention(q, k, v)), "explicit": through(lambda: torch.softmax(q @ k.mT * 88**-0.5, -1) @ v)}
-    way, seconds = min(((n, timed(f)) for n, f in ways.items()), key=lambda x: x[1])
-    report(seconds, f"torch {torch.__version__}, {way}")
+    way = min(ways, key=lambda n: timed(ways[n]))
+    report(in_turns(ways[way]), f"torch {torch.__version__}, {way}")
 
 
 def decoding(back):
@@ -226,7 +245,7 @@ def product_case(name, threads, peer):
         library.openblas_set_num_threads(threads)
         c = np.empty((m, n), np.float32)
         library.cblas_sgemm.argtypes = [ctypes.c_int] * 6 + [ctypes.c_float, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_float, ctypes.c_void_p, ctypes.c_int]
-        return report(timed(lambda: library.cblas_sgemm(101, 111, 111, m, n, k, 1, a.ctypes.data, k, b.ctypes.data, n, 0, c.ctypes.data, n)), "OpenBLAS")
+        return report(in_turns(lambda: library.cblas_sgemm(101, 111, 111, m, n, k, 1, a.ctypes.data, k, b.ctypes.data, n, 0, c.ctypes.data, n)), "OpenBLAS")
     import onnx, onnxruntime
     from onnx import helper, numpy_helper
 
@@ -236,7 +255,7 @@ def product_case(name, threads, peer):
     options.intra_op_num_threads = threads
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    return report(timed(lambda: session.run(None, {"a": a})), f"ONNX Runtime {onnxruntime.__version__}")
+    return report(in_turns(lambda: session.run(None, {"a": a})), f"ONNX Runtime {onnxruntime.__version__}")
 
 
 def generator_step(width, heads, batch):
@@ -366,9 +385,43 @@ def score_row(rounds, threads, environment):
     return [p[0][0] for p in pairs], [p[1][0] for p in pairs], max(p[0][1] for p in pairs), max(p[1][1] for p in pairs)
 
 
+class Worker:
+    """A program that waits for its turns."""
+
+    def __init__(self, command, environment):
+        self.command, self.turns = command, []
+        self.process = subprocess.Popen(command, env=dict(environment, PISCES_TURNS="1"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.ready = self.process.stdout.readline().strip() == "ready"
+        if not self.ready:  # mostly a peer that is not installed; never silently
+            print(f"left out: {' '.join(command[1:])}: {(self.process.communicate()[1].strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
+
+    def turn(self):
+        time.sleep(0.25)  # the threads of who was before spin no longer
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.turns.append(float(self.process.stdout.readline()))
+
+    def end(self):
+        return json.loads(self.process.communicate()[0].strip().splitlines()[-1])
+
+
+def turns_row(name, kind, peers, command, turns, environment, narrow, floor, row):
+    workers = [w for w in (Worker(c, environment) for c in [*peers, command]) if w.ready]
+    if len(workers) < 2 or workers[-1].command != command:
+        sys.exit(f"{name}: a peer and pisces are needed")
+    for i in range(turns):
+        for worker in workers if i % 2 else workers[::-1]:
+            worker.turn()
+    ends = [w.end() for w in workers]
+    best = min(range(len(workers) - 1), key=lambda i: statistics.median(workers[i].turns))
+    peer = ends[best].get("peer", f"torch {ends[best].get('torch')}") + (", oneDNN" if "--tuned" in workers[best].command and not narrow and not HAS_AMX else "")
+    row(name, kind, peer, workers[best].turns, workers[-1].turns, floor, ends[best]["bytes"], ends[-1]["peak_resident_bytes"])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=0, help="so many turns of a tenth of a second or one repeat, all programs kept running, instead of rounds of processes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="gemm,packed,attention,encoder,step,vae,ot-map,demo,score,ot")
     parser.add_argument("--types", default="f32,bf16")
@@ -384,14 +437,15 @@ def main():
     if o.tuned:
         environment |= {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"{cpu}, {o.threads} threads, torch {'tuned' if o.tuned else 'as installed'}, {o.rounds} rounds, {time.strftime('%Y-%m-%d %H:%M')}\n")
+    print(f"{cpu}, {o.threads} threads, torch {'tuned' if o.tuned else 'as installed'}, {f'{o.turns} turns, median and quartiles of their ratios' if o.turns else f'{o.rounds} rounds'}, {time.strftime('%Y-%m-%d %H:%M')}\n")
     print("| case | type | best peer | peer ms | pisces ms | times as fast | rounds | floor | peer MiB | pisces MiB |\n| --- | --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     out = open(o.json, "a") if o.json else None
 
     def row(name, kind, peer, theirs, ours, floor, a, b):
         t, p = statistics.median(theirs), statistics.median(ours)
         ratios = sorted(x / y for x, y in zip(theirs, ours))
-        print(f"| {name} | {kind} | {peer} | {1e3 * t:.2f} | {1e3 * p:.2f} | **{t / p:.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} | {floor or ''} | {a >> 20} | {b >> 20} |", flush=True)
+        ratio, low, high = (statistics.median(ratios), ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]) if o.turns else (t / p, ratios[0], ratios[-1])
+        print(f"| {name} | {kind} | {peer} | {1e3 * t:.2f} | {1e3 * p:.2f} | **{ratio:.2f}** | {low:.2f}-{high:.2f} | {floor or ''} | {a >> 20} | {b >> 20} |", flush=True)
         if out:
             print(json.dumps({"case": name, "type": kind, "peer": peer, "peer_seconds": theirs, "pisces_seconds": ours, "floor": floor, "peer_bytes": a, "pisces_bytes": b}), file=out, flush=True)
 
@@ -400,6 +454,10 @@ def main():
             if group not in o.only.split(",") or (kind == "bf16" and kind not in floors and name not in ("VAE decode and back to the latents",)):
                 continue
             narrow, theirs, ours, failed = kind == "bf16", {}, [], set()
+            command = [PISCES, "bench", *map(str, arguments), "--products", kind, "--json", "--quiet", "--no-check", "--threads", str(o.threads)]
+            if o.turns:
+                turns_row(name, kind, peers_of(name, group, o.threads, o.tuned, narrow), command + ["--turns"], o.turns, environment, narrow, floors.get(kind), row)
+                continue
             for _ in range(o.rounds):
                 for command in peers_of(name, group, o.threads, o.tuned, narrow):
                     if tuple(command) in failed:
@@ -411,7 +469,6 @@ def main():
                         continue
                     x = json.loads(run.stdout.splitlines()[-1])
                     theirs.setdefault(x.get("peer", f"torch {x.get('torch')}") + (", oneDNN" if "--tuned" in command and not narrow and not HAS_AMX else ""), []).append(x)
-                command = [PISCES, "bench", *map(str, arguments), "--products", kind, "--json", "--quiet", "--no-check", "--threads", str(o.threads)]
                 ours.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
             if not theirs:
                 print(f"| {name} | {kind} | no peer installed | | | | | | | |")

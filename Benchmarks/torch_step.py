@@ -13,7 +13,7 @@ Prints one JSON line: median seconds of a step, peak resident bytes (and those o
 the products and convolutions counted. --tuned: products may go to oneDNN (the caller sets MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_).
 --bf16: generator, text and rewards under autocast, the frozen decoder in bf16 throughout.
 """
-import argparse, contextlib, json, re, resource, statistics, time
+import argparse, contextlib, json, os, re, resource, statistics, sys, time
 
 import torch
 import torch.nn.functional as F
@@ -305,12 +305,17 @@ def main():
     step()
     step.phases.clear()
     seconds = []
-    for _ in range(o.steps):
+    turns = "PISCES_TURNS" in os.environ  # against-torch.py --turns: a step for each line of standard input
+    if turns:
+        print("ready", flush=True)
+    for _ in sys.stdin if turns else range(o.steps):
         began = time.perf_counter()
         values = step()
         seconds.append(time.perf_counter() - began)
+        if turns:
+            print(seconds[-1], flush=True)
     out = {"seconds": statistics.median(seconds), "bytes": peak(), "import_bytes": imports, "torch": torch.__version__}
-    out |= {"phases": {name: t / o.steps for name, t in step.phases.items()}, "last": values}
+    out |= {"phases": {name: t / len(seconds) for name, t in step.phases.items()}, "last": values}
     if o.flops:
         from torch.utils.flop_counter import FlopCounterMode
 

@@ -88,6 +88,8 @@ public struct BenchmarkRunner: Sendable {
   public var repeats: Int?
   /// Leave out the check, which takes more memory than the case itself.
   public var skipsCheck = false
+  /// When set, time is taken in turns instead, after `ready`, for as long as `begin` waits and answers true: repeats for at least 0.1 s, whose median `end` is told.
+  public var turns: (ready: @Sendable () -> Void, begin: @Sendable () -> Bool, end: @Sendable (Double) -> Void)?
   public let rates: MachineRates
   let load: Double, isDebugBuild: Bool
 
@@ -111,9 +113,21 @@ public struct BenchmarkRunner: Sendable {
     let warm = try await once()
     let count = repeats ?? min(50, max(3, Int(2 / max(warm, 1e-9))))
     var seconds: [Double] = []
-    for _ in 0..<count { seconds.append(try await once()) }
+    if let turns {
+      turns.ready()
+      while turns.begin() {
+        var some = [try await once()]
+        while some.reduce(0, +) < 0.1 { some.append(try await once()) }
+        some.sort()
+        turns.end(some[some.count / 2])
+        seconds.append(some[some.count / 2])
+      }
+      if seconds.isEmpty { seconds = [warm] }
+    } else {
+      for _ in 0..<count { seconds.append(try await once()) }
+    }
     seconds.sort()
-    let median = seconds[count / 2], w = benchmark.work
+    let median = seconds[seconds.count / 2], w = benchmark.work
     // The slowest of the three limits is the one that binds.
     let limits = [("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }), ("exp", w.exponentials.map { $0 / rates.exponentials })]
     let binding = limits.compactMap { name, t in t.map { (name, $0) } }.max { $0.1 < $1.1 }

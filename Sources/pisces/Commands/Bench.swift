@@ -30,9 +30,14 @@ struct BenchOptions: ParsableArguments {
 
   @Option(help: "Round operands of products, attention and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
 
+  @Flag(help: "Take time in turns, so that a script can alternate programs: \"ready\", and then for each line of standard input repeats for 0.1 s or more and their median, in seconds.") var turns = false
+
   @Flag(help: "Leave out the check, and report the process's peak memory.") var noCheck = false
 
-  func validate() throws { if let repeats, repeats < 1 { throw ValidationError("--repeat takes 1 or more, not \(repeats)") } }
+  func validate() throws {
+    if turns && (repeats != nil || csv) { throw ValidationError("--turns takes its times from standard input: leave --repeat and --csv out") }
+    if let repeats, repeats < 1 { throw ValidationError("--repeat takes 1 or more, not \(repeats)") }
+  }
 
   func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
     try common.start()
@@ -46,6 +51,9 @@ struct BenchOptions: ParsableArguments {
     if csv { StandardStreams.result(Self.columns.joined(separator: ",")) }
     if !json && !csv { StandardStreams.result("\("case".padded(to: 72)) \("median ms".aligned(to: 10)) \("min".aligned(to: 9)) \("max".aligned(to: 9)) \("GFLOP/s".aligned(to: 8)) \("GB/s".aligned(to: 6)) \("Gexp/s".aligned(to: 7)) limit") }
     var allVerified = true
+    if turns {
+      runner.turns = ({ StandardStreams.result("ready") }, { readLine() != nil }, { StandardStreams.result("\($0)") })
+    }
     for prepare in cases {
       let result = try await runner.run(prepare())
       allVerified = allVerified && result.isVerified != false
