@@ -11,7 +11,7 @@
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
 int pk_vectors_suit(const pk_gemm_shape *s) { return s->m <= MOST_ROWS && s->csc == 1 && s->k * s->n >= LARGE && s->k >= BLOCKS && (s->csb == 1 || (s->rsb == 1 && s->csa == 1)); }
-ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s) { return s->m <= MOST_ROWS && s->csb == 1 ? BLOCKS * s->m * s->n : 0; }
+ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s) { return s->m <= MOST_ROWS ? BLOCKS * s->m * s->n : 0; }
 
 /* C = beta C + alpha sums, a row's part. */
 static void put(const pk_gemm_shape *s, const float *sums, float *c, idx n) {
