@@ -48,7 +48,7 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
 /* mean and rstd alone, and what a convolution needs to normalise as it reads (pk_conv_fusion): norm [batch, 3, channels], a channel's mean, rstd gamma and beta. */
 pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x, const void *gamma,
                                   const void *beta, void *mean, void *rstd, void *norm, void *scratch);
-/* dx plus `add` (shaped as x; NULL: nothing), the gradient that passes the norm by. dx may be dy. */
+/* dx plus `add` (shaped as x; NULL: nothing), the gradient that passes the norm by. dx may be dy, but not add. */
 pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy, const void *x,
                                 const void *gamma, const void *beta, const void *mean, const void *rstd, const void *add,
                                 void *dx, void *add_dgamma, void *add_dbeta, void *scratch);
