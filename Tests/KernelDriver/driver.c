@@ -192,6 +192,8 @@ static void elements(void) {
   expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 1));
   const idx wide[3] = {2, 70, 19}, turned[3] = {1330, 1, 70}, straight[3] = {1330, 19, 1};
   expect("transposed copy", pk_copy_strided(T, 3, wide, turned, array(2660), straight, array(2660), 0));
+  const idx even[3] = {2, 70, 32}, even_turned[3] = {2240, 1, 70}, even_straight[3] = {2240, 32, 1};
+  expect("transposed copy", pk_copy_strided(T, 3, even, even_turned, array(4480), even_straight, array(4480), 0));
   done();
 }
 static void convolution(void) {

@@ -125,14 +125,15 @@ pk_status pk_copy_strided(pk_type type, int rank, const idx *sizes, const idx *s
   }
   const idx n = sizes[rank - 1], ss = src_strides[rank - 1], ds = dst_strides[rank - 1];
   if (outer * n == 0) return PK_OK;
-  if (rank > 1 && !accumulate && ds == 1 && src_strides[rank - 2] == 1 && ss > 1 && n >= 8 && sizes[rank - 2] >= 8) {
+  if (rank > 1 && !accumulate && ds == 1 && src_strides[rank - 2] == 1 && ss > 1 && n >= 8 && sizes[rank - 2] >= 16) {
     const pk_kernels *k = pk_select(type);
     const idx rows = sizes[rank - 2], strips = (rows + STRIP - 1) / STRIP, items = outer / rows * strips;
 #pragma omp parallel for schedule(static) if (outer * n > 2 * PK_SERIAL)
     for (idx i = 0; i < items; i++) {
       const place p = place_of(i / strips, rank - 2, sizes, src_strides, dst_strides);
-      const idx r = i % strips * STRIP, many = rows - r < STRIP ? rows - r : STRIP;
-      k->conv.turn(n, many, pk_at(src, type, p.s + r), ss, NULL, pk_at(dst, type, p.d + r * dst_strides[rank - 2]), dst_strides[rank - 2]);
+      const idx r = i % strips * STRIP, many = rows - r < STRIP ? rows - r : STRIP, whole = many / 16 * 16, ld = dst_strides[rank - 2]; /* 16: a whole number of lanes of any variant */
+      k->conv.turn(n, whole, pk_at(src, type, p.s + r), ss, NULL, pk_at(dst, type, p.d + r * ld), ld);
+      for (idx e = r + whole; e < r + many; e++) copy_run(type, n, ss, pk_at(src, type, p.s + e), 1, pk_at(dst, type, p.d + e * ld), 0);
     }
     return PK_OK;
   }
