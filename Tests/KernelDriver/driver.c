@@ -50,13 +50,13 @@ static void products(void) {
       expect("linear packed", pk_linear(T, &s, a, NULL, packed, &backward, c, scratch));
     }
     all_finite("gemm", m * n, c);
-    if (m * n * k < 1 << 18) {
-      void *ba = array(3 * m * k), *bb = array(3 * k * n), *bc = array(3 * m * n);
+    for (idx batch = 3; batch <= 70 && m * n * k < 1 << 18; batch += 67) {
+      void *ba = array(batch * m * k), *bb = array(batch * k * n), *bc = array(batch * m * n);
       pk_gemm_shape t = {m, n, k, k, 1, n, 1, n, 1, 0.5, 0};
-      expect("batched", pk_gemm_batched(T, &t, 3, m * k, k * n, m * n, ba, bb, bc));
+      expect("batched", pk_gemm_batched(T, &t, batch, m * k, k * n, m * n, ba, bb, bc));
       t.rsa = 1, t.csa = m, t.beta = 1;
-      expect("batched transposed", pk_gemm_batched(T, &t, 3, m * k, k * n, m * n, ba, bb, bc));
-      all_finite("batched", 3 * m * n, bc);
+      expect("batched transposed", pk_gemm_batched(T, &t, batch, m * k, k * n, m * n, ba, bb, bc));
+      all_finite("batched", batch * m * n, bc);
     }
     done();
   }

@@ -28,7 +28,7 @@ import Testing
 
   private func check(_ variant: Variant) {
     for s in [(1, 1, 1), (5, 70, 33), (13, 33, 385), (40, 700, 88), (256, 96, 200), (97, 530, 401), (200, 1100, 50), (1600, 40, 60), (600, 400, 30), (230, 144, 770), (1300, 192, 96), (50, 320, 2048), (1, 1100, 300), (3, 260, 1030), (4, 4100, 70)] { products(variant, s.0, s.1, s.2) }
-    for s in [(64, 64, 64), (3, 1, 9), (37, 50, 29)] { batched(variant, s.0, s.1, s.2) }
+    for s in [(7, 64, 64, 64), (7, 3, 1, 9), (7, 37, 50, 29), (70, 5, 40, 12), (65, 13, 17, 30), (64, 64, 64, 64)] { batched(variant, s.0, s.1, s.2, s.3) }
     let one = SIMD3(1, 1, 1)
     for (extents, stride, upsampling) in [
       ((1, 3, 5, 2, 7, 9), one, one), ((2, 16, 32, 3, 8, 8), one, one), ((1, 33, 18, 2, 5, 70), one, one), ((1, 20, 36, 9, 40, 33), one, one), ((1, 7, 20, 4, 18, 21), one, one), ((1, 96, 130, 2, 6, 9), one, one), ((2, 8, 3, 1, 1, 1), one, one),
@@ -85,9 +85,9 @@ import Testing
       return [sum!]
     }
   }
-  private func batched(_ variant: Variant, _ m: Int, _ n: Int, _ k: Int) {
-    let work = Workspace(), a = numbers(Shape(7, m, k), 1, in: work), b = numbers(Shape(7, k, n), 2, in: work)
-    compare(variant, "batched \(m) x \(n) x \(k)", [a, b], tolerance: 1e-7 * (4 + Double(k).squareRoot())) { t, w in [w.batchedMatmul(t[0], t[1])] }
+  private func batched(_ variant: Variant, _ batch: Int, _ m: Int, _ n: Int, _ k: Int) {
+    let work = Workspace(), a = numbers(Shape(batch, m, k), 1, in: work), b = numbers(Shape(batch, k, n), 2, in: work)
+    compare(variant, "\(batch) of \(m) x \(n) x \(k)", [a, b], tolerance: 1e-7 * (4 + Double(k).squareRoot())) { t, w in [w.batchedMatmul(t[0], t[1])] }
   }
   /// Against the f64 convolution of the upsampled input. Minimal filtering has about 2.5 times the rounding errors of a plain sum, and a corner's dx gathers up to 27 gradients.
   private func convolution(_ variant: Variant, _ s: (Int, Int, Int, Int, Int, Int), _ stride: SIMD3<Int>, _ upsampling: SIMD3<Int>) {

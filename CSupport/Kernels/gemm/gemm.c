@@ -108,8 +108,15 @@ pk_status pk_gemm_batched(pk_type type, const pk_gemm_shape *s, idx batch, idx s
   for (idx t = 0; t < batch * row_blocks; t++) {
     const idx g = t / row_blocks, i = t % row_blocks * step, m = s->m - i < step ? s->m - i : step;
     if (m <= 0) continue;
-    kernels->gemm(m, s->n, s->k, s->alpha, pk_at(a, type, g * stride_a + i * s->rsa), s->rsa, s->csa,
-                  pk_at(b, type, g * stride_b), s->rsb, s->beta != 0, pk_at(c, type, g * stride_c + i * s->rsc), s->rsc);
+    /* The next matrices arrive while these are multiplied: B with the first half of the rows, A with the second. */
+    const int more = row_blocks == 1 && g + 1 < batch;
+    const idx half = (m / kernels->tile_rows + 2) / 2 * kernels->tile_rows;
+    for (idx r = 0, rows; r < m; r += rows) {
+      rows = more && !r && half < m ? half : m - r;
+      const void *ahead = !more ? NULL : r ? pk_at(a, type, (g + 1) * stride_a) : pk_at(b, type, (g + 1) * stride_b);
+      kernels->gemm(rows, s->n, s->k, s->alpha, pk_at(a, type, g * stride_a + (i + r) * s->rsa), s->rsa, s->csa, pk_at(b, type, g * stride_b), s->rsb, s->beta != 0,
+                    pk_at(c, type, g * stride_c + (i + r) * s->rsc), s->rsc, ahead);
+    }
   }
   return PK_OK;
 }

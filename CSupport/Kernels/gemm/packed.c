@@ -54,7 +54,7 @@ int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, flo
     const idx first = part(units, me, team) * unit, last = LEAST(part(units, me + 1, team) * unit, extent);
     for (idx from = first, step = by_rows ? NEAR_ROWS : last - first; from < last; from += step)
       kernels->gemm(by_rows ? LEAST(last - from, step) : s->m, by_rows ? s->n : step, s->k, s->alpha, a + (by_rows ? from : 0) * s->rsa, s->rsa, s->csa, b + (by_rows ? 0 : from), s->rsb, s->beta != 0,
-                    c + (by_rows ? from * s->rsc : from), s->rsc);
+                    c + (by_rows ? from * s->rsc : from), s->rsc, NULL);
   }
   return 1;
 }

@@ -41,7 +41,7 @@ typedef struct {
 } pk_conv_kernels;
 typedef struct {
   void (*gemm)(idx m, idx n, idx k, double alpha, const void *a, idx rsa, idx csa, const void *b, idx ldb,
-               int accumulate, void *c, idx ldc);
+               int accumulate, void *c, idx ldc, const void *ahead);
   void (*vectors_dots)(idx m, idx rows, idx k, const void *x, idx ldx, const void *w, idx ldw, void *out);
   void (*vectors_sums)(idx m, idx n, idx k, const void *x, idx rsx, idx csx, const void *w, idx ldw, void *sums);
   pk_attention_kernels attention;

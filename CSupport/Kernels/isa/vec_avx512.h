@@ -8,8 +8,8 @@ typedef float real;
 typedef __m512 V;
 typedef __mmask16 VM;
 #define VL 16
-#define GEMM_MR 8
-#define GEMM_NV 3
+#define GEMM_MR 6
+#define GEMM_NV 4
 #define PRODUCT_ROWS 12
 #define PRODUCT_VECTORS 2
 #define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
