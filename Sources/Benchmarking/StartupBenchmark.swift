@@ -1,4 +1,4 @@
-public import Files
+import Files
 
 /// A whole process, from its start to its end.
 public struct StartupBenchmark: Sendable {

@@ -1,4 +1,4 @@
-public import Files
+import Files
 public import PostTraining
 import Layers
 import Pipelines

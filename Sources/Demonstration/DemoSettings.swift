@@ -35,5 +35,6 @@ public struct DemoSettings: Settings {
   public mutating func settle() throws {
     (map.seed, post.seed) = (seed, seed)
     try post.check(hasRewardModel: true)
+    try post.checkMoments()
   }
 }

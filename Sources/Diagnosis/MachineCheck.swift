@@ -1,4 +1,4 @@
-public import Files
+import Files
 import TensorRuntime
 
 /// What of the system this process has loaded and may use.

@@ -1,4 +1,4 @@
-public import Files
+import Files
 import Layers
 import Models
 import TensorRuntime

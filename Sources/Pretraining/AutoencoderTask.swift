@@ -115,14 +115,8 @@ public struct AutoencoderTask: TrainingTask {
     let work = Workspace()
     var final = model, config = settings.model
     if let average { final = average.applied(to: model) }
-    // A few at a time: 64 clips at once take gigabytes in a full-size model.
-    let few = max(1, settings.clips_per_step)
-    var n = 0.0, sum = 0.0, squares = 0.0
-    for first in stride(from: 0, to: 64, by: few) {
-      let clips = PixelRange.centered(source.clips(Array(first..<min(first + few, 64)), in: work), in: work)
-      let mean = LatentPosterior(final.encoder.forward(clips, in: work).y, in: work).mean
-      (n, sum, squares) = (n + Double(mean.count), sum + work.total(mean), squares + work.sumOfSquares(mean))
-    }
+    let latents = source.latents(64, of: final.encoder, times: 1, atOnce: settings.clips_per_step, in: work)
+    let n = Double(latents.count), sum = work.total(latents), squares = work.sumOfSquares(latents)
     config.scalingFactor = 1 / (squares / n - sum / n * (sum / n)).squareRoot()
     try ModelFolder.write(final, config: config, kind: "AutoencoderKLHunyuanVideo", weights: "diffusion_pytorch_model.safetensors", to: folder)
   }

@@ -172,7 +172,7 @@ public struct EncoderTask: TrainingTask {
     var captions = chosen.map { generated.captions[$0] }
     if !chosen.isEmpty { clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0) }
     let more = (0..<settings.malformed_per_step).map { _ in order.below(1 << 30) }
-    if !more.isEmpty, var (bad, names) = source.malformed(more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order, in: work) {
+    if !more.isEmpty, case (var bad, let names)? = source.malformed(more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order, in: work) {
       let rebuilt = Int(Double(more.count) * settings.reconstruction_share)
       if let reconstruct, rebuilt > 0 { work.place(reconstruct(bad.slice(0..<rebuilt), work), into: &bad, axis: 0, at: 0) }
       clips = work.concatenated([clips, bad], axis: 0)

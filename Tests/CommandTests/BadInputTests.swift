@@ -91,6 +91,8 @@ import Glibc
     try await expect(64, ["lora.rnk", "lora.rank"], post + ["--set", "lora.rnk=3"])
     try await expect(64, ["rate_schedule"], post + ["--set", "rate_schedule=square"])
     try await expect(64, ["products"], post + ["--set", "products=f8"])
+    try await expect(64, ["moments", "f32 or bf16"], post + ["--set", "moments=f8"])
+    try await expect(64, ["moments", "f32 or bf16"], ["demo", "--output", models.folder("out"), "--set", "post.moments=f8"])
     try OutputFile.write("stepz: 4\n", to: models.folder("bad.yaml"))
     try await expect(64, ["stepz", "steps", "bad.yaml"], post + ["--config", models.folder("bad.yaml")])
     try OutputFile.write("steps: [1\n", to: models.folder("worse.yaml"))

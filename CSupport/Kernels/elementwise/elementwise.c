@@ -44,15 +44,13 @@ pk_status pk_affine_clamp_backward(pk_type type, idx n, double alpha, double bet
 pk_status pk_modulate_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *x, const void *scale,
                               const void *shift, void *y) {
   SELECT(type);
-  TOKENS k->fma_row(columns, 0, pk_at(x, type, r * columns), pk_at(scale, type, r / tokens * ld),
-                    pk_at(shift, type, r / tokens * ld), pk_at(y, type, r * columns));
+  TOKENS k->modulate(columns, pk_at(x, type, r * columns), pk_at(scale, type, r / tokens * ld), pk_at(shift, type, r / tokens * ld), pk_at(y, type, r * columns));
   return PK_OK;
 }
 pk_status pk_gate_forward(pk_type type, idx groups, idx tokens, idx columns, idx ld, const void *x, const void *gate,
                           const void *h, void *y) {
   SELECT(type);
-  TOKENS k->fma_row(columns, 1, pk_at(x, type, r * columns), pk_at(gate, type, r / tokens * ld), pk_at(h, type, r * columns),
-                    pk_at(y, type, r * columns));
+  TOKENS k->gate_forward(columns, pk_at(x, type, r * columns), pk_at(gate, type, r / tokens * ld), pk_at(h, type, r * columns), pk_at(y, type, r * columns));
   return PK_OK;
 }
 ptrdiff_t pk_gate_backward_scratch(idx groups, idx tokens, idx columns) { return groups < 1 || tokens < 1 ? 0 : groups * pk_row_blocks(groups, tokens) * columns; }

@@ -31,13 +31,26 @@ static idx tile_extent(idx n, idx parts, idx unit, idx most) {
   return t < unit ? unit : t > most ? most : t;
 }
 
+#define MOST(a, b) ((a) > (b) ? (a) : (b))
+idx pk_gemm_scratch(const pk_gemm_shape *s) {
+  if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
+  return MOST(MOST(pk_rows_scratch(s), pk_packed_scratch(s)), MOST(pk_columns_scratch(s), pk_vectors_scratch(s)));
+}
+static int small(const pk_gemm_shape *s) { return !pk_vectors_suit(s) && pk_small_suit(s); }
+static void product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
+  if (!ready && pk_vectors_suit(s)) pk_vectors_product(s, a, b, e, c, scratch);
+  else if (pk_columns_suit(s)) pk_columns_product(s, a, b, ready, e, c, scratch);
+  else if (pk_rows_suit(s)) pk_rows_product(s, a, b, ready, e, c, scratch);
+  else pk_packed_product(s, a, b, ready, e, c, scratch);
+}
+
 pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c, void *scratch) {
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
-    if (pk_vectors_suit(s)) pk_vectors_product(s, a, b, NULL, c, scratch);
-    else if (!pk_small_product(s, a, b, c)) (pk_rows_suit(s) ? pk_rows_product : pk_packed_product)(s, a, b, NULL, NULL, c, scratch);
+    if (small(s)) pk_small_product(s, a, b, c);
+    else product(s, a, b, NULL, NULL, c, scratch);
     return PK_OK;
   }
   blis_start();
@@ -79,18 +92,12 @@ pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const v
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
   if (s->m < 0 || s->n < 0 || s->k < 0 || s->csc != 1 || (packed && (type != PK_F32 || s->n < 1 || s->k < 1))) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
-  if (type == PK_F32 && s->k > 0 && !packed && pk_vectors_suit(s)) {
-    pk_vectors_product(s, a, b, e, c, scratch);
+  if (type == PK_F32 && s->k > 0 && (packed || !small(s))) {
+    product(s, a, b, packed, e, c, scratch);
     return PK_OK;
   }
-  if (type == PK_F32 && s->k > 0 && (packed || !pk_small_product(s, a, b, c))) {
-    (pk_rows_suit(s) ? pk_rows_product : pk_packed_product)(s, a, b, packed, e, c, scratch);
-    return PK_OK;
-  }
-  if (type != PK_F32 || s->k == 0) {
-    const pk_status status = pk_gemm(type, s, a, b, c, scratch);
-    if (status != PK_OK) return status;
-  }
+  const pk_status status = pk_gemm(type, s, a, b, c, scratch);
+  if (status != PK_OK) return status;
 #pragma omp parallel for schedule(static) if (s->m * s->n > PK_SERIAL)
   for (idx r = 0; r < s->m; r++) pk_finish_rows(type, e, r, 1, 0, s->n, c, s->rsc);
   return PK_OK;

@@ -14,7 +14,6 @@
  * serves them all while it is near. So are the rows of B. */
 #define GROUP 4
 #define CHUNK 32
-#define NEAR_ROWS 96 /* a multiple of every tile's rows: rows of C at a time where nothing is packed */
 #define ROUND(n) (((n) + 15) / 16 * 16)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
@@ -32,31 +31,9 @@ static idx block_size(const pk_gemm_shape *s) {
 }
 #define PANEL ROUND(pk_product_f32()->rows * PK_PRODUCT_LD)
 static idx panels_size(const pk_gemm_shape *s) { return (LEAST(s->m, BLOCK_ROWS) + pk_product_f32()->rows - 1) / pk_product_f32()->rows * PANEL; }
-idx pk_gemm_scratch(const pk_gemm_shape *s) {
-  if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
+idx pk_packed_scratch(const pk_gemm_shape *s) {
   const idx team = pk_threads();
-  /* Whatever way it goes: alpha, beta and strides may be others than those of the product. */
-  const idx rows = pk_rows_scratch(s), packed = alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
-  const idx vectors = pk_vectors_scratch(s), most = rows > packed ? rows : packed;
-  return vectors > most ? vectors : most;
-}
-
-/* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
-int pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c) {
-  if (s->csb != 1 || s->k > PK_PRODUCT_K || (s->m > 48 && (s->k * s->n > 65536 || (s->csa != 1 && s->m * s->k > 32768))) || (s->beta != 0 && s->beta != 1) || pk_products() == PK_BF16) return 0;
-  const pk_kernels *kernels = pk_select(PK_F32);
-  const int by_rows = s->m >= s->n / 4;
-  const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;
-  const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
-#pragma omp parallel if (flops > 5e5)
-  {
-    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    const idx first = part(units, me, team) * unit, last = LEAST(part(units, me + 1, team) * unit, extent);
-    for (idx from = first, step = by_rows ? NEAR_ROWS : last - first; from < last; from += step)
-      kernels->gemm(by_rows ? LEAST(last - from, step) : s->m, by_rows ? s->n : step, s->k, s->alpha, a + (by_rows ? from : 0) * s->rsa, s->rsa, s->csa, b + (by_rows ? 0 : from), s->rsb, s->beta != 0,
-                    c + (by_rows ? from * s->rsc : from), s->rsc, NULL);
-  }
-  return 1;
+  return alone(s, team) ? team * (block_size(s) + panels_size(s)) : 2 * block_size(s) + panels_size(s);
 }
 
 /* B whole, packed: pieces of k in order, each as panels over all columns. */

@@ -3,10 +3,9 @@
 #include "../isa/share.h"
 #include "packed.h"
 
-/* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product; and a third by shape alone, whose sums begin with C or the bias.
+/* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product.
  * Few rows: every member has the whole of A, packed (in large teams they pack it together); an item is a group of panels of B, which whoever takes it packs for himself. Nobody waits.
- * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue.
- * Few columns: packing A would not be repaid; it is read where it lies (row_body.inc). Not where its rows are a multiple of 4096 bytes apart: they evict each other from L1. */
+ * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue. */
 #define FEW_A (1 << 19)  /* elements of A that every member may have */
 #define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
@@ -32,13 +31,6 @@ static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A &
 static idx whole_a(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * s->k + GAP * CEIL(s->k, pk_product_depth(s->k))); }
 static idx chunk_size(const pk_gemm_shape *s, const pk_product *p) { return TILES * (p->rows * LEAST(s->k, PK_PRODUCT_K) + GAP); }
 
-#define NARROW 256
-#define NARROW_K 2048
-#define NARROW_ROWS 88
-static int narrow(const pk_gemm_shape *s) {
-  const idx pieces = CEIL(s->k, PK_PRODUCT_K);
-  return s->n <= NARROW && s->n % pk_select(PK_F32)->lanes == 0 && s->n % 16 == 0 && s->k <= NARROW_K && s->k % (2 * pieces) == 0 && s->csa == 1 && s->rsa % 1024 && s->alpha == 1 && (s->beta == 0 || s->beta == 1);
-}
 int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s->csc == 1 && (s->k * s->n <= MOST_B || few(s, pk_threads())); }
 idx pk_rows_scratch(const pk_gemm_shape *s) {
   const idx team = pk_threads();
@@ -139,26 +131,6 @@ static void many_rows(const job *j, pk_run *runs, idx team, idx me) {
   }
 }
 
-static void few_columns(const job *j, pk_run *runs, idx team, idx me) {
-  const pk_gemm_shape *s = j->s;
-  const idx terms = s->k / j->depth, columns = j->product->columns;
-  const float *packed = j->ready ? j->ready : j->scratch, *bias = s->beta == 0 ? j->bias : NULL;
-  for (idx t = j->panels * me / team; t < j->panels * (me + 1) / team && !j->ready; t++)
-    for (idx p = 0; p < s->k; p += j->depth) pack_panels(j, t, t + 1, p, j->depth, j->scratch + p * j->across + t * j->depth * columns);
-  pk_share_out(runs, CEIL(s->m, NARROW_ROWS), team, me);
-#pragma omp barrier
-  for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
-    const idx i = item * NARROW_ROWS, m = LEAST(s->m - i, NARROW_ROWS);
-    const void *from[NARROW_K / PK_PRODUCT_K + 1], *with[NARROW_K / PK_PRODUCT_K + 1];
-    for (idx t = 0; t < terms; t++) from[t] = j->a + i * s->rsa + t * j->depth, with[t] = packed + t * j->across * j->depth;
-    float *to = j->c + i * s->rsc;
-    j->product->rows_in_place(m, s->n, terms, from, s->rsa, j->depth, with, j->depth * columns, s->beta == 0 ? bias : to, s->beta == 0 ? 0 : s->rsc, to, s->rsc);
-    const pk_epilogue added = {j->bias, 0, NULL, NULL, 0, 0};
-    if (j->bias && !bias) pk_finish_rows(PK_F32, &added, i, m, 0, s->n, j->c, s->rsc);
-    if (j->finish) pk_finish_rows(PK_F32, &j->rest, i, m, 0, s->n, j->c, s->rsc);
-  }
-}
-
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
   const pk_product *product = &pk_select(PK_F32)->product;
   job j = {.s = s, .product = product, .a = a, .b = b, .ready = ready, .c = c, .scratch = scratch, .units = CEIL(s->m, product->rows), .panels = CEIL(s->n, product->columns), .across = CEIL(s->n, 32) * 32, .depth = pk_product_depth(s->k)};
@@ -171,8 +143,7 @@ void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, con
 #pragma omp parallel if (forks)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    if (narrow(s)) few_columns(&j, runs, team, me);
-    else if (few(s, team)) {
+    if (few(s, team)) {
       /* Nobody takes before everybody's run is there. */
       idx group = WIDE;
       while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * s->k > NEAR_B)) group /= 2;

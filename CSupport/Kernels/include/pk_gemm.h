@@ -1,7 +1,7 @@
 /* Matrix products.
  *
  * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column stride); beta 0 ignores C.
- *   f32 with contiguous rows of C: own kernels (packed.c, rows.c, vectors.c), inputs rounded to bf16 first when pk_products() says so.
+ *   f32 with contiguous rows of C: own kernels (packed.c, rows.c, columns.c, vectors.c, small.c), inputs rounded to bf16 first when pk_products() says so.
  *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under our team.
  *   Scratch: pk_gemm_scratch elements.
  * pk_linear: the same (csc == 1), followed by what the epilogue says, a few rows at a time while they are near. With `packed`, B was packed before by

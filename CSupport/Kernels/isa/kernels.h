@@ -64,7 +64,8 @@ typedef struct {
   void (*affine_clamp_forward)(idx n, double alpha, double beta, double lo, double hi, const void *x, void *y);
   void (*affine_clamp_backward)(idx n, double alpha, double beta, double lo, double hi, const void *x, const void *dy,
                                 void *dx);
-  void (*fma_row)(idx n, int mode, const void *x, const void *a, const void *b, void *y);
+  void (*modulate)(idx n, const void *x, const void *scale, const void *shift, void *y);
+  void (*gate_forward)(idx n, const void *x, const void *gate, const void *h, void *y);
   void (*gate_backward)(idx r0, idx r1, idx columns, const void *dy, const void *gate, const void *h, void *dh, void *dgate);
   void (*column_sums)(idx rows, idx columns, const void *x, void *sums);
   double (*dot)(idx n, const void *x, const void *y);

@@ -1,4 +1,4 @@
-public import Layers
+import Layers
 public import TensorRuntime
 
 /// The low-rank change of one linear layer: ΔW = s B A, with A `[r, in]`, B `[out, r]` (checkpoints.md 6).

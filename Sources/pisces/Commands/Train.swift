@@ -42,7 +42,7 @@ struct TrainingOptions: ParsableArguments {
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
     try common.use(products: settings.products)
-    guard ["f32", "bf16"].contains(settings.moments) else { throw ConfigurationError("unknown type of moments \(settings.moments)", "moments", "use f32 or bf16") }
+    try settings.checkMoments()
     return settings
   }
   /// Refuses sizes that cannot be.
