@@ -8,6 +8,8 @@ public final class BufferPool: Sendable {
     var free: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
     var live = 0
+    /// Where blocks of the system start.
+    var obtained: [UnsafeMutableRawPointer] = []
     /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them; and bytes used of every other.
     var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:], mapped: [UnsafeMutableRawPointer: Int] = [:]
   }
@@ -65,7 +67,19 @@ public final class BufferPool: Sendable {
       contents.statistics.bytes += capacity
       return nil
     }
-    return (recycled ?? UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 64), capacity)
+    return (recycled ?? obtain(capacity), capacity)
+  }
+
+  /// A block from the system. Large blocks begin at different lines of a page: the system's all begin at the same one, and rows of several tensors that are used together (a product, its activation,
+  /// what it was before) then compete for the same lines of the caches.
+  private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
+    let colours = capacity < 1 << 16 ? 1 : 64
+    let start = UnsafeMutableRawPointer.allocate(byteCount: capacity + (colours - 1) * 64, alignment: 64)
+    let colour = lock.withLock { _ in
+      contents.obtained.append(start)
+      return contents.obtained.count * 17 % colours
+    }
+    return start + colour * 64
   }
 
   /// A block of a plan, from the system's address space alone.
@@ -85,7 +99,6 @@ public final class BufferPool: Sendable {
 
   deinit {
     for (p, capacity) in contents.mapped { munmap(p, capacity) }
-    if isPlan { return }
-    for list in contents.free { for pointer in list { pointer.deallocate() } }
+    for start in contents.obtained { start.deallocate() }
   }
 }
