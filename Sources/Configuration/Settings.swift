@@ -14,6 +14,7 @@ public protocol TrainingSettings: Settings {
 }
 extension TrainingSettings {
   public var moments: String { "f32" }
+  /// Refuses a type of moments that is neither.
   public func checkMoments() throws {
     guard ["f32", "bf16"].contains(moments) else { throw ConfigurationError("unknown type of moments \(moments)", "moments", "use f32 or bf16") }
   }

@@ -1,7 +1,7 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
 #include "../isa/share.h"
-#include "packed.h"
+#include "ways.h"
 
 /* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most PK_PRODUCT_K words. For a piece of k the rows of A
  * are packed once, a tile high each; then, block of columns after block of columns, B is packed and multiplied with every tile.

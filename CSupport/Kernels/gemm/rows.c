@@ -1,7 +1,7 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
 #include "../isa/share.h"
-#include "packed.h"
+#include "ways.h"
 
 /* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product.
  * Few rows: every member has the whole of A, packed (in large teams they pack it together); an item is a group of panels of B, which whoever takes it packs for himself. Nobody waits.

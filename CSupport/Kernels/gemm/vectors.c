@@ -1,5 +1,5 @@
 #include "../isa/kernels.h"
-#include "packed.h"
+#include "ways.h"
 
 /* Products of f32 with at most four rows and a large B: as fast as B comes from memory, so that B is read once, where it lies and in order. What is packed first comes at half that rate.
  * Columns of B contiguous: an element is one sum. Rows contiguous: fixed blocks of k have sums of their own, folded in order. Nothing depends on the size of the team. */

@@ -1,7 +1,7 @@
 /* The ways of C = beta C + alpha A B for f32, rows of C contiguous (csc == 1), k > 0. `suit`: whether a way is for this shape; gemm.c says in which order they are asked.
  * `scratch`: whatever alpha, beta and strides. `ready`: B from pk_gemm_pack, or NULL. `e` may be NULL. */
-#ifndef PK_PACKED_H
-#define PK_PACKED_H
+#ifndef PK_WAYS_H
+#define PK_WAYS_H
 /* A and B packed, block by block (packed.c): any shape. */
 ptrdiff_t pk_packed_scratch(const pk_gemm_shape *s);
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch);
