@@ -38,9 +38,9 @@ public struct EncoderBenchmark: Sendable {
         let wide = try VideoEncoder(one, embedDim: 1, from: ParameterSource { name, shape, initial, _ in
           try name.contains(".blocks.") ? exact(name, shape, initial).value : fallback(name, shape, .zeros).value
         }).blocks[0]
-        return Reference.agree(block.forward(few, in: work).y, wide.forward(Reference.wide(few, work), in: work).y, tolerance: 1e-4)
+        return Reference.agree(block(few, in: work), wide.forward(Reference.wide(few, work), in: work).y, tolerance: 1e-4)
       },
-      run: { _ = block.forward(x, in: Workspace(pool: pool)) })
+      run: { _ = block(x, in: Workspace(pool: pool)) })
   }
 
   private func bertFusion() throws -> BenchmarkCase {

@@ -20,7 +20,7 @@ public struct FeedForward: Layer {
     let (y, down) = down.forward(active, in: work)
     return (y, Saved(up: up, hidden: hidden, down: down))
   }
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { down(up(x, then: activation, in: work), in: work) }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
     down.backwardParameters(dy, saved.down, in: work)
     return up.backward(down.backwardInput(dy, through: activation, at: saved.hidden, in: work), saved.up, in: work)

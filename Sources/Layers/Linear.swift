@@ -40,6 +40,15 @@ public struct Linear: Layer {
     work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y, then: f, into: &active, at: column)
     return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
+  /// f(y) alone.
+  public func callAsFunction(_ x: Tensor, then f: Activation, in work: borrowing Workspace) -> Tensor {
+    guard adapter == nil else {
+      var active = work.tensor(x.shape.replacingLast(with: outputWidth), x.type)
+      _ = forward(x, then: f, into: &active, in: work)
+      return active
+    }
+    return work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f)
+  }
 
   /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's and s (dy B)ᵀ x to A's.
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {

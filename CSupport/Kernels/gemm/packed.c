@@ -114,7 +114,7 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
               const idx i = i0 + r * k->rows, rows = LEAST(m - r * k->rows, k->rows);
               for (idx t = left; t < right; t++)
                 k->tile(d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta, bias && p0 + d == s->k ? bias + j0 + t * k->columns : NULL, c + i * s->rsc + j0 + t * k->columns, s->rsc, rows,
-                        LEAST(n - t * k->columns, k->columns));
+                        LEAST(n - t * k->columns, k->columns), NULL);
               if (finish && p0 + d == s->k) pk_finish_rows(PK_F32, &rest, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
             }
           }

@@ -4,9 +4,10 @@
 #include "ways.h"
 
 /* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product.
- * Few rows: every member has the whole of A, packed (in large teams they pack it together); an item is a group of panels of B, which whoever takes it packs for himself. Nobody waits.
- * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue. */
-#define FEW_A (1 << 19)  /* elements of A that every member may have */
+ * Few rows: A is packed together, whole; an item is a group of panels of B, which whoever takes it packs for himself.
+ * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue.
+ * In a training step weights and activations come from beyond the second level of cache, where reading to pack takes longer than packing: what the next item reads is asked for while this one is multiplied. */
+#define FEW_A (1 << 19)  /* elements of A that stay in the second level of cache */
 #define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
 #define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
@@ -37,7 +38,7 @@ idx pk_rows_scratch(const pk_gemm_shape *s) {
   const pk_product *p = &pk_select(PK_F32)->product;
   const idx many = s->k * s->n <= MOST_B ? pk_gemm_packed_count(s->n, s->k) + team * chunk_size(s, p) : 0;
   /* Work too small to fork is done by one. */
-  const idx those = few(s, 1) ? (team > 4 ? 1 : team) * whole_a(s, p) + team * WIDE * 32 * s->k : 0;
+  const idx those = few(s, 1) ? whole_a(s, p) + team * WIDE * 32 * s->k : 0;
   return MOST(many, those);
 }
 
@@ -59,7 +60,7 @@ static void pack_panels(const job *j, idx t0, idx t1, idx p, idx d, float *to) {
       j->product->pack_b(LEAST(s->n - t * columns, columns), LEAST(d - q, steps), j->b + (p + q) * s->rsb + t * columns * s->csb, s->rsb, s->csb, to + ((t - t0) * d + q) * columns);
 }
 /* Panels [t0, t1) against tiles of rows, a piece of k: a and b are packed. A tile stays in the first level of cache while panels come from the second. */
-static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, idx d, const float *a, const float *b) {
+static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, idx d, const float *a, const float *b, pk_ahead *ahead) {
   const pk_gemm_shape *s = j->s;
   const idx rows = j->product->rows, columns = j->product->columns;
   const int last = p + d == s->k;
@@ -69,7 +70,7 @@ static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, 
       /* What the epilogue reads beside C arrives while the sums are made. */
       for (idx i = i0; last && j->rest.before && i < i0 + m; i++)
         for (idx e = at; e < at + n; e += 16) __builtin_prefetch((const float *)j->rest.before + i * j->rest.ldbefore + e);
-      j->product->tile(d, a, b + (t - t0) * d * columns, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n);
+      j->product->tile(d, a, b + (t - t0) * d * columns, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n, ahead);
     }
 }
 static void finish(const job *j, idx unit0, idx unit1, idx t0, idx t1) {
@@ -77,25 +78,38 @@ static void finish(const job *j, idx unit0, idx unit1, idx t0, idx t1) {
   pk_finish_rows(PK_F32, &j->rest, i, LEAST(unit1 * rows, j->s->m) - i, at, LEAST(t1 * columns, j->s->n) - at, j->c, j->s->rsc);
 }
 
+/* What packing tiles of rows [unit0, unit1) reads, or panels [t0, t1). */
+static pk_ahead rows_ahead(const job *j, idx unit0, idx unit1) {
+  const pk_gemm_shape *s = j->s;
+  const idx i0 = unit0 * j->product->rows, m = LEAST(unit1 * j->product->rows, s->m) - i0;
+  if (m <= 0) return (pk_ahead){0};
+  return s->csa == 1 ? pk_ahead_of(j->a + i0 * s->rsa, m, s->k, s->rsa) : s->rsa == 1 ? pk_ahead_of(j->a + i0, s->k, m, s->csa) : (pk_ahead){0};
+}
+static pk_ahead panels_ahead(const job *j, idx t0, idx t1) {
+  const pk_gemm_shape *s = j->s;
+  const idx at = t0 * j->product->columns, n = LEAST(t1 * j->product->columns, s->n) - at;
+  if (n <= 0) return (pk_ahead){0};
+  if (j->ready) return pk_ahead_of(j->ready + at * j->depth, CEIL(s->k, j->depth), n * j->depth, j->across * j->depth);
+  return s->csb == 1 ? pk_ahead_of(j->b + at, s->k, n, s->rsb) : s->rsb == 1 ? pk_ahead_of(j->b + at * s->csb, n, s->k, s->csb) : (pk_ahead){0};
+}
+
 static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
   const pk_gemm_shape *s = j->s;
-  const idx rows = j->product->rows, columns = j->product->columns, tile = rows * j->depth + GAP, all = whole_a(s, j->product);
-  const int together = pk_threads() > 4;
-  float *a = j->scratch + (together ? 0 : me * all), *block = j->scratch + (together ? 1 : pk_threads()) * all + me * WIDE * 32 * s->k;
-  const idx u0 = together ? j->units * me / team : 0, u1 = together ? j->units * (me + 1) / team : j->units;
+  const idx rows = j->product->rows, columns = j->product->columns, tile = rows * j->depth + GAP;
+  float *a = j->scratch, *block = a + whole_a(s, j->product) + me * WIDE * 32 * s->k;
+  const idx u0 = j->units * me / team, u1 = j->units * (me + 1) / team;
   for (idx p = 0, d; p < s->k; p += d) {
     d = LEAST(s->k - p, j->depth);
     pack_rows(j, u0, u1, p, d, a + p / j->depth * j->units * tile + u0 * (rows * d + GAP));
   }
-  if (together) {
 #pragma omp barrier
-  }
   for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
     const idx t0 = item * group, t1 = LEAST(t0 + group, j->panels);
+    pk_ahead ahead = panels_ahead(j, t1, LEAST(t1 + group, j->panels));
     for (idx p = 0, d; p < s->k; p += d) {
       d = LEAST(s->k - p, j->depth);
       if (!j->ready) pack_panels(j, t0, t1, p, d, block);
-      multiply(j, 0, j->units, t0, t1, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block);
+      multiply(j, 0, j->units, t0, t1, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block, &ahead);
     }
     if (j->finish) finish(j, 0, j->units, t0, t1);
   }
@@ -119,12 +133,13 @@ static void many_rows(const job *j, pk_run *runs, idx team, idx me) {
   for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
     const idx u0 = j->units * (item / groups) / chunks, u1 = j->units * (item / groups + 1) / chunks;
     const idx t0 = j->panels * (item % groups) / groups, t1 = j->panels * (item % groups + 1) / groups;
+    pk_ahead ahead = item % groups + 1 < groups || u1 == j->units ? (pk_ahead){0} : rows_ahead(j, u1, j->units * (item / groups + 2) / chunks);
     for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
       d = LEAST(s->k - p, j->depth);
       pack_rows(j, u0, u1, p, d, chunk);
       for (idx t = t0, end; t < t1; t = end) {
         end = LEAST(t + WIDE, t1);
-        multiply(j, u0, u1, t, end, p, d, chunk, packed + p * j->across + t * d * columns);
+        multiply(j, u0, u1, t, end, p, d, chunk, packed + p * j->across + t * d * columns, end == t1 ? &ahead : NULL);
         if (j->finish && p + d == s->k) finish(j, u0, u1, t, end);
       }
     }
@@ -144,12 +159,9 @@ void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, con
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
     if (few(s, team)) {
-      /* Nobody takes before everybody's run is there. */
       idx group = WIDE;
       while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * s->k > NEAR_B)) group /= 2;
-      const idx items = CEIL(j.panels, group);
-      pk_share_out(runs, items, team, me);
-#pragma omp barrier
+      pk_share_out(runs, CEIL(j.panels, group), team, me);
       few_rows(&j, runs, group, team, me);
     } else {
       many_rows(&j, runs, team, me);

@@ -8,8 +8,17 @@
 #include "../include/pk.h"
 
 typedef ptrdiff_t idx;
+/* Memory that will be read soon: runs of `width` lines, `skip` bytes between them. Tiles ask for it while they multiply (tile_body.inc) and leave here what they came to. */
+typedef struct {
+  const char *at;
+  idx run, width, skip, left; /* lines: of this run still, of a run, and in all */
+} pk_ahead;
+static inline pk_ahead pk_ahead_of(const float *rows, idx count, idx columns, idx ld) {
+  const idx lines = (columns + 15) / 16;
+  return (pk_ahead){(const char *)rows, lines, lines, (ld - 16 * lines) * 4, count * lines};
+}
 /* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most PK_PRODUCT_K words of k, and multiply a tile.
- * `step` is how many k share one packed word (bf16 pairs: 2). bias (a row, or NULL) is added. rows_in_place: row_body.inc. */
+ * `step` is how many k share one packed word (bf16 pairs: 2). bias (a row, or NULL) is added; `ahead` may be NULL. rows_in_place: row_body.inc. */
 #define PK_PRODUCT_K 384
 #define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
 typedef struct {
@@ -17,7 +26,7 @@ typedef struct {
   void (*pack_a)(idx rows, idx k, const void *a, idx rsa, idx csa, void *packed);
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
   void (*rows_in_place)(idx m, idx columns, idx terms, const void *const *rows, idx lda, idx k, const void *const *panels, idx panel, const void *start, idx lds, void *c, idx ldc);
-  void (*tile)(idx k, const void *a, const void *b, double alpha, double beta, const void *bias, void *c, idx ldc, idx rows, idx columns);
+  void (*tile)(idx k, const void *a, const void *b, double alpha, double beta, const void *bias, void *c, idx ldc, idx rows, idx columns, pk_ahead *ahead);
   int whole_rows;      /* A is packed [row][PK_PRODUCT_LD] instead of [word][rows]; columns then come as chunks of 16 words */
   void (*begin)(void); /* what a thread does before its first tile and after its last; NULL: nothing */
   void (*end)(void);
@@ -49,8 +58,8 @@ typedef struct {
                             const void *beta, void *y, void *mean, void *rstd);
   void (*layernorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, int relu, const void *gamma, double plus,
                              const void *mean, const void *rstd, const void *add, void *dx, void *dgamma, void *dbeta);
-  void (*rmsnorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, const void *gamma, void *y, void *rstd);
-  void (*rmsnorm_backward)(idx r0, idx r1, idx columns, const void *dy, const void *x, const void *gamma,
+  void (*rmsnorm_forward)(idx r0, idx r1, idx columns, double eps, const void *x, idx next_x, const void *gamma, void *y, idx next_y, void *rstd);
+  void (*rmsnorm_backward)(idx r0, idx r1, idx columns, const void *dy, idx next_dy, const void *x, idx next_x, const void *gamma,
                            const void *rstd, const void *add, void *dx, void *dgamma);
   void (*moments)(idx n, const void *x, double shift, double *sum, double *sum_squares);
   void (*groupnorm_channel)(idx n, int silu, double mean, double rstd, double gamma, double beta, const void *x, void *y);
@@ -70,7 +79,7 @@ typedef struct {
   void (*column_sums)(idx rows, idx columns, const void *x, void *sums);
   double (*dot)(idx n, const void *x, const void *y);
   double (*sum_abs_difference)(idx n, const void *x, const void *y);
-  void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, void *x);
+  void (*rope_row)(idx heads, idx dim, const void *c, const void *s, int direction, const void *x, void *y, idx next);
   void (*softmax_row)(idx n, double scale, const void *x, const void *bias, void *y);
   void (*softmax_backward_row)(idx n, const void *dy, const void *y, void *ds);
   void (*prior_row)(idx n, double eps, const void *a, const void *p, void *y);
@@ -137,9 +146,9 @@ static inline void pk_write(void *p, pk_type t, idx i, double v) {
 #define PK_BLOCKS 64
 #define PK_LO(b, n) ((n) * (b) / PK_BLOCKS)
 #define PK_HI(b, n) ((n) * ((b) + 1) / PK_BLOCKS)
-/* Sums over the rows of a group: so many fixed blocks of them sum their own and are folded in order, at least four rows each. */
+/* Sums over the rows of a group: so many fixed blocks of them sum their own and are folded in order, at least sixteen rows each. */
 static inline idx pk_row_blocks(idx groups, idx rows) {
-  const idx most = (rows + 3) / 4, each = PK_BLOCKS / groups;
+  const idx most = (rows + 15) / 16, each = PK_BLOCKS / groups;
   return each < 1 ? 1 : each < most ? each : most;
 }
 /* Below this many element operations a region costs more than it saves (about 5 us of one core). */

@@ -72,7 +72,7 @@ pk_status pk_rmsnorm_forward(pk_type type, idx rows, idx columns, double eps, co
   if (!k) return PK_BAD_TYPE;
   if (rows < 0 || columns < 1) return PK_BAD_SHAPE;
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx b = 0; b < PK_BLOCKS; b++) k->rmsnorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, gamma, y, rstd);
+  for (idx b = 0; b < PK_BLOCKS; b++) k->rmsnorm_forward(PK_LO(b, rows), PK_HI(b, rows), columns, eps, x, columns, gamma, y, columns, rstd);
   return PK_OK;
 }
 
@@ -85,7 +85,7 @@ pk_status pk_rmsnorm_backward(pk_type type, idx rows, idx columns, const void *d
   const idx blocks = pk_row_blocks(1, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
   for (idx b = 0; b < blocks; b++)
-    k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, x, gamma, rstd, add, dx, add_dgamma ? zeroed(scratch, type, b, columns) : NULL);
+    k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, columns, x, columns, gamma, rstd, add, dx, add_dgamma ? zeroed(scratch, type, b, columns) : NULL);
   fold(k, type, blocks, columns, scratch, add_dgamma);
   return PK_OK;
 }
@@ -102,8 +102,8 @@ pk_status pk_head_norm_forward(pk_type type, const pk_head_norm_shape *s, const 
   for (idx r = 0; r < s->batch * s->tokens; r++) {
     const idx b = r / s->tokens, t = r % s->tokens, angles = t * (s->dim / 2);
     void *row = pk_at(y, type, b * s->bsy + t * s->ldy);
-    k->rmsnorm_forward(0, s->heads, s->dim, s->eps, pk_at(x, type, b * s->bsx + t * s->ldx), gamma, row, pk_at(rstd, type, r * s->heads));
-    if (t < s->turned) k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), 1, row);
+    k->rmsnorm_forward(0, s->heads, s->dim, s->eps, pk_at(x, type, b * s->bsx + t * s->ldx), s->ldx, gamma, row, s->ldy, pk_at(rstd, type, r * s->heads));
+    if (t < s->turned) k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), 1, row, row, 0);
   }
   return PK_OK;
 }
@@ -121,11 +121,10 @@ pk_status pk_head_norm_backward(pk_type type, const pk_head_norm_shape *s, const
       const void *g = pk_at(dy, type, b * s->bsy + t * s->ldy);
       void *row = pk_at(dx, type, b * s->bsx + t * s->ldx);
       if (t < s->turned) {
-        memcpy(row, g, (size_t)(width * pk_size(type)));
-        k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), -1, row);
+        k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), -1, g, row, s->ldy);
         g = row;
       }
-      k->rmsnorm_backward(0, s->heads, s->dim, g, pk_at(x, type, b * s->bsx + t * s->ldx), gamma, pk_at(rstd, type, r * s->heads), NULL, row, sums);
+      k->rmsnorm_backward(0, s->heads, s->dim, g, g == row ? 0 : s->ldy, pk_at(x, type, b * s->bsx + t * s->ldx), s->ldx, gamma, pk_at(rstd, type, r * s->heads), NULL, row, sums);
     }
   }
   fold(k, type, blocks, s->dim, scratch, add_dgamma);

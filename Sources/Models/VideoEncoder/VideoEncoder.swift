@@ -56,10 +56,14 @@ public struct VideoEncoder: Layer {
     work.addToEach(positionTable(times, in: work), to: &x)
     var saved: [BlockSaved] = []
     for block in blocks {
-      let input = x
-      let (y, s) = block.forward(x, in: work)
-      saved.append(recompute ? .input(input) : .all(s))
-      x = y
+      if recompute {
+        saved.append(.input(x))
+        x = block(x, in: work)
+      } else {
+        let (y, s) = block.forward(x, in: work)
+        saved.append(.all(s))
+        x = y
+      }
     }
     let (pooled, poolSaved) = pooling.forward(x, in: work)
     let (projected, projSaved) = projection.forward(pooled, in: work)

@@ -14,10 +14,13 @@ public struct VideoEncoderBlock: Layer {
   let heads: Int
 
   public struct Saved: Sendable {
+    let attention: AttentionSaved
+    let norm2: RMSNorm.Saved, mlp: FeedForward.Saved, fed: Tensor
+  }
+  struct AttentionSaved: Sendable {
     let norm1: RMSNorm.Saved, qkv: Linear.Saved, queryNorm, keyNorm: RMSNorm.Saved
     let q, k, v, o, lse: Tensor
     let out: Linear.Saved, attended: Tensor
-    let norm2: RMSNorm.Saved, mlp: FeedForward.Saved, fed: Tensor
   }
 
   init(_ name: String, _ c: VideoEncoderConfig, from source: ParameterSource) throws {
@@ -36,6 +39,17 @@ public struct VideoEncoderBlock: Layer {
   private var attentionScale: Double { 1 / (Double(out.inputWidth) / Double(heads)).squareRoot() }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (middle, attention) = attend(x, in: work)
+    let (w, norm2Saved) = norm2.forward(middle, in: work)
+    let (fed, mlpSaved) = mlp.forward(w, in: work)
+    return (work.layerScale(middle, scale2.value, fed), Saved(attention: attention, norm2: norm2Saved, mlp: mlpSaved, fed: fed))
+  }
+  /// y alone, of the same bits: what backward would read is not kept.
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    let middle = attend(x, in: work).middle
+    return work.layerScale(middle, scale2.value, mlp(norm2.forward(middle, in: work).y, in: work))
+  }
+  private func attend(_ x: Tensor, in work: borrowing Workspace) -> (middle: Tensor, saved: AttentionSaved) {
     let d = x.shape[2]
     let (u, norm1Saved) = norm1.forward(x, in: work)
     let (fused, qkvSaved) = qkv.forward(u, in: work)
@@ -45,24 +59,22 @@ public struct VideoEncoderBlock: Layer {
     let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: attentionScale)
     let (attended, outSaved) = out.forward(o, in: work)
     let middle = work.layerScale(x, scale1.value, attended)
-    let (w, norm2Saved) = norm2.forward(middle, in: work)
-    let (fed, mlpSaved) = mlp.forward(w, in: work)
-    let y = work.layerScale(middle, scale2.value, fed)
-    return (y, Saved(norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved, q: q, k: k, v: v, o: o, lse: lse, out: outSaved, attended: attended, norm2: norm2Saved, mlp: mlpSaved, fed: fed))
+    return (middle, AttentionSaved(norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved, q: q, k: k, v: v, o: o, lse: lse, out: outSaved, attended: attended))
   }
 
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dFed = work.layerScaleBackward(dy, scale2.value, h: s.fed, addingTo: &scale2.gradient)
     let dMiddle = norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, adding: dy, in: work)
-    let dAttended = work.layerScaleBackward(dMiddle, scale1.value, h: s.attended, addingTo: &scale1.gradient)
-    let dO = out.backward(dAttended, s.out, in: work)
-    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: attentionScale)
+    let a = s.attention
+    let dAttended = work.layerScaleBackward(dMiddle, scale1.value, h: a.attended, addingTo: &scale1.gradient)
+    let dO = out.backward(dAttended, a.out, in: work)
+    let (dq, dk, dv) = work.attentionBackward(dO, q: a.q, k: a.k, v: a.v, o: a.o, lse: a.lse, heads: heads, scale: attentionScale)
     let d = dy.shape[2]
-    var dFused = work.tensor(s.queryNorm.shape, dy.type)
-    queryNorm.backwardHeads(dq, s.queryNorm, into: &dFused, in: work)
-    keyNorm.backwardHeads(dk, s.keyNorm, column: d, into: &dFused, in: work)
+    var dFused = work.tensor(a.queryNorm.shape, dy.type)
+    queryNorm.backwardHeads(dq, a.queryNorm, into: &dFused, in: work)
+    keyNorm.backwardHeads(dk, a.keyNorm, column: d, into: &dFused, in: work)
     work.place(dv, into: &dFused, axis: 2, at: 2 * d)
-    return norm1.backward(qkv.backward(dFused, s.qkv, in: work), s.norm1, adding: dMiddle, in: work)
+    return norm1.backward(qkv.backward(dFused, a.qkv, in: work), a.norm1, adding: dMiddle, in: work)
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -17,6 +17,12 @@ extension Workspace {
     multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: active, at: column, into: y)
     return y
   }
+  /// f(x Wᵀ + b), in place: what f was of is not kept.
+  public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false, then f: Activation) -> Tensor {
+    let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
+    multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: y, into: y)
+    return y
+  }
   /// y += s x Wᵀ, and then f(y) written to columns `column...` of `active`.
   public func linear(_ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor) {
     precondition(y.shape == x.shape.replacingLast(with: weight.shape[0]), "linear: \(y.shape)")
