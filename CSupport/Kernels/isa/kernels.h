@@ -146,7 +146,7 @@ static inline void pk_write(void *p, pk_type t, idx i, double v) {
 #define PK_BLOCKS 64
 #define PK_LO(b, n) ((n) * (b) / PK_BLOCKS)
 #define PK_HI(b, n) ((n) * ((b) + 1) / PK_BLOCKS)
-/* Sums over the rows of a group: so many fixed blocks of them sum their own and are folded in order, at least sixteen rows each. */
+/* Sums over the rows of a group: so many fixed blocks of them sum their own and are folded in order, no more than one for every sixteen rows begun. */
 static inline idx pk_row_blocks(idx groups, idx rows) {
   const idx most = (rows + 15) / 16, each = PK_BLOCKS / groups;
   return each < 1 ? 1 : each < most ? each : most;
