@@ -3,11 +3,11 @@
 #include "../isa/share.h"
 #include "ways.h"
 
-/* Products of f32, shared out as items (isa/share.h). Two ways, by the size of A; an element's sum is the same in both, and in pk_packed_product.
- * Few rows: A is packed together, whole; an item is a group of panels of B, which whoever takes it packs for himself.
- * Many rows: B is packed together, whole; an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k and for the epilogue.
+/* Products of f32, shared out as items (isa/share.h). Two ways: what is smaller, A or B, is packed together, whole, and read by every item. An element's sum is the same in both, and in pk_packed_product.
+ * Few rows: an item is a group of panels of B, which whoever takes it packs for himself.
+ * Many rows: an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k.
  * In a training step weights and activations come from beyond the second level of cache, where reading to pack takes longer than packing: what the next item reads is asked for while this one is multiplied. */
-#define FEW_A (1 << 19)  /* elements of A that stay in the second level of cache */
+#define FEW_A (1 << 19)  /* elements of A with few rows, which stay in the second level of cache */
 #define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
 #define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
@@ -28,7 +28,8 @@ typedef struct {
   float *c, *scratch;
   idx units, panels, across, depth; /* tiles of rows; panels of columns; columns in whole panels of 32; values of k in a piece */
 } job;
-static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A && s->n >= 64 * team; }
+/* Few: A is clearly smaller than B (measured from 128 to 1408 rows: level at 3 to 4), and there is something to share out. */
+static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A && 4 * s->m <= 3 * s->n && s->n >= 64 * team; }
 static idx whole_a(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * s->k + GAP * CEIL(s->k, pk_product_depth(s->k))); }
 static idx chunk_size(const pk_gemm_shape *s, const pk_product *p) { return TILES * (p->rows * LEAST(s->k, PK_PRODUCT_K) + GAP); }
 
@@ -59,23 +60,23 @@ static void pack_panels(const job *j, idx t0, idx t1, idx p, idx d, float *to) {
     for (idx t = t0; t < t1; t++)
       j->product->pack_b(LEAST(s->n - t * columns, columns), LEAST(d - q, steps), j->b + (p + q) * s->rsb + t * columns * s->csb, s->rsb, s->csb, to + ((t - t0) * d + q) * columns);
 }
-/* Panels [t0, t1) against tiles of rows, a piece of k: a and b are packed. A tile stays in the first level of cache while panels come from the second. */
+/* Panels [t0, t1) against tiles of rows, a piece of k: a and b are packed. A tile stays in the first level of cache while panels come from the second;
+ * so does its row of C until the epilogue, after the last piece. */
 static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, idx d, const float *a, const float *b, pk_ahead *ahead) {
   const pk_gemm_shape *s = j->s;
-  const idx rows = j->product->rows, columns = j->product->columns;
+  const idx rows = j->product->rows, columns = j->product->columns, left = t0 * columns, right = LEAST(t1 * columns, s->n);
   const int last = p + d == s->k;
-  for (idx u = unit0; u < unit1; u++, a += rows * d + GAP)
-    for (idx t = t0; t < t1; t++) {
-      const idx i0 = u * rows, m = LEAST(s->m - i0, rows), at = t * columns, n = LEAST(s->n - at, columns);
+  for (idx u = unit0; u < unit1; u++, a += rows * d + GAP) {
+    const idx i0 = u * rows, m = LEAST(s->m - i0, rows);
+    for (idx at = left; at < right; at += columns) {
+      const idx n = LEAST(right - at, columns);
       /* What the epilogue reads beside C arrives while the sums are made. */
       for (idx i = i0; last && j->rest.before && i < i0 + m; i++)
         for (idx e = at; e < at + n; e += 16) __builtin_prefetch((const float *)j->rest.before + i * j->rest.ldbefore + e);
-      j->product->tile(d, a, b + (t - t0) * d * columns, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n, ahead);
+      j->product->tile(d, a, b + (at - left) * d, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n, ahead);
     }
-}
-static void finish(const job *j, idx unit0, idx unit1, idx t0, idx t1) {
-  const idx rows = j->product->rows, columns = j->product->columns, i = unit0 * rows, at = t0 * columns;
-  pk_finish_rows(PK_F32, &j->rest, i, LEAST(unit1 * rows, j->s->m) - i, at, LEAST(t1 * columns, j->s->n) - at, j->c, j->s->rsc);
+    if (last && j->finish) pk_finish_rows(PK_F32, &j->rest, i0, m, left, right - left, j->c, s->rsc);
+  }
 }
 
 /* What packing tiles of rows [unit0, unit1) reads, or panels [t0, t1). */
@@ -111,15 +112,15 @@ static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
       if (!j->ready) pack_panels(j, t0, t1, p, d, block);
       multiply(j, 0, j->units, t0, t1, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block, &ahead);
     }
-    if (j->finish) finish(j, 0, j->units, t0, t1);
   }
 }
 
 static void many_rows(const job *j, pk_run *runs, idx team, idx me) {
   const pk_gemm_shape *s = j->s;
   const idx columns = j->product->columns;
-  /* Some items for every member, so that they come out even; a chunk's packing must still be repaid by its panels, a panel's reading by the rows of a chunk. */
-  const idx chunks = LEAST(MOST(CEIL(j->units, TILES), LEAST(CEIL(j->units, TILES / 2), 4 * team)), j->units);
+  /* Some items for every member, as many for each; a chunk's packing must still be repaid by its panels, a panel's reading by the rows of a chunk. */
+  idx chunks = MOST(CEIL(j->units, TILES), LEAST(CEIL(j->units, TILES / 2), 4 * team));
+  chunks = LEAST(CEIL(chunks, team) * team, j->units);
   const idx groups = chunks >= 3 * team ? 1 : MOST(1, LEAST(CEIL(3 * team, chunks), j->panels / 4));
   const float *packed = j->ready ? j->ready : j->scratch;
   float *chunk = j->scratch + (j->ready ? 0 : j->across * s->k) + me * chunk_size(s, j->product);
@@ -133,14 +134,13 @@ static void many_rows(const job *j, pk_run *runs, idx team, idx me) {
   for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
     const idx u0 = j->units * (item / groups) / chunks, u1 = j->units * (item / groups + 1) / chunks;
     const idx t0 = j->panels * (item % groups) / groups, t1 = j->panels * (item % groups + 1) / groups;
-    pk_ahead ahead = item % groups + 1 < groups || u1 == j->units ? (pk_ahead){0} : rows_ahead(j, u1, j->units * (item / groups + 2) / chunks);
+    pk_ahead ahead = item % groups + 1 < groups ? (pk_ahead){0} : rows_ahead(j, u1, j->units * (item / groups + 2) / chunks);
     for (idx p = 0, d; p < s->k && t0 < t1; p += d) {
       d = LEAST(s->k - p, j->depth);
       pack_rows(j, u0, u1, p, d, chunk);
       for (idx t = t0, end; t < t1; t = end) {
         end = LEAST(t + WIDE, t1);
         multiply(j, u0, u1, t, end, p, d, chunk, packed + p * j->across + t * d * columns, end == t1 ? &ahead : NULL);
-        if (j->finish && p + d == s->k) finish(j, u0, u1, t, end);
       }
     }
   }
