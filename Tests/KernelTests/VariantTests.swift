@@ -27,7 +27,7 @@ import Testing
   @Test(.enabled(if: Variant.bf16.isPresent, "this processor has no AVX512-BF16")) func bf16() { check(.bf16) }
 
   private func check(_ variant: Variant) {
-    for s in [(1, 1, 1), (5, 70, 33), (13, 33, 385), (40, 700, 88), (256, 96, 200), (97, 530, 401), (200, 1100, 50), (1600, 40, 60), (600, 400, 30), (230, 144, 770), (1300, 192, 96), (50, 320, 2048), (1, 1100, 300), (3, 260, 1030), (4, 4100, 70)] { products(variant, s.0, s.1, s.2) }
+    for s in [(1, 1, 1), (5, 70, 33), (13, 33, 385), (40, 700, 88), (256, 96, 200), (97, 530, 401), (200, 1100, 50), (1600, 40, 60), (600, 400, 30), (230, 144, 770), (1300, 192, 96), (50, 320, 2048), (1, 1100, 300), (3, 260, 1030), (4, 4100, 70), (90, 260, 2700)] { products(variant, s.0, s.1, s.2) }
     for s in [(7, 64, 64, 64), (7, 3, 1, 9), (7, 37, 50, 29), (70, 5, 40, 12), (65, 13, 17, 30), (64, 64, 64, 64)] { batched(variant, s.0, s.1, s.2, s.3) }
     let one = SIMD3(1, 1, 1)
     for (extents, stride, upsampling) in [
@@ -79,6 +79,10 @@ import Testing
     compare(variant, what + " both transposed", [at, bt], tolerance: tolerance) { t, w in [w.matmul(t[0], t[1], transposeA: true, transposeB: true)] }
     compare(variant, what + " linear", [a, bt, bias], tolerance: tolerance) { t, w in [w.linear(t[0], weight: t[1], bias: t[2]), w.linear(t[0], weight: t[1], bias: t[2], frozen: true)] }
     compare(variant, what + " linear backward", [a, b], tolerance: tolerance) { t, w in [w.linearBackwardInput(t[0], weight: t[1]), w.linearBackwardInput(t[0], weight: t[1], frozen: true)] }
+    compare(variant, what + " with SiLU, and back through it", [a, bt, b, numbers(Shape(m, n), 4, in: work)], tolerance: 4 * tolerance) { t, w in
+      var active = w.zeros(Shape(m, n + 3), t[0].type)
+      return [w.linear(t[0], weight: t[1], bias: nil, then: .silu, into: &active, at: 2), active, w.linearBackwardInput(t[0], weight: t[2], through: .silu, at: t[3])]
+    }
     compare(variant, what + " accumulated", [at, b], tolerance: 2 * tolerance) { t, w in
       var sum: Tensor? = w.zeros(Shape(m, n), t[0].type)
       for _ in 0..<2 { w.linearBackwardWeight(t[0], x: t[1], addingTo: &sum) }

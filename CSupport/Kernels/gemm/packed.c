@@ -112,9 +112,11 @@ void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, c
             const float *block = ready ? ready + (p0 + k->step - 1) / k->step * across + j0 * words : blocks + turn * block_size(s);
             for (idx r = g * together; r < LEAST((g + 1) * together, row_tiles); r++) {
               const idx i = i0 + r * k->rows, rows = LEAST(m - r * k->rows, k->rows);
-              for (idx t = left; t < right; t++)
+              for (idx t = left; t < right; t++) {
+                pk_ahead beside = p0 + d == s->k ? pk_beside(&rest, i, rows, j0 + t * k->columns, LEAST(n - t * k->columns, k->columns)) : (pk_ahead){0};
                 k->tile(d, panels + r * panel, block + t * words * k->columns, s->alpha, p0 ? 1 : s->beta, bias && p0 + d == s->k ? bias + j0 + t * k->columns : NULL, c + i * s->rsc + j0 + t * k->columns, s->rsc, rows,
-                        LEAST(n - t * k->columns, k->columns), NULL);
+                        LEAST(n - t * k->columns, k->columns), &beside);
+              }
               if (finish && p0 + d == s->k) pk_finish_rows(PK_F32, &rest, i, rows, j0 + left * k->columns, LEAST(n, right * k->columns) - left * k->columns, c, s->rsc);
             }
           }

@@ -3,15 +3,16 @@
 #include "../isa/share.h"
 #include "ways.h"
 
-/* Products of f32, shared out as items (isa/share.h). Two ways: what is smaller, A or B, is packed together, whole, and read by every item. An element's sum is the same in both, and in pk_packed_product.
- * Few rows: an item is a group of panels of B, which whoever takes it packs for himself.
+/* Products of f32, shared out as items (isa/share.h). Two ways: what is smaller, A or B, is packed together and read by every item. An element's sum is the same in both, and in pk_packed_product.
+ * Few rows: an item is a group of panels of B, which whoever takes it packs for himself. A long k is cut into spans for which A stays near, one after the other.
  * Many rows: an item is a chunk of rows, which whoever takes it packs, with all panels, or a group of them where chunks are few. Rows of C stay near for the pieces of k.
  * In a training step weights and activations come from beyond the second level of cache, where reading to pack takes longer than packing: what the next item reads is asked for while this one is multiplied. */
-#define FEW_A (1 << 19)  /* elements of A with few rows, which stay in the second level of cache */
+#define FEW_A (1 << 19)  /* elements of A with few rows in a piece of k, at most */
+#define NEAR_A (3 << 16) /* elements of A with few rows, at a time: they stay in the second level of cache, beside B and C */
 #define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
 #define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
-#define NEAR_B 98304     /* elements of B that a member packs at a time where rows are few */
+#define NEAR_B (1 << 15) /* elements of B with few rows that a member packs and multiplies before the next: as much is asked for meanwhile */
 #define TOGETHER 4       /* tiles of transposed A that are packed together, */
 #define STEPS 32         /* so many values of k at a time: a line of memory serves them all. So are panels of B */
 #define GAP 16           /* words after a packed tile, which its last store may pass */
@@ -29,8 +30,15 @@ typedef struct {
   idx units, panels, across, depth; /* tiles of rows; panels of columns; columns in whole panels of 32; values of k in a piece */
 } job;
 /* Few: A is clearly smaller than B (measured from 128 to 1408 rows: level at 3 to 4), and there is something to share out. */
-static int few(const pk_gemm_shape *s, idx team) { return s->m * s->k <= FEW_A && 4 * s->m <= 3 * s->n && s->n >= 64 * team; }
-static idx whole_a(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * s->k + GAP * CEIL(s->k, pk_product_depth(s->k))); }
+static int few(const pk_gemm_shape *s, idx team) { return s->m * LEAST(s->k, PK_PRODUCT_K) <= FEW_A && 4 * s->m <= 3 * s->n && s->n >= 64 * team; }
+/* Where rows are few: values of k, in whole pieces, for which A stays near; the place of that much of A, packed, and how many; the place of a member's B. */
+static idx span(const pk_gemm_shape *s) {
+  const idx depth = pk_product_depth(s->k), pieces = CEIL(s->k, depth), spans = CEIL(pieces, MOST(1, NEAR_A / (s->m * depth)));
+  return LEAST(CEIL(pieces, spans) * depth, s->k);
+}
+static idx place(const pk_gemm_shape *s, const pk_product *p) { return CEIL(s->m, p->rows) * (p->rows * span(s) + GAP * CEIL(span(s), pk_product_depth(s->k))); }
+static idx places(const pk_gemm_shape *s) { return span(s) < s->k ? 2 : 1; }
+static idx near_b(const pk_gemm_shape *s) { return LEAST(WIDE * 32 * s->k, NEAR_B); }
 static idx chunk_size(const pk_gemm_shape *s, const pk_product *p) { return TILES * (p->rows * LEAST(s->k, PK_PRODUCT_K) + GAP); }
 
 int pk_rows_suit(const pk_gemm_shape *s) { return pk_products() != PK_BF16 && s->csc == 1 && (s->k * s->n <= MOST_B || few(s, pk_threads())); }
@@ -39,7 +47,7 @@ idx pk_rows_scratch(const pk_gemm_shape *s) {
   const pk_product *p = &pk_select(PK_F32)->product;
   const idx many = s->k * s->n <= MOST_B ? pk_gemm_packed_count(s->n, s->k) + team * chunk_size(s, p) : 0;
   /* Work too small to fork is done by one. */
-  const idx those = few(s, 1) ? whole_a(s, p) + team * WIDE * 32 * s->k : 0;
+  const idx those = few(s, 1) ? places(s) * place(s, p) + team * near_b(s) : 0;
   return MOST(many, those);
 }
 
@@ -70,10 +78,9 @@ static void multiply(const job *j, idx unit0, idx unit1, idx t0, idx t1, idx p, 
     const idx i0 = u * rows, m = LEAST(s->m - i0, rows);
     for (idx at = left; at < right; at += columns) {
       const idx n = LEAST(right - at, columns);
-      /* What the epilogue reads beside C arrives while the sums are made. */
-      for (idx i = i0; last && j->rest.before && i < i0 + m; i++)
-        for (idx e = at; e < at + n; e += 16) __builtin_prefetch((const float *)j->rest.before + i * j->rest.ldbefore + e);
-      j->product->tile(d, a, b + (at - left) * d, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n, ahead);
+      pk_ahead beside = last ? pk_beside(&j->rest, i0, m, at, n) : (pk_ahead){0};
+      beside.then = ahead;
+      j->product->tile(d, a, b + (at - left) * d, s->alpha, p ? 1 : s->beta, j->bias && last ? j->bias + at : NULL, j->c + i0 * s->rsc + at, s->rsc, m, n, &beside);
     }
     if (last && j->finish) pk_finish_rows(PK_F32, &j->rest, i0, m, left, right - left, j->c, s->rsc);
   }
@@ -86,31 +93,37 @@ static pk_ahead rows_ahead(const job *j, idx unit0, idx unit1) {
   if (m <= 0) return (pk_ahead){0};
   return s->csa == 1 ? pk_ahead_of(j->a + i0 * s->rsa, m, s->k, s->rsa) : s->rsa == 1 ? pk_ahead_of(j->a + i0, s->k, m, s->csa) : (pk_ahead){0};
 }
-static pk_ahead panels_ahead(const job *j, idx t0, idx t1) {
+static pk_ahead panels_ahead(const job *j, idx t0, idx t1, idx k0, idx k1) {
   const pk_gemm_shape *s = j->s;
-  const idx at = t0 * j->product->columns, n = LEAST(t1 * j->product->columns, s->n) - at;
+  const idx at = t0 * j->product->columns, n = LEAST(t1 * j->product->columns, s->n) - at, k = k1 - k0;
   if (n <= 0) return (pk_ahead){0};
-  if (j->ready) return pk_ahead_of(j->ready + at * j->depth, CEIL(s->k, j->depth), n * j->depth, j->across * j->depth);
-  return s->csb == 1 ? pk_ahead_of(j->b + at, s->k, n, s->rsb) : s->rsb == 1 ? pk_ahead_of(j->b + at * s->csb, n, s->k, s->csb) : (pk_ahead){0};
+  if (j->ready) return pk_ahead_of(j->ready + k0 * j->across + at * j->depth, CEIL(k, j->depth), n * j->depth, j->across * j->depth);
+  return s->csb == 1 ? pk_ahead_of(j->b + k0 * s->rsb + at, k, n, s->rsb) : s->rsb == 1 ? pk_ahead_of(j->b + at * s->csb + k0, n, k, s->csb) : (pk_ahead){0};
 }
 
-static void few_rows(const job *j, pk_run *runs, idx group, idx team, idx me) {
+static void few_rows(const job *j, pk_run (*runs)[PK_RUNS], idx group, idx team, idx me) {
   const pk_gemm_shape *s = j->s;
-  const idx rows = j->product->rows, columns = j->product->columns, tile = rows * j->depth + GAP;
-  float *a = j->scratch, *block = a + whole_a(s, j->product) + me * WIDE * 32 * s->k;
+  const idx rows = j->product->rows, columns = j->product->columns, tile = rows * j->depth + GAP, most = span(s);
+  float *block = j->scratch + places(s) * place(s, j->product) + me * near_b(s);
   const idx u0 = j->units * me / team, u1 = j->units * (me + 1) / team;
-  for (idx p = 0, d; p < s->k; p += d) {
-    d = LEAST(s->k - p, j->depth);
-    pack_rows(j, u0, u1, p, d, a + p / j->depth * j->units * tile + u0 * (rows * d + GAP));
-  }
+  /* A has two places, so that one barrier a span is enough. */
+  for (idx q = 0, turn = 0, upto; q < s->k; q = upto, turn ^= 1) {
+    upto = LEAST(q + most, s->k);
+    float *a = j->scratch + turn * place(s, j->product);
+    for (idx p = q, d; p < upto; p += d) {
+      d = LEAST(upto - p, j->depth);
+      pack_rows(j, u0, u1, p, d, a + (p - q) / j->depth * j->units * tile + u0 * (rows * d + GAP));
+    }
+    pk_share_out(runs[turn], CEIL(j->panels, group), team, me);
 #pragma omp barrier
-  for (idx item; (item = pk_take(runs, team, me)) >= 0;) {
-    const idx t0 = item * group, t1 = LEAST(t0 + group, j->panels);
-    pk_ahead ahead = panels_ahead(j, t1, LEAST(t1 + group, j->panels));
-    for (idx p = 0, d; p < s->k; p += d) {
-      d = LEAST(s->k - p, j->depth);
-      if (!j->ready) pack_panels(j, t0, t1, p, d, block);
-      multiply(j, 0, j->units, t0, t1, p, d, a + p / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block, &ahead);
+    for (idx item; (item = pk_take(runs[turn], team, me)) >= 0;) {
+      const idx t0 = item * group, t1 = LEAST(t0 + group, j->panels);
+      pk_ahead ahead = panels_ahead(j, t1, LEAST(t1 + group, j->panels), q, upto);
+      for (idx p = q, d; p < upto; p += d) {
+        d = LEAST(upto - p, j->depth);
+        if (!j->ready) pack_panels(j, t0, t1, p, d, block);
+        multiply(j, 0, j->units, t0, t1, p, d, a + (p - q) / j->depth * j->units * tile, j->ready ? j->ready + p * j->across + t0 * d * columns : block, &ahead);
+      }
     }
   }
 }
@@ -153,18 +166,17 @@ void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, con
   j.bias = j.rest.bias;
   j.rest.bias = NULL;
   j.finish = j.rest.active || j.rest.before;
-  pk_run runs[PK_RUNS];
+  pk_run runs[2][PK_RUNS];
   const int forks = 2.0 * (double)s->m * (double)s->n * (double)s->k > 5e5;
 #pragma omp parallel if (forks)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
     if (few(s, team)) {
       idx group = WIDE;
-      while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * s->k > NEAR_B)) group /= 2;
-      pk_share_out(runs, CEIL(j.panels, group), team, me);
+      while (group > 1 && (CEIL(j.panels, group) < 6 * team || group * 32 * span(s) > NEAR_B)) group /= 2;
       few_rows(&j, runs, group, team, me);
     } else {
-      many_rows(&j, runs, team, me);
+      many_rows(&j, runs[0], team, me);
     }
   }
 }

@@ -27,4 +27,10 @@ void pk_pack_panel(const pk_gemm_shape *s, const float *b, idx panel, float *pac
 ptrdiff_t pk_product_depth(ptrdiff_t k);
 /* Applies the epilogue to a rectangle of C. */
 void pk_finish_rows(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column, idx columns, void *c, idx ldc);
+/* What that needs beside C, in f32. */
+static inline pk_ahead pk_beside(const pk_epilogue *e, idx row, idx rows, idx column, idx columns) {
+  if (e->before) return pk_ahead_of((const float *)e->before + row * e->ldbefore + column, rows, columns, e->ldbefore);
+  if (e->active) return pk_ahead_of((const float *)e->active + row * e->ldactive + column, rows, columns, e->ldactive);
+  return (pk_ahead){0};
+}
 #endif
