@@ -32,8 +32,13 @@ static idx tile_extent(idx n, idx parts, idx unit, idx most) {
 }
 
 #define MOST(a, b) ((a) > (b) ? (a) : (b))
+/* One column, contiguous: the row of the transposed product. */
+static int column(const pk_gemm_shape *s) { return s->n == 1 && s->rsc == 1 && s->m > 1; }
+static pk_gemm_shape turned(const pk_gemm_shape *s) { return (pk_gemm_shape){s->n, s->m, s->k, s->csb, s->rsb, s->csa, s->rsa, s->csc, s->rsc, s->alpha, s->beta}; }
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
+  const pk_gemm_shape t = turned(s);
+  if (column(s)) return MOST(pk_gemm_scratch(&t), pk_rows_scratch(s)); /* B packed before is a matter of rows */
   return MOST(MOST(pk_rows_scratch(s), pk_packed_scratch(s)), MOST(pk_columns_scratch(s), pk_vectors_scratch(s)));
 }
 static int small(const pk_gemm_shape *s) { return !pk_vectors_suit(s) && pk_small_suit(s); }
@@ -49,6 +54,8 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (s->m < 0 || s->n < 0 || s->k < 0) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
   if (type == PK_F32 && s->csc == 1 && s->k > 0) {
+    const pk_gemm_shape t = turned(s);
+    if (column(s)) return pk_gemm(type, &t, b, a, c, scratch);
     if (small(s)) pk_small_product(s, a, b, c);
     else product(s, a, b, NULL, NULL, c, scratch);
     return PK_OK;
@@ -92,7 +99,7 @@ pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const v
   if (type != PK_F32 && type != PK_F64) return PK_BAD_TYPE;
   if (s->m < 0 || s->n < 0 || s->k < 0 || s->csc != 1 || (packed && (type != PK_F32 || s->n < 1 || s->k < 1))) return PK_BAD_SHAPE;
   if (s->m == 0 || s->n == 0) return PK_OK;
-  if (type == PK_F32 && s->k > 0 && (packed || !small(s))) {
+  if (type == PK_F32 && s->k > 0 && (packed || !(small(s) || column(s)))) {
     product(s, a, b, packed, e, c, scratch);
     return PK_OK;
   }

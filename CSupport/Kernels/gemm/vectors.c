@@ -4,7 +4,7 @@
 /* Products of f32 with at most four rows and a large B: as fast as B comes from memory, so that B is read once, where it lies and in order. What is packed first comes at half that rate.
  * Columns of B contiguous: an element is one sum. Rows contiguous: fixed blocks of k have sums of their own, folded in order. Nothing depends on the size of the team. */
 #define MOST_ROWS 4
-#define LARGE (1 << 18) /* elements of B */
+#define LARGE (1 << 16) /* elements of B */
 #define COLUMNS 32      /* at a time, of contiguous columns */
 #define BLOCKS 16
 #define STRIP 256 /* columns folded at a time */
