@@ -11,7 +11,7 @@
 #define NEAR_A (3 << 16) /* elements of A with few rows, at a time: they stay in the second level of cache, beside B and C */
 #define MOST_B (1 << 20) /* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads less of it */
 #define TILES 8          /* tiles of rows in a chunk, at most */
-#define WIDE 8           /* panels at a time: they stay in the second level of cache, and an epilogue still finds C near */
+#define WIDE 8           /* panels at a time, at most: they stay in the second level of cache */
 #define NEAR_B (1 << 15) /* elements of B with few rows that a member packs and multiplies before the next: as much is asked for meanwhile */
 #define TOGETHER 4       /* tiles of transposed A that are packed together, */
 #define STEPS 32         /* so many values of k at a time: a line of memory serves them all. So are panels of B */

@@ -6,7 +6,7 @@
  *   Scratch: pk_gemm_scratch elements.
  * pk_linear: the same (csc == 1), followed by what the epilogue says, a few rows at a time while they are near. With `packed`, B was packed before by
  *   pk_gemm_pack, for f32 weights that stay: pk_gemm_packed_count(n, k) elements, in a layout named by pk_gemm_layout() (it changes with the
- *   instruction set and pk_products()); b is not read then. The bits are those without it, but where pk_gemm would not pack: a small B, or a large one of at most four rows.
+ *   instruction set and pk_products()); b is not read then. The bits are those without it, but where pk_gemm would not pack: a small B, at most four rows, or one column.
  * pk_gemm_batched: the same for `batch` independent small products, own kernels, parallel over the batch and row blocks;
  *   B needs csb == 1 and C needs csc == 1. Batch strides may be 0 to share an operand (not C).
  * Source: BLIS (Van Zee, van de Geijn 2015) for the tiles.
