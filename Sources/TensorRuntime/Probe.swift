@@ -34,21 +34,20 @@ public struct MachineRates: Sendable {
 }
 
 extension Machine {
-  /// bf16 multiply-adds a second over those of f32, both on all threads; nil where the processor has none of bf16. 2 on AMD's Zen 4 and 5; a half on Intel's Golden Cove without AMX, and 8 with it. The best of several runs: rates are whole multiples of each other, so that three quarters tell them apart on a busy machine too.
+  /// bf16 multiply-adds a second over those of f32, both on all threads; nil where the processor has none of bf16. 2 on AMD's Zen 4 and 5; a half on Intel's Golden Cove without AMX, and 8 with it. The best of several runs, one of each in turn, so that a moment in which another process has a processor meets both: rates are whole multiples of each other, so that three quarters tell them apart on a busy machine too.
   public static func bf16Rate() -> Double? {
     let kept = products
     defer { products = kept }
-    func rate(_ type: Products) -> Double? {
+    products = .bf16
+    guard products == .bf16 else { return nil }
+    func rate(_ type: Products) -> Double {
       products = type
-      if products != type { return nil }
-      _ = pk_probe_fma(20_000)
-      return (0..<8).map { _ in
-        var done = 0.0
-        let t = ContinuousClock().measure { done = pk_probe_fma(20_000) } / .seconds(1)
-        return done / t
-      }.max()
+      var done = 0.0
+      let t = ContinuousClock().measure { done = pk_probe_fma(20_000) } / .seconds(1)
+      return done / t
     }
-    guard let narrow = rate(.bf16), let f32 = rate(.f32) else { return nil }
+    var narrow = 0.0, f32 = 0.0
+    for _ in 0..<12 { (narrow, f32) = (max(narrow, rate(.bf16)), max(f32, rate(.f32))) }
     return narrow / f32
   }
   /// Asks for products of this type: bf16 is taken where the processor multiplies it, and no slower than f32 (measured here once, about a millisecond). Returns what was taken, and the rate of
