@@ -35,11 +35,12 @@ static idx tile_extent(idx n, idx parts, idx unit, idx most) {
 /* One column, contiguous: the row of the transposed product. */
 static int column(const pk_gemm_shape *s) { return s->n == 1 && s->rsc == 1 && s->m > 1; }
 static pk_gemm_shape turned(const pk_gemm_shape *s) { return (pk_gemm_shape){s->n, s->m, s->k, s->csb, s->rsb, s->csa, s->rsa, s->csc, s->rsc, s->alpha, s->beta}; }
+static idx ways_scratch(const pk_gemm_shape *s) { return MOST(MOST(pk_rows_scratch(s), pk_packed_scratch(s)), MOST(pk_columns_scratch(s), pk_vectors_scratch(s))); }
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
+  /* One column is not turned where B was packed before: either may come. */
   const pk_gemm_shape t = turned(s);
-  if (column(s)) return MOST(pk_gemm_scratch(&t), pk_rows_scratch(s)); /* B packed before is a matter of rows */
-  return MOST(MOST(pk_rows_scratch(s), pk_packed_scratch(s)), MOST(pk_columns_scratch(s), pk_vectors_scratch(s)));
+  return column(s) ? MOST(ways_scratch(s), ways_scratch(&t)) : ways_scratch(s);
 }
 static int small(const pk_gemm_shape *s) { return !pk_vectors_suit(s) && pk_small_suit(s); }
 static void product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready, const pk_epilogue *e, float *c, float *scratch) {
