@@ -50,7 +50,7 @@ extension Machine {
     for _ in 0..<12 { (narrow, f32) = (max(narrow, rate(.bf16)), max(f32, rate(.f32))) }
     return narrow / f32
   }
-  /// Asks for products of this type: bf16 is taken where the processor multiplies it, and no slower than f32 (measured here once, about a millisecond). Returns what was taken, and the rate of
+  /// Asks for products of this type: bf16 is taken where the processor multiplies it, and no slower than f32 (measured here once, in one to two milliseconds). Returns what was taken, and the rate of
   /// bf16 over that of f32 where that was the reason.
   public static func prefer(_ type: Products) -> (taken: Products, rate: Double?) {
     let rate = type == .bf16 ? bf16Rate() : nil

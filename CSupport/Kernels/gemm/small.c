@@ -18,6 +18,7 @@ void pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, fl
   const int by_rows = s->m >= s->n / 4;
   const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
+  /* Worth a fork by its arithmetic, or by the writing of C. */
 #pragma omp parallel if (flops > 5e5 || s->m * s->n > 2 * PK_SERIAL)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();

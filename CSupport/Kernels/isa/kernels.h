@@ -8,7 +8,7 @@
 #include "../include/pk.h"
 
 typedef ptrdiff_t idx;
-/* Memory that will be read soon: runs of `width` lines, `skip` bytes between them. Tiles ask for it while they multiply (tile_body.inc), then for what follows it, and leave here what they came to. */
+/* Memory that will be read or written soon: runs of `width` lines, `skip` bytes between them. Tiles ask for it while they multiply (tile_body.inc), then for what follows it, and leave here what they came to. */
 typedef struct pk_ahead {
   const char *at;
   idx run, width, skip, left; /* lines: of this run still, of a run, and in all */
@@ -16,7 +16,7 @@ typedef struct pk_ahead {
 } pk_ahead;
 static inline pk_ahead pk_ahead_of(const float *rows, idx count, idx columns, idx ld) {
   const idx lines = (columns + 15) / 16;
-  return (pk_ahead){(const char *)rows, lines, lines, (ld - 16 * lines) * 4, count * lines, 0};
+  return (pk_ahead){(const char *)rows, lines, lines, (ld - 16 * lines) * 4, count * lines, NULL};
 }
 /* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most PK_PRODUCT_K words of k, and multiply a tile.
  * `step` is how many k share one packed word (bf16 pairs: 2). bias (a row, or NULL) is added; `ahead` may be NULL. rows_in_place: row_body.inc. */
