@@ -14,6 +14,8 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     case cannotCreate
     /// A read or write failed half-way (disk full, input/output error).
     case readWrite
+    /// The program that read our output through a pipe ended: nothing to complain about.
+    case readerGone
 
     public var exitStatus: Int32 {
       switch self {
@@ -22,6 +24,8 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
       case .missingProgram: 69
       case .cannotCreate: 73
       case .readWrite: 74
+      // What a shell says of a program that SIGPIPE ended.
+      case .readerGone: 141
       }
     }
   }
@@ -40,6 +44,9 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
 
   public var exitStatus: Int32 { kind.exitStatus }
   public var description: String { "\(what): \(place): \(remedy)" }
+
+  /// Whether it is about the one item it names: the others of a batch may still do.
+  public var isOfOneItem: Bool { kind == .badData || kind == .missingInput || kind == .readWrite }
 
   /// The same failure told of the output the user asked for, not of the temporary it was written to.
   func naming(_ path: String, insteadOf temporary: String) -> FileError {

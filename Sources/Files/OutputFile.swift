@@ -97,7 +97,7 @@ public final class OutputFile {
   }
   static func writeError(_ path: String, _ code: Int32) -> FileError {
     FileError(
-      .readWrite, "cannot write (\(systemMessage(code)))", in: path,
+      code == EPIPE ? .readerGone : .readWrite, "cannot write (\(systemMessage(code)))", in: path,
       mend: code == ENOSPC || code == EDQUOT ? "free some disk space" : "check the disk and try again")
   }
 }

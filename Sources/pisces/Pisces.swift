@@ -9,6 +9,7 @@ import Glibc
 
 @main enum Main {
   static func main() async {
+    StandardStreams.secure()
     do {
       var command = try Pisces.parseAsRoot()
       if var runnable = command as? any AsyncParsableCommand { try await runnable.run() } else { try command.run() }
@@ -50,7 +51,7 @@ enum Failure {
     default:
       let code = Pisces.exitCode(for: error)
       if code == .success {
-        print(Pisces.fullMessage(for: error))
+        StandardStreams.result(Pisces.fullMessage(for: error))
         Glibc.exit(0)
       }
       let text = Pisces.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
@@ -59,22 +60,8 @@ enum Failure {
     }
   }
   static func fail(_ code: Int32, _ text: String) -> Never {
+    if code == StandardStreams.readerGone { Glibc.exit(code) }
     StandardStreams.error("pisces: error: \(text)")
     Glibc.exit(code)
   }
-}
-
-enum StandardStreams {
-  /// Writes all of `text` to a descriptor; a reader that went away ends the program like any other Unix tool's (SIGPIPE).
-  private static func write(_ text: String, to descriptor: Int32) {
-    var bytes = Array(text.utf8)[...]
-    while !bytes.isEmpty {
-      let n = Glibc.write(descriptor, Array(bytes), bytes.count)
-      if n < 0 && errno != EINTR { return }
-      bytes = bytes.dropFirst(max(n, 0))
-    }
-  }
-  /// One result line, at once.
-  static func result(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
-  static func error(_ line: String) { write(line + "\n", to: STDERR_FILENO) }
 }

@@ -44,7 +44,7 @@ import Testing
   @Test func errorsAreOneLine() {
     let error = FileError(.badData, "a\nb", in: "file\r\u{1b}[31m\u{2028}.txt", mend: "c\td")
     #expect(error.description == "a\\nb: file\\r\\u{1b}[31m\\u{2028}.txt: c\\td")
-    #expect(FileError.Kind.allCases.map(\.exitStatus) == [65, 66, 69, 73, 74])
+    #expect(FileError.Kind.allCases.map(\.exitStatus) == [65, 66, 69, 73, 74, 141])
   }
   @Test func missingInputs() throws {
     expectError(.missingInput, "no such file") { _ = try MappedFile(folder("none")) }
