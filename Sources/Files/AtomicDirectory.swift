@@ -88,7 +88,7 @@ public struct CheckpointFolder: Sendable {
     guard PathKind(pointer) == .file else {
       throw FileError(.missingInput, "no checkpoint to resume from", in: pointer, mend: "give the folder of a run that has written one")
     }
-    let name = (try MappedFile(pointer).region.string ?? "").filter { $0 != "\n" }
+    let name = try TextFile.lines(pointer).first ?? ""
     guard name.hasPrefix("step-"), !name.contains("/"), !name.contains("..") else {
       throw FileError.bad("not the name of a checkpoint", pointer, mend: "write the name of a step-… folder into it")
     }

@@ -1,3 +1,4 @@
+internal import Synchronization
 public import TensorRuntime
 
 /// One captioned sample, not yet decoded.
@@ -11,6 +12,8 @@ public struct Sample: Sendable {
   enum Content: Sendable {
     case video(path: String)
     case shard(TarReader.Entry, path: String)
+    /// An entry of a compressed shard, by its number.
+    case packedShard(Int, path: String)
     case latents(latent: String, promptEmbedding: String, mask: String)
   }
 
@@ -24,6 +27,10 @@ public struct Sample: Sendable {
     switch content {
     case .video(let path): return try await VideoReader.read(path, frames: frames)
     case .shard(let entry, let path): return try await VideoReader.read(entry, of: path, frames: frames)
+    case .packedShard(let index, let path):
+      let shard = try PackedShards.open(path)
+      guard shard.entries.indices.contains(index) else { throw FileError.bad("the shard changed while it was read", path, mend: "try again") }
+      return try await VideoReader.read(shard.entries[index], of: shard.location, named: path, frames: frames)
     case .latents: throw FileError.bad("the sample holds latents, not a video", name, mend: "use a dataset of videos")
     }
   }
@@ -78,10 +85,10 @@ public struct Dataset: Sendable {
   public let problems: [FileError]
 
   /// Opens, by what `path` is:
-  /// - a folder of clips, each with a caption file of the same stem (`a.mp4`, `a.txt`), sorted by name; or one that holds
+  /// - a folder of clips, each with a caption file of the same stem (`a.mp4`, `a.txt`, or `IMG.MP4`, `IMG.TXT`), sorted by name; or one that holds
   ///   `videos2caption.json`; or one of tar shards;
   /// - `.jsonl`: objects `{"video": PATH, "prompt": TEXT}`, paths relative to the file, in the order of the lines;
-  /// - `.tar`, with brace ranges `{00000..00009}.tar`, in the order of the shards;
+  /// - `.tar`, `.tar.gz`, `.tgz`, with brace ranges `{00000..00009}.tar`, in the order of the shards;
   /// - `.json`: the list of precomputed latents `videos2caption.json`.
   ///
   /// Nothing is decoded yet. Throws `missingInput`, `badData` or `readWrite` when the whole cannot be used; an empty dataset is
@@ -90,7 +97,7 @@ public struct Dataset: Sendable {
     var builder = Builder()
     if PathKind(path) == .folder {
       let files = try listFolder(path)
-      let shards = files.filter { splitExtension($0).suffix == "tar" }
+      let shards = files.filter { Self.isShard($0) }
       if files.contains("videos2caption.json") {
         try builder.addLatents(joinPath(path, "videos2caption.json"))
       } else if !shards.isEmpty {
@@ -99,7 +106,7 @@ public struct Dataset: Sendable {
         builder.addClips(files, in: path)
       }
     } else {
-      switch splitExtension(path).suffix {
+      switch Self.isShard(path) ? "tar" : splitExtension(path).suffix {
       case "jsonl", "ndjson": try builder.addLines(path)
       case "json": try builder.addLatents(path)
       case "tar":
@@ -119,6 +126,11 @@ public struct Dataset: Sendable {
     (self.path, samples, problems) = (path, builder.samples, builder.problems)
   }
 
+  /// Whether a name is that of a tar shard, compressed or not.
+  static func isShard(_ name: String) -> Bool {
+    let (stem, suffix) = splitExtension(name)
+    return suffix == "tar" || suffix == "tgz" || suffix == "gz" && splitExtension(stem).suffix == "tar"
+  }
   /// Extensions taken for clips.
   static let videoSuffixes: Set<String> = ["mp4", "webm", "mkv", "mov", "avi", "gif", "m4v", "mpg", "mpeg", "npy", "safetensors"]
 }
@@ -137,10 +149,8 @@ private struct Builder {
 
   /// A caption from bytes: text without the white space around it.
   static func caption(_ bytes: ByteRegion, _ name: String) throws(FileError) -> String {
-    guard bytes.count <= 1 << 20, let text = bytes.string else {
-      throw FileError.bad("the caption is not UTF-8 text", name, mend: "write the caption as plain text")
-    }
-    return try caption(text, name)
+    guard bytes.count <= 1 << 20 else { throw FileError.bad("a caption of \(bytes.count) bytes", name, mend: "write the caption as plain text") }
+    return try caption(try TextFile.text(bytes.array, name), name)
   }
   static func caption(_ text: String, _ name: String) throws(FileError) -> String {
     let isSpace: (Character) -> Bool = { $0.isWhitespace }
@@ -151,14 +161,19 @@ private struct Builder {
   }
 
   mutating func addClips(_ files: [String], in folder: String) {
-    let names = Set(files)
+    // By stem; the extension's letters may be of either case, the usual ones first.
+    var captions: [String: String] = [:]
+    for file in files where splitExtension(file).suffix == "txt" {
+      let stem = splitExtension(file).stem
+      if captions[stem] == nil || file == stem + ".txt" { captions[stem] = file }
+    }
     for file in files where Dataset.videoSuffixes.contains(splitExtension(file).suffix) {
       let stem = splitExtension(file).stem
       collect { () throws(FileError) in
-        guard names.contains(stem + ".txt") else {
+        guard let caption = captions[stem] else {
           throw FileError(.missingInput, "no caption \(stem).txt for the clip", in: joinPath(folder, file), mend: "write its caption beside it")
         }
-        let captionPath = joinPath(folder, stem + ".txt")
+        let captionPath = joinPath(folder, caption)
         let text = try Builder.caption(try MappedFile(captionPath).region, captionPath)
         return Sample(name: joinPath(folder, file), caption: text, content: .video(path: joinPath(folder, file)))
       }
@@ -166,22 +181,14 @@ private struct Builder {
   }
 
   mutating func addLines(_ path: String) throws(FileError) {
-    let folder = splitPath(path).folder
-    let bytes = try MappedFile(path).region
-    guard let text = bytes.string else { throw FileError.bad("not UTF-8 text", path) }
-    for (i, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-      let name = "\(path), line \(i + 1)"
+    var pairs = try PairReader(path)
+    while true {
       do throws(FileError) {
-        guard let value = try JSONLines.parse(String(line), name: name) else { continue }
-        guard let video = value["video"]?.string, !video.isEmpty else {
-          throw FileError.bad("no text 'video'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}")
-        }
-        guard let prompt = (value["prompt"] ?? value["caption"])?.string else {
-          throw FileError.bad("no text 'prompt'", name, mend: "write {\"video\": PATH, \"prompt\": TEXT}")
-        }
-        let caption = try Builder.caption(prompt, name)
-        samples.append(Sample(name: name, caption: caption, content: .video(path: joinPath(folder, video))))
+        guard let (video, prompt) = try pairs.next() else { return }
+        let caption = try Builder.caption(prompt, pairs.line)
+        samples.append(Sample(name: pairs.line, caption: caption, content: .video(path: PairReader.path(video, in: pairs.folder))))
       } catch {
+        if pairs.isOver { throw error }
         problems.append(error)
       }
     }
@@ -189,7 +196,8 @@ private struct Builder {
 
   mutating func addShard(_ path: String) {
     do throws(FileError) {
-      for group in try TarReader(path).groups {
+      let shard = try TarReader(path)
+      for group in shard.groups {
         let name = "\(path), \(group.key)"
         collect { () throws(FileError) in
           guard let video = group.files.first(where: { Dataset.videoSuffixes.contains($0.suffix) && $0.suffix != "safetensors" })?.entry else {
@@ -199,7 +207,7 @@ private struct Builder {
           if let text = group["txt"] {
             caption = try Builder.caption(text.bytes, name)
           } else if let json = group["json"] {
-            let value = try JSONValue(parsing: json.contents, name: name)
+            let value = try JSONValue(parsing: try TextFile.text(json.contents, name), name: name)
             guard let text = (value["prompt"] ?? value["caption"] ?? value["text"])?.string else {
               throw FileError.bad("no caption in the sample's json", name, mend: "store it as key.txt")
             }
@@ -207,7 +215,7 @@ private struct Builder {
           } else {
             throw FileError.bad("no caption in the sample", name, mend: "store it as key.txt")
           }
-          return Sample(name: name, caption: caption, content: .shard(video, path: path))
+          return Sample(name: name, caption: caption, content: shard.isInflated ? .packedShard(video.index, path: path) : .shard(video, path: path))
         }
       }
     } catch {
@@ -240,5 +248,18 @@ private struct Builder {
             mask: try file("prompt_attention_mask", "prompt_attention_mask")))
       }
     }
+  }
+}
+
+/// The compressed shard that was opened last, kept inflated: samples come in the order of the shards, and the disk holds one at a time.
+private enum PackedShards {
+  private static let last = Mutex<TarReader?>(nil)
+
+  static func open(_ path: String) throws(FileError) -> TarReader {
+    if let shard = last.withLock({ $0 }), shard.path == path { return shard }
+    last.withLock { $0 = nil }
+    let shard = try TarReader(path)
+    last.withLock { $0 = shard }
+    return shard
   }
 }

@@ -1,4 +1,5 @@
 internal import Subprocess
+internal import SystemPackage
 
 /// FFmpeg as a separate process: no shell, no terminal, only local files, both of its outputs drained as they come.
 enum FFmpeg {
@@ -6,7 +7,7 @@ enum FFmpeg {
   struct Log: Sendable {
     private(set) var lines: [String] = []
     private var partial: [UInt8] = []
-    private static let longest = 2000
+    private static let longest = 2000, tail = 50
 
     mutating func append(_ bytes: [UInt8]) {
       let pieces = bytes.split(separator: 0x0a, omittingEmptySubsequences: false)
@@ -18,11 +19,8 @@ enum FFmpeg {
       if partial.count > 1 << 16 { add() }
     }
     private mutating func add() {
-      if lines.count < Self.longest {
-        lines.append(String(decoding: partial, as: UTF8.self))
-      } else {
-        lines[Self.longest - 1] = String(decoding: partial, as: UTF8.self)
-      }
+      if lines.count == Self.longest { lines.remove(at: Self.longest - Self.tail) }
+      lines.append(String(decoding: partial, as: UTF8.self))
       partial = []
     }
 
@@ -47,18 +45,42 @@ enum FFmpeg {
       guard let line = lines.last(where: { $0.hasPrefix("[info] frame=") }) else { return nil }
       return Int(line.dropFirst("[info] frame=".count).drop { $0 == " " }.prefix { $0.isNumber })
     }
-    /// Frames a second of the first video stream.
-    var framesPerSecond: Double? {
-      guard let line = lines.first(where: { $0.hasPrefix("[info]   Stream #0:") && $0.contains(": Video: ") }) else { return nil }
-      return line.split(separator: ", ").lazy.compactMap { $0.hasSuffix(" fps") ? Double($0.dropLast(4)) : nil }.first
+    /// The number of the stream that was decoded, as in `0:1`.
+    private var decodedStream: Substring? {
+      lines.first { $0.hasPrefix("[info]   Stream #") && $0.contains(" -> #") }.map { $0.dropFirst("[info]   Stream #".count).prefix { $0 != " " } }
     }
+    /// What the log says of the input's streams, each line from its number on.
+    private var streams: [Substring] {
+      let input = lines.prefix { !$0.hasPrefix("[info] Stream mapping:") && !$0.hasPrefix("[info] Output #") }
+      return input.filter { $0.hasPrefix("[info]   Stream #0:") }.map { $0.dropFirst("[info]   Stream #".count) }
+    }
+    /// Frames a second of the stream that was decoded.
+    var framesPerSecond: Double? {
+      let number = decodedStream
+      let line = streams.first { line in line.contains(": Video: ") && (number.map { line.hasPrefix($0) && !(line.dropFirst($0.count).first?.isNumber ?? false) } ?? true) }
+      return line?.split(separator: ", ").lazy.compactMap { $0.hasSuffix(" fps") ? Double($0.dropLast(4)) : nil }.first
+    }
+    /// How many streams of pictures there are, covers left out.
+    var videoCount: Int { streams.count { $0.contains(": Video: ") && !$0.contains("(attached pic)") } }
+    /// Whether it was FFmpeg that ran: every line it writes has a level.
+    var isFFmpegs: Bool { lines.contains { line in ["[info] ", "[error] ", "[warning] ", "[fatal] "].contains { line.contains($0) } } }
+    /// The first words of whatever ran.
+    var firstWords: String? { lines.first { !$0.allSatisfy(\.isWhitespace) } }
+  }
+
+  /// How a run ended.
+  struct Outcome: Sendable {
+    let log: Log
+    /// The exit status, 128 + number after a signal.
+    let status: Int32
+    var isSuccess: Bool { status == 0 }
   }
 
   /// Runs FFmpeg and hands what it writes to its standard output to `consume`, until that returns false.
   ///
-  /// Returns its log and whether it ended well. Throws `missingProgram` if there is no FFmpeg, `readWrite` if it cannot be run.
+  /// Returns its log and how it ended. Throws `missingProgram` if there is no FFmpeg or it does not work, `readWrite` if it cannot be run.
   static func run(_ arguments: [String], program: String, for path: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
-    async throws(FileError) -> (log: Log, isSuccess: Bool)
+    async throws(FileError) -> Outcome
   {
     let common = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"]
     // A group of its own: Ctrl-C asks this program to finish its step, and must not take the frames away from it.
@@ -67,10 +89,11 @@ enum FFmpeg {
     let environment = Environment.inherit.updating(["AV_LOG_FORCE_NOCOLOR": "1", "FFREPORT": nil])
     do {
       let result = try await Subprocess.run(
-        .name(program), arguments: Arguments(common + arguments), environment: environment, platformOptions: options, input: .none, output: .sequence,
+        program.contains("/") ? .path(FilePath(program)) : .name(program), arguments: Arguments(common + arguments), environment: environment, platformOptions: options, input: .none, output: .sequence,
         error: .sequence
       ) { execution in
         async let log = Self.drain(execution.standardError)
+        var problem: FileError?
         do {
           for try await buffer in execution.standardOutput {
             let bytes = buffer.withUnsafeBytes { Array($0) }
@@ -81,21 +104,42 @@ enum FFmpeg {
           }
         } catch {
           try? execution.send(signal: .kill)
-          _ = await log
-          throw error
+          guard let error = error as? FileError else {
+            _ = await log
+            throw error
+          }
+          problem = error
         }
-        return await log
+        return (await log, problem)
       }
-      return (result.closureResult, result.terminationStatus.isSuccess)
+      let (log, problem) = result.closureResult
+      let status: Int32 =
+        switch result.terminationStatus {
+        case .exited(let code): Int32(code)
+        case .signaled(let number): 128 + Int32(number)
+        }
+      try check(log, status, program, isVersion: arguments == ["-version"])
+      if let problem { throw problem }
+      return Outcome(log: log, status: status)
     } catch let error as FileError {
       throw error
-    } catch let error as SubprocessError where error.code == .executableNotFound {
+    } catch let error as SubprocessError where error.code == .executableNotFound || error.code == .spawnFailed {
+      let isMissing = error.code == .executableNotFound
       throw FileError(
-        .missingProgram, "FFmpeg is needed to read and write videos", in: program,
-        mend: "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)")
+        .missingProgram, isMissing ? "FFmpeg is needed to read and write videos" : "FFmpeg does not run (\(error))", in: program,
+        mend: isMissing ? "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)" : brokenMend)
     } catch {
       throw FileError(.readWrite, "FFmpeg could not be run (\(error))", in: path, mend: "check that \(program) works")
     }
+  }
+  private static let brokenMend = "install FFmpeg again, or put one that works before it in PATH"
+
+  /// Refuses what ran under FFmpeg's name and is not it, or is broken: 126 and 127 are what shells and loaders give, and FFmpeg
+  /// says something whatever it is asked.
+  private static func check(_ log: Log, _ status: Int32, _ program: String, isVersion: Bool) throws(FileError) {
+    if isVersion ? status == 0 : status != 126 && status != 127 && log.isFFmpegs { return }
+    let words = log.firstWords.map { ": \($0)" } ?? ", and it said nothing"
+    throw FileError(.missingProgram, "FFmpeg does not work (exit status \(status)\(words))", in: program, mend: brokenMend)
   }
 
   private static func drain(_ sequence: SubprocessOutputSequence) async -> Log {
@@ -115,11 +159,11 @@ public enum VideoProgram {
   /// The first line of `ffmpeg -version`. Throws `missingProgram` if there is none.
   public static func version(_ program: String = "ffmpeg") async throws(FileError) -> String {
     var bytes: [UInt8] = []
-    let (_, isSuccess) = try await FFmpeg.run(["-version"], program: program, for: program) { (part) throws(FileError) in
+    _ = try await FFmpeg.run(["-version"], program: program, for: program) { (part) throws(FileError) in
       bytes += part
       return true
     }
-    guard isSuccess, let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first else {
+    guard let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first, line.hasPrefix("ffmpeg ") else {
       throw FileError(.missingProgram, "FFmpeg does not run", in: program, mend: "install it again")
     }
     return String(line)

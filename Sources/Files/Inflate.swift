@@ -32,3 +32,54 @@ extension ByteRegion {
     return status == Z_STREAM_END && written == length ? owner.region : nil
   }
 }
+
+extension MappedFile {
+  /// What a gzip file holds (RFC 1952, one member after another): in a temporary file without a name, so that it needs no memory and
+  /// is gone with the process. Throws `badData` for damaged contents, `readWrite` where there is no room.
+  func gunzipped() throws(FileError) -> MappedFile {
+    let name = path, folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    let temporary = joinPath(folder, temporaryName(for: "pisces"))
+    let descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    if descriptor < 0 {
+      let what = "cannot make a temporary file for what \(name) holds (\(systemMessage(errno)))"
+      throw FileError(.readWrite, what, in: folder, mend: "set TMPDIR to a folder with room")
+    }
+    unlink(temporary)
+    do throws(FileError) {
+      try inflate(to: descriptor, folder)
+      return try MappedFile(adopting: descriptor, name: name)
+    } catch {
+      close(descriptor)
+      throw error
+    }
+  }
+  private func inflate(to descriptor: Int32, _ folder: String) throws(FileError) {
+    let input = bytes(0..<count), damaged = FileError.bad("the compressed contents are damaged or cut short", path, mend: "make the archive again")
+    var stream = z_stream()
+    // 15 bits of window, and a gzip header.
+    guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { throw damaged }
+    defer { inflateEnd(&stream) }
+    var at = 0, block = [UInt8](repeating: 0, count: 1 << 20), status = Z_OK
+    while true {
+      let given = min(input.count - at, 1 << 30), room = block.count
+      stream.next_in = input.baseAddress.map { UnsafeMutablePointer(mutating: ($0 + at).assumingMemoryBound(to: Bytef.self)) }
+      stream.avail_in = uInt(given)
+      status = block.withUnsafeMutableBufferPointer { buffer in
+        stream.next_out = buffer.baseAddress
+        stream.avail_out = uInt(room)
+        return CZlib.inflate(&stream, Z_NO_FLUSH)
+      }
+      let made = room - Int(stream.avail_out)
+      at += given - Int(stream.avail_in)
+      let code = block.withUnsafeBytes { OutputFile.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<made]), to: descriptor) }
+      if code != 0 { throw FileError(.readWrite, "no room for what \(path) holds (\(systemMessage(code)))", in: folder, mend: "set TMPDIR to a folder with room, or gunzip it first") }
+      if status == Z_STREAM_END {
+        // Zeros may fill the last block of a tape; another member begins with the magic again.
+        guard at + 1 < input.count, input[at] == 0x1f, input[at + 1] == 0x8b else { return }
+        inflateReset(&stream)
+      } else if status != Z_OK || (made == 0 && at == input.count) {
+        throw damaged
+      }
+    }
+  }
+}

@@ -32,17 +32,15 @@ public final class JSONLinesWriter: Sendable {
 public enum JSONLines {
   /// All the values with their line numbers (from 1). Throws `badData` naming the file and line.
   public static func read(_ path: String) throws(FileError) -> [(line: Int, value: JSONValue)] {
-    let bytes = try MappedFile(path).region.array
-    var values: [(Int, JSONValue)] = []
-    for (i, line) in bytes.split(separator: 0x0a, omittingEmptySubsequences: false).enumerated() {
-      if let value = try parse(Array(line), name: "\(path), line \(i + 1)") { values.append((i + 1, value)) }
+    var values: [(Int, JSONValue)] = [], lines = try TextLines(path)
+    while let (number, text) = try lines.next() {
+      if let value = try parse(text, name: "\(path), line \(number)") { values.append((number, value)) }
     }
     return values
   }
   /// One line; nil if it is blank.
-  public static func parse(_ line: String, name: String) throws(FileError) -> JSONValue? { try parse(Array(line.utf8), name: name) }
-  private static func parse(_ line: [UInt8], name: String) throws(FileError) -> JSONValue? {
-    if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) { return nil }
+  public static func parse(_ line: String, name: String) throws(FileError) -> JSONValue? {
+    if line.utf8.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) { return nil }
     return try JSONValue(parsing: line, name: name)
   }
 }

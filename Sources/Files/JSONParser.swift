@@ -10,9 +10,9 @@ extension JSONValue {
     var parser = JSONParser(bytes: bytes, name: name)
     self = try parser.document()
   }
-  /// Reads a whole JSON file.
+  /// Reads a whole JSON file; a byte-order mark is passed over.
   public init(contentsOf path: String) throws(FileError) {
-    try self.init(parsing: try MappedFile(path).region.array, name: path)
+    try self.init(parsing: try TextFile.read(path), name: path)
   }
   /// This value as a Swift type, by the type's own `Decodable`.
   public func decoded<T: Decodable>(as type: T.Type = T.self, name: String) throws(FileError) -> T {

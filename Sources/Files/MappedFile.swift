@@ -12,6 +12,8 @@ public final class MappedFile: @unchecked Sendable {
   private let base: UnsafeRawPointer?
   private let origin: Origin
   private enum Origin { case mapped, allocated, embedded }
+  /// Of a file without a name; -1 for others.
+  private var descriptor: Int32 = -1
 
   /// The name used in messages.
   public let path: String
@@ -64,12 +66,25 @@ public final class MappedFile: @unchecked Sendable {
     (path, base, count, origin) = (name, Self.copied(bytes), bytes.count, .allocated)
   }
 
+  /// Maps a file that has no name, and takes over its descriptor, which is closed with the mapping.
+  init(adopting descriptor: Int32, name: String) throws(FileError) {
+    var status = stat()
+    if fstat(descriptor, &status) != 0 { throw Self.readError(name, errno) }
+    (path, count, self.descriptor) = (name, Int(status.st_size), descriptor)
+    let address = count == 0 ? nil : mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    if address == MAP_FAILED { throw Self.readError(name, errno) }
+    (base, origin) = (address.map { UnsafeRawPointer($0) }, .mapped)
+  }
+  /// Where another program of this user finds the bytes.
+  var location: String { descriptor < 0 ? path : "/proc/\(getpid())/fd/\(descriptor)" }
+
   /// Takes over memory that was allocated.
   init(taking memory: UnsafeMutableRawPointer, count: Int, name: String) {
     (path, base, self.count, origin) = (name, UnsafeRawPointer(memory), count, .allocated)
   }
 
   deinit {
+    if descriptor >= 0 { close(descriptor) }
     guard let base else { return }
     switch origin {
     case .mapped: munmap(UnsafeMutableRawPointer(mutating: base), count)

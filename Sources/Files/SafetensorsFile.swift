@@ -46,6 +46,7 @@ public final class SafetensorsFile: TensorSource {
   init(_ file: MappedFile) throws(FileError) {
     path = file.path
     let all = file.region
+    if all.byte(at: 8) != UInt8(ascii: "{"), let nature = FileNature(all) { throw nature.error(path) }
     guard let headerCount = all.offset(at: 0) else {
       throw FileError.bad(file.count < 8 ? "too short for a safetensors file (\(file.count) bytes)" : "not a safetensors file", path)
     }

@@ -1,4 +1,4 @@
-/// A tar archive (ustar, with the long names of pax and GNU), mapped: the entries are found by walking the headers, and their
+/// A tar archive (ustar, with the long names of pax and GNU), mapped, or inflated when it is a `.tar.gz`: the entries are found by walking the headers, and their
 /// data are not touched. For WebDataset shards: nothing is ever extracted, so names are only labels.
 public final class TarReader: Sendable {
   public let path: String
@@ -9,6 +9,8 @@ public final class TarReader: Sendable {
     public let name: String
     /// Where the data lie in the archive.
     public let range: Range<Int>
+    /// Which of the archive's entries it is.
+    let index: Int
     let bytes: ByteRegion
     /// The contents, copied.
     public var contents: [UInt8] { bytes.array }
@@ -24,15 +26,17 @@ public final class TarReader: Sendable {
   /// Walks the archive. Throws `missingInput`, `badData` (a broken header, a file cut short, a compressed archive) or `readWrite`.
   public convenience init(_ path: String) throws(FileError) { try self.init(try MappedFile(path)) }
 
-  init(_ file: MappedFile) throws(FileError) {
-    path = file.path
+  /// Whether the archive was compressed: its entries are then in memory that other programs reach under `location`.
+  let isInflated: Bool
+  let location: String
+
+  init(_ given: MappedFile) throws(FileError) {
+    isInflated = given.region.starts(with: [0x1f, 0x8b])
+    let file = isInflated ? try given.gunzipped() : given
+    (path, location) = (file.path, file.location)
     let all = file.region
     func bad(_ what: String, _ at: Int) -> FileError { FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again") }
     if file.count == 0 { throw FileError.bad("the file is empty", file.path) }
-    if all.starts(with: [0x1f, 0x8b]) { throw FileError.bad("a gzip-compressed archive", file.path, mend: "decompress it first: gunzip") }
-    if all.starts(with: [0x28, 0xb5, 0x2f, 0xfd]) {
-      throw FileError.bad("a zstd-compressed archive", file.path, mend: "decompress it first: unzstd")
-    }
     var entries: [Entry] = []
     var at = 0
     var longName: String?, longSize: Int?
@@ -44,7 +48,10 @@ public final class TarReader: Sendable {
       }
       let block = header.array
       if block.allSatisfy({ $0 == 0 }) { break }
-      guard Self.checksum(block) == Self.number(block[148..<156]) else { throw bad("not a tar archive, or a broken header (checksum)", at) }
+      guard Self.checksum(block) == Self.number(block[148..<156]) else {
+        if at == 0, let nature = FileNature(all), nature != .tarTorch { throw nature.error(file.path) }
+        throw bad("not a tar archive, or a broken header (checksum)", at)
+      }
       guard let ownSize = Self.number(block[124..<136]) else { throw bad("broken size field", at) }
       let type = block[156]
       let isFile = type == UInt8(ascii: "0") || type == 0 || type == UInt8(ascii: "7")
@@ -68,7 +75,7 @@ public final class TarReader: Sendable {
           let isUstar = block[257..<262].elementsEqual("ustar".utf8)
           let prefix = isUstar ? Self.text(block[345..<500]) : ""
           let name = Self.text(block[0..<100])
-          entries.append(Entry(name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range, bytes: data))
+          entries.append(Entry(name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range, index: entries.count, bytes: data))
         }
         if type != UInt8(ascii: "g") && type != UInt8(ascii: "K") { (longName, longSize) = (nil, nil) }
       }

@@ -2,15 +2,38 @@ internal import Glibc
 
 /// Text files, UTF-8.
 public enum TextFile {
-  /// The whole text. Throws `missingInput`, or `badData` when it is not UTF-8.
-  public static func read(_ path: String) throws(FileError) -> String {
-    guard let text = try MappedFile(path).region.string else { throw FileError.bad("not UTF-8 text", path) }
-    return text
-  }
-  /// The lines, without their line ends; a last line end closes the last line.
+  /// The whole text, without a byte-order mark. Throws `missingInput`, or `badData` when it is not UTF-8, with the line.
+  public static func read(_ path: String) throws(FileError) -> String { try text(try MappedFile(path).region.array, path) }
+
+  /// The lines, without their line ends (`TextLines`); a last line end closes the last line.
   public static func lines(_ path: String) throws(FileError) -> [String] {
-    let lines = try read(path).split(separator: "\n", omittingEmptySubsequences: false).map { $0.hasSuffix("\r") ? String($0.dropLast()) : String($0) }
-    return lines.last == "" ? Array(lines.dropLast()) : lines
+    var lines = try TextLines(path), all: [String] = []
+    while let line = try lines.next() { all.append(line.text) }
+    return all
+  }
+
+  static func text(_ bytes: [UInt8], _ name: String) throws(FileError) -> String {
+    let rest = bytes[try markLength(bytes, name)...]
+    if let text = String(validating: rest, as: UTF8.self) { return text }
+    // The line is found by reading as far as the fault.
+    var lines = try TextLines(bytes, name: name)
+    while try lines.next() != nil {}
+    throw FileError.bad("not UTF-8 text", name, mend: asUTF8)
+  }
+
+  static let asUTF8 = "save it as plain text in UTF-8"
+  /// How many bytes of byte-order mark stand before the text. Throws `badData` for what is text in another form, or a stand-in.
+  static func markLength(_ bytes: [UInt8], _ name: String) throws(FileError) -> Int {
+    if bytes.starts(with: [0xef, 0xbb, 0xbf]) { return 3 }
+    if let nature = FileNature.pointer(bytes) { throw nature.error(name) }
+    let isWide = bytes.starts(with: [0xff, 0xfe, 0, 0]) || bytes.starts(with: [0, 0, 0xfe, 0xff])
+    // Without a mark: letters with bytes of zero between them.
+    let pair = bytes.prefix(2), isHalf = pair.count == 2 && pair.contains(0) && pair.contains { $0 != 0 }
+    if isWide || isHalf || bytes.starts(with: [0xff, 0xfe]) || bytes.starts(with: [0xfe, 0xff]) {
+      let form = isWide ? "UTF-32" : "UTF-16"
+      throw FileError.bad("\(form) text where UTF-8 was expected", name, mend: "convert it: iconv -f \(form) -t UTF-8")
+    }
+    return 0
   }
 }
 

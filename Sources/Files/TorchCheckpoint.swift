@@ -18,16 +18,15 @@ public final class TorchCheckpoint: Sendable {
     path = file.path
     let bytes = file.region
     guard Self.isZip(bytes) else {
-      if bytes.starts(with: Self.legacyMagic) {
-        throw FileError.bad("a PyTorch file from before version 1.6", path, mend: "load it in a newer PyTorch and torch.save it again")
-      }
-      if bytes.region(at: 257, count: 5)?.string == "ustar" {
-        throw FileError.bad("a tar archive, the oldest PyTorch format", path, mend: "load it in a newer PyTorch and torch.save it again")
-      }
+      if let nature = FileNature(bytes) { throw nature.error(path) }
       throw FileError.bad(file.count == 0 ? "the file is empty" : "not a PyTorch file", path)
     }
     archive = try ZipArchive(bytes, name: path)
     let pickles = archive.names.filter { $0.hasSuffix("/data.pkl") && $0.utf8.count { $0 == UInt8(ascii: "/") } == 1 }
+    // What torch.jit.save adds: the program, and its constants.
+    if archive.names.contains(where: { $0.hasSuffix("/constants.pkl") || $0.contains("/code/") }) {
+      throw FileError.bad("a TorchScript program", path, mend: "load it with torch.jit.load and torch.save its state_dict()")
+    }
     guard pickles.count == 1 else {
       throw FileError.bad("a zip file without one data.pkl: not a PyTorch file", path, mend: "give a file that torch.save wrote")
     }
@@ -42,8 +41,6 @@ public final class TorchCheckpoint: Sendable {
   }
 
   static func isZip(_ bytes: ByteRegion) -> Bool { bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) }
-  /// The head of a pickled 0x1950a86a20f9469cfc6c.
-  private static let legacyMagic: [UInt8] = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]
 
   /// The object itself, if it is a mapping.
   public var mapping: TorchMapping? { TorchMapping(self, root, field: "") }

@@ -10,6 +10,12 @@ public struct Video: Sendable {
   public let decodedCount: Int
   /// Nil if it is not known (a tensor file).
   public let framesPerSecond: Double?
+  /// What the decoder said of damage it passed over; nil for a sound video.
+  public var damage: String?
+  /// The damage as an error, for those who take no damaged video.
+  public func damageError(_ path: String) -> FileError? {
+    damage.map { FileError.bad("the video is damaged (\($0))", path, mend: "check that the file is complete, or leave out --strict") }
+  }
 }
 
 /// Which frames stand for a video (interfaces, section 3).
@@ -47,27 +53,37 @@ public enum VideoReader {
     default: break
     }
     if PathKind(path) == .nothing && path.contains(".safetensors:") { return try tensorVideo(try TensorFile.read(path), frames: frames, path: path) }
-    // A frame pattern names no file of its own: FFmpeg says whether it finds frames.
-    let isPattern = path.contains("%") && PathKind(path) == .nothing
-    if !isPattern {
-      let file = try MappedFile(path)
-      if file.count == 0 { throw FileError.bad("the file is empty", path, mend: "check that the file is complete") }
-      try refuseText(file.region, name: path)
-    }
     if path.utf8.contains(0) { throw FileError(.missingInput, "no such file", in: path, mend: "check the path") }
-    return try await decode("file:" + path, frames: frames, name: path, program: program, budget: budget)
+    if FramePattern.isOne(path) {
+      let pattern = try FramePattern(path)
+      for file in pattern.files { _ = try check(try MappedFile(file).region, name: file) }
+      let input = ["-f", "image2", "-start_number", "\(pattern.first)", "-i", "file:" + pattern.path]
+      return try await decode(input, frames: frames, name: path, program: program, budget: budget)
+    }
+    let damage = try check(try MappedFile(path).region, name: path)
+    return try await decode(["-i", "file:" + path], frames: frames, name: path, program: program, budget: budget, damage: damage)
   }
 
   /// Decodes bytes inside another file (a member of a tar shard) where they lie.
-  static func read(_ entry: TarReader.Entry, of archive: String, frames: Int?) async throws(FileError) -> Video {
-    let name = "\(archive), \(entry.name)"
-    if entry.range.isEmpty { throw FileError.bad("the file is empty", name, mend: "check that the shard is complete") }
+  static func read(_ entry: TarReader.Entry, of archive: String, named title: String? = nil, frames: Int?) async throws(FileError) -> Video {
+    let name = "\(title ?? archive), \(entry.name)"
     if splitExtension(entry.name).suffix == "npy" { return try tensorVideo(try NumpyFile.read(entry.bytes, name: name), frames: frames, path: name) }
-    try refuseText(entry.bytes, name: name)
+    let damage = try check(entry.bytes, name: name)
     let url = "subfile,,start,\(entry.range.lowerBound),end,\(entry.range.upperBound),,:file:\(archive)"
-    return try await decode(url, frames: frames, name: name, program: "ffmpeg", budget: budget)
+    return try await decode(["-i", url], frames: frames, name: name, program: "ffmpeg", budget: budget, damage: damage)
   }
 
+  /// Refuses what is no video, or not all of one; returns what else is wrong with its container.
+  private static func check(_ bytes: ByteRegion, name: String) throws(FileError) -> String? {
+    if bytes.count == 0 { throw FileError.bad("the file is empty", name, mend: "check that the file is complete") }
+    if let nature = FileNature(bytes), nature == .pointer || nature == .page { throw nature.error(name) }
+    try refuseText(bytes, name: name)
+    switch ContainerCheck.fault(bytes) {
+    case .cut(let part): throw FileError.bad("the video is damaged or cut short: the file ends before \(part)", name, mend: "check that the file is complete")
+    case .damaged(let what): return what
+    case nil: return nil
+    }
+  }
   /// FFmpeg would type a text onto a screen and film it, or follow a playlist to other files.
   private static func refuseText(_ bytes: ByteRegion, name: String) throws(FileError) {
     let head = bytes.region(at: 0, count: min(bytes.count, 4096))?.array ?? []
@@ -79,10 +95,25 @@ public enum VideoReader {
 
   // MARK: FFmpeg
 
-  private static func decode(_ url: String, frames: Int?, name: String, program: String, budget: Int) async throws(FileError) -> Video {
-    var (collector, log) = try await decode(url, name: name, program: program, budget: frames == nil ? largest : budget)
+  /// What is to be decoded: FFmpeg's options for it, a name for messages, and which of its streams of pictures.
+  private struct Input {
+    let options: [String], name: String, program: String
+    var stream = 0
+  }
+
+  private static func decode(_ options: [String], frames: Int?, name: String, program: String, budget: Int, damage container: String? = nil) async throws(FileError) -> Video {
+    var input = Input(options: options, name: name, program: program)
+    var (collector, log) = try await decode(input, budget: frames == nil ? largest : budget)
+    // A single picture before other streams is a cover that is not marked as one.
+    let streams = log.videoCount
+    while collector.frames.count == 1 && !collector.isOverBudget && input.stream + 1 < streams {
+      input.stream += 1
+      let other = try await decode(input, budget: frames == nil ? largest : budget)
+      if other.0.isOverBudget || other.0.frames.count > 1 { (collector, log) = other }
+    }
     var indices: [Int]
     var decoded = collector.frames.count
+    var damage = log.damage
     if collector.isOverBudget {
       func tooLarge(_ count: String) -> FileError {
         FileError.bad(
@@ -90,12 +121,12 @@ public enum VideoReader {
           mend: "ask for fewer frames (--frames) or scale the video down")
       }
       guard let frames else { throw tooLarge("all") }
-      decoded = try await count(url, name: name, program: program)
+      (decoded, damage) = try await count(input)
       indices = try select(frames, of: decoded, path: name)
       if 3 * collector.width * collector.height > largest / frames { throw tooLarge("\(frames)") }
       let step = decoded / frames
       let filter = ["-vf", "select='not(mod(n,\(step)))*lt(n,\(step * frames))'"]
-      (collector, log) = try await decode(url, filter, name: name, program: program, budget: largest)
+      (collector, log) = try await decode(input, filter, budget: largest)
       if collector.frames.count != frames { throw FileError.bad("the video changed while it was read", name, mend: "try again") }
     } else {
       indices = try select(frames, of: decoded, path: name)
@@ -106,41 +137,39 @@ public enum VideoReader {
     pixels.withMutableSpan(of: Float.self) { span in
       for (t, frame) in kept.enumerated() { PixelPlanes.fill(&span, at: t * 3 * count, from: frame, count: count) }
     }
-    return Video(pixels: pixels, frameIndices: indices, decodedCount: decoded, framesPerSecond: log.framesPerSecond)
+    return Video(pixels: pixels, frameIndices: indices, decodedCount: decoded, framesPerSecond: log.framesPerSecond, damage: container ?? damage)
   }
 
   /// One run of FFmpeg that sends the frames. Throws unless they came whole, or until they no longer fit.
-  private static func decode(_ url: String, _ filter: [String] = [], name: String, program: String, budget: Int) async throws(FileError) -> (
-    FrameCollector, FFmpeg.Log
-  ) {
-    var collector = FrameCollector(path: name, budget: budget)
-    let (log, isSuccess) = try await run(
-      url, filter + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"], name: name, program: program
-    ) { bytes throws(FileError) in try collector.consume(bytes) }
-    if collector.isOverBudget { return (collector, log) }
-    try check(log, isSuccess: isSuccess && !collector.frames.isEmpty && collector.isComplete, url: url, name: name)
-    return (collector, log)
+  private static func decode(_ input: Input, _ filter: [String] = [], budget: Int) async throws(FileError) -> (FrameCollector, FFmpeg.Log) {
+    var collector = FrameCollector(path: input.name, budget: budget)
+    let outcome = try await run(input, filter + ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"]) { bytes throws(FileError) in
+      try collector.consume(bytes)
+    }
+    if collector.isOverBudget { return (collector, outcome.log) }
+    try check(outcome.log, isSuccess: outcome.isSuccess && !collector.frames.isEmpty && collector.isComplete, input)
+    return (collector, outcome.log)
   }
-  /// One run of FFmpeg that only counts the frames it decodes.
-  private static func count(_ url: String, name: String, program: String) async throws(FileError) -> Int {
-    let (log, isSuccess) = try await run(url, ["-f", "null", "-"], name: name, program: program) { _ throws(FileError) in true }
-    let frames = log.frameCount
-    try check(log, isSuccess: isSuccess && frames != nil, url: url, name: name)
-    return frames ?? 0
+  /// One run of FFmpeg that only counts the frames it decodes; and what it says of damage.
+  private static func count(_ input: Input) async throws(FileError) -> (frames: Int, damage: String?) {
+    let outcome = try await run(input, ["-f", "null", "-"]) { _ throws(FileError) in true }
+    let frames = outcome.log.frameCount
+    try check(outcome.log, isSuccess: outcome.isSuccess && frames != nil, input)
+    return (frames ?? 0, outcome.log.damage)
   }
 
-  /// Decodes the first video stream, every frame once, whatever its time stamp.
-  private static func run(_ url: String, _ output: [String], name: String, program: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
-    async throws(FileError) -> (log: FFmpeg.Log, isSuccess: Bool)
-  {
-    let input = ["-protocol_whitelist", "file,subfile,pipe", "-i", url, "-map", "0:V:0"]
-    let outcome = try await FFmpeg.run(input + ["-fps_mode", "passthrough"] + output, program: program, for: name, consume: consume)
+  /// Decodes a stream of moving pictures, every frame once, whatever its time stamp.
+  private static func run(_ input: Input, _ output: [String], consume: (ArraySlice<UInt8>) throws(FileError) -> Bool) async throws(FileError) -> FFmpeg.Outcome {
+    let (program, name) = (input.program, input.name)
+    let start = ["-protocol_whitelist", "file,subfile,pipe", "-an", "-sn", "-dn"] + input.options + ["-map", "0:V:\(input.stream)"]
+    let outcome = try await FFmpeg.run(start + ["-fps_mode", "passthrough"] + output, program: program, for: name, consume: consume)
     // Before FFmpeg 5.1 the option had another name; it is refused before anything is sent.
     if outcome.isSuccess || !outcome.log.lines.contains(where: { $0.contains("Unrecognized option 'fps_mode'") }) { return outcome }
-    return try await FFmpeg.run(input + ["-vsync", "passthrough"] + output, program: program, for: name, consume: consume)
+    return try await FFmpeg.run(start + ["-vsync", "passthrough"] + output, program: program, for: name, consume: consume)
   }
 
-  private static func check(_ log: FFmpeg.Log, isSuccess: Bool, url: String, name: String) throws(FileError) {
+  private static func check(_ log: FFmpeg.Log, isSuccess: Bool, _ input: Input) throws(FileError) {
+    let name = input.name, url = input.options.last ?? ""
     // Formats that turn any text into pictures or open other files are not videos.
     if let format = log.inputFormat, let refused = format.split(separator: ",").first(where: { refusedFormats.contains(String($0)) }) {
       throw FileError.bad("not a video (FFmpeg takes it for \(refused))", name, mend: "give a video file")
@@ -149,9 +178,6 @@ public enum VideoReader {
     let isPacketCut = log.lines.contains { $0.hasPrefix("[mov,mp4") && $0.contains("Packet corrupt") }
     let cut = errors.first { e in truncationSigns.contains { e.contains($0) } } ?? (isPacketCut ? "packet corrupt" : nil)
     if let cut { throw FileError.bad("the video is damaged or cut short (\(cut))", name, mend: "check that the file is complete") }
-    if errors.contains(where: { $0.hasPrefix("Could find no file") || $0.hasSuffix("No such file or directory") }) {
-      throw FileError(.missingInput, "no file fits the pattern", in: name, mend: "check the pattern and its first number (0 to 4)")
-    }
     if !isSuccess {
       let said = errors.last.map { $0.contains("matches no streams") ? "no video stream" : $0.replacing("\(url): ", with: "") } ?? "no frames"
       throw FileError.bad("cannot decode it as a video (\(said))", name, mend: "check that the file is a complete video")

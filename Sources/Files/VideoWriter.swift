@@ -16,6 +16,14 @@ public enum VideoWriter {
     }
   }
 
+  /// Whether an output names a folder rather than a file: one that is there, a name that ends in a slash, or one whose last part ends
+  /// in nothing that looks like a file's extension (`out`, `./out`, `v1.0`, `..`).
+  public static func isFolder(_ path: String) -> Bool {
+    if PathKind(path) == .folder || path.hasSuffix("/") { return true }
+    let suffix = splitExtension(path).suffix
+    return !suffix.contains { $0.isASCII && $0.isLetter } || suffix.count > 11
+  }
+
   /// Writes `pixels`, `[T, 3, H, W]`, f32 in [0,1] (what lies outside is clamped). An mp4 of odd width or height repeats its last
   /// column or row, since its colours come in blocks of two by two. A PNG has the frames side by side.
   ///
@@ -87,11 +95,12 @@ public enum VideoWriter {
           ["-protocol_whitelist", "file"] + input + choice + [
             "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1", "-y", "file:" + output,
           ]
-        let (log, isSuccess) = try await FFmpeg.run(arguments, program: program, for: path) { _ throws(FileError) in true }
-        isDone = isSuccess
+        let outcome = try await FFmpeg.run(arguments, program: program, for: path) { _ throws(FileError) in true }
+        let log = outcome.log
+        isDone = outcome.isSuccess
         problem = log.errors.last?.replacing("file:" + output, with: path) ?? "it stopped early"
         let isEncoderMissing = log.errors.contains { $0.contains("Unknown encoder") || $0.contains("Encoder not found") }
-        if !isSuccess && !isEncoderMissing { break }
+        if !isDone && !isEncoderMissing { break }
       }
       if !isDone {
         throw FileError(

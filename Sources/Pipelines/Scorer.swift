@@ -8,23 +8,28 @@ public struct Scorer {
   let folder: RewardFolder, frames: Int
   let planned: RewardModel, plain: RewardModel
   let pool = BufferPool()
-  let explanations: String?
+  let explanations: String?, strict: Bool
   private var count = 0
   private var last: (file: FileIdentity, video: SeenVideo)?
   private typealias SeenVideo = (source: Video, features: RewardModel.VideoFeatures, fusion: TextEncoder.FusionVision)
 
-  /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a folder for explanations.
-  public init(_ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil) throws {
-    (self.folder, self.frames, explanations) = (folder, frames, explain)
+  /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a folder for explanations; `strict`
+  /// takes no damaged video.
+  public init(_ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil, strict: Bool = false) throws {
+    (self.folder, self.frames, explanations, self.strict) = (folder, frames, explain, strict)
     planned = try folder.reward(storage: storage)
     plain = try folder.reward({ var o = RewardOptions(); o.useTransport = false; return o }(), storage: storage)
     if let explain { try createFolder(explain) }
   }
 
-  /// The record of one pair (interfaces.md 7), or one with an `error`.
-  public mutating func record(_ video: String, _ prompt: String) async -> JSONObject {
+  /// The record of one pair (interfaces.md 7), or one with an `error`; `place` is the folder a relative path begins at. Throws what is
+  /// no fault of the pair: a program that is missing, an output that cannot be written.
+  public mutating func record(_ video: String, in place: String = ".", _ prompt: String) async throws -> JSONObject {
     count += 1
-    do { return try await scored(video, prompt) } catch { return ["video": .string(video), "prompt": .string(prompt), "error": .string("\(error)")] }
+    do { return try await scored(video, in: place, prompt) } catch {
+      if let error = error as? FileError, !error.isOfOneItem { throw error }
+      return ["video": .string(video), "prompt": .string(prompt), "error": .string("\(error)")]
+    }
   }
 
   /// What the video side yields. That of the last file is kept while the file stays as it is, for captions of one video in a row.
@@ -38,18 +43,29 @@ public struct Scorer {
     last = file.map { ($0, seen) }
     return seen
   }
-  private mutating func scored(_ path: String, _ prompt: String) async throws -> JSONObject {
+  private mutating func scored(_ name: String, in place: String, _ prompt: String) async throws -> JSONObject {
     let work = Workspace(pool: pool), clock = ContinuousClock(), start = clock.now
-    let (video, features, fusion) = try await seen(path)
+    let path = PairReader.path(name, in: place), (video, features, fusion) = try await seen(path)
+    if strict, let error = video.damageError(path) { throw error }
     let long = planned.captions([prompt], in: work), short = plain.captions([prompt], in: work)
     let s = planned.allScores(features, fusion, planned: long, plain: short, in: work)
     for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]] where value?.isFinite == false {
       throw FileError(.badData, "a score is not finite", in: path, mend: "check the pixels and the weights")
     }
-    var r: JSONObject = ["video": .string(path), "prompt": .string(prompt), "quality": JSONValue(s.quality?[0]), "semantic": .number(s.semantic[0])]
+    var r: JSONObject = ["video": .string(name), "prompt": .string(prompt), "quality": JSONValue(s.quality?[0]), "semantic": .number(s.semantic[0])]
     r["vanilla_quality"] = .number(s.vanillaQuality[0])
     r["vanilla_semantic"] = .number(s.vanillaSemantic[0])
     r["frames"] = .array(video.frameIndices.map { .integer($0) })
+    var notes: [String] = []
+    if let damage = video.damage {
+      r["damaged"] = true
+      notes.append("the video is damaged (\(damage)): scored as far as it could be decoded")
+    }
+    if let cut = planned.truncation(of: prompt) {
+      r["truncated"] = true
+      notes.append(cut)
+    }
+    if !notes.isEmpty { r["notes"] = .array(notes.map { .string($0) }) }
     r["seconds"] = .number((clock.now - start) / .seconds(1))
     if let explanations { r["explanation"] = .string(try Explanation(planned, folder.tokenizer, features, long, video, prompt, in: work).write(to: explanations, index: count, video: path)) }
     return r

@@ -34,10 +34,15 @@ public struct RewardModel: Sendable {
 
   // MARK: text, once per caption
 
+  /// The most tokens of a caption that are read.
+  private var mostTokens: Int {
+    min(options.useTransport && options.semantic ? options.plannedLength : options.plainLength, config.textEncoder.maxPositionEmbeddings)
+  }
+  /// What is left out of a caption, in words; nil when all of it is read.
+  public func truncation(of caption: String) -> String? { tokenizer?.truncation(of: caption, maxLength: mostTokens) }
   public func tokens(_ captions: [String]) -> TokenBatch {
     guard let tokenizer else { preconditionFailure("this reward model was opened without a vocabulary") }
-    let length = options.useTransport && options.semantic ? options.plannedLength : options.plainLength
-    let most = min(length, config.textEncoder.maxPositionEmbeddings)
+    let most = mostTokens
     return TokenBatch(captions.map { tokenizer.encode($0, maxLength: most) }, padding: tokenizer.pad, special: tokenizer.special)
   }
   public func captions(_ captions: [String], in work: borrowing Workspace) -> CaptionBatch { self.captions(tokens(captions), in: work) }

@@ -10,6 +10,8 @@ public struct PromptEncoder: Sendable {
   public init(encoder: TextEncoder, tokenizer: WordPieceTokenizer, maxLength: Int) {
     (self.encoder, self.tokenizer, self.maxLength) = (encoder, tokenizer, min(maxLength, encoder.config.maxPositionEmbeddings))
   }
+  /// What is left out of a prompt, in words; nil when nothing.
+  public func truncation(of prompt: String) -> String? { tokenizer.truncation(of: prompt, maxLength: maxLength) }
   /// The empty prompt is [CLS] alone: the unconditional one.
   public func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding {
     let tokens = TokenBatch(captions.map { tokenizer.encode($0, maxLength: maxLength) }, padding: tokenizer.pad, special: tokenizer.special)

@@ -49,6 +49,12 @@ public struct WordPieceTokenizer: Sendable {
     return out
   }
 
+  /// What `encode` leaves out of a text, in words; nil when nothing.
+  public func truncation(of text: String, maxLength: Int) -> String? {
+    let count = encode(text, maxLength: .max).count
+    return count > maxLength ? "the prompt has \(count) tokens, the model reads the first \(maxLength)" : nil
+  }
+
   /// Clean, split at whitespace, lower-case, strip accents, split at punctuation.
   static func words(_ text: String) -> [[Unicode.Scalar]] {
     var words: [[Unicode.Scalar]] = [], current: [Unicode.Scalar] = []

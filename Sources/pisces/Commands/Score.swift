@@ -17,11 +17,12 @@ struct Score: AsyncParsableCommand {
   @Option(help: "Reward-model directory.") var model: String
   @Option(parsing: .singleValue, help: "A video; one --prompt for each.") var video: [String] = []
   @Option(parsing: .singleValue, help: "The prompt of the video before it.") var prompt: [String] = []
-  @Option(help: "JSON Lines of {\"video\": PATH, \"prompt\": TEXT}; - reads standard input, line by line.") var manifest: String?
+  @Option(help: "JSON Lines of {\"video\": PATH, \"prompt\": TEXT}, paths relative to the file; - reads standard input, line by line.") var manifest: String?
   @Option(help: "OT map, overriding the model's own.") var otMap: String?
   @Option(help: "Frames sampled from each video.") var frames = 8
   @Option(help: "Storage of the weights: f32 or bf16 (arithmetic is f32).") var dtype: String?
   @Option(help: "Write which word went to which frames and patches, per pair, into this folder.") var explain: String?
+  @Flag(help: "A damaged video is an error instead of being scored with a note.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func validate() throws {
@@ -36,25 +37,22 @@ struct Score: AsyncParsableCommand {
     let folder = try RewardFolder(model, otMap: otMap, frames: frames)
     if !folder.unexpected.isEmpty { common.note("ignored \(folder.unexpected.count) tensors the rewards do not know, first \(folder.unexpected[0])") }
     common.note("weights \(String(folder.fingerprint, radix: 16))\(folder.map == nil ? ", no OT map: quality is null" : "")")
-    var scorer = try Scorer(folder, frames: frames, storage: dtype == "bf16" ? .bf16 : nil, explain: explain)
+    var scorer = try Scorer(folder, frames: frames, storage: dtype == "bf16" ? .bf16 : nil, explain: explain, strict: strict)
     var failed = 0
-    func one(_ video: String, _ prompt: String) async {
-      let record = await scorer.record(video, prompt)
+    func one(_ video: String, in folder: String = ".", _ prompt: String) async throws {
+      let record = try await scorer.record(video, in: folder, prompt)
       if record["error"] != nil { failed += 1 }
+      for note in record["notes"]?.array ?? [] { common.note("\(video): \(note.string ?? "")") }
       show(record)
     }
-    for (v, p) in zip(video, prompt) { await one(v, p) }
+    for (v, p) in zip(video, prompt) { try await one(v, p) }
     if let manifest {
-      var lines = try manifest == "-" ? nil : TextFile.lines(manifest)[...], number = 0
-      while let text = lines == nil ? readLine() : lines!.popFirst() {
-        number += 1
+      var pairs = try PairReader(manifest)
+      while true {
         do {
-          guard let pair = try JSONLines.parse(text, name: "\(manifest), line \(number)") else { continue }
-          guard let v = pair["video"]?.string, let p = pair["prompt"]?.string else {
-            throw FileError(.badData, "video and prompt are needed", in: "\(manifest), line \(number)", mend: "write {\"video\": PATH, \"prompt\": TEXT}")
-          }
-          await one(v, p)
-        } catch let error as FileError {
+          guard let (video, prompt) = try pairs.next() else { break }
+          try await one(video, in: pairs.folder, prompt)
+        } catch let error as FileError where error.kind == .badData && !pairs.isOver {
           failed += 1
           show(["video": nil, "prompt": nil, "error": .string(error.description)])
         }
@@ -66,6 +64,8 @@ struct Score: AsyncParsableCommand {
     if json { return StandardStreams.result(JSONValue.object(r).line) }
     if let error = r["error"]?.string { return StandardStreams.result("\(r["video"]?.string ?? "-")\terror\t\(error)") }
     func text(_ key: String) -> String { r[key]?.number.map { "\(($0 * 1e6).rounded() / 1e6)" } ?? "null" }
-    StandardStreams.result("quality \(text("quality"))  semantic \(text("semantic"))  vanilla \(text("vanilla_quality")) \(text("vanilla_semantic"))  \(r["video"]?.string ?? "")  \(r["prompt"]?.string ?? "")")
+    let scores = "quality \(text("quality"))  semantic \(text("semantic"))  vanilla \(text("vanilla_quality")) \(text("vanilla_semantic"))"
+    let damage = r["damaged"] == nil ? "" : "  damaged"
+    StandardStreams.result("\(scores)  \(r["video"]?.string ?? "")  \(r["prompt"]?.string ?? "")\(damage)")
   }
 }
