@@ -19,11 +19,17 @@ public struct ClipLoader: Sendable {
       skipped += 1
     }
     for sample in dataset.samples {
-      do {
-        clips.append(fit(try await sample.video(frames: frames).pixels, in: work))
+      do throws(FileError) {
+        let video = try await sample.video(frames: frames)
+        if let error = video.damageError(sample.name) {
+          if strict { throw error }
+          report("\(sample.name): the video is damaged (\(video.damage ?? "")): used as far as it could be decoded")
+        }
+        clips.append(fit(video.pixels, in: work))
         captions.append(sample.caption)
       } catch {
-        if strict { throw error }
+        // What is no fault of the sample ends the run.
+        if strict || !error.isOfOneItem { throw error }
         report("skipped: \(error)")
         skipped += 1
       }

@@ -25,21 +25,19 @@ struct Embed: AsyncParsableCommand {
     try common.start()
     if reward == nil && generator == nil { throw ValidationError("give --reward or --generator, or both") }
     let work = Workspace(), dataset = try Dataset(data)
+    if strict, let problem = dataset.problems.first { throw problem }
     var tensors: [(name: String, tensor: Tensor)] = [], captions: [String] = [], skipped = 0
     if let reward {
       let model = try RewardFolder(reward, frames: frames).reward()
       var text: [Tensor] = [], video: [Tensor] = []
       for sample in dataset.samples {
         do {
-          let clip = try await sample.video(frames: frames).pixels
-          let t = model.captions([sample.caption], in: work).feature, v = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
+          let (t, v) = try await features(of: sample, model, in: work)
           text.append(t)
           video.append(v)
           captions.append(sample.caption)
-          let norm = work.sumOfSquares(t).squareRoot()
-          if json { StandardStreams.result(JSONValue.object(["name": .string(sample.name), "prompt": .string(sample.caption), "text_norm": .number(norm)]).line) }
-        } catch {
-          if strict { throw error }
+        } catch let error as FileError {
+          if strict || !error.isOfOneItem { throw error }
           skipped += 1
           common.note("skipped: \(error)")
         }
@@ -64,5 +62,22 @@ struct Embed: AsyncParsableCommand {
     for problem in dataset.problems { common.note("skipped: \(problem)") }
     try SafetensorsWriter.write(tensors, metadata: [("format", "pt"), ("captions", JSONValue.array(captions.map { .string($0) }).line)], to: output)
     common.note("\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
+  }
+  /// Features of one sample, told on standard output.
+  private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace) async throws -> (text: Tensor, video: Tensor) {
+    let video = try await sample.video(frames: frames), clip = video.pixels
+    if strict, let error = video.damageError(sample.name) { throw error }
+    let text = model.captions([sample.caption], in: work).feature, unit = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
+    var record: JSONObject = ["name": .string(sample.name), "prompt": .string(sample.caption), "text_norm": .number(work.sumOfSquares(text).squareRoot())]
+    if let damage = video.damage {
+      record["damaged"] = true
+      common.note("\(sample.name): the video is damaged (\(damage)): used as far as it could be decoded")
+    }
+    if let cut = model.truncation(of: sample.caption) {
+      record["truncated"] = true
+      common.note("\(sample.name): \(cut)")
+    }
+    if json { StandardStreams.result(JSONValue.object(record).line) }
+    return (text, unit)
   }
 }

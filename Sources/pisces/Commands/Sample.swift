@@ -54,26 +54,32 @@ struct Sample: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var captions = prompt
-    if let prompts { captions += try TextFile.lines(prompts).filter { !$0.isEmpty } }
+    if let prompts { captions += try TextFile.lines(prompts).filter { !$0.allSatisfy(\.isWhitespace) } }
     if let worldPrompts { captions += SceneSampler(.standard, seed: UInt64(sampling.seed)).trainingPrompts(count: worldPrompts).map(\.caption) }
     if captions.isEmpty && promptEmbeds == nil { throw ValidationError("give --prompt, --prompts, --world-prompts or --prompt-embeds") }
     if output == nil && archive == nil { throw ValidationError("give --output or --archive") }
     let folder = GeneratorFolder(model), work = Workspace(), transformer = try folder.transformer(), vae = try folder.autoencoderConfig()
     let shape = try sampling.latentShape(vae, patch: transformer.config.patch), sampler = try sampling.sampler(folder)
     let decoder = LatentDecoder(try folder.decoder(), scalingFactor: vae.scalingFactor, recompute: true)
-    var clips: [Tensor] = []
+    var clips: [Tensor] = [], truncated: Set<Int> = []
     if let promptEmbeds {
       let embedding = try PromptFile.read(promptEmbeds, transformer.config, in: work)
       if captions.isEmpty { captions = [promptEmbeds] }
-      clips.append(try await write(decoder(sampler.sample(transformer, noise: noise(0, shape, in: work), embedding, in: work), in: work)[row: 0], 0, captions))
+      clips.append(try await write(decoder(sampler.sample(transformer, noise: noise(0, shape, in: work), embedding, in: work), in: work)[row: 0], 0, captions, truncated))
     } else {
       let encoder = try folder.promptEncoder()
+      for (i, caption) in captions.enumerated() {
+        if let cut = encoder.truncation(of: caption) {
+          common.note("prompt \(i + 1): \(cut)")
+          truncated.insert(i)
+        }
+      }
       for start in stride(from: 0, to: captions.count, by: 32) {
         let range = start..<min(start + 32, captions.count), list = Array(captions[range])
         let unconditional = sampling.guidance == 1 ? nil : encoder(list.map { _ in "" }, in: work)
         let z = sampler.sample(transformer, noise: work.stacked(range.map { noise($0, shape, in: work)[row: 0] }), encoder(list, in: work), unconditional: unconditional, in: work)
         let frames = decoder(z, in: work)
-        for (i, index) in range.enumerated() { clips.append(try await write(work.copy(frames[row: i]), index, captions)) }
+        for (i, index) in range.enumerated() { clips.append(try await write(work.copy(frames[row: i]), index, captions, truncated)) }
         common.note("\(range.upperBound) of \(captions.count)")
       }
     }
@@ -83,16 +89,18 @@ struct Sample: AsyncParsableCommand {
     RandomStream(seed: UInt64(sampling.seed), .noise, sample: index).normal(Shape([1] + shape), in: work)
   }
   /// Writes a clip where it belongs and reports it; returns it for the archive.
-  private func write(_ clip: Tensor, _ index: Int, _ captions: [String]) async throws -> Tensor {
+  private func write(_ clip: Tensor, _ index: Int, _ captions: [String], _ truncated: Set<Int>) async throws -> Tensor {
     guard let output else { return clip }
-    var path = output
-    if captions.count > 1 || !output.contains(".") {
+    var path = output, record: JSONObject = ["index": .integer(index), "prompt": .string(captions[index])]
+    if captions.count > 1 || VideoWriter.isFolder(output) {
       try createFolder(output)
       path = "\(output)/\(String(String(100000 + index).dropFirst())).\(format)"
       try OutputFile.write(JSONValue.object(["prompt": .string(captions[index]), "seed": .integer(sampling.seed), "index": .integer(index)]).line + "\n", to: path + ".json")
     }
     try await VideoWriter.write(clip, to: path, framesPerSecond: fps)
-    StandardStreams.result(json ? JSONValue.object(["index": .integer(index), "prompt": .string(captions[index]), "file": .string(path)]).line : path)
+    record["file"] = .string(path)
+    if truncated.contains(index) { record["truncated"] = true }
+    StandardStreams.result(json ? JSONValue.object(record).line : path)
     return clip
   }
 }
