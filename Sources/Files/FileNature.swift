@@ -23,7 +23,11 @@ enum FileNature: String {
       (.legacyTorch, Self.legacyMagic), (.zip, [0x50, 0x4b, 0x03, 0x04]), (.gguf, Array("GGUF".utf8)), (.hierarchical, [0x89] + Array("HDF\r\n".utf8)),
       (.numpy, [0x93] + Array("NUMPY".utf8)), (.gzip, [0x1f, 0x8b]), (.zstd, [0x28, 0xb5, 0x2f, 0xfd]),
     ]
-    if let found = magics.first(where: { head.starts(with: $0.1) }) {
+    // Of another protocol the number comes after the frame's head.
+    let isLegacy = head.first == 0x80 && (0..<min(24, head.count)).contains { head.dropFirst($0).starts(with: Self.legacyMagic.dropFirst(2)) }
+    if isLegacy {
+      self = .legacyTorch
+    } else if let found = magics.first(where: { head.starts(with: $0.1) }) {
       self = found.0
     } else if head.count >= 262 && head[257..<262].elementsEqual("ustar".utf8) {
       self = .tarTorch

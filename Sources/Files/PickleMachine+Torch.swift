@@ -20,10 +20,10 @@ extension PickleMachine {
     case ("builtins", "list"), ("builtins", "set"), ("__builtin__", "set"), ("__builtin__", "list"):
       return .list(try sequence(args.first.flatMap { items($0) } ?? []))
     case ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"):
-      return try rebuild(args, type: nil)
+      return try rebuild(args, type: nil, bits: args.count > 6 ? args[6] : nil)
     case ("torch._utils", "_rebuild_tensor_v3"):
       guard args.count >= 7, case .global("torch", let type) = args[6] else { throw fault("a tensor without a dtype") }
-      return try rebuild(args, type: type)
+      return try rebuild(args, type: type, bits: args.count > 7 ? args[7] : nil)
     case ("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state"):
       guard let tensor = args.first else { throw fault("a parameter without a tensor") }
       return tensor
@@ -55,17 +55,27 @@ extension PickleMachine {
     return flat
   }
 
-  private mutating func rebuild(_ args: [PickleValue], type typeName: String?) throws(FileError) -> PickleValue {
+  /// `bits` are a tensor's metadata: `neg` is honoured; `conj` is of complex tensors, which are not read; others are not known.
+  private mutating func rebuild(_ args: [PickleValue], type typeName: String?, bits: PickleValue?) throws(FileError) -> PickleValue {
     guard args.count >= 4, case .storage(let storage) = args[0], case .int(let offset) = args[1], let shape = integers(args[2]),
       let strides = integers(args[3])
     else {
       return .opaque("tensor")
     }
-    let type = typeName.map { Self.dataTypes[$0] } ?? arena.storages[storage].type
+    var type = typeName.map { Self.dataTypes[$0] } ?? arena.storages[storage].type, name = typeName ?? arena.storages[storage].typeName
+    var isNegated = false
+    if case .dict(let i)? = bits {
+      for (key, value) in arena.dictionaries[i].members where value != .bool(false) {
+        if key == .string("neg") {
+          isNegated = true
+        } else {
+          // What the elements stand for is not known.
+          (type, name) = (nil, "\(name) with the bit \(key.text ?? "?")")
+        }
+      }
+    }
     return add(
-      PickleTensor(
-        storage: storage, type: type, typeName: typeName ?? arena.storages[storage].typeName,
-        view: StridedView(shape: shape, strides: strides, offset: offset)))
+      PickleTensor(storage: storage, type: type, typeName: name, view: StridedView(shape: shape, strides: strides, offset: offset), isNegated: isNegated))
   }
   private func integers(_ value: PickleValue) -> [Int]? {
     // A list of any length may be named many times; a tensor keeps its own copy, so it has to be short.

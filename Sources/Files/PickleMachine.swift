@@ -13,6 +13,8 @@ enum PickleValue: Sendable, Equatable {
   case storage(Int), tensor(Int)
   /// Something we do not understand and never run.
   case opaque(String)
+
+  var text: String? { if case .string(let text) = self { text } else { nil } }
 }
 
 /// A reference to an entry `data/<key>` of the archive.
@@ -31,6 +33,8 @@ struct PickleTensor: Sendable {
   let type: StoredType?
   let typeName: String
   let view: StridedView
+  /// Whether every element stands for its negative (PyTorch's negative bit).
+  var isNegated = false
 }
 
 /// What the machine made: its containers, storages and tensors.

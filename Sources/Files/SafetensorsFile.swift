@@ -10,6 +10,14 @@ public protocol TensorSource: Sendable {
   func entry(named name: String) -> TensorEntry?
   /// The tensor, without a copy where the container allows. Throws `badData` if it is missing or unreadable.
   func tensor(named name: String) throws(FileError) -> Tensor
+  /// The elements as they are stored, also of a type that cannot be read. Throws `badData` if the tensor is missing.
+  func bytes(named name: String) throws(FileError) -> [UInt8]
+  /// Text fields of the file's own.
+  var metadata: [String: String] { get }
+}
+extension TensorSource {
+  public func bytes(named name: String) throws(FileError) -> [UInt8] { try tensor(named: name).withBytes { Array($0) } }
+  public var metadata: [String: String] { [:] }
 }
 
 /// What a file says about a tensor.
@@ -19,6 +27,8 @@ public struct TensorEntry: Sendable, Equatable {
   /// The type, if it is one we read.
   public let type: StoredType?
   public let shape: [Int]
+  /// Bytes in the file, where the type does not tell.
+  public var byteCount: Int?
 }
 
 /// A `.safetensors` file, mapped. The header is checked in full when it is opened (checkpoints, section 8); a tensor of a
@@ -31,7 +41,6 @@ public final class SafetensorsFile: TensorSource {
   public let metadata: [String: String]
   private struct Entry: Sendable {
     let typeName: String
-    let bits: Int
     let shape: [Int]
     let range: Range<Int>
   }
@@ -94,13 +103,15 @@ public final class SafetensorsFile: TensorSource {
     guard offsets.count == 2, case .integer(let begin) = offsets[0], case .integer(let end) = offsets[1], begin >= 0, begin <= end else {
       throw FileError.bad("data_offsets is not a pair of ascending integers", path, field)
     }
-    guard let bits = bitCount[typeName] else {
-      throw FileError.bad("unknown dtype \(typeName)", path, field, mend: "convert the file to f32, f16 or bf16")
+    // A type that is not known is listed, and refused when it is asked for.
+    if let bits = bitCount[typeName] {
+      guard let product = StoredType.product(of: extents, times: bits), product % 8 == 0, product / 8 == end - begin else {
+        throw FileError.bad("shape \(extents) of \(typeName) does not fill \(end - begin) bytes", path, field)
+      }
+    } else if StoredType.product(of: extents, times: 1) == nil {
+      throw FileError.bad("impossible shape \(extents)", path, field)
     }
-    guard let product = StoredType.product(of: extents, times: bits), product % 8 == 0, product / 8 == end - begin else {
-      throw FileError.bad("shape \(extents) of \(typeName) does not fill \(end - begin) bytes", path, field)
-    }
-    return Entry(typeName: typeName, bits: bits, shape: extents, range: begin..<end)
+    return Entry(typeName: typeName, shape: extents, range: begin..<end)
   }
 
   /// Bits of one element of every type the format knows.
@@ -129,16 +140,21 @@ public final class SafetensorsFile: TensorSource {
   }
 
   public func entry(named name: String) -> TensorEntry? {
-    entries[name].map { TensorEntry(typeName: $0.typeName, type: StoredType(rawValue: $0.typeName.lowercased()), shape: $0.shape) }
+    entries[name].map { TensorEntry(typeName: $0.typeName, type: StoredType(rawValue: $0.typeName.lowercased()), shape: $0.shape, byteCount: $0.range.count) }
   }
 
+  public func bytes(named name: String) throws(FileError) -> [UInt8] {
+    guard let entry = entries[name], let bytes = data.region(entry.range) else { throw FileError.bad("no such tensor", path, "tensor '\(name)'") }
+    return bytes.array
+  }
   /// The elements, in the file's memory where they are aligned for their type.
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let entry = entries[name] else {
       throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the file holds \(Self.list(names))")
     }
     guard let type = StoredType(rawValue: entry.typeName.lowercased()) else {
-      throw FileError.bad("cannot compute with dtype \(entry.typeName)", path, "tensor '\(name)'", mend: "convert it to f32, f16 or bf16")
+      let mend = EightBitFloat(typeName: entry.typeName) == nil ? "convert it to f32, f16 or bf16" : EightBitFloat.remedy
+      throw FileError.bad("cannot compute with dtype \(entry.typeName)", path, "tensor '\(name)'", mend: mend)
     }
     guard entry.shape.count <= 8 else {
       throw FileError.bad("\(entry.shape.count) axes, at most 8 are supported", path, "tensor '\(name)'", mend: "reshape it")

@@ -33,6 +33,10 @@ public final class SafetensorsIndex: TensorSource {
   }
 
   public func entry(named name: String) -> TensorEntry? { fileOf[name].flatMap { files[$0]?.entry(named: name) } }
+  public func bytes(named name: String) throws(FileError) -> [UInt8] {
+    guard let file = fileOf[name].flatMap({ files[$0] }) else { throw FileError.bad("no such tensor", path, "tensor '\(name)'") }
+    return try file.bytes(named: name)
+  }
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let file = fileOf[name].flatMap({ files[$0] }) else {
       throw FileError.bad("no such tensor", path, "tensor '\(name)'", mend: "the index holds \(SafetensorsFile.list(names))")

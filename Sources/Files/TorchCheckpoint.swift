@@ -21,12 +21,13 @@ public final class TorchCheckpoint: Sendable {
       if let nature = FileNature(bytes) { throw nature.error(path) }
       throw FileError.bad(file.count == 0 ? "the file is empty" : "not a PyTorch file", path)
     }
-    archive = try ZipArchive(bytes, name: path)
-    let pickles = archive.names.filter { $0.hasSuffix("/data.pkl") && $0.utf8.count { $0 == UInt8(ascii: "/") } == 1 }
-    // What torch.jit.save adds: the program, and its constants.
-    if archive.names.contains(where: { $0.hasSuffix("/constants.pkl") || $0.contains("/code/") }) {
+    // What torch.jit.save adds: the program, compressed, and its constants.
+    let listing = try ZipArchive(bytes, name: path, allowsDeflate: true)
+    if listing.names.contains(where: { $0.hasSuffix("/constants.pkl") || $0.contains("/code/") }) {
       throw FileError.bad("a TorchScript program", path, mend: "load it with torch.jit.load and torch.save its state_dict()")
     }
+    archive = try ZipArchive(bytes, name: path)
+    let pickles = archive.names.filter { $0.hasSuffix("/data.pkl") && $0.utf8.count { $0 == UInt8(ascii: "/") } == 1 }
     guard pickles.count == 1 else {
       throw FileError.bad("a zip file without one data.pkl: not a PyTorch file", path, mend: "give a file that torch.save wrote")
     }
@@ -40,6 +41,8 @@ public final class TorchCheckpoint: Sendable {
     arena = machine.arena
   }
 
+  /// Whether the file at `path` is one, or another zip.
+  public static func isOne(_ path: String) -> Bool { PathKind(path) == .file && ((try? MappedFile(path)).map { isZip($0.region) } ?? false) }
   static func isZip(_ bytes: ByteRegion) -> Bool { bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) }
 
   /// The object itself, if it is a mapping.
@@ -55,6 +58,7 @@ public final class TorchCheckpoint: Sendable {
   /// `state_dict` or `ema`, in this order, else its own tensors if it has any (checkpoints, section 1).
   public func stateDictionary() throws(FileError) -> TorchMapping {
     guard let mapping else {
+      if case .opaque(let name) = root { throw FileError.bad("a whole object (\(name)), not a state dict", path, mend: "save its state_dict() with torch.save") }
       throw FileError.bad(
         isTensor ? "a single tensor where a mapping of names was expected" : "no mapping of names to tensors", path,
         mend: "give a checkpoint with a state dict")
@@ -78,11 +82,26 @@ public final class TorchCheckpoint: Sendable {
 
   /// Checks a tensor against its storage and makes it: mapped if contiguous, gathered otherwise.
   fileprivate func load(_ i: Int, _ field: String) throws(FileError) -> Tensor {
-    func bad(_ what: String) -> FileError { FileError.bad(what, path, field) }
-    let tensor = arena.tensors[i], storage = arena.storages[arena.tensors[i].storage], view = arena.tensors[i].view
+    let tensor = arena.tensors[i]
     guard let type = tensor.type else {
-      throw FileError.bad("cannot compute with elements of \(tensor.typeName)", path, field, mend: "convert it to float32, float16 or bfloat16")
+      let mend = EightBitFloat(typeName: tensor.typeName) == nil ? "convert it to float32, float16 or bfloat16" : EightBitFloat.remedy
+      throw FileError.bad("cannot compute with elements of \(tensor.typeName)", path, field, mend: mend)
     }
+    let loaded = try load(tensor, as: type, field)
+    return tensor.isNegated ? loaded.negated : loaded
+  }
+  /// The elements of a tensor of one byte each, in C order; the whole storage for one of another type.
+  fileprivate func bytes(_ i: Int, _ field: String) throws(FileError) -> [UInt8] {
+    let tensor = arena.tensors[i]
+    if EightBitFloat(typeName: tensor.typeName) != nil { return try load(tensor, as: .u8, field).withBytes { Array($0) } }
+    guard let bytes = try archive.entry(top + "data/" + arena.storages[tensor.storage].key) else {
+      throw FileError.bad("its data (entry data/\(arena.storages[tensor.storage].key)) is missing", path, field)
+    }
+    return bytes.array
+  }
+  private func load(_ tensor: PickleTensor, as type: StoredType, _ field: String) throws(FileError) -> Tensor {
+    func bad(_ what: String) -> FileError { FileError.bad(what, path, field) }
+    let storage = arena.storages[tensor.storage], view = tensor.view
     guard view.shape.count <= 8, view.strides.count == view.shape.count else {
       throw bad("\(view.shape.count) axes and \(view.strides.count) strides; at most 8 are supported")
     }
@@ -165,6 +184,10 @@ public struct TorchMapping: TensorSource {
     guard case .tensor(let i)? = contents[name] else { return nil }
     let tensor = checkpoint.arena.tensors[i]
     return TensorEntry(typeName: tensor.typeName, type: tensor.type, shape: tensor.view.shape)
+  }
+  public func bytes(named name: String) throws(FileError) -> [UInt8] {
+    guard case .tensor(let i)? = contents[name] else { throw FileError.bad("no such tensor", path, "tensor '\(field)\(name)'") }
+    return try checkpoint.bytes(i, "tensor '\(field)\(name)'")
   }
   public func tensor(named name: String) throws(FileError) -> Tensor {
     switch contents[name] {

@@ -50,15 +50,17 @@ public struct WeightTable: Sendable {
   /// one PyTorch file. Throws `missingInput`, `badData` or `readWrite`.
   public init(opening path: String, stripping prefixes: [String] = []) throws(FileError) { try self.init(try Self.source(path), stripping: prefixes) }
 
-  static func source(_ path: String) throws(FileError) -> any TensorSource {
+  /// The tensors at `path`, under the names they have there.
+  public static func source(_ path: String) throws(FileError) -> any TensorSource {
     if PathKind(path) == .folder { return try folderSource(path) }
     let (_, suffix) = splitExtension(path)
     if suffix == "json" { return try SafetensorsIndex(path) }
     let file = try MappedFile(path)
     if file.count == 0 { throw FileError.bad("the file is empty", path) }
-    let isTorch = TorchCheckpoint.isZip(file.region) || ["pt", "pth", "ckpt", "bin"].contains(suffix)
-    if isTorch { return try TorchCheckpoint(file).stateDictionary() }
-    return try SafetensorsFile(file)
+    // By the contents: an extension is only what somebody called it.
+    if TorchCheckpoint.isZip(file.region) { return try TorchCheckpoint(file).stateDictionary() }
+    let isNamedTorch = ["pt", "pth", "ckpt", "bin"].contains(suffix)
+    return isNamedTorch && file.region.byte(at: 8) != UInt8(ascii: "{") ? try TorchCheckpoint(file).stateDictionary() : try SafetensorsFile(file)
   }
   private static func folderSource(_ path: String) throws(FileError) -> any TensorSource {
     let files = try listFolder(path)
@@ -113,6 +115,12 @@ public struct WeightTable: Sendable {
     return tensor
   }
 
+  /// The elements as they are stored, also of a type that cannot be read.
+  public func bytes(_ name: String) throws(FileError) -> [UInt8] {
+    guard let long = original[name] else { throw FileError.bad("missing parameter", path, "'\(name)'") }
+    return try source.bytes(named: long)
+  }
+
   /// Names never taken that match none of `patterns`, in the order of the file. In a pattern `*` stands for any text.
   public func unexpected(ignoring patterns: [String] = []) -> [String] {
     names.filter { name in !taken.contains(name) && !patterns.contains { matches(name, pattern: $0) } }
@@ -124,6 +132,11 @@ public struct WeightTable: Sendable {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     func fold(_ bytes: [UInt8]) { for b in bytes { hash = (hash ^ UInt64(b)) &* 0x100_0000_01b3 } }
     for name in names.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+      if let entry = entry(name), entry.type == nil {
+        fold(Array("\(name)\u{0}\(entry.typeName)\(Shape(entry.shape))".utf8))
+        fold(littleEndian(Checksum.crc32(try source.bytes(named: original[name]!))))
+        continue
+      }
       let tensor = try source.tensor(named: original[name]!)
       fold(Array("\(name)\u{0}\(tensor.type)\(tensor.shape)".utf8))
       fold(littleEndian(Checksum.crc32(tensor)))

@@ -20,7 +20,7 @@ struct ZipArchive: Sendable {
 
   init(_ file: ByteRegion, name path: String, allowsDeflate: Bool = false) throws(FileError) {
     func bad(_ what: String) -> FileError { FileError.bad(what, path, "zip directory") }
-    guard let end = Self.endRecord(file) else { throw bad("no end of the zip directory: the file is cut short") }
+    guard let end = Self.endRecord(file) else { throw bad("no end of the zip directory: a PyTorch file or another zip that was cut short") }
     var count = Int(file.integer(at: end + 10, as: UInt16.self) ?? 0)
     var size = Int(file.integer(at: end + 12, as: UInt32.self) ?? 0)
     var start = Int(file.integer(at: end + 16, as: UInt32.self) ?? 0)
@@ -114,7 +114,8 @@ struct ZipArchive: Sendable {
     guard let bytes = entry.method == 0 ? packed : packed.inflated(count: entry.count, name: path) else {
       throw FileError.bad("compressed contents are damaged, or not of the \(entry.count) bytes promised", path, field)
     }
-    if checkingCRC && bytes.crc32 != entry.crc { throw FileError.bad("wrong CRC-32: the contents are damaged", path, field) }
+    // A stored 0 says that none was computed (torch.serialization.set_crc32_options).
+    if checkingCRC && entry.crc != 0 && bytes.crc32 != entry.crc { throw FileError.bad("wrong CRC-32: the contents are damaged", path, field) }
     return bytes
   }
 }

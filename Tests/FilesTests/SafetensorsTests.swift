@@ -83,7 +83,10 @@ import Testing
     refuse(#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#, [], "does not fill")
     refuse(#"{"a":{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}}"#, [], "does not fill")
     refuse(#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, [0, 0, 0, 0], "ascending")
-    refuse(#"{"a":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}"#, [0, 0, 0, 0], "unknown dtype X9")
+    // Of a type that is not known the file still tells the names.
+    expectError(.badData, "dtype X9", "'a'") { _ = try SafetensorsFile(raw(#"{"a":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}"#, [0, 0, 0, 0])).tensor(named: "a") }
+    refuse(#"{"a":{"dtype":"X9","shape":[-1],"data_offsets":[0,4]}}"#, [0, 0, 0, 0], "non-negative")
+    refuse(#"{"a":{"dtype":"X9","shape":[4611686018427387904,4],"data_offsets":[0,4]}}"#, [0, 0, 0, 0], "impossible shape")
     refuse(#"{"a":{"shape":[1],"data_offsets":[0,4]}}"#, [0, 0, 0, 0], "lacks")
     refuse(#"{"__metadata__":{"a":1}}"#, [], "metadata")
     refuse("{\"a\n\":\(x)}", [0, 0, 0, 0], "control character")

@@ -209,4 +209,59 @@ func floats(_ values: [Float]) -> [UInt8] { values.flatMap { littleEndian($0.bit
       refuse(name, bytes)
     }
   }
+  /// `torch.serialization.set_crc32_options(False)` stores 0: not computed.
+  @Test func withoutChecksums() throws {
+    var bytes = PickleText().tensor(count: 6, shape: [6], strides: [1]).archive([six])
+    for i in 0..<bytes.count - 20 {
+      if Array(bytes[i..<i + 4]) == [0x50, 0x4b, 3, 4] { bytes.replaceSubrange(i + 14..<i + 18, with: [0, 0, 0, 0]) }
+      if Array(bytes[i..<i + 4]) == [0x50, 0x4b, 1, 2] { bytes.replaceSubrange(i + 16..<i + 20, with: [0, 0, 0, 0]) }
+    }
+    let checkpoint = try TorchCheckpoint(file(bytes))
+    #expect(try checkpoint.tensor().floats == [0, 1, 2, 3, 4, 5])
+    try checkpoint.verifyStorages()
+  }
+  /// A tensor with PyTorch's negative bit stands for its negative; one with a bit that is not known for nobody knows what.
+  @Test func bitsOfTensors() throws {
+    func tensor(_ storage: String, _ count: Int32, bit: String, on: Bool = true, strides: [Int32] = [1], shape: [Int32]? = nil) -> PickleText {
+      PickleText().global("torch._utils", "_rebuild_tensor_v2").op(0x28, 0x28).text("storage").global("torch", storage).text("0").text("cpu").int(count).op(0x74, 0x51)
+        .int(0).ints(shape ?? [count]).ints(strides).op(0x89).global("collections", "OrderedDict").op(0x29, 0x52).op(0x7d).text(bit).op(on ? 0x88 : 0x89, 0x73).op(0x74, 0x52)
+    }
+    func value(_ p: PickleText, _ bytes: [UInt8]) throws -> Tensor { try p.checkpoint([bytes]).tensor() }
+    #expect(try value(tensor("FloatStorage", 3, bit: "neg"), floats([1, -2, 0.5])).floats == [-1, 2, -0.5])
+    #expect(try value(tensor("FloatStorage", 3, bit: "neg", on: false), floats([1, -2, 0.5])).floats == [1, -2, 0.5])
+    #expect(try value(tensor("FloatStorage", 4, bit: "neg", strides: [2], shape: [2]), floats([1, -2, 0.5, 9])).floats == [-1, -0.5])
+    #expect(try value(tensor("BFloat16Storage", 2, bit: "neg"), [0x80, 0x3f, 0x00, 0xc0]).floats == [-1, 2])
+    #expect(try value(tensor("HalfStorage", 1, bit: "neg"), [0x00, 0x3c]).floats == [-1])
+    #expect(try value(tensor("LongStorage", 3, bit: "neg"), [7, -5, 0].flatMap { littleEndian(Int64($0)) }).integers == [-7, 5, 0])
+    #expect(try value(tensor("CharStorage", 2, bit: "neg"), [1, 0xfe]).integers == [-1, 2])
+    expectError(.badData, "ComplexFloatStorage") { _ = try value(tensor("ComplexFloatStorage", 1, bit: "conj"), floats([1, 2])) }
+    expectError(.badData, "bit twist") { _ = try value(tensor("FloatStorage", 1, bit: "twist"), floats([1])) }
+  }
+  /// Named as what they are by every reader, whatever the file is called.
+  @Test func otherFilesAreNamed() throws {
+    let legacy: [UInt8] = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e, 0x80, 2], body = [UInt8](repeating: 7, count: 900)
+    var script = ZipWriter()
+    for name in ["m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"] { script.add(name, bytes: [0x2e]) }
+    var tar = TarText()
+    tar.add("sys_info", [1])
+    let good = PickleText().tensor(count: 6, shape: [6], strides: [1]).archive([six])
+    for (bytes, words) in [
+      (legacy + body, "before version 1.6"), ([0x80, 4, 0x95, 12, 0, 0, 0, 0, 0, 0, 0] + legacy.dropFirst(2) + body, "before version 1.6"), (tar.finished, "oldest PyTorch"), (script.bytes(), "TorchScript"),
+      (Array("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n".utf8), "git lfs pull"), (Array("<!DOCTYPE html>\n<html>".utf8), "web page"), (Array(good.dropLast(30)), "cut short"),
+      (Array("GGUF".utf8) + body, "GGUF"), ([0x80, 2] + body, "pickle"),
+    ] as [([UInt8], String)] {
+      for name in ["a.pt", "a.bin", "a.safetensors", "a"] {
+        let path = try folder.put(bytes, name)
+        expectError(.badData, words, name) { _ = try WeightTable(opening: path) }
+      }
+      expectError(.badData, words) { _ = try TorchCheckpoint(try folder.put(bytes, "a.pt")) }
+      if words != "cut short" && words != "TorchScript" { expectError(.badData, words) { _ = try SafetensorsFile(try folder.put(bytes, "a.safetensors")) } }
+    }
+    // By contents, not by name.
+    let one = Tensor([1] as [Float], Shape(1))
+    try SafetensorsWriter.write([("w", one)], to: folder("really.pt"))
+    try TorchWriter.write([("w", one)], to: folder("really.safetensors"))
+    for name in ["really.pt", "really.safetensors"] { #expect(try WeightTable(opening: folder(name)).names == ["w"]) }
+    expectError(.badData, "whole object", "mine.Net", "state_dict") { _ = try PickleText().global("mine", "Net").op(0x29, 0x81).checkpoint().stateDictionary() }
+  }
 }
