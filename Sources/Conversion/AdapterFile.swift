@@ -5,69 +5,113 @@ public import TensorRuntime
 
 /// LoRA files in and out: a PEFT directory, or diffusers' single file (checkpoints.md 6).
 public enum AdapterFile {
-  /// The adapters of a PEFT directory or a safetensors file. α comes from `adapter_config.json` (or `lora_config.json`), else from the file's
-  /// `lora_adapter_metadata`, else from `.alpha` values, else it is r. Throws `badData` for forms that are not plain low-rank.
-  public static func read(_ path: String) throws(FileError) -> [AdapterWeights] {
-    let isFolder = TextFile.exists("\(path)/adapter_config.json") || TextFile.exists("\(path)/lora_config.json") || TextFile.exists("\(path)/adapter_model.safetensors") || TextFile.exists("\(path)/pytorch_lora_weights.safetensors")
-    let folder = isFolder ? path : path.split(separator: "/").dropLast().reduce(path.hasPrefix("/") ? "" : ".") { "\($0)/\($1)" }
-    let file = !isFolder ? path : TextFile.exists("\(path)/adapter_model.safetensors") ? "\(path)/adapter_model.safetensors" : "\(path)/pytorch_lora_weights.safetensors"
-    let tensors = try SafetensorsFile(file), name = file.split(separator: "/").last.map(String.init) ?? file
-    // A config file belongs to PEFT's own file name; a diffusers file speaks for itself.
-    let belongs = name == "adapter_model.safetensors" || isFolder && name != "pytorch_lora_weights.safetensors"
-    let scaling: Scaling
-    if belongs, TextFile.exists("\(folder)/adapter_config.json") {
-      scaling = try Scaling(try JSONValue(contentsOf: "\(folder)/adapter_config.json"), place: "\(folder)/adapter_config.json")
-    } else if belongs, TextFile.exists("\(folder)/lora_config.json"), let parameters = try JSONValue(contentsOf: "\(folder)/lora_config.json")["lora_params"] {
-      scaling = try Scaling(.object(["r": parameters["lora_rank"] ?? .null, "lora_alpha": parameters["lora_alpha"] ?? .null]), place: "\(folder)/lora_config.json")
-    } else if let text = tensors.metadata["lora_adapter_metadata"] {
-      var fields = JSONObject()
-      for (key, value) in (try JSONValue(parsing: text, name: "\(file), lora_adapter_metadata").object ?? JSONObject()).members {
-        fields[key.hasPrefix("transformer.") ? String(key.dropFirst("transformer.".count)) : key] = value
-      }
-      scaling = try Scaling(.object(fields), place: "\(file), lora_adapter_metadata")
-    } else {
-      scaling = Scaling()
+  /// The adapters of a PEFT directory or of a file, whatever tool wrote it. α comes from `alpha` if it is given, else from the file's
+  /// `.alpha` values, else from `adapter_config.json` (or `lora_config.json`) or the file's `lora_adapter_metadata`, else it is r,
+  /// except in PEFT's own files, which need their configuration. Throws `badData` for forms that are not plain low-rank.
+  public static func read(_ path: String, alpha given: Double? = nil) throws(FileError) -> [AdapterWeights] {
+    let (file, configuration) = try place(path), tensors = try WeightTable.source(file)
+    try refuseMethods(tensors)
+    let factors = try Factors(tensors, file)
+    let scaling = try scaling(tensors, file, configuration)
+    if given == nil && scaling.isUnknown && factors.alpha.count < factors.order.count && isPEFT(tensors, file) {
+      let what = "alpha is not known: PEFT keeps it in adapter_config.json, which is not beside the file"
+      throw FileError(.missingInput, what, in: file, mend: "put it there, or give --alpha")
     }
-
-    var order: [String] = [], a: [String: Tensor] = [:], b: [String: Tensor] = [:], alpha: [String: Double] = [:]
-    for key in tensors.names {
-      guard let (module, factor) = AdapterNames.parse(key) else { throw FileError(.badData, "not a low-rank adapter's tensor", in: "\(file), '\(key)'", mend: "give a plain LoRA file") }
-      let tensor = try tensors.tensor(named: key)
-      switch factor {
-      case .a:
-        order.append(module)
-        a[module] = tensor
-      case .b: b[module] = tensor
-      case .alpha: alpha[module] = tensor.count == 1 ? tensor.item : nil
-      }
-    }
-    var all: [AdapterWeights] = []
-    for module in order {
-      guard let a = a[module], let b = b[module], a.shape.rank == 2, b.shape.rank == 2, a.shape[0] == b.shape[1] else {
+    return try factors.order.map { (module) throws(FileError) in
+      let a = factors.a[module]!, b = factors.b[module]!
+      guard a.shape.rank == 2, b.shape.rank == 2, a.shape[0] == b.shape[1], a.shape[0] > 0 else {
         throw FileError(.badData, "factors A and B that do not fit", in: "\(file), '\(module)'", mend: "give a complete LoRA file")
       }
-      all.append(AdapterWeights(module: module, a: a, b: b, scale: scaling.scale(module, rank: a.shape[0], alpha: alpha[module])))
+      return AdapterWeights(module: module, a: a, b: b, scale: scaling.scale(module, rank: a.shape[0], alpha: given ?? factors.alpha[module]))
     }
-    if all.isEmpty { throw FileError(.badData, "no adapters", in: file, mend: "give a LoRA file") }
-    return all
+  }
+
+  /// Whether what is at `path` holds adapters, by its names. Throws if it cannot be opened.
+  public static func isOne(_ path: String) throws(FileError) -> Bool {
+    try WeightTable.source(try place(path).file).names.contains { AdapterNames.isAdapter($0) }
+  }
+
+  /// The file of tensors, and the folder whose configuration belongs to it: that of a PEFT directory, or the one PEFT's file lies in.
+  private static func place(_ path: String) throws(FileError) -> (file: String, configuration: String?) {
+    let names = ["adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"]
+    for name in names where TextFile.exists("\(path)/\(name)") {
+      return ("\(path)/\(name)", name.hasPrefix("adapter_model") ? path : nil)
+    }
+    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+    let folder = parts.count == 1 ? "." : parts.dropLast().joined(separator: "/")
+    return (path, parts.last?.hasPrefix("adapter_model.") ?? false ? (folder.isEmpty ? "/" : folder) : nil)
+  }
+  private static func isPEFT(_ tensors: any TensorSource, _ file: String) -> Bool {
+    (file.split(separator: "/").last?.hasPrefix("adapter_model.") ?? false) || tensors.names.allSatisfy { $0.hasPrefix("base_model.model.") }
+  }
+  private static func refuseMethods(_ tensors: any TensorSource) throws(FileError) {
+    for key in tensors.names {
+      guard let method = AdapterNames.method(key) else { continue }
+      throw FileError(.badData, "\(method) is not plain low-rank adaptation", in: "\(tensors.path), '\(key)'", mend: "merge it with its own tools first")
+    }
+  }
+  private static func scaling(_ tensors: any TensorSource, _ file: String, _ folder: String?) throws(FileError) -> Scaling {
+    if let folder, TextFile.exists("\(folder)/adapter_config.json") {
+      return try Scaling(try JSONValue(contentsOf: "\(folder)/adapter_config.json"), place: "\(folder)/adapter_config.json")
+    }
+    if let folder, TextFile.exists("\(folder)/lora_config.json"), let parameters = try JSONValue(contentsOf: "\(folder)/lora_config.json")["lora_params"] {
+      return try Scaling(.object(["r": parameters["lora_rank"] ?? .null, "lora_alpha": parameters["lora_alpha"] ?? .null]), place: "\(folder)/lora_config.json")
+    }
+    guard let text = tensors.metadata["lora_adapter_metadata"] else { return Scaling() }
+    var fields = JSONObject()
+    for (key, value) in (try JSONValue(parsing: text, name: "\(file), lora_adapter_metadata").object ?? JSONObject()).members {
+      fields[key.hasPrefix("transformer.") ? String(key.dropFirst("transformer.".count)) : key] = value
+    }
+    return try Scaling(.object(fields), place: "\(file), lora_adapter_metadata")
+  }
+
+  /// The factors of every module, complete, in the order of the file.
+  private struct Factors {
+    private(set) var order: [String] = [], a: [String: Tensor] = [:], b: [String: Tensor] = [:], alpha: [String: Double] = [:]
+
+    init(_ tensors: any TensorSource, _ file: String) throws(FileError) {
+      func bad(_ what: String, _ name: String, _ mend: String = "give a complete, plain LoRA file") -> FileError {
+        FileError(.badData, what, in: "\(file), '\(name)'", mend: mend)
+      }
+      for key in tensors.names {
+        guard let (module, factor) = AdapterNames.parse(key) else { throw bad("not a low-rank adapter's tensor", key) }
+        let tensor = try tensors.tensor(named: key), isTwice: Bool
+        guard tensor.type.isFloating || factor == .alpha else { throw bad("elements of \(tensor.type) where floats were expected", key) }
+        switch factor {
+        case .a: isTwice = a.updateValue(tensor, forKey: module) != nil
+        case .b: isTwice = b.updateValue(tensor, forKey: module) != nil
+        case .alpha:
+          let value = tensor.type.isFloating ? tensor.doubles : tensor.integers.map { Double($0) }
+          guard value.count == 1, value[0].isFinite else { throw bad("alpha is not one number", key) }
+          isTwice = alpha.updateValue(value[0], forKey: module) != nil
+        }
+        if isTwice { throw bad("a second tensor for the same part of '\(module)'", key, "give a file with one adapter") }
+        if factor != .alpha && a[module] != nil && b[module] != nil { order.append(module) }
+      }
+      for module in Set(a.keys).union(b.keys).union(alpha.keys).sorted() where a[module] == nil || b[module] == nil {
+        throw bad("factor \(a[module] == nil ? "A" : "B") is missing", module)
+      }
+      if order.isEmpty { throw FileError(.badData, "no adapters", in: file, mend: "give a LoRA file") }
+    }
   }
 
   /// α and r by module.
   private struct Scaling {
-    var alpha: Double?, alphaPattern: [String: Double] = [:], isRankStabilised = false
+    private var alpha: Double?, alphaPattern: [String: Double] = [:], isRankStabilised = false
+    var isUnknown: Bool { alpha == nil && alphaPattern.isEmpty }
 
     init() {}
     init(_ config: JSONValue, place: String) throws(FileError) {
-      for key in ["use_dora", "lora_bias"] where config[key]?.bool == true {
-        throw FileError(.badData, "\(key) is not plain low-rank adaptation", in: place, mend: "merge it with its own tools first")
-      }
+      func refuse(_ what: String) -> FileError { FileError(.badData, "\(what) is not plain low-rank adaptation", in: place, mend: "merge it with its own tools first") }
+      for key in ["use_dora", "lora_bias"] where config[key]?.bool == true { throw refuse(key) }
+      if let type = config["peft_type"]?.string, type != "LORA" { throw refuse(type) }
       alpha = config["lora_alpha"]?.number
       isRankStabilised = config["use_rslora"]?.bool ?? false
       for (key, value) in (config["alpha_pattern"]?.object ?? JSONObject()).members { if let n = value.number { alphaPattern[key] = n } }
     }
     /// The rank is the tensor's own: `rank_pattern` can only repeat it.
     func scale(_ module: String, rank: Int, alpha own: Double?) -> Double {
-      let alpha = AdapterNames.value(alphaPattern, for: module) ?? alpha ?? own ?? Double(rank)
+      let alpha = own ?? AdapterNames.value(alphaPattern, for: module) ?? alpha ?? Double(rank)
       return alpha / (isRankStabilised ? Double(rank).squareRoot() : Double(rank))
     }
   }

@@ -15,6 +15,8 @@ public struct Converter: Sendable {
   public var layout: TransformerLayouts.Layout?
   /// Adapters to merge into a transformer.
   public var adapters: String?
+  /// α of adapters, written or merged; nil: what their file says.
+  public var alpha: Double?
   /// Given values of `config.json`; they win over what the shapes say.
   public var config: String?
   public var vocabulary: String?
@@ -37,9 +39,12 @@ public struct Converter: Sendable {
   public func run() throws(FileError) -> Report {
     if kind == .lora { return try lora() }
     if kind == .otMap { return try otMap() }
-    if let detected = try? AdapterFile.read(input), kind == nil, !detected.isEmpty { return try lora() }
-    if kind == nil, let map = try? Self.map(input), map.names.contains("net.6.weight") { return try otMap() }
-    let table = try WeightTable(opening: input, stripping: ["vae."])
+    let isReward = TextFile.exists("\(input)/model.safetensors")
+    if kind == nil && !isReward {
+      if try AdapterFile.isOne(Self.mapFile(input)) { return try lora() }
+      if try Self.map(input).names.contains("net.6.weight") { return try otMap() }
+    }
+    let table = try WeightTable(opening: isReward ? "\(input)/model.safetensors" : input, stripping: ["vae.", "model.diffusion_model.", "diffusion_model."])
     switch kind ?? Self.kind(table.names) {
     case .internvideo2: return try reward(table)
     case .hunyuanTransformer: return try transformer(table)
@@ -64,23 +69,28 @@ public struct Converter: Sendable {
   private func reward(_ table: WeightTable) throws(FileError) -> Report {
     // The single-frame table is small and wanted for clips of one frame.
     let ignored = StageTwoWeights.ignored.filter { $0 != "vision_encoder.img_pos_embed" }
-    let all = try TensorProvider(table, where: { name in !ignored.contains { Self.matches(name, $0) } }), provider = all.stored(as: type)
+    let all = try TensorProvider(table, widening: type, where: { name in !ignored.contains { Self.matches(name, $0) } }), provider = all.stored(as: type)
     var (config, notes) = try configuration(try InferredConfig.reward(provider, path: input))
     let dropped = table.names.count - provider.names.count
     if dropped > 0 { notes.append("\(dropped) tensors that the rewards do not need were left out") }
-    if vocabulary == nil { notes.append("no vocab.txt was given: copy BERT's uncased vocabulary there, or use --vocab") }
-    let lines = try vocabulary.map { (path) throws(FileError) in try TextFile.read(path) }
+    // A reward directory brings its own vocabulary and map.
+    let words = vocabulary ?? (TextFile.exists("\(input)/vocab.txt") ? "\(input)/vocab.txt" : nil)
+    if words == nil { notes.append("no vocab.txt was given: copy BERT's uncased vocabulary there, or use --vocab") }
+    let lines = try words.map { (path) throws(FileError) in try TextFile.lines(path).joined(separator: "\n") + "\n" }
+    let map = TextFile.exists("\(input)/ot_map.safetensors") ? try mapTensors("\(input)/ot_map.safetensors") : nil
+    if let map { notes += ["ot_map.safetensors is written, too"] + map.notes }
     config["model_type"] = "internvideo2_stage2"
     try write { (folder) throws(FileError) in
       try provider.write("model", to: folder, metadata: [("format", "pt")], largest: largestFile)
       try OutputFile.write(JSONValue.object(config).pretty, to: "\(folder)/config.json")
       if let lines { try OutputFile.write(lines, to: "\(folder)/vocab.txt") }
+      if let map { try map.provider.write("ot_map", to: folder, metadata: map.metadata, largest: .max) }
     }
     return report(.internvideo2, provider, notes)
   }
 
   private func transformer(_ table: WeightTable) throws(FileError) -> Report {
-    var provider = try TensorProvider(table), notes: [String] = []
+    var provider = try TensorProvider(table, widening: type).renamed { TransformerLayouts.parameter($0) ?? $0 }, notes: [String] = []
     guard let found = TransformerLayouts.layout(of: provider.names), let embed = ["img_in.proj.weight", "x_embedder.proj.weight"].first(where: { provider.names.contains($0) }) else {
       throw FileError(.badData, "not a HunyuanVideo transformer", in: input, mend: "give its checkpoint, or another --kind")
     }
@@ -90,9 +100,8 @@ public struct Converter: Sendable {
     if found == .original { provider = try provider.laidOut(as: .diffusers, layouts, path: input) { unknown.append($0) } }
     let (config, supposed) = try configuration(try InferredConfig.transformer(provider, path: input))
     if let adapters {
-      let work = Workspace(), all = try AdapterFile.read(adapters)
-      let own = TransformerLayouts.layout(of: all.map(\.module)) == .original ? layouts.adapters(all, to: .diffusers, in: work) : all
-      provider = try provider.merging(own, path: adapters)
+      let all = try Self.laidOut(try AdapterFile.read(adapters, alpha: alpha), as: .diffusers, layouts, path: adapters)
+      provider = try provider.merging(all, path: adapters)
     }
     if layout == .original { provider = try provider.laidOut(as: .original, layouts, path: input) { unknown.append($0) } }
     provider = provider.stored(as: type)
@@ -105,7 +114,7 @@ public struct Converter: Sendable {
   }
 
   private func autoencoder(_ table: WeightTable) throws(FileError) -> Report {
-    let provider = try TensorProvider(table).stored(as: type), (config, notes) = try configuration(try InferredConfig.autoencoder(provider, path: input))
+    let provider = try TensorProvider(table, widening: type).stored(as: type), (config, notes) = try configuration(try InferredConfig.autoencoder(provider, path: input))
     try write { (folder) throws(FileError) in
       try provider.write("diffusion_pytorch_model", to: folder, metadata: [("format", "pt")], largest: largestFile)
       try OutputFile.write(JSONValue.object(config).pretty, to: "\(folder)/config.json")
@@ -113,16 +122,21 @@ public struct Converter: Sendable {
     return report(.hunyuanVAE, provider, notes)
   }
 
-  private func otMap() throws(FileError) -> Report {
-    let source = try Self.map(input), table = try WeightTable(source), names = table.names.filter { $0.hasPrefix("net.") }
-    let provider = try TensorProvider(table, where: { $0.hasPrefix("net.") }).stored(as: type)
+  /// The tensors of an OT map, and what is to be said of it in the file and to the user.
+  private func mapTensors(_ path: String) throws(FileError) -> (provider: TensorProvider, metadata: [(key: String, value: String)], notes: [String]) {
+    let source = try Self.map(path), table = try WeightTable(source), names = table.names.filter { $0.hasPrefix("net.") }
+    let provider = try TensorProvider(table, widening: type, where: { $0.hasPrefix("net.") }).stored(as: type)
     for name in ["net.0", "net.2", "net.3", "net.5", "net.6"].flatMap({ ["\($0).weight", "\($0).bias"] }) where !names.contains(name) {
-      throw FileError(.badData, "missing parameter", in: "\(input), '\(name)'", mend: "give an OT map (net.0 to net.6), raw or as a training checkpoint")
+      throw FileError(.badData, "missing parameter", in: "\(path), '\(name)'", mend: "give an OT map (net.0 to net.6), raw or as a training checkpoint")
     }
     var metadata: [(key: String, value: String)] = [("format", "pt"), ("dim", "\(provider.shape("net.0.weight")[1])")], notes: [String] = []
-    let old = (try? SafetensorsFile(input))?.metadata ?? [:]
+    let old = source.metadata
     if let flag = normalisesText.map({ "\($0)" }) ?? old["normalize_text"] { metadata.append(("normalize_text", flag)) } else { notes.append("whether its input is normalised is not recorded: say it with --normalize-text") }
-    if let step = try Self.step(input) ?? old["step"] { metadata.append(("step", step)) }
+    if let step = try Self.step(path) ?? old["step"] { metadata.append(("step", step)) }
+    return (provider, metadata, notes)
+  }
+  private func otMap() throws(FileError) -> Report {
+    let (provider, metadata, notes) = try mapTensors(input)
     // A map goes into a reward directory that may be there already, or into a file of its own.
     var folder = output, stem = "ot_map"
     if output.hasSuffix(".safetensors") {
@@ -136,29 +150,41 @@ public struct Converter: Sendable {
   }
   /// The map's parameters: of a raw map, or under `T` of a training checkpoint.
   private static func map(_ path: String) throws(FileError) -> any TensorSource {
-    if let checkpoint = try? TorchCheckpoint(path) {
-      if let inner = checkpoint.mapping?.mapping(named: "T") { return inner }
-      return try checkpoint.stateDictionary()
-    }
-    let file = TextFile.exists("\(path)/ot_map.safetensors") ? "\(path)/ot_map.safetensors" : path
-    return try SafetensorsFile(file)
+    let file = mapFile(path)
+    if TorchCheckpoint.isOne(file), let inner = try TorchCheckpoint(file).mapping?.mapping(named: "T") { return inner }
+    return try WeightTable.source(file)
   }
-  private static func step(_ path: String) throws(FileError) -> String? { (try? TorchCheckpoint(path))?.mapping?.value(named: "step")?.integer.map { "\($0)" } }
+  private static func mapFile(_ path: String) -> String { TextFile.exists("\(path)/ot_map.safetensors") ? "\(path)/ot_map.safetensors" : path }
+  private static func step(_ path: String) throws(FileError) -> String? {
+    TorchCheckpoint.isOne(path) ? try TorchCheckpoint(path).mapping?.value(named: "step")?.integer.map { "\($0)" } : nil
+  }
 
   private func lora() throws(FileError) -> Report {
-    let work = Workspace(), target = layout ?? .diffusers
-    var all = try AdapterFile.read(input)
-    guard let found = TransformerLayouts.layout(of: all.map(\.module)) else { throw FileError(.badData, "adapters of another model", in: "\(input), '\(all[0].module)'", mend: "give a LoRA of HunyuanVideo's transformer") }
-    if found != target {
-      // The model's width: an attention projection's input.
-      let width = all.first { !$0.module.hasSuffix("linear2") && !$0.module.hasSuffix("fc2") && !$0.module.hasSuffix("proj_out") && !$0.module.hasSuffix("net.2") }?.a.shape[1]
-      guard let width else { throw FileError(.badData, "no adapter that tells the model's width", in: input, mend: "keep the layout it has") }
-      all = TransformerLayouts(width: width).adapters(all, to: target, in: work)
-    }
+    let target = layout ?? .diffusers, read = try AdapterFile.read(input, alpha: alpha)
+    let all = try Self.laidOut(read, as: target, TransformerLayouts.width(of: read).map { TransformerLayouts(width: $0) }, path: input)
     try write { (folder) throws(FileError) in
       if target == .diffusers { try AdapterFile.writeDiffusers(all, to: folder, type: type) } else { try AdapterFile.writePEFT(all, to: folder, type: type) }
     }
     return Report(kind: .lora, tensors: 2 * all.count, parameters: all.reduce(0) { $0 + $1.a.count + $1.b.count }, notes: [])
+  }
+  /// Adapters under the names of one layout. Refuses those of modules the model does not have: under another name nobody would read them.
+  private static func laidOut(_ all: [AdapterWeights], as target: TransformerLayouts.Layout, _ layouts: TransformerLayouts?, path: String) throws(FileError) -> [AdapterWeights] {
+    let unknown = all.map(\.module).filter { TransformerLayouts.module($0) == nil }
+    if !unknown.isEmpty {
+      let names = unknown.prefix(5).map { "'\($0)'" }.joined(separator: ", ") + (unknown.count > 5 ? " and \(unknown.count - 5) more" : "")
+      throw FileError(.badData, "adapters of layers that HunyuanVideo's transformer does not have", in: "\(path), \(names)", mend: "give a LoRA of this transformer alone")
+    }
+    let foreign = all.filter { TransformerLayouts.layout(ofModule: $0.module) != target }
+    if foreign.isEmpty { return all }
+    let own = all.filter { TransformerLayouts.layout(ofModule: $0.module) == target }
+    for x in foreign where layouts.map({ !$0.fits(x, to: target) }) ?? true {
+      throw FileError(.badData, "an adapter of shape [\(x.b.shape[0]), \(x.a.shape[1])] that cannot be split", in: "\(path), '\(x.module)'", mend: "give a LoRA of HunyuanVideo's transformer")
+    }
+    let result = own + layouts!.adapters(foreign, to: target, in: Workspace())
+    if let twice = Dictionary(grouping: result, by: \.module).first(where: { $0.value.count > 1 }) {
+      throw FileError(.badData, "two adapters for one layer", in: "\(path), '\(twice.key)'", mend: "give a file with one adapter")
+    }
+    return result
   }
 
   // MARK: parts

@@ -16,22 +16,36 @@ struct TensorProvider {
     (self.names, self.describe, self.make) = (names, describe, make)
   }
 
-  /// The tensors of a checkpoint whose names pass `isWanted`. Throws `badData` for one of a type that cannot be read.
-  init(_ table: WeightTable, where isWanted: (String) -> Bool = { _ in true }) throws(FileError) {
+  /// The tensors of a checkpoint whose names pass `isWanted`. Eight-bit floats are widened to `type` (nil: bf16), with their scales.
+  /// Throws `badData` for one of a type that cannot be read.
+  init(_ table: WeightTable, widening type: ElementType?, where isWanted: (String) -> Bool = { _ in true }) throws(FileError) {
+    let eight = try EightBitWeights(table), wide = type ?? .bf16
     var entries: [String: (type: ElementType, shape: Shape)] = [:]
-    let names = table.names.filter(isWanted)
+    let names = table.names.filter { isWanted($0) && !eight.isScale($0) }
     for name in names {
       let entry = table.entry(name)!
+      if eight.holds(name) {
+        entries[name] = (wide, Shape(entry.shape))
+        continue
+      }
       guard let type = entry.type else {
         throw FileError(.badData, "elements of \(entry.typeName) cannot be read", in: "\(table.path), '\(name)'", mend: "convert the file to f32, f16 or bf16")
       }
       entries[name] = (type.loaded, Shape(entry.shape))
     }
     // Each take is from a copy: the table itself keeps no record here.
-    self.init(names: names, describe: { entries[$0]! }, make: { name, _ in
+    self.init(names: names, describe: { entries[$0]! }, make: { name, work in
+      if eight.holds(name) { return work.converted(try eight.widened(name), to: wide) }
       var copy = table
       return try copy.take(name)
     })
+  }
+
+  /// Under other names, which must differ from each other.
+  func renamed(_ rename: (String) -> String) -> TensorProvider {
+    let pairs = names.map { (new: rename($0), old: $0) }, origin = Dictionary(pairs.map { ($0.new, $0.old) }) { a, _ in a }
+    if origin.count < names.count { return self }
+    return TensorProvider(names: pairs.map(\.new), describe: { describe(origin[$0]!) }, make: { try make(origin[$0]!, $1) })
   }
 
   /// In another transformer layout. Names that no rule knows are reported to `unknown` and left out.

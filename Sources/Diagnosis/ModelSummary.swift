@@ -1,4 +1,5 @@
 public import Files
+import Models
 import TensorRuntime
 
 /// What a set of weights is, by the names in it.
@@ -7,7 +8,7 @@ public enum ModelKind: String, Sendable, CaseIterable {
 
   public init(names: [String]) {
     func has(_ suffix: String) -> Bool { names.contains { $0 == suffix || $0.hasSuffix("." + suffix) } }
-    if names.contains(where: { $0.contains(".lora_A.") }) { self = .lora }
+    if names.contains(where: { AdapterNames.isAdapter($0) }) { self = .lora }
     else if names.contains(where: { $0.contains("vision_encoder.") || $0.contains("text_encoder.bert.") }) { self = .reward }
     else if has("img_in.proj.weight") { self = .hunyuanOriginal }
     else if has("x_embedder.proj.weight") { self = .hunyuanTransformer }
@@ -47,8 +48,8 @@ public struct ModelSummary: Sendable {
     for name in table.names {
       let entry = table.entry(name)!, count = entry.shape.reduce(1, *)
       parameters += count
-      bytes += count * (entry.type?.byteCount ?? 1)
-      let type = entry.typeName.lowercased()
+      bytes += entry.byteCount ?? count * (entry.type?.byteCount ?? 1)
+      let type = entry.type?.rawValue ?? entry.typeName.lowercased()
       if let i = types.firstIndex(where: { $0.name == type }) { types[i].parameters += count } else { types.append((type, count)) }
     }
     (self.path, kind, tensors) = (path, ModelKind(names: table.names), table.names.count)

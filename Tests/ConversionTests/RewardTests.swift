@@ -37,6 +37,25 @@ import Testing
     #expect(try TextFile.lines(folder("rewards/vocab.txt")) == ["[PAD]", "[UNK]"])
     let table = try WeightTable(opening: folder("rewards"))
     #expect(table.entry("vision_encoder.blocks.1.mlp.fc1.weight")?.type == .bf16)
+    // As a directory it goes on with all it has: model, configuration, vocabulary and map.
+    var map: [(name: String, tensor: Tensor)] = []
+    for (i, shape) in [("0", Shape(12, 8)), ("2", Shape(12)), ("3", Shape(12, 12)), ("5", Shape(12)), ("6", Shape(8, 12))] {
+      map.append(("net.\(i).weight", randomTensor(shape, seed: UInt64(map.count), type: .f32)))
+      map.append(("net.\(i).bias", .ones(Shape(shape[0]))))
+    }
+    try SafetensorsWriter.write(map, metadata: [("normalize_text", "true"), ("step", "7")], to: folder("rewards/ot_map.safetensors"))
+    var again = Converter(input: folder("rewards"), output: folder("again"))
+    again.type = .f16
+    #expect(try again.run().kind == .internvideo2)
+    #expect(try FolderContents.files(folder("again")) == ["config.json", "model.safetensors", "ot_map.safetensors", "vocab.txt"])
+    let other = try SafetensorsFile(folder("again/ot_map.safetensors"))
+    #expect(other.metadata["normalize_text"] == "true" && other.metadata["step"] == "7" && other.entry(named: "net.3.weight")?.type == .f16)
+    #expect(try TextFile.lines(folder("again/vocab.txt")) == ["[PAD]", "[UNK]"])
+    #expect(try WeightTable(opening: folder("again/model.safetensors")).names == WeightTable(opening: folder("rewards/model.safetensors")).names)
+    // The map alone when that is what is asked for.
+    again = Converter(input: folder("rewards"), output: folder("map.safetensors"))
+    again.kind = .otMap
+    #expect(try again.run().kind == .otMap)
     // It loads strictly and answers.
     #expect(try ModelCheck.run(folder("rewards")).allSatisfy(\.isGood))
     _ = work

@@ -23,35 +23,6 @@ public struct AdapterWeights: Sendable {
   }
 }
 
-/// How adapters are named in files.
-public enum AdapterNames {
-  public enum Factor: Sendable, Equatable { case a, b, alpha }
-
-  /// Module and factor of a key: `base_model.model.M.lora_A.weight` (PEFT, also with an adapter's name behind `lora_A`),
-  /// `transformer.M.lora_A.weight` (diffusers), `M.lora_down.weight` and `M.alpha` (others). Nil if it is none of these.
-  public static func parse(_ key: String) -> (module: String, factor: Factor)? {
-    var name = key[...]
-    var isChanging = true
-    while isChanging {
-      isChanging = false
-      for prefix in ["base_model.model.", "transformer.", "diffusion_model.", "module."] where name.hasPrefix(prefix) {
-        name = name.dropFirst(prefix.count)
-        isChanging = true
-      }
-    }
-    if name.hasSuffix(".alpha") { return (String(name.dropLast(".alpha".count)), .alpha) }
-    for (mark, factor) in [(".lora_A.", Factor.a), (".lora_B.", .b), (".lora_down.", .a), (".lora_up.", .b)] {
-      if let range = name.firstRange(of: mark), name.hasSuffix("weight") { return (String(name[..<range.lowerBound]), factor) }
-    }
-    return nil
-  }
-
-  /// The value of a pattern table (`rank_pattern`, `alpha_pattern`) for a module: a key fits the whole name or its end.
-  public static func value<T>(_ pattern: [String: T], for module: String) -> T? {
-    pattern[module] ?? pattern.filter { module.hasSuffix("." + $0.key) }.max { $0.key.count < $1.key.count }?.value
-  }
-}
-
 extension TransformerLayouts {
   /// Adapters of one layout for the other. A fused layer's adapter is split: rows of B, A repeated. Several adapters are fused with
   /// A shared where it is the same for all, and otherwise with their factors side by side (the rank is then the sum).
@@ -78,6 +49,19 @@ extension TransformerLayouts {
       }
     }
     return done + unknown.compactMap { byName[$0] }
+  }
+  /// The model's width, by adapters of it: what an attention's projections take in, or what its blocks' last layers give out.
+  public static func width(of all: [AdapterWeights]) -> Int? {
+    let takers = ["attn_qkv", "attn.qkv", "linear1", "attn_proj", "attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_out.0", "attn.to_add_out", "proj_mlp", "fc1", "net.0.proj"]
+    let givers = ["linear2", "fc2", "net.2", "proj_out"]
+    for x in all where takers.contains(where: { x.module.hasSuffix($0) }) { return x.a.shape[1] }
+    for x in all where givers.contains(where: { x.module.hasSuffix($0) }) { return x.b.shape[0] }
+    // Names alone change: no part needs the width.
+    return all.first?.a.shape[1]
+  }
+  /// Whether an adapter's rows can be cut as the other layout wants them.
+  public func fits(_ x: AdapterWeights, to layout: Layout) -> Bool {
+    steps(["\(x.module).weight"], to: layout).steps.allSatisfy { Self.fits($0, rows: x.b.shape[0]) }
   }
   /// A group of which only later parts are adapted is led by its first part all the same.
   private func missingFirstParts(_ all: [AdapterWeights], _ layout: Layout) -> [String] {

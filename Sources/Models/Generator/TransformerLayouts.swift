@@ -115,6 +115,45 @@ public struct TransformerLayouts: Sendable {
 
   // MARK: names
 
+  /// The layout a module's name belongs to, which must be one of the model's.
+  public static func layout(ofModule name: String) -> Layout { rules.contains { match(name, $0.original) != nil } ? .original : .diffusers }
+  /// A module's name in one of the layouts, from whatever calls it: the layouts themselves, or ComfyUI, whose names are the
+  /// original's with parts renamed. Nil if it is none of this model's.
+  public static func module(_ name: String) -> String? {
+    for rule in rules {
+      if match(name, rule.original) != nil || rule.diffusers.contains(where: { match(name, $0) != nil }) { return name }
+    }
+    for rule in rules {
+      if let block = match(name, comfy(rule.original)) { return fill(rule.original, block) }
+    }
+    return nil
+  }
+  /// The same from a name in which every dot has become `_`.
+  public static func module(flattened name: String) -> String? {
+    func flat(_ pattern: String) -> String { pattern.replacing(".", with: "_") }
+    for rule in rules {
+      for pattern in [rule.original] + rule.diffusers {
+        if let block = match(name, flat(pattern)) { return fill(pattern, block) }
+      }
+      if let block = match(name, flat(comfy(rule.original))) { return fill(rule.original, block) }
+    }
+    return nil
+  }
+  /// A parameter's name in one of the layouts; nil if it is none of this model's. ComfyUI calls the weight of a norm its scale.
+  public static func parameter(_ name: String) -> String? {
+    guard let dot = name.lastIndex(of: "."), let module = module(String(name[..<dot])) else { return nil }
+    let field = name[name.index(after: dot)...]
+    return "\(module).\(field == "scale" ? "weight" : field)"
+  }
+  private static func comfy(_ original: String) -> String {
+    [
+      ("t_embedder.mlp.0", "t_embedder.in_layer"), ("t_embedder.mlp.2", "t_embedder.out_layer"), ("c_embedder.linear_1", "c_embedder.in_layer"),
+      ("c_embedder.linear_2", "c_embedder.out_layer"), ("_mod.linear", "_mod.lin"), ("_attn_qkv", "_attn.qkv"), ("_attn_proj", "_attn.proj"), ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.2"),
+      ("_attn_q_norm", "_attn.norm.query_norm"), ("_attn_k_norm", "_attn.norm.key_norm"), (".q_norm", ".norm.query_norm"), (".k_norm", ".norm.key_norm"),
+      (".modulation.linear", ".modulation.lin"), ("_in.mlp.0", "_in.in_layer"), ("_in.mlp.2", "_in.out_layer"),
+    ].reduce(original) { $0.replacing($1.0, with: $1.1) }
+  }
+
   private struct Rule: Sendable {
     let original: String, diffusers: [String], swaps: Bool
     init(_ original: String, _ diffusers: String..., swaps: Bool = false) { (self.original, self.diffusers, self.swaps) = (original, diffusers, swaps) }

@@ -9,9 +9,10 @@ struct Convert: AsyncParsableCommand {
     abstract: "Foreign checkpoints to a model directory, changes of layout and type, LoRA.",
     discussion: """
       Kinds (found from the tensors' names unless said): internvideo2 (stage-2 checkpoint to a reward-model directory), hunyuan-transformer (original
-      or diffusers layout), hunyuan-vae, ot-map (raw or training checkpoint to ot_map.safetensors, added to --output), lora (PEFT directory or
-      diffusers file; --layout original writes PEFT, diffusers one file). Tensors are converted one at a time. Values that shapes do not tell
-      (numbers of heads) are supposed and noted; --config gives them.
+      layout or diffusers', ComfyUI's names too), hunyuan-vae, ot-map (raw or training checkpoint to ot_map.safetensors, added to --output), lora
+      (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout original writes PEFT, diffusers one file). A reward directory
+      keeps its vocabulary and map. Tensors are converted one at a time; eight-bit floats are widened, with the scales that lie beside them.
+      Values that shapes do not tell (numbers of heads) are supposed and noted; --config gives them.
       """)
   @OptionGroup var common: CommonOptions
   @Option(help: "A checkpoint: .pt, .safetensors, a sharded index, or a folder.") var input: String
@@ -20,6 +21,7 @@ struct Convert: AsyncParsableCommand {
   @Option(help: "Type of the weights written: f32, bf16 or f16; default: theirs.") var dtype: String?
   @Option(help: "Layout written: original or diffusers (default).") var layout: String?
   @Option(help: "Adapters to merge into the transformer (a PEFT directory or a file).") var mergeLora: String?
+  @Option(help: "The LoRA's alpha, where its file does not say it or says it wrongly; above 0.") var alpha: Double?
   @Option(help: "A config.json whose values win over those the shapes tell.") var config: String?
   @Option(help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab: String?
   @Option(help: "Whether the OT map's input is normalised: true or false.") var normalizeText: Bool?
@@ -30,6 +32,7 @@ struct Convert: AsyncParsableCommand {
     _ = try choice(ConversionKind.self, kind, "--kind")
     _ = try choice(TransformerLayouts.Layout.self, layout, "--layout")
     if let dtype, !["f32", "bf16", "f16"].contains(dtype) { throw ValidationError("--dtype takes f32, bf16 or f16, not \(dtype)") }
+    if let alpha, !(alpha > 0 && alpha.isFinite) { throw ValidationError("--alpha takes a number above 0, not \(alpha)") }
     _ = try bytes()
   }
   private func choice<T: RawRepresentable & CaseIterable>(_: T.Type, _ text: String?, _ option: String) throws -> T? where T.RawValue == String {
@@ -50,7 +53,7 @@ struct Convert: AsyncParsableCommand {
     converter.kind = try choice(ConversionKind.self, kind, "--kind")
     converter.layout = try choice(TransformerLayouts.Layout.self, layout, "--layout")
     converter.type = dtype.map { $0 == "f32" ? .f32 : $0 == "bf16" ? .bf16 : .f16 }
-    (converter.adapters, converter.config, converter.vocabulary) = (mergeLora, config, vocab)
+    (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (mergeLora, alpha, config, vocab)
     (converter.normalisesText, converter.largestFile) = (normalizeText, try bytes())
     let report = try converter.run()
     for note in report.notes { common.note(note) }
