@@ -1,5 +1,5 @@
 /// Videos and prompts of a manifest, line by line: JSON Lines `{"video": PATH, "prompt": TEXT}`, or `caption` for `prompt`. Paths
-/// are relative to the manifest's folder; those of standard input (`-`) to the working directory.
+/// are relative to the manifest's folder; those of standard input (`-`) and of pipes to the working directory.
 public struct PairReader {
   /// What relative paths begin at.
   public let folder: String
@@ -10,7 +10,9 @@ public struct PairReader {
   /// Throws `missingInput`, `badData` or `readWrite` if the manifest cannot be read at all.
   public init(_ path: String) throws(FileError) {
     lines = path == "-" ? .standardInput : try TextLines(path)
-    (folder, name) = (path == "-" ? "." : splitPath(path).folder, path == "-" ? "standard input" : path)
+    // A pipe, as in `--manifest <(make-list)`, lies nowhere.
+    let isFile = path != "-" && PathKind(path) == .file
+    (folder, name) = (isFile ? splitPath(path).folder : ".", path == "-" ? "standard input" : path)
   }
   /// Whether nothing more can come.
   public var isOver: Bool { lines.isOver }

@@ -36,6 +36,7 @@ public final class TarReader: Sendable {
     (path, location) = (file.path, file.location)
     let all = file.region
     func bad(_ what: String, _ at: Int) -> FileError { FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again") }
+    if let nature = FileNature(all), nature == .pointer || nature == .page { throw nature.error(file.path) }
     if file.count == 0 { throw FileError.bad("the file is empty", file.path) }
     var entries: [Entry] = []
     var at = 0

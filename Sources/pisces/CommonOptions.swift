@@ -1,5 +1,6 @@
 import ArgumentParser
 import Configuration
+import Files
 import FoundationEssentials
 import TensorRuntime
 
@@ -34,6 +35,12 @@ struct CommonOptions: ParsableArguments {
     let (taken, rate) = Machine.prefer(products)
     if taken != products {
       note("products are f32: this processor " + (rate.map { "multiplies bf16 at \(Double(Int(100 * $0)) / 100) of the rate of f32" } ?? "does not multiply bf16"))
+    }
+  }
+  /// Says which captions are longer than the model reads, each once.
+  func noteCut(_ captions: [String], _ truncation: (String) -> String?) {
+    for caption in captions {
+      if let cut = truncation(caption) { note("\(cut): it begins \(JSONValue.string(String(caption.prefix(60))).line)") }
     }
   }
   func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }

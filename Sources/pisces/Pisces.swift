@@ -24,7 +24,8 @@ struct Pisces: AsyncParsableCommand {
     discussion: """
       Exit status: 0 done; 1 failed; 2 not converged (--strict); 3 non-finite value in training; 4 some items failed;
       64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a bug of ours;
-      73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 second signal.
+      73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 second signal;
+      141 the reader of standard output went away.
       """,
     version: Version.text, subcommands: [Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self, Bench.self, Convert.self, Info.self, Doctor.self])
 }

@@ -60,6 +60,20 @@ import Testing
     #expect(sample.lines.count == 2 && !sample.lines[0].contains("truncated") && sample.lines[1].contains("\"truncated\":true"), "\(sample.output)\(sample.error)")
     #expect(sample.errorLines.filter { $0.contains("601 tokens") }.count == 1)
   }
+  /// Captions of a dataset, too.
+  @Test func whatIsCutOffACaptionIsSaid() async throws {
+    let long = String(repeating: "a red circle ", count: 200)
+    try OutputFile.write("{\"video\":\"\(Self.clips)/gradient-turn.mp4\",\"prompt\":\"\(long)\"}\n{\"video\":\"\(Self.clips)/gradient-turn.mp4\",\"prompt\":\"short\"}\n", to: folder("m.jsonl"))
+    // As an editor on Windows leaves it.
+    try OutputFile.write("\u{feff}" + TinyModels.generatorConfig.replacing("\n", with: "\r\n") + "\r\n", to: folder("g.yaml"))
+    for (i, command) in [
+      ["embed", "--reward", "embedded:reward", "--output", folder("o.safetensors")], ["embed", "--generator", "embedded:generator", "--output", folder("o.safetensors")],
+      ["train", "generator", "--vae", "embedded:generator/vae", "--text-encoder", "embedded:reward", "--run", folder("g"), "--config", folder("g.yaml"), "--steps", "1"],
+    ].enumerated() {
+      let run = try await pisces(command + ["--data", folder("m.jsonl"), "--frames", "9"])
+      #expect(run.status == 0 && run.errorLines.filter { $0.contains("601 tokens") }.count == 1, "\(i): \(run.error)")
+    }
+  }
   @Test func outputsThatAreFolders() async throws {
     try createFolder(folder("v1.0"))
     for name in ["out", "v1.0/clips", "v2.0", "x/../y"] {
@@ -69,6 +83,8 @@ import Testing
     let relative = try await ProgramRun(ProgramRun.program, ["sample", "--model", "embedded:generator", "--prompt", "x", "--steps", "1", "--format", "npy", "--output", "./o", "--quiet"], folder: folder.path)
     #expect(relative.status == 0 && relative.lines == ["./o/00000.npy"], "\(relative.error)")
     #expect(try await pisces(["sample", "--model", "embedded:generator", "--prompt", "x", "--steps", "1", "--output", folder("a.xyz"), "--quiet"]).status == 73)
+    let two = try await pisces(["sample", "--model", "embedded:generator", "--prompt", "x", "--prompt", "y", "--steps", "1", "--output", folder("a.gif"), "--quiet"])
+    #expect(two.status == 64 && two.error.contains("2 prompts") && !FileTree.exists(folder("a.gif")), "\(two.error)")
   }
   /// No list of prompts in another encoding is taken for prompts.
   @Test func promptsInOtherEncodings() async throws {
@@ -99,6 +115,10 @@ import Testing
       #expect(run.lines.allSatisfy { $0.contains("\"semantic\"") })
     }
     #expect(answers[0] == answers[1] && answers[0] == answers[2])
+    // A pipe lies nowhere either.
+    let pipe = "cd \(Self.clips) && \"$0\" \"$@\" --manifest <(printf '%s\\n' '\(lines[0])' '\(lines[1])')"
+    let piped = try await ProgramRun("/bin/bash", ["-c", pipe, ProgramRun.program, "score", "--model", "embedded:reward", "--frames", "9", "--json", "--quiet"])
+    #expect(piped.status == 0 && piped.lines.count == 2, "\(piped.error)\(piped.output)")
     // From a file, relative to it.
     let folder = try ScratchFolder()
     try FileTree.copy("\(Self.clips)/gradient-turn.mp4", to: folder("a.mp4"))

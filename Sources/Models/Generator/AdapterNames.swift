@@ -45,7 +45,7 @@ public enum AdapterNames {
     for (method, marks) in [
       ("DoRA", [".dora_scale", ".lora_magnitude_vector"]), ("LoHa", [".hada_w", ".hada_t"]), ("LoKr", [".lokr_w", ".lokr_t"]), ("OFT", [".oft_blocks", ".oft_diag", ".oft_R"]),
       ("BOFT", [".boft_"]), ("VeRA", [".vera_lambda"]), ("IA3", [".ia3_l", ".on_input"]), ("LoCon's middle factor", [".lora_mid."]), ("LoRA with a bias", [".lora_B.bias", ".lora_up.bias"]),
-      ("a full difference", [".diff_b", ".diff"]), ("GLoRA", [".a1.weight", ".b1.weight"]),
+      ("a full difference", [".diff_b", ".diff"]),
     ] where marks.contains(where: { $0 == ".diff" || $0 == ".diff_b" || $0 == ".on_input" ? key.hasSuffix($0) : key.contains($0) }) {
       return method
     }

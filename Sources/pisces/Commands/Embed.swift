@@ -54,7 +54,8 @@ struct Embed: AsyncParsableCommand {
       tensors.append(("latents", work.concatenated(latents, axis: 0)))
       captions = words
       if folder.hasPromptEncoder {
-        let e = try folder.promptEncoder()(words, in: work)
+        let encoder = try folder.promptEncoder(), e = encoder(words, in: work)
+        common.noteCut(words) { encoder.truncation(of: $0) }
         let mask = e.counts.flatMap { n in (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) } }
         tensors += [("prompt_embeds", e.states), ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))), ("pooled_prompt_embeds", e.pooled)]
       }

@@ -58,6 +58,9 @@ struct Sample: AsyncParsableCommand {
     if let worldPrompts { captions += SceneSampler(.standard, seed: UInt64(sampling.seed)).trainingPrompts(count: worldPrompts).map(\.caption) }
     if captions.isEmpty && promptEmbeds == nil { throw ValidationError("give --prompt, --prompts, --world-prompts or --prompt-embeds") }
     if output == nil && archive == nil { throw ValidationError("give --output or --archive") }
+    if let output, captions.count > 1, !VideoWriter.isFolder(output) {
+      throw ValidationError("--output \(output) is one file for \(captions.count) prompts: give a folder (a name with / at its end is one)")
+    }
     let folder = GeneratorFolder(model), work = Workspace(), transformer = try folder.transformer(), vae = try folder.autoencoderConfig()
     let shape = try sampling.latentShape(vae, patch: transformer.config.patch), sampler = try sampling.sampler(folder)
     let decoder = LatentDecoder(try folder.decoder(), scalingFactor: vae.scalingFactor, recompute: true)

@@ -125,6 +125,10 @@ struct TrainEncoders: AsyncParsableCommand {
     let words = try vocabulary(source)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
     try options.check(settings.model.problem)
+    if case .clips(_, let captions) = source {
+      let tokenizer = try WordPieceTokenizer(vocabulary: words)
+      common.noteCut(captions) { tokenizer.truncation(of: $0, maxLength: settings.model.maxTxtL) }
+    }
     let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
     var examples: (clips: [Tensor], captions: [String]) = ([], [])
     for path in generated {
@@ -175,7 +179,10 @@ struct TrainGenerator: AsyncParsableCommand {
     let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
     (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)
     (settings.model.inChannels, settings.model.outChannels) = (config.latentChannels, config.latentChannels)
-    if case .clips(let list, _) = source { settings.clips = list.count }
+    if case .clips(let list, let captions) = source {
+      settings.clips = list.count
+      common.noteCut(captions) { prompts.truncation(of: $0) }
+    }
     try options.check(settings.model.problem)
     if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)

@@ -47,7 +47,8 @@ struct TrainOTMap: AsyncParsableCommand {
       }
       return (work.concatenated(text, axis: 0), work.concatenated(video, axis: 0))
     }
-    if case .clips(let list, _) = source {
+    if case .clips(let list, let captions) = source {
+      common.noteCut(captions) { model.truncation(of: $0) }
       let all = encode(source, Array(list.indices))
       return (all.0, all.1, all)
     }

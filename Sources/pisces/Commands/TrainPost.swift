@@ -45,6 +45,7 @@ struct TrainPost: AsyncParsableCommand {
     let models = PostModels(teacher: transformer, decoder: decoder, reward: rewardModel, prompts: try folder.promptEncoder())
     let source = try await clips.source(seed: settings.seed, common, in: work), shape = Array(config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size).dropFirst())
     let (pool, captions) = try data(settings, source, folder, config, in: work)
+    if case .clips(_, let captions) = source { common.noteCut(captions) { models.prompts.truncation(of: $0) ?? rewardModel?.truncation(of: $0) } }
     let path = model, companions: @Sendable (String) throws -> Void = { try GeneratorCompanions.copy(from: path, to: $0) }
     let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5)
     if settings.objective == "grpo" {
