@@ -43,6 +43,22 @@ import Glibc
     #expect(TextFile.exists(models.folder("stopped/report.html")))
   }
 
+  /// Launchers send a signal to a process and to its group, and more than once: within a second it is one request, and a checkpoint follows.
+  @Test(arguments: [SIGTERM, SIGINT, SIGUSR1]) func signalsWithinASecondAreOne(_ signal: Int32) async throws {
+    let models = try await TinyModels(), status = try await stop(
+      post(models, "twice", ["--set", "steps=100000"]), after: 3, run: models.folder("twice"), with: signal, again: [.zero, .milliseconds(30), .milliseconds(200)])
+    #expect(status == 75)
+    #expect(TextFile.exists(models.folder("twice/checkpoints/latest")))
+  }
+  /// One that comes later leaves at once, in the middle of a step.
+  @Test func aLaterSignalLeavesAtOnce() async throws {
+    let models = try await TinyModels(), long = post(models, "long", ["--set", "accumulation=1000000", "--set", "steps=2"]), config = models.folder("long/config.json")
+    let status = try await ProgramRun.signalled(ProgramRun.program, long, SIGTERM, again: [.milliseconds(1500)]) {
+      while !TextFile.exists(config) { try await Task.sleep(for: .milliseconds(10)) }
+    }
+    #expect(status == 128 + SIGTERM)
+  }
+
   /// A run that was killed goes on from its last checkpoint; what it had told of later steps is told again, not twice.
   @Test func killedAndResumed() async throws {
     let models = try await TinyModels(), more = ["--set", "steps=40", "--set", "checkpoint_every=4"]
@@ -55,7 +71,7 @@ import Glibc
 
   private func steps(_ run: String) throws -> [Int] { try JSONLines.read("\(run)/metrics.jsonl").compactMap { $0.value["step"]?.integer } }
   /// Starts the program and sends a signal once its metrics have `count` lines; its status.
-  private func stop(_ arguments: [String], after count: Int, run: String, with signal: Int32 = SIGTERM) async throws -> Int32 {
+  private func stop(_ arguments: [String], after count: Int, run: String, with signal: Int32 = SIGTERM, again: [Duration] = []) async throws -> Int32 {
     let folder = run, waiter = Task {
       while !Task.isCancelled {
         if let text = try? TextFile.read("\(folder)/metrics.jsonl"), text.utf8.count(where: { $0 == 0x0a }) >= count { return }
@@ -63,6 +79,6 @@ import Glibc
       }
     }
     defer { waiter.cancel() }
-    return try await ProgramRun.signalled(ProgramRun.program, arguments, signal) { try await waiter.value }
+    return try await ProgramRun.signalled(ProgramRun.program, arguments, signal, again: again) { try await waiter.value }
   }
 }
