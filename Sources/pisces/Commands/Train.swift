@@ -12,17 +12,17 @@ import Training
 import World
 
 struct Train: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self])
+  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self, TrainKeys.self])
 }
 
 /// What every training command can be told.
 struct TrainingOptions: ParsableArguments {
-  @Option(help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
-  @Option(name: .customLong("set"), parsing: .singleValue, help: "Override one key: --set steps=100.") var overrides: [String] = []
-  @Option(help: "Folder of a new run.") var run: String?
-  @Option(help: "Go on with the run in this folder.") var resume: String?
-  @Option(help: "Number of steps (overrides the run file).") var steps: Int?
-  @Option(help: "Seed (overrides the run file).") var seed: Int?
+  @Option(in: .path, help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
+  @Option(name: .customLong("set"), parsing: .singleValue, in: .text, help: "Override one key: --set steps=100.") var overrides: [String] = []
+  @Option(in: .path, help: "Folder of a new run.") var run: String?
+  @Option(in: .path, help: "Go on with the run in this folder.") var resume: String?
+  @Option(in: .steps, help: "Number of steps (overrides the run file).") var steps: Int?
+  @Option(in: .seed, help: "Seed (overrides the run file).") var seed: Int?
 
   /// The run's folder, and whether it is resumed. A resumed run reads the configuration it was started with.
   func folder() throws -> (path: String, resuming: Bool) {
@@ -37,12 +37,12 @@ struct TrainingOptions: ParsableArguments {
   }
   func settings<S: TrainingSettings>(_ common: CommonOptions) throws -> S {
     let (path, resuming) = try folder()
+    StopRequest.install()
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
-    try common.use(products: settings.products)
-    try settings.checkMoments()
+    common.use(products: settings.products)
     return settings
   }
   /// Refuses sizes that cannot be.
@@ -50,11 +50,19 @@ struct TrainingOptions: ParsableArguments {
     if let problem { throw ConfigurationError(problem, config ?? "configuration", "correct the model section") }
   }
 
+  /// Refuses a run whose first step the machine has no memory for, before anything is taken: the task is made and the step run without
+  /// their arithmetic.
+  func plan<T: TrainingTask>(_ make: (borrowing Workspace) throws -> T, in work: borrowing Workspace) throws {
+    try MemoryBudget.plan(work.pool) { planned in
+      var task = try make(planned)
+      for kind in task.kindsOfStep(from: 0) { _ = try task.step(kind, in: planned) }
+    }
+  }
+
   /// Runs a task in its folder, then writes the model to `<run>/model`.
   func execute(_ task: inout some TrainingTask, settings: some Settings, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace) async throws {
     let (path, resuming) = try folder()
     let directory = try RunDirectory(path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json)
-    StopRequest.install()
     let outcome = try await TrainingLoop.run(&task, in: directory, resuming: resuming, loop, work: work) { common.note($0) }
     try RunReport.write(run: path)
     if case .stopped(let step) = outcome {
@@ -72,9 +80,9 @@ struct TrainingOptions: ParsableArguments {
 
 /// Clips to train on: the built-in world, or a dataset of one's own.
 struct ClipOptions: ParsableArguments {
-  @Option(help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
-  @Option(help: "Frames of a clip.") var frames = 9
-  @Option(help: "Side of a clip in pixels.") var size = 32
+  @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
+  @Option(in: .frames, help: "Frames of a clip.") var frames = 9
+  @Option(in: .pixels, help: "Side of a clip in pixels.") var size = 32
   @Flag(help: "Use the harder world: three objects, equal colours, textures.") var harder = false
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
 
@@ -94,15 +102,18 @@ struct TrainVAE: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Start from this autoencoder directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Start from this autoencoder directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
     let settings: AutoencoderSettings = try options.settings(common)
     try options.check(settings.model.problem)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
+    try settings.model.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
     let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
-    var task = try AutoencoderTask(settings, source: source, parameters: parameters, in: work)
+    func make(_ work: borrowing Workspace) throws -> AutoencoderTask { try AutoencoderTask(settings, source: source, parameters: parameters, in: work) }
+    try options.plan(make, in: work)
+    var task = try make(work)
     try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }
@@ -112,10 +123,10 @@ struct TrainEncoders: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
-  @Option(help: "Start from this reward-model directory instead of random weights.") var initial: String?
-  @Option(help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
-  @Option(parsing: .singleValue, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
+  @Option(in: .path, help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
+  @Option(in: .path, help: "Start from this reward-model directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
+  @Option(parsing: .singleValue, in: .path, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
 
   func run() async throws {
     try common.start()
@@ -125,6 +136,7 @@ struct TrainEncoders: AsyncParsableCommand {
     let words = try vocabulary(source)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
     try options.check(settings.model.problem)
+    try settings.model.visionEncoder.check(frames: source.canvas.frames)
     let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
     var examples: (clips: [Tensor], captions: [String]) = ([], [])
     for path in generated {
@@ -132,8 +144,12 @@ struct TrainEncoders: AsyncParsableCommand {
       examples.clips += more.clips
       examples.captions += more.captions
     }
-    var task = try EncoderTask(
-      settings, source: source, vocabulary: words, reconstruct: try vae.map { try Reconstruction.through($0) }, generated: examples, parameters: parameters, in: work)
+    let (chosen, shown) = (settings, examples), reconstruct = try vae.map { try Reconstruction.through($0) }
+    func make(_ work: borrowing Workspace) throws -> EncoderTask {
+      try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, generated: shown, parameters: parameters, in: work)
+    }
+    try options.plan(make, in: work)
+    var task = try make(work)
     try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
   }
   private func vocabulary(_ source: ClipSource) throws -> [String] {
@@ -164,9 +180,9 @@ struct TrainGenerator: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Autoencoder directory.") var vae: String
-  @Option(help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String
-  @Option(help: "Start from this generator directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Autoencoder directory.") var vae: String
+  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String
+  @Option(in: .path, help: "Start from this generator directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
@@ -177,14 +193,20 @@ struct TrainGenerator: AsyncParsableCommand {
     (settings.model.inChannels, settings.model.outChannels) = (config.latentChannels, config.latentChannels)
     if case .clips(let list, _) = source { settings.clips = list.count }
     try options.check(settings.model.problem)
+    try config.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width, patch: settings.model.patch)
     if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
     let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
     let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
-    var task = try GeneratorTask(
-      settings, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters,
-      preview: settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil, early: "\(path)/early",
-      companions: { try companions.write(to: $0) }, report: { common.note($0) }, in: work)
+    let preview = settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil
+    let chosen = settings
+    func make(_ work: borrowing Workspace, report: (String) -> Void) throws -> GeneratorTask {
+      try GeneratorTask(
+        chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
+        companions: { try companions.write(to: $0) }, report: report, in: work)
+    }
+    try options.plan({ try make($0) { _ in } }, in: work)
+    var task = try make(work) { common.note($0) }
     try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }
