@@ -45,6 +45,14 @@ struct TrainingOptions: ParsableArguments {
     common.use(products: settings.products)
     return settings
   }
+  /// What the run of this command is given, for `RunInputs` to compare with what it was given when it began.
+  func inputs(_ command: String, _ common: CommonOptions) throws -> RunInputs {
+    let (path, resuming) = try folder(), inputs = try RunInputs(run: path, isResumed: resuming, command: command)
+    if inputs.lacksRecord && TextFile.exists("\(path)/config.json") {
+      common.note("the run has no run.json (it was begun by an earlier version): give its data, models and sizes as they were")
+    }
+    return inputs
+  }
   /// Refuses sizes that cannot be.
   func check(_ problem: String?) throws {
     if let problem { throw ConfigurationError(problem, config ?? "configuration", "correct the model section") }
@@ -60,9 +68,13 @@ struct TrainingOptions: ParsableArguments {
   }
 
   /// Runs a task in its folder, then writes the model to `<run>/model`.
-  func execute(_ task: inout some TrainingTask, settings: some Settings, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace) async throws {
+  func execute(
+    _ task: inout some TrainingTask, settings: some Settings, _ inputs: RunInputs, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace
+  ) async throws {
     let (path, resuming) = try folder()
-    let directory = try RunDirectory(path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json)
+    if let note = inputs.otherBits { common.note(note) }
+    let directory = try RunDirectory(
+      path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json, record: .object(inputs.record))
     let outcome = try await TrainingLoop.run(&task, in: directory, resuming: resuming, loop, work: work) { common.note($0) }
     try RunReport.write(run: path)
     if case .stopped(let step) = outcome {
@@ -81,10 +93,23 @@ struct TrainingOptions: ParsableArguments {
 /// Clips to train on: the built-in world, or a dataset of one's own.
 struct ClipOptions: ParsableArguments {
   @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
-  @Option(in: .frames, help: "Frames of a clip.") var frames = 9
-  @Option(in: .pixels, help: "Side of a clip in pixels.") var size = 32
+  @Option(in: .frames, help: "Frames of a clip; default: 9.") var frames: Int?
+  @Option(in: .pixels, help: "Side of a clip in pixels; default: 32.") var size: Int?
   @Flag(help: "Use the harder world: three objects, equal colours, textures.") var harder = false
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
+
+  /// The clips of a run, as given or as recorded.
+  func settled(_ inputs: RunInputs) throws -> SettledClips {
+    let data = try inputs.path("data", data) { try Dataset($0).fingerprint() }
+    return SettledClips(
+      data: data, frames: try inputs.number("frames", frames, default: 9), size: try inputs.number("size", size, default: 32), harder: try inputs.flag("harder", harder),
+      strict: try inputs.flag("strict", strict))
+  }
+}
+
+/// The clips a run trains on.
+struct SettledClips {
+  let data: String?, frames, size: Int, harder, strict: Bool
 
   var scenes: SceneSettings { harder ? .harder : .standard }
   func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws -> ClipSource {
@@ -106,7 +131,8 @@ struct TrainVAE: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    let settings: AutoencoderSettings = try options.settings(common)
+    let settings: AutoencoderSettings = try options.settings(common), inputs = try options.inputs("vae", common), clips = try clips.settled(inputs)
+    let initial = try inputs.path("initial", initial)
     try options.check(settings.model.problem)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     try settings.model.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
@@ -114,7 +140,7 @@ struct TrainVAE: AsyncParsableCommand {
     func make(_ work: borrowing Workspace) throws -> AutoencoderTask { try AutoencoderTask(settings, source: source, parameters: parameters, in: work) }
     try options.plan(make, in: work)
     var task = try make(work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }
 
@@ -132,8 +158,10 @@ struct TrainEncoders: AsyncParsableCommand {
     try common.start()
     var settings: EncoderSettings = try options.settings(common)
     try settings.check()
+    let inputs = try options.inputs("encoders", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
+    let vae = try inputs.path("vae", vae), generated = try inputs.paths("generated", generated), vocab = try inputs.path("vocab", vocab)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
-    let words = try vocabulary(source)
+    let words = try vocabulary(source, vocab, clips.scenes)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
     try options.check(settings.model.problem)
     try settings.model.visionEncoder.check(frames: source.canvas.frames)
@@ -150,12 +178,12 @@ struct TrainEncoders: AsyncParsableCommand {
     }
     try options.plan(make, in: work)
     var task = try make(work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
   }
-  private func vocabulary(_ source: ClipSource) throws -> [String] {
+  private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws -> [String] {
     if let vocab { return try TextFile.lines(vocab) }
     switch source {
-    case .world: return CaptionGrammar.vocabulary(clips.scenes)
+    case .world: return CaptionGrammar.vocabulary(scenes)
     case .clips(_, let captions):
       let words = Set(captions.flatMap { $0.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init) })
       return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words.sorted()
@@ -180,13 +208,15 @@ struct TrainGenerator: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(in: .path, help: "Autoencoder directory.") var vae: String
-  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String
+  @Option(in: .path, help: "Autoencoder directory.") var vae: String?
+  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String?
   @Option(in: .path, help: "Start from this generator directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
     var settings: GeneratorSettings = try options.settings(common)
+    let inputs = try options.inputs("generator", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
+    let vae = try inputs.required("vae", vae), textEncoder = try inputs.required("text-encoder", textEncoder)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
     (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)
@@ -207,6 +237,6 @@ struct TrainGenerator: AsyncParsableCommand {
     }
     try options.plan({ try make($0) { _ in } }, in: work)
     var task = try make(work) { common.note($0) }
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }

@@ -16,23 +16,26 @@ struct TrainOTMap: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(in: .path, help: "Reward-model directory.") var reward: String
+  @Option(in: .path, help: "Reward-model directory.") var reward: String?
   @Option(in: .path, help: "Features of `pisces embed` (text, video) instead of clips.") var features: String?
 
   func run() async throws {
     try common.start()
     let settings: OTMapSettings = try options.settings(common)
+    let inputs = try options.inputs("ot-map", common), clips = try clips.settled(inputs), reward = try inputs.required("reward", reward), features = try inputs.path("features", features)
     let work = Workspace(), folder = try RewardFolder(reward, frames: clips.data == nil && features == nil ? clips.frames : nil)
-    let (text, video, heldOut) = try await pairs(settings, folder, in: work)
+    let (text, video, heldOut) = try await pairs(settings, folder, clips, features, common, in: work)
     try settings.check(pairs: text.shape[0], place: clips.data ?? features ?? "pairs")
     func make(_ work: borrowing Workspace) throws -> OTMapTask { try OTMapTask(settings, folder.config, text: text, video: video, heldOut: heldOut, in: work) }
     try options.plan(make, in: work)
     var task = try make(work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, reportEvery: 50), common, in: work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, reportEvery: 50), common, in: work)
   }
 
   /// Features of training pairs and of held-out ones (the training ones again where there are no others).
-  private func pairs(_ s: OTMapSettings, _ folder: RewardFolder, in work: borrowing Workspace) async throws -> (text: Tensor, video: Tensor, heldOut: (Tensor, Tensor)) {
+  private func pairs(
+    _ s: OTMapSettings, _ folder: RewardFolder, _ clips: SettledClips, _ features: String?, _ common: CommonOptions, in work: borrowing Workspace
+  ) async throws -> (text: Tensor, video: Tensor, heldOut: (Tensor, Tensor)) {
     let model = try folder.reward()
     if let features {
       let file = try SafetensorsFile(features), t = work.converted(try file.tensor(named: "text"), to: .f32), v = work.converted(try file.tensor(named: "video"), to: .f32)

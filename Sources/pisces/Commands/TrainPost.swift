@@ -20,7 +20,7 @@ struct TrainPost: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(in: .path, help: "Generator directory: student and teacher start from it.") var model: String
+  @Option(in: .path, help: "Generator directory: student and teacher start from it.") var model: String?
   @Option(in: .path, help: "Reward-model directory.") var reward: String?
   @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
   @Option(in: .choice(["direct", "grpo"]), help: "Overrides the run file.") var objective: String?
@@ -28,6 +28,11 @@ struct TrainPost: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var settings: PostSettings = try options.settings(common)
+    let inputs = try options.inputs("post", common), clips = try clips.settled(inputs), model = try inputs.required("model", model)
+    let reward = try inputs.path("reward", reward), otMap = try inputs.path("ot-map", otMap)
+    if let objective, inputs.isResumed, objective != settings.objective {
+      throw Failure.Message(64, "--objective is \(objective), the run was made with \(settings.objective)", inputs.run, "leave --objective out, or start a new run with --run")
+    }
     if let objective { settings.objective = objective }
     try settings.check(hasRewardModel: reward != nil)
     let work = Workspace(), folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
@@ -55,7 +60,7 @@ struct TrainPost: AsyncParsableCommand {
       }
       try options.plan(make, in: work)
       var task = try make(work)
-      try await options.execute(&task, settings: settings, loop, common, in: work)
+      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
     } else {
       func make(_ work: borrowing Workspace) throws -> DirectTask {
         let (pool, captions) = try data(chosen, source, folder, config, in: work)
@@ -63,7 +68,7 @@ struct TrainPost: AsyncParsableCommand {
       }
       try options.plan(make, in: work)
       var task = try make(work)
-      try await options.execute(&task, settings: settings, loop, common, in: work)
+      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
     }
   }
 
