@@ -69,6 +69,7 @@ let package = Package(
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
+    tests("ConfigurationTests", ["Configuration", "Pretraining", "PostTraining", "Demonstration", "Files"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests("ConversionTests", ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Models", "Files"]),

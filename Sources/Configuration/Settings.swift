@@ -6,18 +6,8 @@ public protocol Settings: Codable, Sendable { init() }
 
 /// Settings of a training run, which keep the arithmetic it started with.
 public protocol TrainingSettings: Settings {
-  /// Operands of matrix products, attention and convolutions: `f32`, or `bf16` (about twice as fast on AMD's processors, for matrix products alone with Intel's AMX, not used
-  /// where f32 is faster; sums and weights stay f32).
+  /// Operands of matrix products, attention and convolutions: `f32` or `bf16`.
   var products: String { get }
-  /// How AdamW's moments are stored: `f32`, or `bf16` rounded by lot (half the memory of the optimiser).
-  var moments: String { get }
-}
-extension TrainingSettings {
-  public var moments: String { "f32" }
-  /// Refuses a type of moments that is neither.
-  public func checkMoments() throws {
-    guard ["f32", "bf16"].contains(moments) else { throw ConfigurationError("unknown type of moments \(moments)", "moments", "use f32 or bf16") }
-  }
 }
 
 /// Something wrong with a configuration (exit status 64).
@@ -27,22 +17,24 @@ public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equa
 }
 
 public enum SettingsReader {
-  /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by key.
+  /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by key against what is declared.
   public static func read<S: Settings>(_: S.Type = S.self, file: String? = nil, overrides: [String] = []) throws -> S {
-    var tree = try JSONValue(parsing: String(decoding: try JSONEncoder().encode(S()), as: UTF8.self), name: "defaults")
+    var layers = Layers(tree: try resolved(S()), limits: Dictionary(uniqueKeysWithValues: S.keys.map { ($0.name, $0.limits) }))
     if let file {
       let layer = try parse(file)
       guard case .object = layer else { throw ConfigurationError("the configuration is not a mapping", file, "write it as key: value lines") }
-      tree = try overlay(tree, layer, path: "", file: file)
+      try layers.add(layer, from: file)
     }
     for text in overrides {
-      guard let equals = text.firstIndex(of: "=") else { throw ConfigurationError("an override needs the form key=value", text, "for example steps=100") }
-      let keys = text[..<equals].split(separator: ".").map(String.init), raw = String(text[text.index(after: equals)...])
+      guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
+        throw ConfigurationError("an override needs the form key=value", text.isEmpty ? "--set" : text, "for example steps=100")
+      }
+      let keys = text[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init), raw = String(text[text.index(after: equals)...])
       var layer = (try? JSONValue(parsing: raw, name: text)) ?? .string(raw)
       for key in keys.reversed() { layer = .object([key: layer]) }
-      tree = try overlay(tree, layer, path: "", file: "--set")
+      try layers.add(layer, from: "--set")
     }
-    do { return try tree.decoded(name: file ?? "configuration") } catch { throw ConfigurationError("a value does not fit", file ?? "configuration", "\(error)") }
+    do { return try layers.tree.decoded(name: file ?? "configuration") } catch { throw ConfigurationError("a value does not fit", file ?? "configuration", "\(error)") }
   }
   /// The settings as JSON, for the run directory.
   public static func resolved(_ settings: some Settings) throws -> JSONValue {
@@ -53,10 +45,19 @@ public enum SettingsReader {
     path.hasSuffix(".json") ? try JSONValue(contentsOf: path) : try YAMLText.parse(try TextFile.read(path), name: path)
   }
 
-  /// `layer` over `base`; every key must exist in base and keep its kind.
-  private static func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws -> JSONValue {
-    switch (base, layer) {
-    case (.object(var object), .object(let new)):
+  /// Settings under construction.
+  private struct Layers {
+    var tree: JSONValue
+    let limits: [String: Limits]
+
+    mutating func add(_ layer: JSONValue, from file: String) throws { tree = try overlay(tree, layer, path: "", file: file) }
+
+    /// `layer` over `base`; every key must exist in base, and its value lie within its limits.
+    private func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws -> JSONValue {
+      if let limits = limits[path] { return try value(layer, limits, path, file) }
+      guard case .object(var object) = base, case .object(let new) = layer else {
+        throw ConfigurationError("\(path) is \(layer.string ?? layer.line)", file, "it has keys of its own: write \(path).KEY=VALUE, or a mapping")
+      }
       for (key, value) in new.members {
         let full = path.isEmpty ? key : "\(path).\(key)"
         guard let old = object[key] else {
@@ -66,22 +67,21 @@ public enum SettingsReader {
         object[key] = try overlay(old, value, path: full, file: file)
       }
       return .object(object)
-    case (.number, .integer(let i)): return .number(Double(i))
-    case (.integer, .number(let d)) where d == d.rounded() && abs(d) < 1e15: return .integer(Int(d))
-    // A default such as 1.0 is written 1, so a whole default may take a fraction: the typed decoding has the last word.
-    case (.integer, .number), (.number, .number), (.integer, .integer), (.bool, .bool), (.string, .string), (.array, .array): return layer
-    case (.string, .integer(let i)): return .string("\(i)")
-    default: throw ConfigurationError("\(path) takes a \(kind(base)), not a \(kind(layer))", file, "correct the value")
     }
-  }
-  private static func kind(_ v: JSONValue) -> String {
-    switch v {
-    case .object: "mapping"
-    case .array: "list"
-    case .string: "text"
-    case .bool: "true/false"
-    case .integer, .number: "number"
-    case .null: "null"
+    /// `given` as its key is declared: a whole number may be written with a fraction of zero, text as a number.
+    private func value(_ given: JSONValue, _ limits: Limits, _ path: String, _ file: String) throws -> JSONValue {
+      var value = given
+      switch (limits.kind, given) {
+      case (.text, .integer(let i)), (.choice, .integer(let i)), (.path, .integer(let i)): value = .string("\(i)")
+      case (.whole, .number): value = given.integer.map { .integer($0) } ?? given
+      default: break
+      }
+      if let breach = limits.breach(value) { throw ConfigurationError("\(path) is \(oneValue(given))", file, "\(breach)") }
+      return value
+    }
+    private func oneValue(_ v: JSONValue) -> String {
+      let text = v.string ?? v.line
+      return text.isEmpty ? "empty" : text.count > 200 ? "\(text.prefix(200))..." : text
     }
   }
 

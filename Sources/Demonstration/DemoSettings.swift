@@ -6,12 +6,12 @@ import World
 
 /// What the demo does by default, chosen before the held-out prompts of its evaluation were first used (tools/embedded/README.md).
 public struct DemoSettings: Settings {
-  public var seed = 1
-  /// Of the whole demo; its parts' own keys are not looked at.
-  public var products = "bf16"
-  /// Held-out prompts of both evaluations, and the seed that names them and their noise.
-  public var prompts = 1024, evaluation_seed = 20261125
-  public var sampler_steps = 16, guidance = 1.0
+  @Setting(.seed, "Seed of post-training and map.") public var seed = 1
+  @Setting(.choice(["f32", "bf16"]), "Operands of products in the whole demo (its parts' own keys are not looked at).") public var products = "bf16"
+  @Setting(.whole(1...1_000_000), "Held-out prompts of both evaluations.") public var prompts = 1024
+  @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20261125
+  @Setting(.whole(1...10_000), "Euler steps of both evaluations.") public var sampler_steps = 16
+  @Setting(.guidance, "Classifier-free guidance of both evaluations; 1: none.") public var guidance = 1.0
   public var map = OTMapSettings()
   public var post = PostSettings()
   public init() {
@@ -35,6 +35,8 @@ public struct DemoSettings: Settings {
   public mutating func settle() throws {
     (map.seed, post.seed) = (seed, seed)
     try post.check(hasRewardModel: true)
-    try post.checkMoments()
+    try map.check(pairs: map.pairs, place: "map.pairs")
+    if post.objective != "direct" { throw ConfigurationError("the demo post-trains directly", "post.objective", "use direct, or train post --objective grpo") }
+    if post.post.latents != .`self` { throw ConfigurationError("the demo trains on own samples", "post.post.latents", "use self, or train post") }
   }
 }

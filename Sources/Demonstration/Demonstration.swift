@@ -49,23 +49,23 @@ public struct Demonstration {
     let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
     let sampler = FlowSampler(steps: s.sampler_steps, shift: try folder.scheduler().shift, guidanceScale: s.guidance)
     let list = SceneSampler(.standard, seed: UInt64(s.evaluation_seed)).heldOutPrompts(count: s.prompts)
-    func evaluate(_ model: VideoTransformer, in work: borrowing Workspace) -> GeneratorEvaluation {
-      GeneratorEvaluation(
+    func evaluate(_ model: VideoTransformer, in work: borrowing Workspace) throws -> GeneratorEvaluation {
+      try GeneratorEvaluation(
         model, decoder, sampler, prompts: prompts, captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: shape, oracle: Oracle(.standard), reward: reward,
         seed: UInt64(s.evaluation_seed), keepClips: 12, in: work)
     }
-    let before = try await phase("sample before") { work in evaluate(transformer, in: work) }
+    let before = try await phase("sample before") { work in try evaluate(transformer, in: work) }
     let models = PostModels(teacher: transformer, decoder: decoder, reward: reward, prompts: prompts)
     let captions = s.captions(count: s.post.post.pool)
     let (tuned, curves) = try await phase("post-train on both rewards") { work in try Demonstration.postTrain(s.post, models, captions, shape, note, in: work) }
-    let after = try await phase("sample after") { work in evaluate(tuned, in: work) }
+    let after = try await phase("sample after") { work in try evaluate(tuned, in: work) }
     var controlled: GeneratorEvaluation?
     if control {
       var quiet = s.post
       (quiet.weights.quality, quiet.weights.semantic) = (0, 0)
       let alone = PostModels(teacher: transformer, decoder: decoder, reward: nil, prompts: prompts)
       let (model, _) = try await phase("control: the same without rewards") { work in try Demonstration.postTrain(quiet, alone, captions, shape, note, in: work) }
-      controlled = try await phase("sample the control") { work in evaluate(model, in: work) }
+      controlled = try await phase("sample the control") { work in try evaluate(model, in: work) }
     }
     return try await report(before, after, controlled, record, curves, list.map(\.caption))
   }
@@ -73,6 +73,7 @@ public struct Demonstration {
   private static func fitMap(_ s: OTMapSettings, _ folder: RewardFolder, in work: borrowing Workspace) throws -> (NeuralMap, [(name: String, value: Double)]) {
     let model = try folder.reward(), sampler = SceneSampler(.standard, seed: UInt64(s.seed)), renderer = Renderer()
     var text: [Tensor] = [], video: [Tensor] = [], words = RandomStream(seed: UInt64(s.seed), .caption, step: 1)
+    MemoryLimit.check((s.pairs + s.validation) * 4 * folder.config.embedDim * 4)
     for start in stride(from: 0, to: s.pairs + s.validation, by: 64) {
       let scenes = (start..<start + 64).map { sampler.training(1_000_000 + $0) }
       text.append(model.captions(scenes.map { CaptionGrammar.caption($0.description, drawing: &words) }, in: work).feature)

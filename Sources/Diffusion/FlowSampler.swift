@@ -30,7 +30,7 @@ public struct FlowSampler: Sendable, Equatable {
   ) -> Tensor {
     var x = noise
     let levels = sigmas
-    for k in 0..<steps {
+    for k in 0..<work.rounds(steps) {
       let v = velocity(model, x, sigma: levels[k], prompt, unconditional: unconditional, in: work)
       x = work.combine(1, x, levels[k + 1] - levels[k], v)
       each(k, x)

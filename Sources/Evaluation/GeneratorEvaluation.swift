@@ -22,13 +22,13 @@ public struct GeneratorEvaluation: Sendable {
   public init(
     _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler, prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription], latentShape: [Int],
     oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32, in work: borrowing Workspace
-  ) {
+  ) throws(NonFiniteSample) {
     var judgements: [Judgement] = [], readings: [Reading] = [], latents: [Tensor] = [], clips: [Tensor] = [], quality: [Double] = [], semantic: [Double] = [], plainQuality: [Double] = [], plainSemantic: [Double] = []
     for start in stride(from: 0, to: captions.count, by: batch) {
       let range = start..<min(start + batch, captions.count), list = Array(captions[range])
       let noise = work.stacked(range.map { RandomStream(seed: seed, .evaluation, sample: $0).normal(Shape(latentShape), in: work) })
       let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      let z = sampler.sample(model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work), frames = decoder(z, in: work)
+      let z = sampler.sample(model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work), frames = try decoder.samples(z, first: start, in: work)
       latents.append(z)
       for (i, index) in range.enumerated() {
         let clip = frames[row: i]

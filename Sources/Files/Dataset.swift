@@ -252,7 +252,7 @@ private struct Builder {
 }
 
 /// The compressed shard that was opened last, kept inflated: samples come in the order of the shards, and the disk holds one at a time.
-private enum PackedShards {
+enum PackedShards {
   private static let last = Mutex<TarReader?>(nil)
 
   static func open(_ path: String) throws(FileError) -> TarReader {

@@ -33,6 +33,17 @@ public struct LatentDecoder: Sendable {
     return (work.permuted(unit, [0, 2, 1, 3, 4]), Saved(chunks: saved, raw: raw))
   }
   public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor { forward(z, in: work).frames }
+  /// The frames of samples that somebody will look at or judge: what is not finite is an error, never a black clip. `first` is the number
+  /// of the first sample.
+  public func samples(_ z: Tensor, first: Int = 0, in work: borrowing Workspace) throws(NonFiniteSample) -> Tensor {
+    func check(_ x: Tensor, _ what: String) throws(NonFiniteSample) {
+      for i in 0..<x.shape[0] where !work.isFinite(x[row: i]) { throw NonFiniteSample(what: what, index: first + i) }
+    }
+    try check(z, "the latent")
+    let (frames, saved) = forward(z, in: work)
+    try check(saved.raw, "the decoded clip")
+    return frames
+  }
 
   /// Gradient of the scaled latents.
   public mutating func backward(_ dFrames: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
@@ -45,5 +56,13 @@ public struct LatentDecoder: Sendable {
     }
     let dz = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
     return work.scaled(dz, by: 1 / scalingFactor)
+  }
+}
+
+/// A sample that holds NaN or infinity (exit status 3).
+public struct NonFiniteSample: Error, CustomStringConvertible {
+  let what: String, index: Int
+  public var description: String {
+    "\(what) of sample \(index) is not finite: sampling: lower the guidance or the shift, or look at the weights with pisces doctor"
   }
 }

@@ -35,7 +35,7 @@ public struct DirectTask: TrainingTask {
     if settings.lora.enabled {
       let source = ParameterSource.random(seed: UInt64(settings.seed))
       let count = try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: source, in: work)
-      if count == 0 { throw ConfigurationError("no layer matches", "lora.targets", "use names such as attn.to_q or proj_mlp") }
+      if count == 0 { throw PostSettings.noLayer }
     } else {
       student.makeTrainable(in: work)
     }
@@ -70,7 +70,7 @@ public struct DirectTask: TrainingTask {
     direct.options.accumulation = g
     student.zeroGradients(in: work)
     let target = average?.applied(to: student)
-    for micro in 0..<g {
+    for micro in 0..<work.rounds(g) {
       let sample = step * g + micro
       var order = RandomStream(seed: seed, .order, step: step, sample: micro), levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
       var crops = RandomStream(seed: seed, .crop, step: step, sample: micro)

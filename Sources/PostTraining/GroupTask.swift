@@ -28,7 +28,9 @@ public struct GroupTask: TrainingTask {
     (self.settings, self.models, self.pool, self.captions, self.latentShape, self.companions) = (settings, models, pool, captions, latentShape, companions)
     student = models.teacher
     if settings.lora.enabled {
-      try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: .random(seed: UInt64(settings.seed)), in: work)
+      let source = ParameterSource.random(seed: UInt64(settings.seed))
+      let count = try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: source, in: work)
+      if count == 0 { throw PostSettings.noLayer }
     } else {
       student.makeTrainable(in: work)
     }
@@ -70,7 +72,7 @@ public struct GroupTask: TrainingTask {
     var loss = 0.0, norm = 0.0, updates = 0, ratios = 0.0, clipped = 0, terms = 0
     student.zeroGradients(in: work)
     var consistency = 0.0
-    for (n, sample) in shuffled.enumerated() {
+    for (n, sample) in shuffled.prefix(work.rounds(shuffled.count)).enumerated() {
       if let pool, o.use_cd, settings.weights.consistency > 0 {
         let out = distil(pool, row: (step * kept.count + n) % pool.count, step, draw: n, accumulation: g, in: work)
         loss += out.loss
@@ -117,7 +119,7 @@ public struct GroupTask: TrainingTask {
     let group = SingleStepGroup(schedule, o), old = student
     var loss = 0.0, rewards: [[Double]] = [], consistency = 0.0
     student.zeroGradients(in: work)
-    for micro in 0..<settings.accumulation {
+    for micro in 0..<work.rounds(settings.accumulation) {
       var levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
       let row = (step * settings.accumulation + micro) % pool.count, caption = pool.captions[row], z = pool.rows([row], in: work), shape = Shape([k] + z.shape.dims.dropFirst())
       var scored: [[Double]] = []

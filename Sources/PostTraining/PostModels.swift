@@ -35,12 +35,13 @@ public struct LatentPool: Sendable {
     _ model: VideoTransformer, _ sampler: FlowSampler, captions: [String], shape: [Int], prompts: PromptEncoder, noise: RandomStream, in work: borrowing Workspace
   ) -> LatentPool {
     let all = noise.normal(Shape([captions.count] + shape), in: work)
-    var parts: [Tensor] = []
-    for start in stride(from: 0, to: captions.count, by: 64) {
+    var latents = work.tensor(all.shape)
+    for start in stride(from: 0, to: min(captions.count, work.rounds((captions.count + 63) / 64) * 64), by: 64) {
       let range = start..<min(start + 64, captions.count), list = Array(captions[range])
       let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      parts.append(sampler.sample(model, noise: work.copy(all.slice(range)), prompts(list, in: work), unconditional: unconditional, in: work))
+      let z = sampler.sample(model, noise: work.copy(all.slice(range)), prompts(list, in: work), unconditional: unconditional, in: work)
+      work.place(z, into: &latents, axis: 0, at: start)
     }
-    return LatentPool(latents: work.concatenated(parts, axis: 0), captions: captions)
+    return LatentPool(latents: latents, captions: captions)
   }
 }

@@ -15,104 +15,120 @@ public struct PostSettings: TrainingSettings {
     case `self`
   }
   public struct Post: Codable, Sendable, Equatable {
-    public var latents = Latents.data
-    /// First and last level index drawn (of the 50); [0, 49] is every level.
-    public var index_range = [0, 49]
-    /// Weight of mean (v_student - v_teacher)².
-    public var anchor_weight = 0.0
-    /// Training ends once the student's velocity departs from the teacher's by this share of its rms, averaged over about ten steps
-    /// (0 = never; needs the anchor).
+    @Setting(.choice(Latents.self), "Latents trained on: of clips, or the generator's own samples.") public var latents = Latents.data
+    @Setting(.list(of: .whole(0...999), count: 2...2), "First and last level index drawn; [0, 49] is every level of 50.") public var index_range = [0, 49]
+    @Setting(.weight, "Weight of mean (v_student - v_teacher)².") public var anchor_weight = 0.0
+    @Setting(.real(0...1e6, zero: "never"), "End once the velocity departs from the teacher's by this share of its rms (mean of ten steps).")
     public var departure_limit = 0.0
-    /// Steps between new own samples (0 = never again), and how many.
-    public var refresh = 0, pool = 768
-    /// How own samples are drawn.
-    public var sampler_steps = 16, sampler_shift = 3.0, sampler_guidance = 1.0
+    @Setting(.every, "Steps between new own samples.") public var refresh = 0
+    @Setting(.whole(1...10_000_000), "Own samples kept.") public var pool = 768
+    @Setting(.whole(1...10_000), "Euler steps of own samples.") public var sampler_steps = 16
+    @Setting(.shift, "Schedule shift of own samples.") public var sampler_shift = 3.0
+    @Setting(.guidance, "Classifier-free guidance of own samples; 1: none.") public var sampler_guidance = 1.0
   }
   public struct Lora: Codable, Sendable, Equatable {
-    public var enabled = true
-    public var rank = 256, alpha = 32.0
-    public var targets: [String] = VideoTransformer.defaultTargets
+    @Setting(.toggle, "Train low-rank adapters; otherwise every weight.") public var enabled = true
+    @Setting(.whole(1...65536), "Rank of an adapter.") public var rank = 256
+    @Setting(.real(above: 0, to: 1e6), "An adapter is multiplied by alpha / rank.") public var alpha = 32.0
+    @Setting(.list(of: .text, count: 1...1000), "Names of the layers that get an adapter.") public var targets: [String] = VideoTransformer.defaultTargets
   }
-  public struct Weights: Codable, Sendable, Equatable { public var consistency = 1.0, quality = 1.0, semantic = 1.0, decay = 0.0 }
+  public struct Weights: Codable, Sendable, Equatable {
+    @Setting(.weight, "Weight of the consistency loss.") public var consistency = 1.0
+    @Setting(.weight, "Weight of the quality reward.") public var quality = 1.0
+    @Setting(.weight, "Weight of the semantic reward.") public var semantic = 1.0
+    @Setting(.weight, "Weight of the decay towards the teacher's weights.") public var decay = 0.0
+  }
   public struct Schedule: Codable, Sendable, Equatable {
-    public var shift = 17.0, levels = 50, end = "first"
-    /// `step-phases`, comma-separated.
-    public var phases = "4000-1"
+    @Setting(.shift, "Shift of the levels.") public var shift = 17.0
+    @Setting(.whole(1...1000), "Levels; a divisor of 1000.") public var levels = 50
+    @Setting(.choice(NoiseSchedule.End.self), "Where the clean prediction ends: first table entry, or exactly 0 (D-15).") public var end = "first"
+    @Setting(.text, "Phases of consistency: STEP-PHASES, comma-separated.") public var phases = "4000-1"
   }
   public struct Guidance: Codable, Sendable, Equatable {
-    public var student = 6016.0, teacher = 6016.0
-    /// v + w (v - v_uncond) for the teacher of the consistency term; 0 leaves the guidance to the embedding.
-    public var teacher_cfg = 0.0
+    @Setting(.embeddedGuidance, "Embedded guidance of the student, 1000 times the scale.") public var student = 6016.0
+    @Setting(.embeddedGuidance, "Embedded guidance of the teacher.") public var teacher = 6016.0
+    @Setting(.real(0...1000, zero: "off"), "The teacher of the consistency loss is v + w (v - v_uncond).") public var teacher_cfg = 0.0
   }
   public struct Reward: Codable, Sendable, Equatable {
-    public var use_ot = true
-    /// random | center
-    public var crop = "random"
-    public var grad_scale = 1.0
-    /// Names of the transport options of algorithm.md 4.7.
-    public var gamma = 0.2, eta = 0.2, epsilon = 0.05, mass = 0.9
+    @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public var use_ot = true
+    @Setting(.choice(["random", "center"]), "Crop of the decoded clip.") public var crop = "random"
+    @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale = 1.0
+    @Setting(.weight, "Weight of the temporal distance in token transport.") public var gamma = 0.2
+    @Setting(.weight, "Weight of the spatial distance in token transport.") public var eta = 0.2
+    @Setting(.real(1e-6...1e6), "Entropic regularisation of token transport.") public var epsilon = 0.05
+    @Setting(.real(above: 0, to: 1), "Marginal exponent of token transport.") public var mass = 0.9
   }
   public struct EMA: Codable, Sendable, Equatable {
-    public var enabled = false, decay = 0.95
-    /// Whether the averaged student is what is exported.
-    public var export = false
+    @Setting(.toggle, "Keep a moving average of the student.") public var enabled = false
+    @Setting(.real(0..<1), "Its decay.") public var decay = 0.95
+    @Setting(.toggle, "Export the average instead of the student.") public var export = false
   }
-  public struct VAE: Codable, Sendable, Equatable { public var tiling = false, tiling_style = "original", chunk_latents = 0, recompute = false }
+  public struct VAE: Codable, Sendable, Equatable {
+    @Setting(.toggle, "Decode in tiles.") public var tiling = false
+    @Setting(.choice(Tiling.Style.self), "How tiles are cut and blended.") public var tiling_style = "original"
+    @Setting(.whole(0...100_000, zero: "whole"), "Latent frames decoded at once.") public var chunk_latents = 0
+    @Setting(.toggle, "Compute the decoder's activations again for its backward pass.") public var recompute = false
+  }
   public struct GRPO: Codable, Sendable, Equatable {
-    /// rollout | single_step
-    public var mode = "rollout"
-    public var generations = 24, best_of = 8, sampling_steps = 16, eta = 0.25, shift = 5.0, timestep_fraction = 0.6
-    public var clip = 1e-4, advantage_clip = 5.0, quality = 1.0, semantic = 1.0
-    public var same_noise = true
-    /// Rollout mode: add the consistency loss, with `weights.consistency`, on one data latent for each kept sample (D-21).
-    public var use_cd = true
+    @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.") public var mode = "rollout"
+    @Setting(.whole(2...65536), "Samples of a group.") public var generations = 24
+    @Setting(.whole(2...65536), "Samples of a group that are trained on: the best and the worst half.") public var best_of = 8
+    @Setting(.whole(2...10_000), "Steps of a rollout.") public var sampling_steps = 16
+    @Setting(.real(above: 0, to: 100), "η, the noise of a step.") public var eta = 0.25
+    @Setting(.shift, "Schedule shift of a rollout.") public var shift = 5.0
+    @Setting(.share, "Share of the transitions that are trained on; at least one.") public var timestep_fraction = 0.6
+    @Setting(.real(above: 0, to: 1e6), "Clip range of the probability ratio.") public var clip = 1e-4
+    @Setting(.real(above: 0, to: 1e6), "Clip range of the advantages.") public var advantage_clip = 5.0
+    @Setting(.weight, "Coefficient of the quality advantage.") public var quality = 1.0
+    @Setting(.weight, "Coefficient of the semantic advantage.") public var semantic = 1.0
+    @Setting(.toggle, "One noise for the whole group, or one a member.") public var same_noise = true
+    @Setting(.toggle, "Rollouts: add the consistency loss on one data latent for each kept sample (D-21).") public var use_cd = true
   }
-  /// direct | grpo
-  public var objective = "direct"
-  public var products = "f32", moments = "f32"
-  public var seed = 42
-  public var steps = 256, batch = 1, accumulation = 32
-  public var learning_rate = 1e-6, warmup = 0
-  /// constant | linear | cosine
-  public var rate_schedule = "constant"
-  public var weight_decay = 0.001, beta2 = 0.999, max_grad_norm = 1.0
-  public var huber_c = 0.001
+  @Setting(.choice(["direct", "grpo"]), "Back-propagation through the rewards, or GRPO.") public var objective = "direct"
+  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 42
+  @Setting(.steps, "Optimiser steps.") public var steps = 256
+  @Setting(.batch, "Clips of a micro-step.") public var batch = 1
+  @Setting(.batch, "Micro-steps of a step.") public var accumulation = 32
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-6
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 0
+  @Setting(.choice(["constant", "linear", "cosine"]), "How the learning rate goes.") public var rate_schedule = "constant"
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.001
+  @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.999
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.real(above: 0, to: 1e6), "c of the consistency loss (pseudo-Huber).") public var huber_c = 0.001
   public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(), guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO()
-  /// Clips of the world that are encoded for data latents.
-  public var clips = 1024
-  public var recompute = false
-  public var checkpoint_every = 64, sample_every = 0
+  @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public var clips = 1024
+  @Setting(.toggle, "Compute the student's activations again for its backward pass.") public var recompute = false
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 64
+  @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   public init() {}
 
   /// Combinations that cannot work, found before any work starts (algorithm.md 7.5, 5.2).
   public func check(hasRewardModel: Bool) throws {
     func fail(_ what: String, _ place: String, _ mend: String) -> ConfigurationError { ConfigurationError(what, place, mend) }
     let rewarded = weights.quality > 0 || weights.semantic > 0
-    if weights.quality < 0 || weights.semantic < 0 || weights.consistency < 0 || weights.decay < 0 { throw fail("a loss weight is negative", "weights", "use 0 to switch a term off") }
     if !rewarded && weights.consistency == 0 && weights.decay == 0 && post.anchor_weight == 0 { throw fail("nothing to train on: every weight is 0", "weights", "give at least one term a weight") }
     if rewarded && !hasRewardModel { throw fail("rewards need a reward model", "weights", "give --reward DIR, or set weights.quality and weights.semantic to 0") }
-    if post.index_range.count != 2 || post.index_range[0] < 0 || post.index_range[1] < post.index_range[0] || post.index_range[1] >= schedule.levels {
+    if post.index_range[1] < post.index_range[0] || post.index_range[1] >= schedule.levels {
       throw fail("post.index_range needs [first, last] within 0...\(schedule.levels - 1)", "post.index_range", "for example [4, 29]")
     }
-    if schedule.levels < 1 || 1000 % schedule.levels != 0 { throw fail("\(schedule.levels) levels do not divide 1000", "schedule.levels", "use 50") }
-    if NoiseSchedule.End(rawValue: schedule.end) == nil { throw fail("unknown end level \(schedule.end)", "schedule.end", "use first or zero") }
-    if PhaseSchedule(schedule.phases) == nil { throw fail("not a phase schedule", "schedule.phases", "write it as 4000-1") }
-    if lora.enabled && (lora.rank < 1 || !(lora.alpha > 0) || lora.targets.isEmpty) { throw fail("LoRA needs a positive rank, a positive alpha and targets", "lora", "correct them, or set lora.enabled to false") }
-    if steps < 1 || batch < 1 || accumulation < 1 { throw fail("steps, batch and accumulation must be positive", "configuration", "correct them") }
-    if !["constant", "linear", "cosine"].contains(rate_schedule) { throw fail("unknown schedule \(rate_schedule)", "rate_schedule", "use constant, linear or cosine") }
-    if !["random", "center"].contains(reward.crop) { throw fail("unknown crop \(reward.crop)", "reward.crop", "use random or center") }
-    if !["direct", "grpo"].contains(objective) { throw fail("unknown objective \(objective)", "objective", "use direct or grpo") }
-    if !["rollout", "single_step"].contains(grpo.mode) { throw fail("unknown mode \(grpo.mode)", "grpo.mode", "use rollout or single_step") }
+    if 1000 % schedule.levels != 0 { throw fail("\(schedule.levels) levels do not divide 1000", "schedule.levels", "use 50") }
+    guard let phases = PhaseSchedule(schedule.phases) else { throw fail("schedule.phases is \(schedule.phases)", "schedule.phases", "write it as 4000-1") }
+    if let entry = phases.entries.first(where: { $0.phases > schedule.levels }) {
+      throw fail("\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases", "give at most one phase a level")
+    }
     if objective == "grpo" && !rewarded { throw fail("grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight") }
     if post.departure_limit > 0 && post.anchor_weight == 0 { throw fail("a departure limit needs the anchor, which measures it", "post.departure_limit", "give post.anchor_weight a value") }
-    if objective == "grpo" && grpo.generations < 2 { throw fail("a group needs at least two generations", "grpo.generations", "use 2 or more") }
-    if Tiling.Style(rawValue: vae.tiling_style) == nil { throw fail("unknown tiling style \(vae.tiling_style)", "vae.tiling_style", "use original or diffusers") }
     if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }
     if post.latents == .`self` && (post.pool < batch) { throw fail("a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it") }
   }
 }
 
 extension PostSettings {
+  static let noLayer = ConfigurationError("no layer has such a name", "lora.targets", "use names such as attn.to_q or proj_mlp")
+
   /// The learning rate of a step (0-based).
   func rate(step: Int) -> Double {
     let schedule: LearningRateSchedule = rate_schedule == "linear" ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant

@@ -9,19 +9,24 @@ public import Training
 
 /// What `train vae` can be told.
 public struct AutoencoderSettings: TrainingSettings {
-  public var model = AutoencoderConfig()
-  public var products = "f32", moments = "f32"
-  public var seed = 1
-  public var steps = 10000
-  /// Share of the steps on single frames, `frames_per_step` of them; the rest on `clips_per_step` clips.
-  public var single_frame_share = 0.3
-  public var frames_per_step = 20, clips_per_step = 3
-  public var learning_rate = 1e-3, warmup = 50, final_rate = 0.02
-  public var weight_decay = 0.0, max_grad_norm = 1.0
-  /// Weight of pixels on or next to an object, and of KL per latent element.
-  public var foreground_weight = 5.0, kl_weight = 1e-3
-  public var ema_decay = 0.0
-  public var checkpoint_every = 500, sample_every = 0
+  @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
+  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 10000
+  @Setting(.share, "Share of the steps, from the first on, that see single frames.") public var single_frame_share = 0.3
+  @Setting(.batch, "Single frames of a step.") public var frames_per_step = 20
+  @Setting(.batch, "Clips of a step.") public var clips_per_step = 3
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-3
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 50
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.02
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.0
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.weight, "Weight of pixels on or next to an object.") public var foreground_weight = 5.0
+  @Setting(.weight, "Weight of the KL term, of each latent element.") public var kl_weight = 1e-3
+  @Setting(.real(0..<1, zero: "no average"), "Decay of the moving average that is exported.") public var ema_decay = 0.0
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 500
+  @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   public init() {}
 }
 

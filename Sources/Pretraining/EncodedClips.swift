@@ -9,12 +9,14 @@ extension ClipSource {
     _ count: Int, of encoder: VideoCompressor, times scale: Double, atOnce most: Int, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
   ) -> Tensor {
     let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0], few = max(1, min(most, (1 << 25) / cells))
-    var parts: [Tensor] = []
-    for start in stride(from: 0, to: count, by: few) {
+    let shape = encoder.config.latentShape(batch: count, frames: canvas.frames, height: canvas.height, width: canvas.width)
+    var all = work.tensor(Shape(shape))
+    for start in stride(from: 0, to: min(count, work.rounds((count + few - 1) / few) * few), by: few) {
       if start % 4096 < few { progress(start) }
       let x = PixelRange.centered(clips(Array(start..<min(start + few, count)), in: work), in: work)
-      parts.append(work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale))
+      let z = work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale)
+      work.place(z, into: &all, axis: 0, at: start)
     }
-    return work.concatenated(parts, axis: 0)
+    return all
   }
 }

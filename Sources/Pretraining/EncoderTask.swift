@@ -8,30 +8,35 @@ public import Training
 
 /// What `train encoders` can be told.
 public struct EncoderSettings: TrainingSettings {
-  public var model = VideoTextConfig()
-  public var products = "f32", moments = "f32"
-  public var seed = 1
-  public var steps = 3000, batch = 64
-  public var learning_rate = 1e-3, warmup = 60, final_rate = 0.02
-  public var beta2 = 0.98, weight_decay = 0.02, max_grad_norm = 1.0
-  /// Share of lexical tokens masked, and of the clips that also meet an in-batch hard text.
-  public var mask_share = 0.4, hard_share = 0.5
-  /// Share of the positive clips that pass through the autoencoder, and extra generated clips a step (negatives of their own caption).
-  public var reconstruction_share = 0.0, generated_per_step = 0
-  /// Extra clips of the world a step in which an object lies between two shapes (negatives of their caption): an opinion on form.
+  @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
+  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 3000
+  @Setting(.batch, "Clips of a step.") public var batch = 64
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-3
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 60
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.02
+  @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.98
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.02
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.share, "Share of the words that are masked.") public var mask_share = 0.4
+  @Setting(.share, "Share of the clips that also meet a hard text of their batch.") public var hard_share = 0.5
+  @Setting(.share, "Share of the positive clips that pass through the autoencoder.") public var reconstruction_share = 0.0
+  @Setting(.whole(0...1 << 20, zero: "none"), "Generated clips added to a step, negatives of their own caption.")
+  public var generated_per_step = 0
+  @Setting(.whole(0...1 << 20, zero: "none"), "Clips of the world with an object between two shapes, negatives of their caption.")
   public var malformed_per_step = 0
-  /// Least and largest share of the other shape.
-  public var malformed_share = [0.3, 0.7]
-  public var temperature = 0.07
-  public var checkpoint_every = 250
+  @Setting(.list(of: .share, count: 2...2), "Least and largest share of the other shape.") public var malformed_share = [0.3, 0.7]
+  @Setting(.real(above: 0, to: 100), "Temperature of the contrast at the start.") public var temperature = 0.07
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
   public init() {}
 
-  /// Numbers that cannot work, found before any work starts.
+  /// Numbers that do not go together, found before any work starts.
   public func check() throws {
-    if malformed_share.count != 2 || malformed_share[0] < 0 || malformed_share[1] > 1 || malformed_share[0] >= malformed_share[1] {
-      throw ConfigurationError("malformed_share needs [least, largest] within 0...1", "malformed_share", "for example [0.3, 0.7]")
+    if malformed_share[0] >= malformed_share[1] {
+      throw ConfigurationError("malformed_share is \(malformed_share)", "malformed_share", "give [least, largest], for example [0.3, 0.7]")
     }
-    if generated_per_step < 0 || malformed_per_step < 0 { throw ConfigurationError("a number of extra clips is negative", "malformed_per_step, generated_per_step", "use 0 for none") }
   }
 }
 

@@ -13,26 +13,29 @@ import Glibc
 
 /// What `train generator` can be told.
 public struct GeneratorSettings: TrainingSettings {
-  public var model = TransformerConfig()
-  public var products = "f32", moments = "f32"
-  public var seed = 1
-  public var steps = 8000, batch = 96
-  /// Clips encoded once before training (a fixed set is used whole).
-  public var clips = 16384
-  public var learning_rate = 8e-4, warmup = 80, final_rate = 0.05
-  /// Share of the steps at the full rate before it falls in a straight line.
-  public var hold = 0.5
-  public var beta2 = 0.99, weight_decay = 0.0, max_grad_norm = 1.0
-  public var ema_decay = 0.998
-  /// Share of prompts replaced by the empty one, for guidance.
-  public var drop_prompt = 0.1
-  /// Levels are shift u / (1 + (shift - 1) u), u the logistic of a normal.
-  public var shift = 3.0
-  public var embedded_guidance = 6016.0
-  /// Guidance to distil: the target is then v∅ + w (v - v∅) of the model training starts from, instead of the data's velocity; 0 = off.
+  @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
+  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 8000
+  @Setting(.batch, "Clips of a step.") public var batch = 96
+  @Setting(.whole(1...100_000_000), "Clips of the world, encoded once before training; a dataset is used whole.") public var clips = 16384
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 8e-4
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 80
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.05
+  @Setting(.share, "Share of the steps at the full rate, before it falls in a straight line.") public var hold = 0.5
+  @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.99
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.0
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.real(0..<1, zero: "the last step alone"), "Decay of the moving average that is exported.") public var ema_decay = 0.998
+  @Setting(.share, "Share of the prompts replaced by the empty one, for guidance.") public var drop_prompt = 0.1
+  @Setting(.shift, "Shift s of the levels s u / (1 + (s - 1) u), u the logistic of a normal.") public var shift = 3.0
+  @Setting(.embeddedGuidance, "Embedded guidance, 1000 times the scale.") public var embedded_guidance = 6016.0
+  @Setting(.real(0...1000, zero: "off"), "Guidance to distil: v∅ + w (v - v∅) of the first model is then the target.")
   public var distil_guidance = 0.0
-  public var checkpoint_every = 250, sample_every = 0
-  /// Steps at which the averaged model is also kept, under `<run>/early/step-N` (early generators make good negatives).
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
+  @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
+  @Setting(.list(of: .whole(1...), count: 0...1000), "Steps at which the averaged model is also kept, under early/step-N.")
   public var keep_at: [Int] = []
   public init() {}
 }

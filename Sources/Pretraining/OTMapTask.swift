@@ -8,20 +8,30 @@ public import Transport
 
 /// What `train ot-map` can be told (algorithm.md 3).
 public struct OTMapSettings: TrainingSettings {
-  public var products = "f32"
-  public var seed = 0
-  public var steps = 160_000, batch = 128, inner = 10
-  public var learning_rate_map = 1e-4, learning_rate_potential = 1e-4, final_rate = 0.05
-  public var weight_decay = 1e-10, clip = 1.0, mse_weight = 1.0
-  /// mean | sum
-  public var cost_reduction = "mean"
-  public var hidden_potential = 1024
-  /// Train on text features scaled to unit length (the released recipe does not, D-10).
-  public var normalize_text = false
-  public var eval_every = 2000, checkpoint_every = 2000
-  /// Training and held-out pairs taken from the world.
-  public var pairs = 6144, validation = 1024
+  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  @Setting(.seed, "Seed.") public var seed = 0
+  @Setting(.steps, "Outer steps: one of the potential, `inner` of the map.") public var steps = 160_000
+  @Setting(.batch, "Features of a batch.") public var batch = 128
+  @Setting(.whole(1...1_000_000), "Steps of the map for one of the potential.") public var inner = 10
+  @Setting(.learningRate, "Learning rate of the map.") public var learning_rate_map = 1e-4
+  @Setting(.learningRate, "Learning rate of the potential.") public var learning_rate_potential = 1e-4
+  @Setting(.share, "Learning rates at the end, as a share.") public var final_rate = 0.05
+  @Setting(.weightDecay, "Weight decay, added to the gradient.") public var weight_decay = 1e-10
+  @Setting(.gradientNorm, "Largest norm of a gradient.") public var clip = 1.0
+  @Setting(.weight, "Weight of the transport cost.") public var mse_weight = 1.0
+  @Setting(.choice(NeuralMapTrainer.CostReduction.self), "The cost over the coordinates of a feature.") public var cost_reduction = "mean"
+  @Setting(.whole(1...65536), "Hidden width of the potential.") public var hidden_potential = 1024
+  @Setting(.toggle, "Train on text features of unit length (the released recipe does not, D-10).") public var normalize_text = false
+  @Setting(.every, "Steps between evaluations on held-out pairs.") public var eval_every = 2000
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 2000
+  @Setting(.whole(1...100_000_000), "Training pairs taken from the world.") public var pairs = 6144
+  @Setting(.whole(2...1_000_000), "Held-out pairs taken from the world.") public var validation = 1024
   public init() {}
+
+  /// Refuses a batch larger than the `pairs` there are.
+  public func check(pairs: Int, place: String) throws {
+    if pairs < batch { throw ConfigurationError("\(pairs) pairs are fewer than a batch of \(batch)", place, "lower batch, or give more pairs") }
+  }
 }
 
 /// Outer steps of the alternating training on fixed feature arrays.
@@ -45,12 +55,15 @@ public struct OTMapTask: TrainingTask {
   public var totalSteps: Int { settings.steps }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let r = try trainer.outerStep(batches, in: work)
+    let r: NeuralMapTrainer.Record
+    do { r = try trainer.outerStep(batches, in: work) } catch NeuralMapTrainer.TrainingError.nonFiniteGradient(let network, let parameter, _) {
+      throw NonFinite("the gradient of \(network)'s \(parameter)", step: step)
+    }
     if !r.mapLoss.isFinite || !r.potentialLoss.isFinite { throw NonFinite("the loss", step: step) }
     var terms: [(name: String, value: Double)] = [
       ("map_loss", r.mapLoss), ("mse", r.mse), ("critic_score", r.criticScore), ("potential_loss", r.potentialLoss), ("potential_grad_norm", r.potentialGradientNorm),
     ]
-    if (step + 1) % settings.eval_every == 0 || step + 1 == settings.steps {
+    if settings.eval_every > 0 && (step + 1) % settings.eval_every == 0 || step + 1 == settings.steps {
       let mapped = trainer.map(heldOut.text, in: work), k = min(10, heldOut.text.shape[0] - 1)
       terms.append(("mknn_before", OTMapMetrics.mutualNeighbours(heldOut.text, heldOut.video, k: k, in: work)))
       terms.append(("mknn_after", OTMapMetrics.mutualNeighbours(mapped, heldOut.video, k: k, in: work)))

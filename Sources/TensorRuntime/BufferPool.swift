@@ -12,6 +12,8 @@ public final class BufferPool: Sendable {
     var obtained: [UnsafeMutableRawPointer] = []
     /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them; and bytes used of every other.
     var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:], mapped: [UnsafeMutableRawPointer: Int] = [:]
+    /// Of a plan: bytes of all blocks so far, and as `MemoryLimit` last heard of them.
+    var total = 0, asked = 0
   }
   // The pointers are owned by the pool while they are in `free`, by one TensorStorage otherwise.
   private nonisolated(unsafe) var contents = Contents()
@@ -73,6 +75,7 @@ public final class BufferPool: Sendable {
   /// A block from the system. Large blocks begin at different lines of a page: the system's all begin at the same one, and rows of several tensors that are used together (a product, its activation,
   /// what it was before) then share the low bits of their addresses, which costs up to a fifth of a product with an activation (`performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
+    if capacity >= MemoryLimit.large { MemoryLimit.check(capacity) }
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = UnsafeMutableRawPointer.allocate(byteCount: capacity + (colours - 1) * 64, alignment: 64)
     let colour = lock.withLock { _ in
@@ -84,6 +87,11 @@ public final class BufferPool: Sendable {
 
   /// A block of a plan, from the system's address space alone.
   private func map(_ bytes: Int, _ index: Int, _ capacity: Int) -> UnsafeMutableRawPointer {
+    if contents.held[index] == 0 { contents.total += bytes }
+    if contents.total >= contents.asked + MemoryLimit.large {
+      contents.asked = contents.total
+      MemoryLimit.check(contents.total)
+    }
     guard let p = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), p != MAP_FAILED else { preconditionFailure("no address space for a plan") }
     contents.mapped[p] = capacity
     if contents.held[index] > 0 { contents.held[index] -= 1 } else { contents.used[p] = bytes }

@@ -25,6 +25,7 @@ public struct MemoryPlan: Sendable {
     let pool: BufferPool, copies: BufferPool
     struct Panels: Hashable { let storage: ObjectIdentifier, key: PackedPanels.Key }
     var panels: [Panels: Int] = [:]
+    func pool(for pool: BufferPool) -> BufferPool { pool === copies ? copies : self.pool }
     init(_ pool: BufferPool) { (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil)) }
   }
   nonisolated(unsafe) static var current: Run?

@@ -46,10 +46,13 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// Number of elements.
+  /// Number of elements. Beyond 2^56 it stays there: more than any memory holds, and its bytes are still a number (`MemoryLimit`).
   public var count: Int {
     var n = 1
-    for axis in 0..<rank { n *= extents[axis] }
+    for axis in 0..<rank {
+      let (product, overflows) = n.multipliedReportingOverflow(by: extents[axis])
+      n = overflows ? 1 << 56 : min(product, 1 << 56)
+    }
     return n
   }
   public var dims: [Int] { (0..<rank).map { extents[$0] } }

@@ -17,7 +17,7 @@ public struct Tensor: Sendable {
 
   public static func zeros(_ shape: Shape, type: ElementType = .f32) -> Tensor {
     let t = Tensor(uninitialized: shape, type: type)
-    t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(shape.count * type.byteCount, 1))
+    if MemoryPlan.current == nil { t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1)) }
     return t
   }
   public static func full(_ shape: Shape, _ value: Double, type: ElementType = .f32) -> Tensor {

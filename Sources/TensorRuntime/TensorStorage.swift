@@ -20,11 +20,19 @@ final class TensorStorage: @unchecked Sendable {
     case borrowed(any AnyObject & Sendable)
   }
 
+  /// In a plan, memory of pools that the step makes for itself comes from the plan, too.
   init(byteCount: Int, from pool: BufferPool) {
+    let pool = MemoryPlan.current?.pool(for: pool) ?? pool
     let (pointer, capacity) = pool.take(byteCount)
     (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(pool, capacity: capacity))
   }
   init(byteCount: Int) {
+    if let plan = MemoryPlan.current {
+      let (pointer, capacity) = plan.pool.take(byteCount)
+      (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(plan.pool, capacity: capacity))
+      return
+    }
+    if byteCount >= MemoryLimit.large { MemoryLimit.check(byteCount) }
     pointer = .allocate(byteCount: max(byteCount, 64), alignment: 64)
     (self.byteCount, isReadOnly, origin) = (byteCount, false, .own)
   }

@@ -6,6 +6,11 @@ public struct Workspace: ~Copyable {
   public let pool: BufferPool
   public init(pool: BufferPool = BufferPool()) { self.pool = pool }
 
+  /// Whether this is a plan's: nothing is computed, and what costs time without taking memory may be left out (`MemoryPlan`).
+  public var isPlanned: Bool { MemoryPlan.current != nil }
+  /// How many of `count` rounds to run that take the same memory again and again: all, but of a plan's only the first two.
+  public func rounds(_ count: Int) -> Int { isPlanned ? min(count, 2) : count }
+
   /// A tensor whose elements are not set.
   public func tensor(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     Tensor(shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount, from: pool))

@@ -12,8 +12,9 @@ public struct RunDirectory: Sendable {
   let events: EventFile
   let checkpoints: CheckpointFolder
 
-  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration` and `environment` are written once.
-  public init(_ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue) throws(FileError) {
+  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration`, `environment` and `record`
+  /// (what the run was given beside them) are written once.
+  public init(_ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue, record: JSONValue? = nil) throws(FileError) {
     let exists = FileManager.default.fileExists(atPath: "\(path)/config.json")
     if resuming && !exists { throw FileError(.missingInput, "no run to resume", in: path, mend: "give the folder of an earlier run") }
     if !resuming && exists { throw FileError(.cannotCreate, "a run is there already", in: path, mend: "resume it with --resume, or choose another folder") }
@@ -23,6 +24,7 @@ public struct RunDirectory: Sendable {
     if !resuming {
       try OutputFile.write(configuration.pretty + "\n", to: "\(path)/config.json")
       try OutputFile.write(environment.pretty + "\n", to: "\(path)/environment.json")
+      if let record { try OutputFile.write(record.pretty + "\n", to: "\(path)/run.json") }
     }
     self.path = path
     checkpoints = CheckpointFolder("\(path)/checkpoints")

@@ -3,17 +3,24 @@ import Synchronization
 import Glibc
 #endif
 
-/// SIGTERM and SIGINT ask the loop to write a checkpoint and stop (exit status 75); a second one leaves at once.
+/// SIGTERM, SIGINT and SIGUSR1 ask the loop to write a checkpoint and stop (exit status 75). Launchers and shells send the same signal
+/// to a process and to its group, so what follows within a second is the same request; a later one leaves at once.
 public enum StopRequest {
-  private static let count = Atomic<Int>(0)
+  /// Nanoseconds of the monotonic clock at the first request; 0: none.
+  private static let first = Atomic<UInt64>(0)
+  private static let second: UInt64 = 1_000_000_000
 
-  public static var isPending: Bool { count.load(ordering: .relaxed) > 0 }
+  public static var isPending: Bool { first.load(ordering: .relaxed) > 0 }
 
-  /// Installs the handlers. Only an atomic is touched inside them.
+  /// Installs the handlers. Inside them only an atomic and the clock are touched, which signals allow.
   public static func install() {
-    for number in [SIGTERM, SIGINT] {
+    for number in [SIGTERM, SIGINT, SIGUSR1] {
       signal(number) { number in
-        if StopRequest.count.add(1, ordering: .relaxed).oldValue > 0 { _exit(128 + number) }
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        let now = UInt64(time.tv_sec) * StopRequest.second + UInt64(time.tv_nsec)
+        let (isFirst, earlier) = StopRequest.first.compareExchange(expected: 0, desired: now, ordering: .relaxed)
+        if !isFirst && now >= earlier + StopRequest.second { _exit(128 + number) }
       }
     }
   }

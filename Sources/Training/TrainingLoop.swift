@@ -4,7 +4,7 @@ public import TensorRuntime
 /// Runs a task to its end, or until it is asked to stop.
 public struct TrainingLoop {
   public struct Options: Sendable {
-    /// Steps between checkpoints, between samples (0 = never), between progress lines; newest checkpoints kept.
+    /// Steps between checkpoints and between samples (0: never; a checkpoint is written at the end in any case), between progress lines; newest checkpoints kept.
     public var checkpointEvery = 500, sampleEvery = 0, reportEvery = 25, keep = 2
     public init(checkpointEvery: Int = 500, sampleEvery: Int = 0, reportEvery: Int = 25, keep: Int = 2) {
       (self.checkpointEvery, self.sampleEvery, self.reportEvery, self.keep) = (checkpointEvery, sampleEvery, reportEvery, keep)
@@ -48,7 +48,7 @@ public struct TrainingLoop {
       }
       let stopping = StopRequest.isPending
       let ends = step == task.totalSteps || task.isFinished
-      if stopping || step % options.checkpointEvery == 0 || ends { try directory.save(step: step, task.state(), keeping: options.keep) }
+      if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 { try directory.save(step: step, task.state(), keeping: options.keep) }
       if ends || stopping, let planned {
         let line = "at most \(ProcessMemory.peak >> 20) MiB of memory; a step was planned at \(planned >> 20)"
         report(line)

@@ -80,7 +80,7 @@ public struct NeuralMapTrainer: Sendable {
     var record = Record(step: step + 1)
     record.mapLearningRate = schedule.rate(options.mapLearningRate, step: step, of: options.maxSteps)
     record.potentialLearningRate = schedule.rate(options.potentialLearningRate, step: step, of: options.maxSteps)
-    for iteration in 0..<options.mapIterations { try updateMap(text(iteration), &record, in: work) }
+    for iteration in 0..<work.rounds(options.mapIterations) { try updateMap(text(iteration), &record, in: work) }
     let (y, v) = try pair()
     try updatePotential(y, v, &record, in: work)
     step += 1

@@ -18,6 +18,7 @@ public struct Renderer: Sendable {
   /// A batch of clips, `[B,T,3,H,W]`.
   public func render(_ scenes: [Scene], in work: borrowing Workspace) -> Tensor {
     var clips = work.tensor(Shape(scenes.count, canvas.frames, 3, canvas.height, canvas.width))
+    if work.isPlanned { return clips }
     clips.withMutableSpan(of: Float.self) { pixels in
       for (b, scene) in scenes.enumerated() {
         draw(scene.background, into: &pixels, at: b * clipCount)

@@ -6,10 +6,8 @@ import TensorRuntime
 
 /// Options every command has, and what they set up before any work.
 struct CommonOptions: ParsableArguments {
-  @Option(help: "Threads; default: the smallest of affinity mask, cgroup quota, SLURM_CPUS_PER_TASK, OMP_NUM_THREADS.") var threads: Int?
+  @Option(in: .whole(1...4096), help: "Threads; default: the smallest of affinity mask, cgroup quota, SLURM_CPUS_PER_TASK, OMP_NUM_THREADS.") var threads: Int?
   @Flag(help: "No progress on standard error.") var quiet = false
-
-  func validate() throws { if let threads, threads < 1 || threads > 4096 { throw ValidationError("--threads takes 1 to 4096, not \(threads)") } }
 
   /// Sets threads and instruction set; says so unless quiet.
   func start() throws {
@@ -19,17 +17,13 @@ struct CommonOptions: ParsableArguments {
       }
       Machine.limit(to: isa)
     }
+    MemoryBudget.install()
     let budget = ThreadBudget(requested: threads)
     Machine.threads = budget.count
     note("\(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \(Machine.current.rawValue) kernels")
   }
   /// Sets the arithmetic a run file asks for.
-  func use(products name: String) throws {
-    guard let products = Machine.Products(rawValue: name) else {
-      throw ConfigurationError("unknown type of products \(name)", "products", "use \(Machine.Products.allCases.map(\.rawValue).joined(separator: " or "))")
-    }
-    use(products)
-  }
+  func use(products name: String) { use(Machine.Products(rawValue: name) ?? .f32) }
   /// Sets it where that is faster on this processor; says so where it is not.
   func use(_ products: Machine.Products) {
     let (taken, rate) = Machine.prefer(products)

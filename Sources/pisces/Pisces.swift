@@ -1,6 +1,7 @@
 import ArgumentParser
 import Configuration
 import Files
+import Pipelines
 import TensorRuntime
 import Training
 #if canImport(Glibc)
@@ -49,6 +50,7 @@ enum Failure {
     case let e as FileError: fail(e.exitStatus, e.description)
     case let e as ConfigurationError: fail(64, e.description)
     case let e as NonFinite: fail(3, e.description)
+    case let e as NonFiniteSample: fail(3, e.description)
     default:
       let code = Pisces.exitCode(for: error)
       if code == .success {
@@ -56,9 +58,17 @@ enum Failure {
         Glibc.exit(0)
       }
       let text = Pisces.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
-      if code == .validationFailure { fail(64, "\(text.isEmpty ? "wrong usage" : text): command line: see pisces --help") }
+      if code == .validationFailure { fail(64, usage(text)) }
       fail(70, "\(text): internal: please report this")
     }
+  }
+  /// The parser's message as WHAT: WHERE: HOW TO MEND. A refused value comes as "The value 'V' is invalid for '--name <name>': HOW".
+  private static func usage(_ text: String) -> String {
+    let value = /The value '(?<value>.*)' is invalid for '(?<name>--?[a-z0-9-]+)? ?<?(?<argument>[a-z0-9-]*)>?': (?<how>.*)/
+    if let match = text.wholeMatch(of: value) {
+      return "\(match.name ?? match.argument) is \(match.value.isEmpty ? "empty" : match.value): command line: \(match.how)"
+    }
+    return "\(text.isEmpty ? "wrong usage" : text): command line: see pisces --help"
   }
   static func fail(_ code: Int32, _ text: String) -> Never {
     if code == StandardStreams.readerGone { Glibc.exit(code) }

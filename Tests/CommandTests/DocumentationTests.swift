@@ -1,3 +1,4 @@
+import Files
 import FoundationEssentials
 import TestSupport
 import Testing
@@ -18,7 +19,7 @@ import Testing
   @Test(arguments: pages) func examplesRun(_ page: String) async throws {
     for example in try Self.examples(page) {
       let scratch = try ScratchFolder()
-      try FileManager.default.copyItem(atPath: "\(Self.folder)/examples", toPath: scratch("examples"))
+      try FileTree.copy("\(Self.folder)/examples", to: scratch("examples"))
       let bin = ProgramRun.program.split(separator: "/").dropLast().joined(separator: "/"), path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
       let run = try await ProgramRun("/bin/sh", ["-euc", example], environment: ["PATH": "/\(bin):\(path)"], folder: scratch.path)
       #expect(run.status == 0, "\(page): \(run.error)")

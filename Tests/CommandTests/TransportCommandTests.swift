@@ -246,7 +246,7 @@ import Testing
     try await refuses(64, ["--gradient"], "solve", "--cost", c, "--epsilon", "1", "--gradient-of", "cost")
     try await refuses(64, ["exclude"], "solve", "--cost", c, "--epsilon", "1", "--balanced", "--mass", "0.5")
     try await refuses(64, ["metric"], "solve", "--points", x, x, "--epsilon", "1", "--metric", "manhattan")
-    try await refuses(64, ["divisor"], "solve", "--points", x, x, "--epsilon", "1", "--scale", "0")
+    try await refuses(64, ["--scale"], "solve", "--points", x, x, "--epsilon", "1", "--scale", "0")
     try await refuses(64, ["tolerance"], "solve", "--cost", c, "--epsilon", "1", "--tolerance=-1")
     try await refuses(64, ["iterations"], "solve", "--cost", c, "--epsilon", "1", "--max-iterations", "0")
     try await refuses(64, ["mass"], "solve", "--cost", c, "--epsilon", "1", "--mass", "3", "--exact-mass")

@@ -104,12 +104,13 @@ extension GoldenTests {
   }
 
   /// q, k, v `[B, H, N, D]`. A prefix mask takes the streaming kernel; a bias, or any other mask, the explicit path.
-  private static func attention(_ g: GoldenCase) throws -> [String: Tensor] {
+  static func attention(_ g: GoldenCase) throws -> [String: Tensor] {
     let work = Workspace(), q = try g.input("q"), k = try g.input("k"), v = try g.input("v"), dy = try g.gradOutput("y")!
     let (b, h, n, d) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3]), m = k.shape[2], scale = 1 / Double(d).squareRoot()
     let mask: [[Int]]? = g.has("input.mask") ? try { let t = try g.input("mask").integers; return (0..<b).map { Array(t[$0 * m..<($0 + 1) * m]) } }() : nil
-    let prefix = mask?.allSatisfy { row in row == row.sorted(by: >) } ?? true
-    if !g.has("input.bias") && prefix {
+    let bias = g.has("input.bias") ? try g.input("bias") : nil
+    let isPrefix = mask?.allSatisfy { row in row == row.sorted(by: >) } ?? true
+    if bias == nil && isPrefix {
       func merge(_ t: Tensor) -> Tensor { work.permuted(t, [0, 2, 1, 3]).reshaped(Shape(b, t.shape[2], h * d)) }
       func split(_ t: Tensor) -> Tensor { work.permuted(t.reshaped(Shape(b, t.shape[1], h, d)), [0, 2, 1, 3]) }
       let visible = Workspace.Visibility(keyCounts: mask?.map { Int32($0.reduce(0, +)) } ?? [])
@@ -120,11 +121,12 @@ extension GoldenTests {
     }
     func flat(_ t: Tensor) -> Tensor { t.reshaped(Shape(b * h, t.shape[2], d)) }
     let logits = work.batchedMatmul(flat(q), flat(k), transposeB: true, alpha: scale)
-    let hidden: [Float] = (mask ?? []).flatMap { row in (0..<n).flatMap { _ in row.map { $0 == 1 ? 0 : -Float.infinity } } }
-    let bias = mask == nil ? try g.input("bias") : Tensor(hidden, Shape(b, n, m))
-    // Bias [1, 1, n, m] serves every head; a mask [b, n, m] serves the heads of its sample.
-    let rows = bias.count / m, expanded = mask == nil ? bias : work.stacked((0..<b * h).map { bias[row: $0 / h] })
-    let a = work.softmax(logits, bias: expanded.reshaped(Shape(expanded.count / m, m)), biasRepeat: 1)
+    let broadcast = Broadcast(bias?.shape ?? Shape(1, 1, 1, 1), to: [b, h, n, m])
+    let rows = broadcast.sources.enumerated().map { i, source in
+      let isSeen = mask.map { $0[i / (h * n * m)][i % m] == 1 } ?? true
+      return isSeen ? bias.map { $0.floats[source] } ?? 0 : -Float.infinity
+    }
+    let a = work.softmax(logits, bias: Tensor(rows, Shape(b * h * n, m)), biasRepeat: 1)
     let o = work.batchedMatmul(a, flat(v)), dO = flat(dy)
     let ds = work.softmaxBackward(work.batchedMatmul(dO, flat(v), transposeB: true), y: a)
     var out = [
@@ -132,12 +134,34 @@ extension GoldenTests {
       "grad.input.k": work.batchedMatmul(ds, flat(q), transposeA: true, alpha: scale).reshaped(k.shape),
       "grad.input.v": work.batchedMatmul(a, dO, transposeA: true).reshaped(v.shape),
     ]
-    if mask == nil {
-      var sums: Tensor? = work.zeros(Shape(rows, m))
-      work.addSumOfEach(ds, to: &sums)
-      out["grad.input.bias"] = sums!.reshaped(bias.shape)
-    }
+    if let bias { out["grad.input.bias"] = Tensor(broadcast.sums(ds.doubles), bias.shape, as: .f32) }
     return out
+  }
+
+  /// Which element of a small tensor every element of a larger shape reads, by the usual rule: missing leading axes and axes of extent 1
+  /// are repeated.
+  private struct Broadcast {
+    let sources: [Int], count: Int
+
+    init(_ shape: Shape, to target: [Int]) {
+      let small = Array(repeating: 1, count: target.count - shape.rank) + shape.dims
+      count = shape.count
+      sources = (0..<target.reduce(1, *)).map { index in
+        var rest = index, source = 0, stride = 1
+        for axis in target.indices.reversed() {
+          if small[axis] > 1 { source += rest % target[axis] * stride }
+          stride *= small[axis]
+          rest /= target[axis]
+        }
+        return source
+      }
+    }
+    /// The mirror: sums of what was read from each element.
+    func sums(_ values: [Double]) -> [Double] {
+      var sums = Array(repeating: 0.0, count: count)
+      for (source, value) in zip(sources, values) { sums[source] += value }
+      return sums
+    }
   }
 
   private static func adamW(_ g: GoldenCase) throws -> [String: Tensor] {

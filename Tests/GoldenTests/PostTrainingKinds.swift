@@ -32,6 +32,12 @@ extension GoldenTests {
     return PromptEmbedding(states: copies(p.states), counts: Array(repeating: p.counts[0], count: count), pooled: copies(p.pooled))
   }
 
+  /// Noise of a group `[K, ...]`: one for each member, or one `[1, ...]` for all.
+  private static func groupNoise(_ g: GoldenCase, _ k: Int, in work: borrowing Workspace) throws -> Tensor {
+    let noise = try g.input("noise")
+    return noise.shape[0] == k ? noise : work.repeated(noise[row: 0], k)
+  }
+
   private static func consistencyStep(_ g: GoldenCase) throws -> [String: Tensor] {
     let work = Workspace(), config: TransformerConfig = try g.decode(g.config["transformer"]!)
     let teacher = try VideoTransformer(config, from: g.source(prefix: "teacher."))
@@ -108,14 +114,14 @@ extension GoldenTests {
     ]
   }
 
-  private static func rollout(_ g: GoldenCase) throws -> [String: Tensor] {
+  static func rollout(_ g: GoldenCase) throws -> [String: Tensor] {
     let work = Workspace(), config: TransformerConfig = try g.decode(g.config["transformer"]!), k = g.integer("generations"), s = g.integer("steps")
     let old = try VideoTransformer(config, from: g.source(prefix: "old."))
     var student = try VideoTransformer(config, from: g.source(prefix: "student."))
     student.makeTrainable(in: work)
     let policy = GroupRelative.Policy(steps: s, shift: g.number("shift"), eta: g.number("eta"), guidance: g.number("guidance"))
     let single = try prompt(g, "text"), group = repeated(single, k, in: work), noise = work.permuted(try g.input("sde_noise"), [1, 0, 2, 3, 4, 5])
-    let run = GroupRelative.rollout(old, policy, initial: work.repeated(try g.input("noise")[row: 0], k), prompt: group, noise: { noise[row: $0] }, in: work)
+    let run = GroupRelative.rollout(old, policy, initial: try groupNoise(g, k, in: work), prompt: group, noise: { noise[row: $0] }, in: work)
     let aq = GroupRelative.advantages(try g.input("reward_quality").doubles), asem = GroupRelative.advantages(try g.input("reward_semantic").doubles)
     let coefficients = [g.number("coef_quality"), g.number("coef_semantic")]
     let kept = GroupRelative.bestAndWorst(zip(aq, asem).map { coefficients[0] * $0 + coefficients[1] * $1 }, keep: g.integer("best_of"))
@@ -159,7 +165,7 @@ extension GoldenTests {
     let step = SingleStepGroup(NoiseSchedule(shift: g.number("shift"), steps: g.integer("euler_steps")), o)
     let z = work.scaled(try g.input("latents"), by: g.number("scaling_factor")), rewards = [try g.input("reward_quality").doubles, try g.input("reward_semantic").doubles]
     let out = step.run(
-      student: &student, old: old, teacher: teacher, latents: z, noise: try g.input("noise"), stepNoise: try g.input("sde_noise"), index: try g.input("index").integers[0],
+      student: &student, old: old, teacher: teacher, latents: z, noise: try groupNoise(g, k, in: work), stepNoise: try g.input("sde_noise"), index: try g.input("index").integers[0],
       prompt: try prompt(g, "text"), score: { _, _ in rewards }, in: work)
     var all = g.gradients(of: student, prefix: "student.")
     func vector(_ x: [Double]) -> Tensor { Tensor(x, Shape(x.count)) }

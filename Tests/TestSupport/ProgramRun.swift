@@ -24,11 +24,17 @@ public struct ProgramRun: Sendable {
     (output, error) = (result.standardOutput, result.standardError)
   }
 
-  /// Starts a program, waits for `moment`, sends it a signal and returns its status.
-  public static func signalled(_ path: String, _ arguments: [String], _ number: Int32, when moment: @Sendable @escaping () async throws -> Void) async throws -> Int32 {
+  /// Starts a program, waits for `moment`, sends it a signal, and again after each of `pauses`; its status.
+  public static func signalled(
+    _ path: String, _ arguments: [String], _ number: Int32, again pauses: [Duration] = [], when moment: @Sendable @escaping () async throws -> Void
+  ) async throws -> Int32 {
     let result = try await Subprocess.run(.path(FilePath(path)), arguments: Arguments(arguments), input: .none, output: .discarded, error: .discarded) { execution in
       try await moment()
       try execution.send(signal: Signal(rawValue: number))
+      for pause in pauses {
+        try await Task.sleep(for: pause)
+        try? execution.send(signal: Signal(rawValue: number))
+      }
     }
     switch result.terminationStatus {
     case .exited(let code): return Int32(code)

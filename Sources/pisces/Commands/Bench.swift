@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import Benchmarking
+import Configuration
 import Demonstration
 import Files
 import FoundationEssentials
@@ -26,9 +27,9 @@ struct Bench: AsyncParsableCommand {
 struct BenchOptions: ParsableArguments {
   @Flag(help: "JSON Lines, one object per case, on standard output.") var json = false
   @Flag(help: "Comma-separated values with a header, one line per case.") var csv = false
-  @Option(name: .customLong("repeat"), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
+  @Option(name: .customLong("repeat"), in: .whole(1...1_000_000), help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
 
-  @Option(help: "Round operands of products, attention and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
+  @Option(in: .choice(Machine.Products.self), help: "Round operands of products, attention and convolutions to this type first; sums stay f32.") var products = Machine.Products.f32
 
   @Flag(help: "Take time in turns, so that a script can alternate programs: \"ready\", and then for each line of standard input repeats for 0.1 s or more and their median, in seconds.") var turns = false
 
@@ -36,7 +37,6 @@ struct BenchOptions: ParsableArguments {
 
   func validate() throws {
     if turns && (repeats != nil || csv) { throw ValidationError("--turns takes its times from standard input: leave --repeat and --csv out") }
-    if let repeats, repeats < 1 { throw ValidationError("--repeat takes 1 or more, not \(repeats)") }
   }
 
   func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
@@ -84,35 +84,23 @@ struct BenchOptions: ParsableArguments {
   }
 }
 
-extension StorageType: ExpressibleByArgument {}
-extension BenchmarkPass: ExpressibleByArgument {}
-extension Machine.Products: ExpressibleByArgument {}
-extension EncoderBenchmark.Preset: ExpressibleByArgument {}
-extension GeneratorBenchmark.Preset: ExpressibleByArgument {}
-extension TransportBenchmark.Kind: ExpressibleByArgument {}
-extension AutoencoderBenchmark.Preset: ExpressibleByArgument {}
 
-/// Passes a case may be run in.
-private func check(_ pass: BenchmarkPass, _ allowed: [BenchmarkPass]) throws {
-  if !allowed.contains(pass) { throw ValidationError("--pass takes \(allowed.map(\.rawValue).joined(separator: " or ")), not \(pass.rawValue)") }
-}
-/// Sizes must be positive and of a size that fits memory.
-private func check(_ sizes: [(String, Int)]) throws {
-  for (name, value) in sizes where value < 1 || value > 1 << 20 { throw ValidationError("--\(name) takes 1 to \(1 << 20), not \(value)") }
+extension Limits {
+  /// An extent of a benchmark's case.
+  static let size = whole(1...1 << 20)
 }
 
 struct BenchGemm: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "gemm", abstract: "C = A B.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option var m = 2049
-  @Option var n = 6144
-  @Option var k = 1408
-  @Option(help: "Independent products of this size.") var batch = 1
-  @Option(help: "bf16: B is stored so.") var dtype = StorageType.f32
+  @Option(in: .size) var m = 2049
+  @Option(in: .size) var n = 6144
+  @Option(in: .size) var k = 1408
+  @Option(in: .size, help: "Independent products of this size.") var batch = 1
+  @Option(in: .choice(StorageType.self), help: "bf16: B is stored so.") var dtype = StorageType.f32
   @Flag(help: "B is packed once beforehand, as frozen weights are.") var packed = false
   func validate() throws {
-    try check([("m", m), ("n", n), ("k", k), ("batch", batch)])
     if packed && batch > 1 { throw ValidationError("--packed takes one product, not a batch") }
   }
   func run() async throws { try await options.execute([{ GemmBenchmark(m: m, n: n, k: k, batch: batch, storage: dtype, isPacked: packed).prepare() }], common) }
@@ -122,15 +110,11 @@ struct BenchAttention: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "attention", abstract: "Softmax attention.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option var heads = 16
-  @Option var tokens = 2049
-  @Option(help: "Width of a head.") var dimension = 88
-  @Option(help: "bf16: keys and values are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward or both.") var pass = BenchmarkPass.forward
-  func validate() throws {
-    try check([("heads", heads), ("tokens", tokens), ("dimension", dimension)])
-    try check(pass, [.forward, .both])
-  }
+  @Option(in: .size) var heads = 16
+  @Option(in: .size) var tokens = 2049
+  @Option(in: .size, help: "Width of a head.") var dimension = 88
+  @Option(in: .choice(StorageType.self), help: "bf16: keys and values are stored so.") var dtype = StorageType.f32
+  @Option(in: .choice(["forward", "both"])) var pass = BenchmarkPass.forward
   func run() async throws { try await options.execute([{ AttentionBenchmark(heads: heads, tokens: tokens, dimension: dimension, storage: dtype, pass: pass).prepare() }], common) }
 }
 
@@ -138,15 +122,11 @@ struct BenchConv: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "conv", abstract: "Causal 3x3x3 convolution.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option var channels = 64
-  @Option var frames = 17
-  @Option(help: "Height and width.") var size = 64
-  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward or both.") var pass = BenchmarkPass.forward
-  func validate() throws {
-    try check([("channels", channels), ("frames", frames), ("size", size)])
-    try check(pass, [.forward, .both])
-  }
+  @Option(in: .size) var channels = 64
+  @Option(in: .size) var frames = 17
+  @Option(in: .size, help: "Height and width.") var size = 64
+  @Option(in: .choice(StorageType.self), help: "bf16: weights are stored so.") var dtype = StorageType.f32
+  @Option(in: .choice(["forward", "both"])) var pass = BenchmarkPass.forward
   func run() async throws { try await options.execute([{ ConvolutionBenchmark(channels: channels, frames: frames, size: size, storage: dtype, pass: pass).prepare() }], common) }
 }
 
@@ -154,8 +134,8 @@ struct BenchEncoder: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "encoder", abstract: "One block of the full-size encoders, forward.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "vit-block, bert-fusion, or bert-fusion-again: a second caption of a video, whose keys and values are there.") var preset = EncoderBenchmark.Preset.vitBlock
-  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
+  @Option(in: .choice(EncoderBenchmark.Preset.self), help: "vit-block, bert-fusion, or bert-fusion-again: a second caption of a video, whose keys and values are there.") var preset = EncoderBenchmark.Preset.vitBlock
+  @Option(in: .choice(StorageType.self), help: "bf16: weights are stored so.") var dtype = StorageType.f32
   func run() async throws { try await options.execute([{ try EncoderBenchmark(preset: preset, storage: dtype).prepare() }], common) }
 }
 
@@ -163,10 +143,9 @@ struct BenchGenerator: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "generator", abstract: "A small velocity network: forward, with backward, or a training step.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "mmdit-384 or mmdit-768.") var preset = GeneratorBenchmark.Preset.mmdit384
-  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward, both, or step (with AdamW).") var pass = BenchmarkPass.forward
-  func validate() throws { try check(pass, [.forward, .both, .step]) }
+  @Option(in: .choice(GeneratorBenchmark.Preset.self)) var preset = GeneratorBenchmark.Preset.mmdit384
+  @Option(in: .choice(StorageType.self), help: "bf16: weights are stored so.") var dtype = StorageType.f32
+  @Option(in: .choice(["forward", "both", "step"])) var pass = BenchmarkPass.forward
   func run() async throws { try await options.execute([{ try GeneratorBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common) }
 }
 
@@ -174,26 +153,23 @@ struct BenchVAE: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "vae", abstract: "Decoding latents: forward, backward to the latents, or to everything.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "decoder-small.") var preset = AutoencoderBenchmark.Preset.decoderSmall
-  @Option(help: "bf16: weights are stored so.") var dtype = StorageType.f32
-  @Option(help: "forward, latents, or both.") var pass = BenchmarkPass.forward
-  func validate() throws { try check(pass, [.forward, .latents, .both]) }
+  @Option(in: .choice(AutoencoderBenchmark.Preset.self)) var preset = AutoencoderBenchmark.Preset.decoderSmall
+  @Option(in: .choice(StorageType.self), help: "bf16: weights are stored so.") var dtype = StorageType.f32
+  @Option(in: .choice(["forward", "latents", "both"])) var pass = BenchmarkPass.forward
   func run() async throws { try await options.execute([{ try AutoencoderBenchmark(preset: preset, storage: dtype, pass: pass).prepare() }], common) }
 }
 
 /// Values separated by commas: a sweep.
-struct Sweep<Value: ExpressibleByArgument>: ExpressibleByArgument {
+struct Sweep<Value: Sendable>: Sendable {
   let values: [Value]
   init(_ values: [Value]) { self.values = values }
-  init?(argument: String) {
-    let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { Value(argument: String($0)) }
-    if parts.contains(where: { $0 == nil }) { return nil }
-    values = parts.compactMap { $0 }
+  init(_ text: String, _ value: (String) throws -> Value) rethrows {
+    values = try text.split(separator: ",", omittingEmptySubsequences: false).map { try value(String($0)) }
   }
-  var defaultValueDescription: String { values.map(\.defaultValueDescription).joined(separator: ",") }
+  func text(_ one: (Value) -> String) -> String { values.map(one).joined(separator: ",") }
 }
 /// What an OT solver computes in.
-enum SolverType: String, ExpressibleByArgument, CaseIterable {
+enum SolverType: String, CaseIterable, Sendable {
   case f32, f64
   var element: ElementType { self == .f32 ? .f32 : .f64 }
 }
@@ -206,25 +182,19 @@ struct BenchOT: AsyncParsableCommand {
       """)
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "token, square, points, gradient or exact-mass; or several.") var kind = Sweep([TransportBenchmark.Kind.token])
-  @Option var heads = Sweep([16])
-  @Option(help: "Words.") var text = Sweep([20])
-  @Option(help: "Video tokens: 1 + frames x patches.") var video = Sweep([2049])
-  @Option(help: "Default: 1024; points: 16384.") var size: Sweep<Int>?
-  @Option(help: "points: coordinates.") var dimension = Sweep([64])
-  @Option var epsilon = Sweep([0.05])
-  @Option var mass = Sweep([0.9])
-  @Option(help: "Default: 1e-3 for tokens, 1e-6 for square and exact-mass, 1e-4 for points.") var tolerance: Double?
-  @Option(help: "A fixed number of iterations instead of the tolerance (when neither is given: square 100, points 10).") var iterations: Int?
-  @Option(help: "Of the solver: f32 or f64. Token plans are f32.") var dtype = SolverType.f32
+  @Option(in: .choice(TransportBenchmark.Kind.self), help: "Or several.") var kind = Sweep([TransportBenchmark.Kind.token])
+  @Option(in: .size) var heads = Sweep([16])
+  @Option(in: .size, help: "Words.") var text = Sweep([20])
+  @Option(in: .size, help: "Video tokens: 1 + frames x patches.") var video = Sweep([2049])
+  @Option(in: .size, help: "Default: 1024; points: 16384.") var size: Sweep<Int>?
+  @Option(in: .size, help: "points: coordinates.") var dimension = Sweep([64])
+  @Option(in: .real(above: 0, to: 1e6)) var epsilon = Sweep([0.05])
+  @Option(in: .real(above: 0, to: 1)) var mass = Sweep([0.9])
+  @Option(in: .real(above: 0, to: 1), help: "Default: 1e-3 for tokens, 1e-6 for square and exact-mass, 1e-4 for points.") var tolerance: Double?
+  @Option(in: .whole(1...1_000_000), help: "A fixed number of iterations instead of the tolerance (when neither is given: square 100, points 10).") var iterations: Int?
+  @Option(in: .choice(SolverType.self), help: "Of the solver: f32 or f64. Token plans are f32.") var dtype = SolverType.f32
   @Flag(help: "The published iterations only: no translation, over-relaxation or Newton steps.") var plain = false
   func validate() throws {
-    for (name, list) in [("heads", heads), ("text", text), ("video", video), ("size", size ?? Sweep([1])), ("dimension", dimension)] { try check(list.values.map { (name, $0) }) }
-    try check([("iterations", iterations ?? 1)])
-    for (name, list) in [("epsilon", epsilon.values), ("tolerance", [tolerance ?? 1]), ("mass", mass.values)] {
-      for value in list where !(value > 0 && value.isFinite) { throw ValidationError("--\(name) must be positive, not \(value)") }
-    }
-    for m in mass.values where m > 1 { throw ValidationError("--mass takes up to 1, not \(m)") }
   }
   func run() async throws {
     var cases: [TransportBenchmark] = []
@@ -256,9 +226,8 @@ struct BenchOTMap: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "ot-map", abstract: "One outer step of Neural OT training: the potential once, the map --inner times.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option var batch = 128
-  @Option(help: "Updates of the map.") var inner = 10
-  func validate() throws { try check([("batch", batch), ("inner", inner)]) }
+  @Option(in: .size) var batch = 128
+  @Option(in: .size, help: "Updates of the map.") var inner = 10
   func run() async throws { try await options.execute([{ MapBenchmark(batch: batch, inner: inner).prepare() }], common) }
 }
 
@@ -266,10 +235,9 @@ struct BenchStep: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "step", abstract: "The demo's whole post-training step, and its parts.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(help: "demo.") var preset = "demo"
-  @Option(help: "Generator directory.") var generator = "embedded:generator"
-  @Option(help: "Reward-model directory, with an OT map.") var reward = "embedded:reward"
-  func validate() throws { if preset != "demo" { throw ValidationError("--preset takes demo, not \(preset)") } }
+  @Option(in: .choice(["demo"])) var preset = "demo"
+  @Option(in: .path, help: "Generator directory.") var generator = "embedded:generator"
+  @Option(in: .path, help: "Reward-model directory, with an OT map.") var reward = "embedded:reward"
   func run() async throws { try await options.execute([{ try Self.prepare(preset, generator, reward) }], common) }
 
   static func prepare(_ preset: String, _ generator: String, _ reward: String) throws -> BenchmarkCase {
@@ -325,9 +293,9 @@ struct BenchCompare: AsyncParsableCommand {
     commandName: "compare", abstract: "Two files of bench --json: ratios of the medians with 95 % bootstrap intervals.",
     discussion: "A ratio above 1 is slower. Cases are matched by bench, sizes, threads and instruction set. Results of debug builds are refused.")
   @OptionGroup var common: CommonOptions
-  @Argument(help: "Results before.") var before: String
-  @Argument(help: "Results after.") var after: String
-  @Option(help: "Exit with 1 when a case is slower by more than this, its whole interval included: 10%.") var failIfSlower: String?
+  @Argument(in: .path, help: "Results before.") var before: String
+  @Argument(in: .path, help: "Results after.") var after: String
+  @Option(in: .text, help: "Exit with 1 when a case is slower by more than this, its whole interval included: 10%.") var failIfSlower: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   private func limit() throws -> Double? {

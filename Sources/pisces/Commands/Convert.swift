@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Conversion
 import Files
 import Models
@@ -15,30 +16,21 @@ struct Convert: AsyncParsableCommand {
       Values that shapes do not tell (numbers of heads) are supposed and noted; --config gives them.
       """)
   @OptionGroup var common: CommonOptions
-  @Option(help: "A checkpoint: .pt, .safetensors, a sharded index, or a folder.") var input: String
-  @Option(help: "The directory to write; it must not hold anything yet (ot-map: it may).") var output: String
-  @Option(help: "\(ConversionKind.allCases.map(\.rawValue).joined(separator: ", ")).") var kind: String?
-  @Option(help: "Type of the weights written: f32, bf16 or f16; default: theirs.") var dtype: String?
-  @Option(help: "Layout written: original or diffusers (default).") var layout: String?
-  @Option(help: "Adapters to merge into the transformer (a PEFT directory or a file).") var mergeLora: String?
-  @Option(help: "The LoRA's alpha, where its file does not say it or says it wrongly; above 0.") var alpha: Double?
-  @Option(help: "A config.json whose values win over those the shapes tell.") var config: String?
-  @Option(help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab: String?
-  @Option(help: "Whether the OT map's input is normalised: true or false.") var normalizeText: Bool?
-  @Option(help: "Cut outputs larger than this many bytes (also 500MB, 5GB).") var maxShardSize = "5GB"
+  @Option(in: .path, help: "A checkpoint: .pt, .safetensors, a sharded index, or a folder.") var input: String
+  @Option(in: .path, help: "The directory to write; it must not hold anything yet (ot-map: it may).") var output: String
+  @Option(in: .choice(ConversionKind.self), help: "Default: as the tensors' names say.") var kind: String?
+  @Option(in: .choice(["f32", "bf16", "f16"]), help: "Type of the weights written; default: theirs.") var dtype: String?
+  @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.") var layout: String?
+  @Option(in: .path, help: "Adapters to merge into the transformer (a PEFT directory or a file).") var mergeLora: String?
+  @Option(in: .real(above: 0, to: 1e6), help: "The LoRA's alpha, where its file does not say it or says it wrongly.") var alpha: Double?
+  @Option(in: .path, help: "A config.json whose values win over those the shapes tell.") var config: String?
+  @Option(in: .path, help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab: String?
+  @Option(in: .choice(["true", "false"]), help: "Whether the OT map's input is normalised.") var normalizeText: String?
+  @Option(in: .text, help: "Cut outputs larger than this many bytes (also 500MB, 5GB).") var maxShardSize = "5GB"
   @Flag(help: "JSON on standard output.") var json = false
 
   func validate() throws {
-    _ = try choice(ConversionKind.self, kind, "--kind")
-    _ = try choice(TransformerLayouts.Layout.self, layout, "--layout")
-    if let dtype, !["f32", "bf16", "f16"].contains(dtype) { throw ValidationError("--dtype takes f32, bf16 or f16, not \(dtype)") }
-    if let alpha, !(alpha > 0 && alpha.isFinite) { throw ValidationError("--alpha takes a number above 0, not \(alpha)") }
     _ = try bytes()
-  }
-  private func choice<T: RawRepresentable & CaseIterable>(_: T.Type, _ text: String?, _ option: String) throws -> T? where T.RawValue == String {
-    guard let text else { return nil }
-    guard let value = T(rawValue: text) else { throw ValidationError("\(option) takes \(T.allCases.map(\.rawValue).joined(separator: ", ")), not \(text)") }
-    return value
   }
   private func bytes() throws -> Int {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("", 1)]
@@ -50,11 +42,11 @@ struct Convert: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var converter = Converter(input: input, output: output)
-    converter.kind = try choice(ConversionKind.self, kind, "--kind")
-    converter.layout = try choice(TransformerLayouts.Layout.self, layout, "--layout")
+    converter.kind = kind.flatMap { ConversionKind(rawValue: $0) }
+    converter.layout = layout.flatMap { TransformerLayouts.Layout(rawValue: $0) }
     converter.type = dtype.map { $0 == "f32" ? .f32 : $0 == "bf16" ? .bf16 : .f16 }
     (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (mergeLora, alpha, config, vocab)
-    (converter.normalisesText, converter.largestFile) = (normalizeText, try bytes())
+    (converter.normalisesText, converter.largestFile) = (normalizeText.map { $0 == "true" }, try bytes())
     let report = try converter.run()
     for note in report.notes { common.note(note) }
     if json {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Diagnosis
 import Files
 import FoundationEssentials
@@ -13,7 +14,7 @@ struct Doctor: AsyncParsableCommand {
       of the outputs. Exit status 0 when all is well, 1 otherwise.
       """)
   @OptionGroup var common: CommonOptions
-  @Argument(help: "A model folder or a generator directory.") var model: String?
+  @Argument(in: .path, help: "A model folder or a generator directory.") var model: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {

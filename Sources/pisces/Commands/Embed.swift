@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import Models
@@ -12,12 +13,12 @@ struct Embed: AsyncParsableCommand {
     abstract: "Text and video features, VAE latents and prompt embeddings of a dataset.",
     discussion: "Writes one safetensors file: text [n,E] (not normalised), video [n,E] (unit rows) with --reward; latents [n,C,t,h,w] (not scaled) and prompt embeddings with --generator.")
   @OptionGroup var common: CommonOptions
-  @Option(help: "Dataset: folder, JSON Lines or tar shards.") var data: String
-  @Option(help: "Reward-model directory: text and video features.") var reward: String?
-  @Option(help: "Generator directory: latents and prompt embeddings.") var generator: String?
-  @Option(help: "Frames sampled from each clip.") var frames = 8
-  @Option(help: "Side in pixels for latents.") var size = 32
-  @Option(help: "Output file (.safetensors).") var output: String
+  @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards.") var data: String
+  @Option(in: .path, help: "Reward-model directory: text and video features.") var reward: String?
+  @Option(in: .path, help: "Generator directory: latents and prompt embeddings.") var generator: String?
+  @Option(in: .frames, help: "Frames sampled from each clip.") var frames = 8
+  @Option(in: .pixels, help: "Side in pixels for latents.") var size = 32
+  @Option(in: .path, help: "Output file (.safetensors).") var output: String
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
   @Flag(help: "JSON Lines on standard output: one record a clip.") var json = false
 
@@ -47,6 +48,7 @@ struct Embed: AsyncParsableCommand {
     }
     if let generator {
       let folder = GeneratorFolder(generator), encoder = try folder.encoder()
+      try encoder.config.check(frames: frames, height: size, width: size)
       let (clips, words) = try await ClipLoader(frames: frames, size: size).load(dataset, strict: strict, in: work) { common.note($0) }
       let latents = clips.map { clip in
         LatentPosterior(encoder.forward(PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work).y, in: work).mean

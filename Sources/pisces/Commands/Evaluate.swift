@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Evaluation
 import Files
 import FoundationEssentials
@@ -18,26 +19,27 @@ struct Evaluate: AsyncParsableCommand {
     discussion: "Give a generator (--model), an autoencoder (--vae) or a reward model (--reward); with --model and --reward both, rewards of the samples too.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var sampling: SamplingOptions
-  @Option(help: "Generator directory.") var model: String?
-  @Option(help: "Autoencoder directory: the oracle on reconstructions.") var vae: String?
-  @Option(help: "Reward-model directory.") var reward: String?
-  @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
-  @Option(help: "Held-out prompts or clips.") var prompts = 256
+  @Option(in: .path, help: "Generator directory.") var model: String?
+  @Option(in: .path, help: "Autoencoder directory: the oracle on reconstructions.") var vae: String?
+  @Option(in: .path, help: "Reward-model directory.") var reward: String?
+  @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(in: .whole(1...1_000_000), help: "Held-out prompts or clips.") var prompts = 256
   @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
-  @Option(help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
+  @Option(in: .whole(1...10_000), help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
   @Flag(help: "Use the harder world.") var harder = false
-  @Option(help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
+  @Option(in: .path, help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
     try common.start()
     if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
     if details != nil && model == nil { throw ValidationError("--details needs --model") }
-    if repeats < 1 || repeats > 1 && model == nil { throw ValidationError("--repeats takes a positive number, and needs --model") }
+    if repeats > 1 && model == nil { throw ValidationError("--repeats needs --model") }
     let work = Workspace(), scenes: SceneSettings = harder ? .harder : .standard, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
     let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
     if let vae {
       let config: AutoencoderConfig = try ModelFolder.config(vae), holder = try WeightHolder.opening(vae)
+      try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
       let e = ReconstructionEvaluation(try VideoCompressor(config, from: holder.source), try VideoDecoder(config, from: holder.source), sampler, renderer, oracle: oracle, count: prompts, in: work)
       var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
       report(e.scoreboard, into: &o)
@@ -47,9 +49,11 @@ struct Evaluate: AsyncParsableCommand {
       let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
       let distinct = seenPrompts ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
       let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
-      let e = GeneratorEvaluation(
-        transformer, LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), try sampling.sampler(folder), prompts: try folder.promptEncoder(),
-        captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: try sampling.latentShape(config, patch: transformer.config.patch), oracle: oracle,
+      let decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), sampler = try sampling.sampler(folder), encoder = try folder.promptEncoder()
+      let shape = try sampling.latentShape(config, patch: transformer.config.patch)
+      try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(list.count, 32), in: work) { encoder($0, in: $1) }
+      let e = try GeneratorEvaluation(
+        transformer, decoder, sampler, prompts: encoder, captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: shape, oracle: oracle,
         reward: try rewardFolder?.reward(), seed: UInt64(sampling.seed), in: work)
       var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
       if let r = e.rewards {

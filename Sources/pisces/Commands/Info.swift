@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Diagnosis
 import Files
 import FoundationEssentials
@@ -9,7 +10,7 @@ struct Info: AsyncParsableCommand {
     abstract: "CPU features, kernels chosen, libraries; with a path: a summary of that checkpoint.",
     discussion: "With a path (file, model folder, or generator directory) the fingerprint is computed, which reads every byte once.")
   @OptionGroup var common: CommonOptions
-  @Argument(help: "A checkpoint file, a model folder or a generator directory.") var path: String?
+  @Argument(in: .path, help: "A checkpoint file, a model folder or a generator directory.") var path: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {

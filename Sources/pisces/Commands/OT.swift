@@ -1,4 +1,5 @@
 public import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 public import TensorRuntime
@@ -20,10 +21,10 @@ struct OT: AsyncParsableCommand {
 
 /// How a problem is solved and reported: what the three commands share.
 struct SolverOptions: ParsableArguments {
-  @Option(help: "Entropic regularisation, in units of the cost.") var epsilon: Double
-  @Option(help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, f32 1e-6, barycenter 1e-9, debiased 1e-6.")
+  @Option(in: .real(above: 0, to: 1e300), help: "Entropic regularisation, in units of the cost.") var epsilon: Double
+  @Option(in: .real(0...1), help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, f32 1e-6, barycenter 1e-9, debiased 1e-6.")
   var tolerance: Double?
-  @Option(help: "Limit on iterations (passes over the cost).") var maxIterations = 20_000
+  @Option(in: .whole(1...1_000_000_000), help: "Limit on iterations (passes over the cost).") var maxIterations = 20_000
   @Flag(help: "Plain iterations only: no acceleration.") var plain = false
   @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
@@ -48,17 +49,16 @@ struct SolverOptions: ParsableArguments {
 
 /// Clouds of points and the weights on them.
 struct PointOptions: ParsableArguments {
-  @Option(parsing: .upToNextOption, help: "Source points [N, D] and target points [M, D]; their cost is never stored.") var points: [String] = []
-  @Option(help: "Distance of points: sqeuclidean, euclidean or cosine.") var metric = Workspace.SinkhornMetric.squaredEuclidean
-  @Option(help: "Divisor of the distance.") var scale = 1.0
-  @Option(help: "Source weights [N]; default: uniform.") var sourceWeights: String?
-  @Option(help: "Target weights [M]; default: uniform.") var targetWeights: String?
-  @Option(help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).") var dtype = SolverType.f64
+  @Option(parsing: .upToNextOption, in: .path, help: "Source points [N, D] and target points [M, D]; their cost is never stored.") var points: [String] = []
+  @Option(in: .choice(Workspace.SinkhornMetric.self), help: "Distance of points: sqeuclidean, euclidean or cosine.") var metric = Workspace.SinkhornMetric.squaredEuclidean
+  @Option(in: .real(above: 0, to: 1e300), help: "Divisor of the distance.") var scale = 1.0
+  @Option(in: .path, help: "Source weights [N]; default: uniform.") var sourceWeights: String?
+  @Option(in: .path, help: "Target weights [M]; default: uniform.") var targetWeights: String?
+  @Option(in: .choice(SolverType.self), help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).") var dtype = SolverType.f64
   var tolerance: Double { dtype == .f64 ? 1e-10 : 1e-6 }
 
   func validate() throws { if !points.isEmpty && points.count != 2 { throw ValidationError("--points takes two files, source and target, not \(points.count)") } }
 }
-extension Workspace.SinkhornMetric: ExpressibleByArgument {}
 
 /// The arrays of a problem, and where each came from, so that a fault in one is told of its file.
 struct TransportArrays {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -13,14 +14,14 @@ extension OT {
         blur that epsilon makes. Histograms are rows and are divided by their sums. Without --out the barycenter is part of the result.
         """)
     @OptionGroup var common: CommonOptions
-    @Option(help: "Histograms [K, N], one a row.") var histograms: String
-    @Option(help: "Cost [N, M] from their support to the barycenter's, or [K, N, M], one a histogram.") var cost: String
+    @Option(in: .path, help: "Histograms [K, N], one a row.") var histograms: String
+    @Option(in: .path, help: "Cost [N, M] from their support to the barycenter's, or [K, N, M], one a histogram.") var cost: String
     @OptionGroup var solver: SolverOptions
-    @Option(help: "Weights [K] of the histograms; default: equal.") var weights: String?
+    @Option(in: .path, help: "Weights [K] of the histograms; default: equal.") var weights: String?
     @Flag(help: "The barycenter of Sinkhorn divergences.") var debiased = false
-    @Option(help: "Debiased: symmetric cost [M, M] of the barycenter's support; default: --cost, if one and square.") var ownCost: String?
-    @Option(help: "Write the barycenter [M] here (.npy or .safetensors).") var out: String?
-    @Option(help: "Write log_u [K, N] and log_v [K, M] of the plans here (.safetensors).") var potentials: String?
+    @Option(in: .path, help: "Debiased: symmetric cost [M, M] of the barycenter's support; default: --cost, if one and square.") var ownCost: String?
+    @Option(in: .path, help: "Write the barycenter [M] here (.npy or .safetensors).") var out: String?
+    @Option(in: .path, help: "Write log_u [K, N] and log_v [K, M] of the plans here (.safetensors).") var potentials: String?
 
     func run() async throws {
       try common.start()

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -16,8 +17,8 @@ extension OT {
     @OptionGroup var common: CommonOptions
     @OptionGroup var clouds: PointOptions
     @OptionGroup var solver: SolverOptions
-    @Option(help: "KL strength of both marginals; default: hard marginals.") var rho: Double?
-    @Option(help: "Write gradients here (.safetensors): source_points, target_points, source_weights, target_weights.") var gradient: String?
+    @Option(in: .real(0...1e300, takesInfinity: true), help: "KL strength of both marginals; default: hard marginals.") var rho: Double?
+    @Option(in: .path, help: "Write gradients here (.safetensors): source_points, target_points, source_weights, target_weights.") var gradient: String?
 
     func validate() throws { if clouds.points.isEmpty { throw ValidationError("give --points X Y") } }
 

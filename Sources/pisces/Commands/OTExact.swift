@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -10,12 +11,12 @@ extension OT {
       abstract: "The exact plan, without regularisation, by the network simplex.",
       discussion: "Hard marginals, or with --mass caps and a given total. One thread and about 70 bytes an entry of the cost: for problems of a few million entries.")
     @OptionGroup var common: CommonOptions
-    @Option(help: "Cost [N, M].") var cost: String
-    @Option(help: "Source weights [N]; default: uniform.") var sourceWeights: String?
-    @Option(help: "Target weights [M]; default: uniform.") var targetWeights: String?
-    @Option(help: "Partial: the total mass of the plan, the weights being caps.") var mass: Double?
-    @Option(help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
-    @Option(help: "Write the dual potentials here (.safetensors: source, target), in units of the cost.") var potentials: String?
+    @Option(in: .path, help: "Cost [N, M].") var cost: String
+    @Option(in: .path, help: "Source weights [N]; default: uniform.") var sourceWeights: String?
+    @Option(in: .path, help: "Target weights [M]; default: uniform.") var targetWeights: String?
+    @Option(in: .real(above: 0, to: 1e300), help: "Partial: the total mass of the plan, the weights being caps.") var mass: Double?
+    @Option(in: .path, help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
+    @Option(in: .path, help: "Write the dual potentials here (.safetensors: source, target), in units of the cost.") var potentials: String?
     @Flag(help: "JSON on standard output.") var json = false
 
     func run() async throws {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -15,24 +16,24 @@ extension OT {
         Every number reported is recomputed from the plan of the potentials; `gap` is objective - dual.
         """)
     @OptionGroup var common: CommonOptions
-    @Option(help: "Cost [N, M]; with --batch [H, N, M].") var cost: String?
+    @Option(in: .path, help: "Cost [N, M]; with --batch [H, N, M].") var cost: String?
     @OptionGroup var clouds: PointOptions
     @OptionGroup var solver: SolverOptions
     @Flag(help: "Hard marginals (the default).") var balanced = false
-    @Option(help: "Marginal exponent of the PISCES relaxation; with --exact-mass the plan's total mass.") var mass: Double?
+    @Option(in: .real(above: 0, to: 1e300), help: "Marginal exponent of the PISCES relaxation; with --exact-mass the plan's total mass.") var mass: Double?
     @Flag(help: "Partial transport whose plan has total mass --mass.") var exactMass = false
-    @Option(help: "KL strength of the source marginal.") var rhoSource: Double?
-    @Option(help: "KL strength of the target marginal.") var rhoTarget: Double?
+    @Option(in: .real(0...1e300, takesInfinity: true), help: "KL strength of the source marginal.") var rhoSource: Double?
+    @Option(in: .real(0...1e300, takesInfinity: true), help: "KL strength of the target marginal.") var rhoTarget: Double?
     @Flag(help: "H problems: weights [N] or [H, N], one result an item with its `index`, outputs stacked; `seconds` is the batch's.") var batch = false
-    @Option(help: "Potentials to start from, as --potentials wrote them (log_u, log_v).") var start: String?
+    @Option(in: .path, help: "Potentials to start from, as --potentials wrote them (log_u, log_v).") var start: String?
     @Flag(help: "Recompute every value reported in f64 from the potentials.") var certify = false
-    @Option(help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
-    @Option(help: "Write log_u and log_v here (.safetensors).") var potentials: String?
-    @Option(help: "Write the barycentric projection of the source points [N, D] here (.npy or .safetensors).") var projection: String?
-    @Option(help: "Write gradients here (.safetensors): cost, or source_points and target_points; source_weights, target_weights.") var gradient: String?
-    @Option(help: "Of what the gradient is: objective (<P,C> + epsilon ... as minimised) or cost (<P,C>).") var gradientOf: Function?
-    @Option(help: "The gradient is that of <G, P> with this G, of the plan's shape.") var planGradient: String?
-    enum Function: String, ExpressibleByArgument, CaseIterable { case objective, cost }
+    @Option(in: .path, help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
+    @Option(in: .path, help: "Write log_u and log_v here (.safetensors).") var potentials: String?
+    @Option(in: .path, help: "Write the barycentric projection of the source points [N, D] here (.npy or .safetensors).") var projection: String?
+    @Option(in: .path, help: "Write gradients here (.safetensors): cost, or source_points and target_points; source_weights, target_weights.") var gradient: String?
+    @Option(in: .choice(Function.self), help: "Of what the gradient is: objective (<P,C> + epsilon ... as minimised) or cost (<P,C>).") var gradientOf: Function?
+    @Option(in: .path, help: "The gradient is that of <G, P> with this G, of the plan's shape.") var planGradient: String?
+    enum Function: String, CaseIterable, Sendable { case objective, cost }
 
     func validate() throws {
       let kinds = [balanced, mass != nil, rhoSource != nil || rhoTarget != nil].count { $0 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Diffusion
 import Files
 import FoundationEssentials
@@ -10,29 +11,33 @@ import World
 
 /// How a generator is sampled.
 struct SamplingOptions: ParsableArguments {
-  @Option(help: "Euler steps.") var steps = 16
-  @Option(help: "Schedule shift; default: the generator's scheduler.") var shift: Double?
-  @Option(help: "Classifier-free guidance; 1 = none.") var guidance = 1.0
-  @Option(help: "Embedded guidance (1000 times the scale), for models that have it.") var embeddedGuidance = 6016.0
-  @Option(help: "Frames.") var frames = 9
-  @Option(help: "Height in pixels.") var height = 32
-  @Option(help: "Width in pixels.") var width = 32
-  @Option(help: "Seed.") var seed = 0
+  @Option(in: .whole(1...10_000), help: "Euler steps.") var steps = 16
+  @Option(in: .shift, help: "Schedule shift; default: the generator's scheduler.") var shift: Double?
+  @Option(in: .guidance, help: "Classifier-free guidance; 1: none.") var guidance = 1.0
+  @Option(in: .embeddedGuidance, help: "Embedded guidance (1000 times the scale), for models that have it.") var embeddedGuidance = 6016.0
+  @Option(in: .frames, help: "Frames.") var frames = 9
+  @Option(in: .pixels, help: "Height.") var height = 32
+  @Option(in: .pixels, help: "Width.") var width = 32
+  @Option(in: .seed, help: "Seed.") var seed = 0
 
-  func validate() throws {
-    if steps < 1 || steps > 10000 { throw ValidationError("--steps takes 1 to 10000, not \(steps)") }
-    if frames < 1 || height < 1 || width < 1 { throw ValidationError("--frames, --height and --width must be positive") }
-    if seed < 0 { throw ValidationError("--seed must not be negative") }
-  }
   func sampler(_ folder: GeneratorFolder) throws -> FlowSampler {
     FlowSampler(steps: steps, shift: try shift ?? folder.scheduler().shift, guidanceScale: guidance, embeddedGuidance: embeddedGuidance)
   }
   /// `[C, n, h, w]` of latents for the asked size.
   func latentShape(_ c: AutoencoderConfig, patch: SIMD3<Int>) throws -> [Int] {
-    let (t, s) = (c.temporalCompressionRatio, c.spatialCompressionRatio)
-    if (frames - 1) % t != 0 { throw ValidationError("--frames \(frames): this autoencoder makes 1 + \(t) k frames; try \((frames - 1) / t * t + 1)") }
-    if height % (s * patch.y) != 0 || width % (s * patch.z) != 0 { throw ValidationError("--height and --width must be multiples of \(s * patch.y) for this model") }
+    try c.check(frames: frames, height: height, width: width, patch: patch)
     return Array(c.latentShape(batch: 1, frames: frames, height: height, width: width).dropFirst())
+  }
+  /// Refuses clips that the machine has no memory for, before anything is taken.
+  func plan(
+    _ model: VideoTransformer, _ sampler: FlowSampler, _ decoder: LatentDecoder, _ shape: [Int], atOnce count: Int, in work: borrowing Workspace,
+    prompts: ([String], borrowing Workspace) -> PromptEmbedding
+  ) throws {
+    try MemoryBudget.plan(work.pool) { work in
+      let list = Array(repeating: "", count: count), noise = work.tensor(Shape([count] + shape))
+      let z = sampler.sample(model, noise: noise, prompts(list, work), unconditional: guidance == 1 ? nil : prompts(list, work), in: work)
+      _ = decoder(z, in: work)
+    }
   }
 }
 
@@ -40,15 +45,15 @@ struct Sample: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Text-to-video generation to mp4, GIF, PNG strip or tensor.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var sampling: SamplingOptions
-  @Option(help: "Generator directory.") var model: String
-  @Option(parsing: .singleValue, help: "A prompt; may be repeated.") var prompt: [String] = []
-  @Option(help: "File of prompts, one a line.") var prompts: String?
-  @Option(help: "Take this many training prompts of the built-in world.") var worldPrompts: Int?
-  @Option(help: "Precomputed prompt embeddings (prompt_embeds, prompt_attention_mask, pooled_prompt_embeds).") var promptEmbeds: String?
-  @Option(help: "One file for one prompt (.mp4 .gif .png .npy .safetensors), or a folder.") var output: String?
-  @Option(help: "Write all clips and prompts into one archive.") var archive: String?
-  @Option(help: "File format in a folder.") var format = "mp4"
-  @Option(help: "Frames a second of mp4 and GIF.") var fps = 8.0
+  @Option(in: .path, help: "Generator directory.") var model: String
+  @Option(parsing: .singleValue, in: .text, help: "A prompt; may be repeated.") var prompt: [String] = []
+  @Option(in: .path, help: "File of prompts, one a line.") var prompts: String?
+  @Option(in: .whole(1...1_000_000), help: "Take this many training prompts of the built-in world.") var worldPrompts: Int?
+  @Option(in: .path, help: "Precomputed prompt embeddings (prompt_embeds, prompt_attention_mask, pooled_prompt_embeds).") var promptEmbeds: String?
+  @Option(in: .path, help: "One file for one prompt (.mp4 .gif .png .npy .safetensors), or a folder.") var output: String?
+  @Option(in: .path, help: "Write all clips and prompts into one archive.") var archive: String?
+  @Option(in: .choice(["mp4", "gif", "png", "npy", "safetensors"]), help: "File format in a folder.") var format = "mp4"
+  @Option(in: .real(0.01...1000), help: "Frames a second of mp4 and GIF.") var fps = 8.0
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
@@ -68,7 +73,9 @@ struct Sample: AsyncParsableCommand {
     if let promptEmbeds {
       let embedding = try PromptFile.read(promptEmbeds, transformer.config, in: work)
       if captions.isEmpty { captions = [promptEmbeds] }
-      clips.append(try await write(decoder(sampler.sample(transformer, noise: noise(0, shape, in: work), embedding, in: work), in: work)[row: 0], 0, captions, truncated))
+      try sampling.plan(transformer, sampler, decoder, shape, atOnce: 1, in: work) { _, _ in embedding }
+      let z = sampler.sample(transformer, noise: noise(0, shape, in: work), embedding, in: work)
+      clips.append(try await write(decoder.samples(z, in: work)[row: 0], 0, captions, truncated))
     } else {
       let encoder = try folder.promptEncoder()
       for (i, caption) in captions.enumerated() {
@@ -77,11 +84,12 @@ struct Sample: AsyncParsableCommand {
           truncated.insert(i)
         }
       }
+      try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(captions.count, 32), in: work) { encoder($0, in: $1) }
       for start in stride(from: 0, to: captions.count, by: 32) {
         let range = start..<min(start + 32, captions.count), list = Array(captions[range])
         let unconditional = sampling.guidance == 1 ? nil : encoder(list.map { _ in "" }, in: work)
         let z = sampler.sample(transformer, noise: work.stacked(range.map { noise($0, shape, in: work)[row: 0] }), encoder(list, in: work), unconditional: unconditional, in: work)
-        let frames = decoder(z, in: work)
+        let frames = try decoder.samples(z, first: start, in: work)
         for (i, index) in range.enumerated() { clips.append(try await write(work.copy(frames[row: i]), index, captions, truncated)) }
         common.note("\(range.upperBound) of \(captions.count)")
       }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Files
 import FoundationEssentials
 import Models
@@ -14,22 +15,20 @@ struct Score: AsyncParsableCommand {
     abstract: "Quality and semantic reward of video/prompt pairs.",
     discussion: "One record a pair, in input order, as soon as it is known. `quality` and `semantic` use transport, `vanilla_*` do not.")
   @OptionGroup var common: CommonOptions
-  @Option(help: "Reward-model directory.") var model: String
-  @Option(parsing: .singleValue, help: "A video; one --prompt for each.") var video: [String] = []
-  @Option(parsing: .singleValue, help: "The prompt of the video before it.") var prompt: [String] = []
-  @Option(help: "JSON Lines of {\"video\": PATH, \"prompt\": TEXT}, paths relative to the file; - reads standard input, line by line.") var manifest: String?
-  @Option(help: "OT map, overriding the model's own.") var otMap: String?
-  @Option(help: "Frames sampled from each video.") var frames = 8
-  @Option(help: "Storage of the weights: f32 or bf16 (arithmetic is f32).") var dtype: String?
-  @Option(help: "Write which word went to which frames and patches, per pair, into this folder.") var explain: String?
+  @Option(in: .path, help: "Reward-model directory.") var model: String
+  @Option(parsing: .singleValue, in: .path, help: "A video; one --prompt for each.") var video: [String] = []
+  @Option(parsing: .singleValue, in: .text, help: "The prompt of the video before it.") var prompt: [String] = []
+  @Option(in: .path, help: "JSON Lines of {\"video\": PATH, \"prompt\": TEXT}, paths relative to the file; - reads standard input, line by line.") var manifest: String?
+  @Option(in: .path, help: "OT map, overriding the model's own.") var otMap: String?
+  @Option(in: .frames, help: "Frames sampled from each video.") var frames = 8
+  @Option(in: .choice(["f32", "bf16"]), help: "Storage of the weights; arithmetic is f32.") var dtype: String?
+  @Option(in: .path, help: "Write which word went to which frames and patches, per pair, into this folder.") var explain: String?
   @Flag(help: "A damaged video is an error instead of being scored with a note.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func validate() throws {
     if video.count != prompt.count { throw ValidationError("\(video.count) --video and \(prompt.count) --prompt: give one prompt for each video") }
     if video.isEmpty && manifest == nil { throw ValidationError("give --video and --prompt, or --manifest") }
-    if frames < 1 || frames > 4096 { throw ValidationError("--frames takes 1 to 4096, not \(frames)") }
-    if let dtype, dtype != "f32" && dtype != "bf16" { throw ValidationError("--dtype takes f32 or bf16, not \(dtype)") }
   }
 
   func run() async throws {

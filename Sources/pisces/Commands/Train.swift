@@ -12,17 +12,17 @@ import Training
 import World
 
 struct Train: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self])
+  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self, TrainKeys.self])
 }
 
 /// What every training command can be told.
 struct TrainingOptions: ParsableArguments {
-  @Option(help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
-  @Option(name: .customLong("set"), parsing: .singleValue, help: "Override one key: --set steps=100.") var overrides: [String] = []
-  @Option(help: "Folder of a new run.") var run: String?
-  @Option(help: "Go on with the run in this folder.") var resume: String?
-  @Option(help: "Number of steps (overrides the run file).") var steps: Int?
-  @Option(help: "Seed (overrides the run file).") var seed: Int?
+  @Option(in: .path, help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
+  @Option(name: .customLong("set"), parsing: .singleValue, in: .text, help: "Override one key: --set steps=100.") var overrides: [String] = []
+  @Option(in: .path, help: "Folder of a new run.") var run: String?
+  @Option(in: .path, help: "Go on with the run in this folder.") var resume: String?
+  @Option(in: .steps, help: "Number of steps (overrides the run file).") var steps: Int?
+  @Option(in: .seed, help: "Seed (overrides the run file).") var seed: Int?
 
   /// The run's folder, and whether it is resumed. A resumed run reads the configuration it was started with.
   func folder() throws -> (path: String, resuming: Bool) {
@@ -37,24 +37,44 @@ struct TrainingOptions: ParsableArguments {
   }
   func settings<S: TrainingSettings>(_ common: CommonOptions) throws -> S {
     let (path, resuming) = try folder()
+    StopRequest.install()
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
-    try common.use(products: settings.products)
-    try settings.checkMoments()
+    common.use(products: settings.products)
     return settings
+  }
+  /// What the run of this command is given, for `RunInputs` to compare with what it was given when it began.
+  func inputs(_ command: String, _ common: CommonOptions) throws -> RunInputs {
+    let (path, resuming) = try folder(), inputs = try RunInputs(run: path, isResumed: resuming, command: command)
+    if inputs.lacksRecord && TextFile.exists("\(path)/config.json") {
+      common.note("the run has no run.json (it was begun by an earlier version): give its data, models and sizes as they were")
+    }
+    return inputs
   }
   /// Refuses sizes that cannot be.
   func check(_ problem: String?) throws {
     if let problem { throw ConfigurationError(problem, config ?? "configuration", "correct the model section") }
   }
 
+  /// Refuses a run whose first step the machine has no memory for, before anything is taken: the task is made and the step run without
+  /// their arithmetic.
+  func plan<T: TrainingTask>(_ make: (borrowing Workspace) throws -> T, in work: borrowing Workspace) throws {
+    try MemoryBudget.plan(work.pool) { planned in
+      var task = try make(planned)
+      for kind in task.kindsOfStep(from: 0) { _ = try task.step(kind, in: planned) }
+    }
+  }
+
   /// Runs a task in its folder, then writes the model to `<run>/model`.
-  func execute(_ task: inout some TrainingTask, settings: some Settings, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace) async throws {
+  func execute(
+    _ task: inout some TrainingTask, settings: some Settings, _ inputs: RunInputs, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace
+  ) async throws {
     let (path, resuming) = try folder()
-    let directory = try RunDirectory(path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json)
-    StopRequest.install()
+    if let note = inputs.otherBits { common.note(note) }
+    let directory = try RunDirectory(
+      path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json, record: .object(inputs.record))
     let outcome = try await TrainingLoop.run(&task, in: directory, resuming: resuming, loop, work: work) { common.note($0) }
     try RunReport.write(run: path)
     if case .stopped(let step) = outcome {
@@ -72,11 +92,24 @@ struct TrainingOptions: ParsableArguments {
 
 /// Clips to train on: the built-in world, or a dataset of one's own.
 struct ClipOptions: ParsableArguments {
-  @Option(help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
-  @Option(help: "Frames of a clip.") var frames = 9
-  @Option(help: "Side of a clip in pixels.") var size = 32
+  @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
+  @Option(in: .frames, help: "Frames of a clip; default: 9.") var frames: Int?
+  @Option(in: .pixels, help: "Side of a clip in pixels; default: 32.") var size: Int?
   @Flag(help: "Use the harder world: three objects, equal colours, textures.") var harder = false
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
+
+  /// The clips of a run, as given or as recorded.
+  func settled(_ inputs: RunInputs) throws -> SettledClips {
+    let data = try inputs.path("data", data) { try Dataset($0).fingerprint() }
+    return SettledClips(
+      data: data, frames: try inputs.number("frames", frames, default: 9), size: try inputs.number("size", size, default: 32), harder: try inputs.flag("harder", harder),
+      strict: try inputs.flag("strict", strict))
+  }
+}
+
+/// The clips a run trains on.
+struct SettledClips {
+  let data: String?, frames, size: Int, harder, strict: Bool
 
   var scenes: SceneSettings { harder ? .harder : .standard }
   func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws -> ClipSource {
@@ -94,16 +127,20 @@ struct TrainVAE: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Start from this autoencoder directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Start from this autoencoder directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
-    let settings: AutoencoderSettings = try options.settings(common)
+    let settings: AutoencoderSettings = try options.settings(common), inputs = try options.inputs("vae", common), clips = try clips.settled(inputs)
+    let initial = try inputs.path("initial", initial)
     try options.check(settings.model.problem)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
+    try settings.model.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
     let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
-    var task = try AutoencoderTask(settings, source: source, parameters: parameters, in: work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    func make(_ work: borrowing Workspace) throws -> AutoencoderTask { try AutoencoderTask(settings, source: source, parameters: parameters, in: work) }
+    try options.plan(make, in: work)
+    var task = try make(work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }
 
@@ -112,19 +149,22 @@ struct TrainEncoders: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
-  @Option(help: "Start from this reward-model directory instead of random weights.") var initial: String?
-  @Option(help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
-  @Option(parsing: .singleValue, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
+  @Option(in: .path, help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
+  @Option(in: .path, help: "Start from this reward-model directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
+  @Option(parsing: .singleValue, in: .path, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
 
   func run() async throws {
     try common.start()
     var settings: EncoderSettings = try options.settings(common)
     try settings.check()
+    let inputs = try options.inputs("encoders", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
+    let vae = try inputs.path("vae", vae), generated = try inputs.paths("generated", generated), vocab = try inputs.path("vocab", vocab)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
-    let words = try vocabulary(source)
+    let words = try vocabulary(source, vocab, clips.scenes)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
     try options.check(settings.model.problem)
+    try settings.model.visionEncoder.check(frames: source.canvas.frames)
     if case .clips(_, let captions) = source {
       let tokenizer = try WordPieceTokenizer(vocabulary: words)
       common.noteCut(captions) { tokenizer.truncation(of: $0, maxLength: settings.model.maxTxtL) }
@@ -136,14 +176,18 @@ struct TrainEncoders: AsyncParsableCommand {
       examples.clips += more.clips
       examples.captions += more.captions
     }
-    var task = try EncoderTask(
-      settings, source: source, vocabulary: words, reconstruct: try vae.map { try Reconstruction.through($0) }, generated: examples, parameters: parameters, in: work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
+    let (chosen, shown) = (settings, examples), reconstruct = try vae.map { try Reconstruction.through($0) }
+    func make(_ work: borrowing Workspace) throws -> EncoderTask {
+      try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, generated: shown, parameters: parameters, in: work)
+    }
+    try options.plan(make, in: work)
+    var task = try make(work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
   }
-  private func vocabulary(_ source: ClipSource) throws -> [String] {
+  private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws -> [String] {
     if let vocab { return try TextFile.lines(vocab) }
     switch source {
-    case .world: return CaptionGrammar.vocabulary(clips.scenes)
+    case .world: return CaptionGrammar.vocabulary(scenes)
     case .clips(_, let captions):
       let words = Set(captions.flatMap { $0.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init) })
       return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words.sorted()
@@ -168,13 +212,15 @@ struct TrainGenerator: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Autoencoder directory.") var vae: String
-  @Option(help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String
-  @Option(help: "Start from this generator directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Autoencoder directory.") var vae: String?
+  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String?
+  @Option(in: .path, help: "Start from this generator directory instead of random weights.") var initial: String?
 
   func run() async throws {
     try common.start()
     var settings: GeneratorSettings = try options.settings(common)
+    let inputs = try options.inputs("generator", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
+    let vae = try inputs.required("vae", vae), textEncoder = try inputs.required("text-encoder", textEncoder)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
     (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)
@@ -184,14 +230,20 @@ struct TrainGenerator: AsyncParsableCommand {
       common.noteCut(captions) { prompts.truncation(of: $0) }
     }
     try options.check(settings.model.problem)
+    try config.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width, patch: settings.model.patch)
     if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
     let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
     let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
-    var task = try GeneratorTask(
-      settings, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters,
-      preview: settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil, early: "\(path)/early",
-      companions: { try companions.write(to: $0) }, report: { common.note($0) }, in: work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    let preview = settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil
+    let chosen = settings
+    func make(_ work: borrowing Workspace, report: (String) -> Void) throws -> GeneratorTask {
+      try GeneratorTask(
+        chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
+        companions: { try companions.write(to: $0) }, report: report, in: work)
+    }
+    try options.plan({ try make($0) { _ in } }, in: work)
+    var task = try make(work) { common.note($0) }
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
   }
 }

@@ -16,28 +16,39 @@ struct TrainOTMap: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Reward-model directory.") var reward: String
-  @Option(help: "Features of `pisces embed` (text, video) instead of clips.") var features: String?
+  @Option(in: .path, help: "Reward-model directory.") var reward: String?
+  @Option(in: .path, help: "Features of `pisces embed` (text, video) instead of clips.") var features: String?
 
   func run() async throws {
     try common.start()
     let settings: OTMapSettings = try options.settings(common)
-    if settings.cost_reduction != "mean" && settings.cost_reduction != "sum" { throw ConfigurationError("unknown cost_reduction \(settings.cost_reduction)", "cost_reduction", "use mean or sum") }
+    let inputs = try options.inputs("ot-map", common), clips = try clips.settled(inputs), reward = try inputs.required("reward", reward), features = try inputs.path("features", features)
     let work = Workspace(), folder = try RewardFolder(reward, frames: clips.data == nil && features == nil ? clips.frames : nil)
-    let (text, video, heldOut) = try await pairs(settings, folder, in: work)
-    if text.shape[0] < settings.batch { throw FileError(.badData, "\(text.shape[0]) pairs for a batch of \(settings.batch)", in: clips.data ?? features ?? "world", mend: "lower batch, or give more clips") }
-    var task = try OTMapTask(settings, folder.config, text: text, video: video, heldOut: heldOut, in: work)
-    try await options.execute(&task, settings: settings, .init(checkpointEvery: settings.checkpoint_every, reportEvery: 50), common, in: work)
+    let (text, video, heldOut) = try await pairs(settings, folder, clips, features, common, in: work)
+    try settings.check(pairs: text.shape[0], place: clips.data ?? features ?? "pairs")
+    func make(_ work: borrowing Workspace) throws -> OTMapTask { try OTMapTask(settings, folder.config, text: text, video: video, heldOut: heldOut, in: work) }
+    try options.plan(make, in: work)
+    var task = try make(work)
+    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, reportEvery: 50), common, in: work)
   }
 
   /// Features of training pairs and of held-out ones (the training ones again where there are no others).
-  private func pairs(_ s: OTMapSettings, _ folder: RewardFolder, in work: borrowing Workspace) async throws -> (text: Tensor, video: Tensor, heldOut: (Tensor, Tensor)) {
+  private func pairs(
+    _ s: OTMapSettings, _ folder: RewardFolder, _ clips: SettledClips, _ features: String?, _ common: CommonOptions, in work: borrowing Workspace
+  ) async throws -> (text: Tensor, video: Tensor, heldOut: (Tensor, Tensor)) {
     let model = try folder.reward()
     if let features {
       let file = try SafetensorsFile(features), t = work.converted(try file.tensor(named: "text"), to: .f32), v = work.converted(try file.tensor(named: "video"), to: .f32)
+      guard t.shape == v.shape, t.shape.rank == 2, t.shape[1] == folder.config.embedDim, t.shape[0] > 1 else {
+        throw FileError(
+          .badData, "text has shape \(t.shape) and video \(v.shape), not both [2 or more, \(folder.config.embedDim)]", in: features,
+          mend: "make the features with pisces embed --reward and this reward model")
+      }
+      guard work.isFinite(t), work.isFinite(v) else { throw FileError(.badData, "a feature is not finite", in: features, mend: "make the features again") }
       return (t, v, (t, v))
     }
-    let source = try await clips.source(seed: s.seed, common, in: work)
+    let source = try await clips.source(seed: s.seed, common, in: work), features = (s.pairs + s.validation) * 2 * folder.config.embedDim * 4
+    if clips.data == nil { try MemoryBudget.check(2 * features, common, "pairs", mend: "lower pairs or validation") }
     func encode(_ source: ClipSource, _ indices: [Int]) -> (Tensor, Tensor) {
       var text: [Tensor] = [], video: [Tensor] = [], words = RandomStream(seed: UInt64(s.seed), .caption)
       for start in stride(from: 0, to: indices.count, by: 64) {
@@ -48,6 +59,7 @@ struct TrainOTMap: AsyncParsableCommand {
       return (work.concatenated(text, axis: 0), work.concatenated(video, axis: 0))
     }
     if case .clips(let list, let captions) = source {
+      if list.count < 2 { throw FileError(.badData, "one clip is no distribution", in: clips.data ?? "", mend: "give two clips or more") }
       common.noteCut(captions) { model.truncation(of: $0) }
       let all = encode(source, Array(list.indices))
       return (all.0, all.1, all)

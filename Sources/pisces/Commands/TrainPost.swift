@@ -20,17 +20,23 @@ struct TrainPost: AsyncParsableCommand {
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(help: "Generator directory: student and teacher start from it.") var model: String
-  @Option(help: "Reward-model directory.") var reward: String?
-  @Option(help: "OT map, overriding the reward model's own.") var otMap: String?
-  @Option(help: "direct or grpo.") var objective: String?
+  @Option(in: .path, help: "Generator directory: student and teacher start from it.") var model: String?
+  @Option(in: .path, help: "Reward-model directory.") var reward: String?
+  @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(in: .choice(["direct", "grpo"]), help: "Overrides the run file.") var objective: String?
 
   func run() async throws {
     try common.start()
     var settings: PostSettings = try options.settings(common)
+    let inputs = try options.inputs("post", common), clips = try clips.settled(inputs), model = try inputs.required("model", model)
+    let reward = try inputs.path("reward", reward), otMap = try inputs.path("ot-map", otMap)
+    if let objective, inputs.isResumed, objective != settings.objective {
+      throw Failure.Message(64, "--objective is \(objective), the run was made with \(settings.objective)", inputs.run, "leave --objective out, or start a new run with --run")
+    }
     if let objective { settings.objective = objective }
     try settings.check(hasRewardModel: reward != nil)
     let work = Workspace(), folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
+    try config.check(frames: clips.frames, height: clips.size, width: clips.size, patch: transformer.config.patch)
     let frames = settings.vae.chunk_latents > 0 ? nil : clips.frames
     var rewardModel: RewardModel?
     if let reward, settings.weights.quality > 0 || settings.weights.semantic > 0 {
@@ -44,16 +50,26 @@ struct TrainPost: AsyncParsableCommand {
     if settings.vae.tiling { decoder.tiling = settings.vae.tiling_style == "diffusers" ? .diffusers() : .original() }
     let models = PostModels(teacher: transformer, decoder: decoder, reward: rewardModel, prompts: try folder.promptEncoder())
     let source = try await clips.source(seed: settings.seed, common, in: work), shape = Array(config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size).dropFirst())
-    let (pool, captions) = try data(settings, source, folder, config, in: work)
     if case .clips(_, let captions) = source { common.noteCut(captions) { models.prompts.truncation(of: $0) ?? rewardModel?.truncation(of: $0) } }
+    let chosen = settings
     let path = model, companions: @Sendable (String) throws -> Void = { try GeneratorCompanions.copy(from: path, to: $0) }
     let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5)
     if settings.objective == "grpo" {
-      var task = try GroupTask(settings, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
-      try await options.execute(&task, settings: settings, loop, common, in: work)
+      func make(_ work: borrowing Workspace) throws -> GroupTask {
+        let (pool, captions) = try data(chosen, source, folder, config, in: work)
+        return try GroupTask(chosen, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
+      }
+      try options.plan(make, in: work)
+      var task = try make(work)
+      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
     } else {
-      var task = try DirectTask(settings, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
-      try await options.execute(&task, settings: settings, loop, common, in: work)
+      func make(_ work: borrowing Workspace) throws -> DirectTask {
+        let (pool, captions) = try data(chosen, source, folder, config, in: work)
+        return try DirectTask(chosen, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
+      }
+      try options.plan(make, in: work)
+      var task = try make(work)
+      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
     }
   }
 
