@@ -164,6 +164,28 @@ import Testing
     try await refuses(65, [a, b, "equal sums", "4.0"], "solve", "--cost", cost, "--source-weights", a, "--target-weights", b, "--epsilon", "0.1", "--mass", "1")
   }
 
+  /// One cost in every form that numpy writes it in.
+  @Test func formsOfArrays() async throws {
+    let values: [UInt8] = [0, 3, 1, 2, 5, 4], expected = number(try await results("exact", "--cost", try put("c.npy", Tensor(values.map { Double($0) }, Shape(2, 3))))[0], "cost")
+    func file(_ type: String, _ isFortran: Bool, _ bytes: [UInt8]) throws -> String {
+      let text = "{'descr': '\(type)', 'fortran_order': \(isFortran ? "True" : "False"), 'shape': (2, 3), }\n"
+      try OutputFile.write([0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(text.utf8.count), 0] + Array(text.utf8) + bytes, to: folder("form.npy"))
+      return folder("form.npy")
+    }
+    let fortran = [0, 3, 1, 4, 2, 5].map { values[$0] }
+    for (type, encode) in [
+      (">f8", { withUnsafeBytes(of: Double($0).bitPattern.bigEndian) { Array($0) } }), (">i2", { [0, $0] }), ("<u4", { [$0, 0, 0, 0] }), ("|u1", { [$0] }), (">i8", { [0, 0, 0, 0, 0, 0, 0, $0] }),
+    ] as [(String, (UInt8) -> [UInt8])] {
+      for (isFortran, x) in [(false, values), (true, fortran)] {
+        for command in [["exact"], ["solve", "--epsilon", "1e-3"]] {
+          let r = try await ProgramRun(ProgramRun.program, ["ot"] + command + ["--cost", try file(type, isFortran, x.flatMap(encode)), "--json", "--quiet"])
+          let found = number(try JSONValue(parsing: r.lines.first ?? "null", name: "output"), "cost")
+          #expect(r.status == 0 && abs(found - expected) < 1e-6, "\(type) \(isFortran): \(r.error)")
+        }
+      }
+    }
+  }
+
   // MARK: long solves
 
   @Test func interruptLeavesPotentials() async throws {
@@ -309,7 +331,6 @@ import Testing
     }
     func header(_ text: String) -> [UInt8] { [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(text.utf8.count), 0] + Array(text.utf8) }
     for (name, text, words) in [
-      ("fortran", "{'descr': '<f8', 'fortran_order': True, 'shape': (3, 4), }\n", ["Fortran", "ascontiguousarray"]), ("big", "{'descr': '>f8', 'fortran_order': False, 'shape': (3, 4), }\n", [">f8"]),
       ("object", "{'descr': '|O', 'fortran_order': False, 'shape': (3, 4), }\n", ["|O"]), ("complex", "{'descr': '<c16', 'fortran_order': False, 'shape': (3, 4), }\n", ["<c16"]),
       ("text", "{'descr': '<U1', 'fortran_order': False, 'shape': (3, 4), }\n", ["<U1"]), ("claim", "{'descr': '<f8', 'fortran_order': False, 'shape': (3000000000, 3000000000), }\n", ["needs more"]),
       ("evil", "__import__('os').system('true')\n", ["malformed"]),
