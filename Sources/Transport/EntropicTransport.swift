@@ -18,7 +18,7 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
-  case tooLarge(Int, limit: Int), memory(Int)
+  case tooLarge(Int, limit: Int), memory(Int), infeasible
   case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int]), costsWithin(found: [[Int]], expected: [Int])
   case weightRange(name: String, index: Int, value: Double), zeroVector(name: String, index: Int)
   case histogramShapes([Int], cost: [Int]), ownCost(found: [Int]?, expected: Int)
@@ -40,6 +40,7 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .zeroVector(let name, let index): "\(name): row \(index) is the zero vector, whose cosine is not defined"
     case .tooLarge(let n, let limit): "\(n) entries are too many for the exact solver: up to \(limit); use an entropic one"
     case .memory(let bytes): "not enough memory for the exact solver, about \(bytes >> 20) MiB: use an entropic one"
+    case .infeasible: "no plan with these weights avoids the forbidden pairs (infinite costs)"
     case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"

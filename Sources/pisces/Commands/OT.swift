@@ -99,7 +99,7 @@ extension TransportError {
     case .unequalSums: return ["source weights", "target weights"]
     case .histogramShapes: return ["histograms", "cost"]
     case .ownCost: return ["own cost", "cost"]
-    case .tooLarge, .memory: return ["cost"]
+    case .tooLarge, .memory, .infeasible: return ["cost"]
     case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: return []
     }
   }
@@ -113,6 +113,7 @@ extension TransportError {
     case .weightRange: "raise rho, or lower epsilon"
     case .ownCost: "give it with --own-cost"
     case .tooLarge, .memory: "take a smaller problem"
+    case .infeasible: "allow more pairs, or relax a side"
     case .mass: "give a mass in that range"
     case .precision, .epsilon, .scale, .rho, .tolerance, .maxIterations: "correct the option"
     }
