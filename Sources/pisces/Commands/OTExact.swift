@@ -26,6 +26,7 @@ extension OT {
       try common.start()
       var arrays = TransportArrays()
       let c = try arrays.read("cost", cost), a = try arrays.read("source weights", sourceWeights), b = try arrays.read("target weights", targetWeights), clock = ContinuousClock(), start = clock.now
+      if mass == nil { DividedWeights.say(a, b, common) }
       let r = try arrays.posing { try ExactTransport(mass.map { .exactMass($0) } ?? .balanced).solve(cost: c, source: a, target: b) }
       let seconds = (clock.now - start) / .seconds(1)
       if let plan { if plan.hasSuffix(".npy") { try NumpyFile.write(r.plan, to: plan) } else { try SafetensorsWriter.write([("plan", r.plan)], to: plan) } }
