@@ -135,6 +135,14 @@ extension TransportSuite {
       }
     }
   }
+  /// Two clusters a distance apart over which a thousandth of the mass must go: marginals within the tolerance alone leave a cost that is off by a tenth.
+  @Test(arguments: [1e-4, 1e-5, 1e-7]) func farMassIsCounted(_ tolerance: Double) throws {
+    let n = 20, near = uniform(Shape(n, n), seed: 4).doubles, weights = Tensor((0..<n).map { $0 < n / 2 ? 1.002 : 0.998 }, Shape(n)), work = Workspace()
+    let c = Tensor((0..<n * n).map { ($0 / n < n / 2) == ($0 % n < n / 2) ? near[$0] : 1e4 + near[$0] }, Shape(n, n))
+    let exact = try EntropicTransport(.balanced, epsilon: 0.2, tolerance: 1e-11).solve(cost: c, source: weights, in: work)
+    let r = try EntropicTransport(.balanced, epsilon: 0.2, tolerance: tolerance).solve(cost: c, source: weights, in: work)
+    #expect(exact.status == .converged && r.status == .converged && abs(r.cost - exact.cost) < 1e-3 * exact.cost, "\(r.cost), \(exact.cost)")
+  }
   /// At C/ε = 1e11 potentials in f64 do not hold the plan any more; the certificate is the plan's.
   @Test func certifiedAtHugeCosts() throws {
     let n = 12, cost = Tensor((0..<n * n).map { k in k / n == k % n ? 0 : 1 + Double(k % 7) / 7 }, Shape(n, n)), work = Workspace()

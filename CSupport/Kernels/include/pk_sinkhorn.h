@@ -73,7 +73,8 @@ pk_status pk_sinkhorn_solve_batch(const pk_sinkhorn_problem *p, ptrdiff_t count,
 ptrdiff_t pk_sinkhorn_certify_scratch(const pk_sinkhorn_problem *p);
 pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const void *plan,
                               const double *a, const double *b, double z, pk_sinkhorn_result *result, void *scratch);
-/* result->outcome, but `stalled` where it is `converged` and the errors in `result` are above the tolerance. */
+/* result->outcome, but `stalled` where it is `converged` and the errors in `result` are above the tolerance, or the gap above 5e-4 (or five tolerances) of
+ * the cost. */
 pk_outcome pk_sinkhorn_judged(const pk_sinkhorn_problem *p, const pk_sinkhorn_result *result);
 
 /* Of a matrix with infinite elements. feasible: the most mass that a plan within both weights can move, which two hard sides must have whole, and two
