@@ -28,7 +28,7 @@ let package = Package(
     .target(
       name: "CKernels", path: "CSupport/Kernels", exclude: ["README.md"], publicHeadersPath: "include", cSettings: c,
       linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
-    .target(name: "CExact", path: "CSupport/Exact", publicHeadersPath: "include", cxxSettings: [.unsafeFlags(["-std=c++14", "-O2", "-Wno-deprecated-declarations"])]),
+    .target(name: "CExact", path: "CSupport/Exact", publicHeadersPath: "include", cxxSettings: [.unsafeFlags(["-std=gnu++14", "-O2", "-Wno-deprecated-declarations"])]),
     .target(name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"], publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
     .systemLibrary(name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(name: "CUtf8proc", path: "CSupport/Utf8proc", providers: [.apt(["libutf8proc-dev"])]),

@@ -19,11 +19,13 @@ static pisces_ot_status check(pisces_ot_context *c, const pisces_ot_barycenter_p
     const pisces_ot_status status = library_check_array(c, "the cost", PISCES_OT_F64, p->n * p->m, p->cost ? p->cost + k * p->cost_stride : NULL);
     if (status) return status;
   }
-  if (p->debiased && p->own_cost) return library_check_array(c, "own_cost", PISCES_OT_F64, p->m * p->m, p->own_cost);
-  return PISCES_OT_OK;
+  if (!p->debiased) return PISCES_OT_OK;
+  const pisces_ot_status status = p->own_cost ? library_check_array(c, "own_cost", PISCES_OT_F64, p->m * p->m, p->own_cost) : PISCES_OT_OK;
+  return status ? status : library_check_symmetric(c, p->own_cost ? "own_cost" : "the cost", PISCES_OT_F64, p->m, p->own_cost ? p->own_cost : p->cost);
 }
-/* `rows` times `n` numbers that are finite and not negative, with sums that agree to `slack`; scaled to the first's, or to `sum` unless 0. */
-static pisces_ot_status copy(pisces_ot_context *c, const char *name, ptrdiff_t rows, ptrdiff_t n, const double *from, double sum, double slack, double *to) {
+/* `rows` times `n` numbers that are finite and not negative, scaled to `sum`; 0: to the first row's, or, when sums differ by more than 1e-6, each to 1. */
+static pisces_ot_status copy(pisces_ot_context *c, const char *name, ptrdiff_t rows, ptrdiff_t n, const double *from, double sum, double *to) {
+  double first = 0;
   for (ptrdiff_t k = 0; k < rows; k++) {
     double own = 0;
     for (ptrdiff_t i = k * n; i < (k + 1) * n; i++) {
@@ -32,9 +34,12 @@ static pisces_ot_status copy(pisces_ot_context *c, const char *name, ptrdiff_t r
       own += from[i];
     }
     if (!(own > 0) || !isfinite(own)) return library_fail(c, PISCES_OT_BAD_DATA, "%s sum to %g: row %td: give a positive, finite mass", name, own, k);
-    if (!k && sum == 0) sum = own;
-    if (fabs(own - sum) > slack * sum) return library_fail(c, PISCES_OT_BAD_DATA, "%s of different masses, %.9g and %.9g: row %td: scale them to one", name, sum, own, k);
-    for (ptrdiff_t i = k * n; i < (k + 1) * n; i++) to[i] = from[i] * (sum / own);
+    if (!k) first = own;
+    if (sum == 0 && fabs(own - first) > 1e-6 * first) {
+      library_fail(c, PISCES_OT_OK, "%s sum to %.9g and %.9g: row %td: each is divided by its sum", name, first, own, k);
+      return copy(c, name, rows, n, from, 1, to);
+    }
+    for (ptrdiff_t i = k * n; i < (k + 1) * n; i++) to[i] = from[i] * ((sum == 0 ? first : sum) / own);
   }
   return PISCES_OT_OK;
 }
@@ -53,8 +58,8 @@ pisces_ot_status pisces_ot_barycenter(pisces_ot_context *c, const pisces_ot_bary
   if (!b) return PISCES_OT_NO_MEMORY;
   double *w = b + p.count * p.n, *f = w + p.count, *g = f + p.count * p.n;
   for (ptrdiff_t k = 0; k < p.count; k++) w[k] = 1 / (double)p.count;
-  status = copy(c, "histograms", p.count, p.n, p.histograms, 0, 1e-6, b);
-  if (!status && p.weights) status = copy(c, "weights", 1, p.count, p.weights, 1, INFINITY, w);
+  status = copy(c, "histograms", p.count, p.n, p.histograms, 0, b);
+  if (!status && p.weights) status = copy(c, "weights", 1, p.count, p.weights, 1, w);
   if (status) return status;
 
   const pk_barycenter_problem q = {.count = p.count, .n = p.n, .m = p.m, .cost_stride = p.cost_stride, .debiased = p.debiased, .epsilon = p.epsilon,

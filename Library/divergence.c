@@ -20,8 +20,13 @@ pisces_ot_status pisces_ot_divergence(pisces_ot_context *c, const pisces_ot_prob
     return library_fail(c, PISCES_OT_BAD_ARGUMENT, "source_cost or target_cost is missing: divergence: pass [n, n] and [m, m]");
   if (!points && (dx || dy))
     return library_fail(c, PISCES_OT_BAD_ARGUMENT, "gradients for a matrix: divergence: pass NULL; the gradient on a cost is the plan of its solve");
-  if (!points && (status = library_check_array(c, "source_cost", p.type, p.n * p.n, source_cost))) return status;
-  if (!points && (status = library_check_array(c, "target_cost", p.type, p.m * p.m, target_cost))) return status;
+  if (!points) {
+    if ((status = library_check_array(c, "the cost", p.type, p.n * p.m, p.x))) return status;
+    if ((status = library_check_array(c, "source_cost", p.type, p.n * p.n, source_cost))) return status;
+    if ((status = library_check_array(c, "target_cost", p.type, p.m * p.m, target_cost))) return status;
+    if ((status = library_check_symmetric(c, "source_cost", p.type, p.n, source_cost))) return status;
+    if ((status = library_check_symmetric(c, "target_cost", p.type, p.m, target_cost))) return status;
+  }
 
   p.reference = PISCES_OT_ENTROPY, p.warm = 0; /* the reference is the kernel's own */
   prepared q;

@@ -44,6 +44,48 @@ pisces_ot_status library_check_array(pisces_ot_context *c, const char *name, pis
   return library_fail(c, PISCES_OT_BAD_DATA, "%s holds %g: element %td: give finite numbers", name, value, i);
 }
 
+static double element(const void *x, pk_type type, ptrdiff_t i) { return type == PK_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i]; }
+pisces_ot_status library_check_symmetric(pisces_ot_context *c, const char *name, pisces_ot_type type, ptrdiff_t n, const void *x) {
+  const pk_type t = type == PISCES_OT_F64 ? PK_F64 : PK_F32;
+  double most = 0;
+  for (ptrdiff_t k = 0; k < n * n; k++) most = fmax(most, fabs(element(x, t, k)));
+  for (ptrdiff_t i = 0; i < n; i++)
+    for (ptrdiff_t j = 0; j < i; j++)
+      if (fabs(element(x, t, i * n + j) - element(x, t, j * n + i)) > 1e-6 * most)
+        return library_fail(c, PISCES_OT_BAD_DATA, "%s is not symmetric: elements [%td, %td] and [%td, %td] differ: give a cost that is symmetric", name, j, i, i, j);
+  return PISCES_OT_OK;
+}
+
+/* Costs are finite numbers, or infinite: a pair that takes nothing. *forbids: whether there is one. */
+static pisces_ot_status check_costs(pisces_ot_context *c, pisces_ot_type type, ptrdiff_t count, const void *x, int *forbids) {
+  if (!x) return library_check_array(c, "the cost", type, count, x);
+  for (ptrdiff_t i = type == PISCES_OT_F64 ? first_bad_f64(count, x) : first_bad_f32(count, x); i < count; i++) {
+    const double value = type == PISCES_OT_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
+    *forbids |= value == INFINITY;
+    if (isnan(value) || value == -INFINITY)
+      return library_fail(c, PISCES_OT_BAD_DATA, "the cost holds %g: element %td: give finite numbers, or INFINITY for pairs that are forbidden", value, i);
+  }
+  return PISCES_OT_OK;
+}
+/* Whether the items' weights have plans that avoid forbidden pairs. */
+static pisces_ot_status check_pairs(pisces_ot_context *c, const pisces_ot_problem *p, prepared *q, ptrdiff_t count) {
+  const int hard = q->p.side_a == PK_SIDE_HARD && q->p.side_b == PK_SIDE_HARD, capped = q->p.side_a == PK_SIDE_CAPPED;
+  for (ptrdiff_t k = 0; k < count; k++) {
+    const char *cost = (const char *)p->x + k * q->strides.x * (p->type == PISCES_OT_F64 ? 8 : 4);
+    const double *mu = q->source + k * q->strides.mu, *nu = q->target + k * q->strides.nu, asked = capped ? q->p.mass : q->source_sums[q->strides.mu ? k : 0];
+    const ptrdiff_t at = capped ? p->n + p->m : pk_sinkhorn_partner(&q->p, cost, mu, nu);
+    if (at < p->n + p->m)
+      return library_fail(c, PISCES_OT_BAD_DATA, "%s %td has weight, but only forbidden pairs: the cost: item %td: allow a pair, or set that weight to 0",
+                          at < p->n ? "source" : "target", at < p->n ? at : at - p->n, k);
+    if (!hard && !capped) continue;
+    void *scratch = library_scratch(c, pk_sinkhorn_feasible_scratch(&q->p));
+    if (!scratch) return PISCES_OT_NO_MEMORY;
+    if (pk_sinkhorn_feasible(&q->p, cost, mu, nu, scratch) < asked * (1 - 1e-9))
+      return library_fail(c, PISCES_OT_BAD_DATA, "infeasible: no plan with these weights avoids the infinite costs: item %td: allow more pairs, or take an unbalanced rule", k);
+  }
+  return PISCES_OT_OK;
+}
+
 /* A row of zeros has no direction. */
 static pisces_ot_status check_directions(pisces_ot_context *c, const char *name, pisces_ot_type type, ptrdiff_t n, ptrdiff_t d, const void *x) {
   for (ptrdiff_t i = 0; i < n; i++) {
@@ -54,11 +96,11 @@ static pisces_ot_status check_directions(pisces_ot_context *c, const char *name,
   return PISCES_OT_OK;
 }
 
-static pisces_ot_status check_inputs(pisces_ot_context *c, const pisces_ot_problem *p, ptrdiff_t count, const pisces_ot_strides *s) {
+static pisces_ot_status check_inputs(pisces_ot_context *c, const pisces_ot_problem *p, ptrdiff_t count, const pisces_ot_strides *s, int *forbids) {
   const int points = p->cost != PISCES_OT_MATRIX;
   for (ptrdiff_t k = 0; k < (s->x ? count : 1); k++) {
     const char *x = (const char *)p->x + k * s->x * (p->type == PISCES_OT_F64 ? 8 : 4);
-    pisces_ot_status status = library_check_array(c, points ? "x" : "the cost", p->type, p->n * (points ? p->d : p->m), p->x ? x : NULL);
+    pisces_ot_status status = points ? library_check_array(c, "x", p->type, p->n * p->d, p->x ? x : NULL) : check_costs(c, p->type, p->n * p->m, p->x ? x : NULL, forbids);
     if (!status && p->cost == PISCES_OT_COSINE) status = check_directions(c, "x", p->type, p->n, p->d, x);
     if (status) return status;
   }
@@ -138,6 +180,13 @@ double library_value_shift(const pisces_ot_problem *p, const prepared *q, ptrdif
   return p->epsilon * q->source_sums[i] * q->target_sums[j] + q->source_shifts[i] + q->target_shifts[j];
 }
 
+void library_undivide(ptrdiff_t n, const double *w, double divisor, double *dw) {
+  double mean = 0;
+  if (!dw || divisor == 1) return;
+  for (ptrdiff_t i = 0; i < n; i++) mean += w[i] * dw[i];
+  for (ptrdiff_t i = 0; i < n; i++) dw[i] = w[i] > 0 ? (dw[i] - mean) / divisor : 0;
+}
+
 /* The rule as sides of the solver's problem. */
 static void set_sides(const pisces_ot_problem *p, pk_sinkhorn_problem *q) {
   double source = INFINITY, target = INFINITY;
@@ -154,6 +203,16 @@ static int all_of_it(const pisces_ot_problem *p, const prepared *out, ptrdiff_t 
     if (fmax(out->source_sums[out->strides.mu ? k : 0], out->target_sums[out->strides.nu ? k : 0]) > p->mass * (1 + 1e-12)) return 0;
   return 1;
 }
+/* Balanced weights of different sums: each side is divided by its own, as `pisces ot solve` does, and the caller is told. */
+static void divide(pisces_ot_context *c, prepared *out, ptrdiff_t k) {
+  double *a = &out->source_sums[out->strides.mu ? k : 0], *b = &out->target_sums[out->strides.nu ? k : 0];
+  double *w = out->source + k * out->strides.mu, *v = out->target + k * out->strides.nu;
+  library_fail(c, PISCES_OT_OK, "the weights sum to %.9g and %.9g: item %td: each side is divided by its sum", *a, *b, k);
+  for (ptrdiff_t i = 0; i < out->p.n; i++) w[i] /= *a;
+  for (ptrdiff_t j = 0; j < out->p.m; j++) v[j] /= *b;
+  if (!k) out->divisors[0] = *a, out->divisors[1] = *b;
+  *a = *b = 1;
+}
 /* What the sums must satisfy. Two hard sides are made to agree to the last bit. */
 static pisces_ot_status check_masses(pisces_ot_context *c, const pisces_ot_problem *p, prepared *out, ptrdiff_t items) {
   pk_sinkhorn_problem *q = &out->p;
@@ -166,32 +225,47 @@ static pisces_ot_status check_masses(pisces_ot_context *c, const pisces_ot_probl
     if (q->side_a == PK_SIDE_CAPPED) {
       q->mass = fmin(q->mass, fmin(a, *b));
     } else if (q->side_a == PK_SIDE_HARD && q->side_b == PK_SIDE_HARD) {
-      if (fabs(a - *b) > 1e-6 * fmax(a, *b))
+      const int differ = fabs(a - *b) > 1e-6 * fmax(a, *b);
+      if (differ && p->rule != PISCES_OT_BALANCED)
         return library_fail(c, PISCES_OT_BAD_DATA, "masses differ, %.9g and %.9g: item %td: scale the weights, or take an unbalanced rule", a, *b, k);
+      if (differ) divide(c, out, k);
       double *w = out->target + k * out->strides.nu;
-      for (ptrdiff_t j = 0; a != *b && j < q->m; j++) w[j] *= a / *b;
-      *b = a;
+      for (ptrdiff_t j = 0; !differ && a != *b && j < q->m; j++) w[j] *= a / *b;
+      if (!differ) *b = a;
     }
   }
   return PISCES_OT_OK;
 }
 
+pisces_ot_status library_points(pisces_ot_context *c, const pisces_ot_problem *p, pk_sinkhorn_problem *out) {
+  pisces_ot_problem q = *p;
+  q.epsilon = 1, q.tolerance = 0, q.max_iterations = 1, q.rule = PISCES_OT_BALANCED, q.reference = PISCES_OT_ENTROPY;
+  int forbids = 0;
+  const pisces_ot_strides none = {0};
+  pisces_ot_status status = check_options(c, &q, 1);
+  if (!status && p->cost == PISCES_OT_MATRIX) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "the costs of a matrix: costs: give points");
+  if (!status) status = check_inputs(c, &q, 1, &none, &forbids);
+  *out = (pk_sinkhorn_problem){.n = p->n, .m = p->m, .d = p->d, .type = p->type == PISCES_OT_F64 ? PK_F64 : PK_F32, .cost = (pk_cost)p->cost, .scale = p->scale, .epsilon = 1};
+  return status;
+}
 pisces_ot_status library_prepare(pisces_ot_context *c, const pisces_ot_problem *p, ptrdiff_t count, const pisces_ot_strides *given, ptrdiff_t extra,
                                  prepared *out, double **behind) {
   const pisces_ot_strides none = {0}, *s = given ? given : &none;
   pisces_ot_status status = check_options(c, p, count);
   if (!status && (s->x < 0 || s->y < 0 || s->source < 0 || s->target < 0 || s->plan < 0 || s->log_u < 0 || s->log_v < 0))
     status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "a stride is negative: batch: give distances between items, 0 to share an input");
-  if (!status) status = check_inputs(c, p, count, s);
+  int forbids = 0;
+  if (!status) status = check_inputs(c, p, count, s, &forbids);
   if (status) return status;
 
   const int points = p->cost != PISCES_OT_MATRIX;
   *out = (prepared){.p = {.n = p->n, .m = p->m, .d = points ? p->d : 0, .type = p->type == PISCES_OT_F64 ? PK_F64 : PK_F32, .cost = (pk_cost)p->cost,
                           .scale = points ? p->scale : 1, .epsilon = p->epsilon, .tolerance = p->tolerance, .max_iterations = p->max_iterations,
                           .plain = p->plain != 0, .warm = p->warm != 0, .progress = p->progress, .context = p->context}};
+  out->divisors[0] = out->divisors[1] = 1;
   set_sides(p, &out->p);
   const int hard = out->p.side_a == PK_SIDE_HARD && out->p.side_b == PK_SIDE_HARD;
-  const ptrdiff_t sources = p->source && s->source ? count : 1, targets = (p->target && s->target) || (hard && sources > 1) ? count : 1;
+  const ptrdiff_t sources = (p->source && s->source) || (hard && p->target && s->target) ? count : 1, targets = (p->target && s->target) || (hard && sources > 1) ? count : 1;
   out->strides = (pk_sinkhorn_strides){.x = s->x, .y = s->y, .mu = sources > 1 ? p->n : 0, .nu = targets > 1 ? p->m : 0, .plan = s->plan, .a = s->log_u, .b = s->log_v};
   double *memory = library_copies(c, sources * (p->n + 2) + targets * (p->m + 2) + extra);
   if (!memory) return PISCES_OT_NO_MEMORY;
@@ -204,6 +278,7 @@ pisces_ot_status library_prepare(pisces_ot_context *c, const pisces_ot_problem *
   const ptrdiff_t items = sources > targets ? sources : targets;
   if (!status && p->rule == PISCES_OT_EXACT_MASS && all_of_it(p, out, items)) out->p.side_a = out->p.side_b = PK_SIDE_HARD;
   if (!status) status = check_masses(c, p, out, items);
+  if (!status && forbids) status = check_pairs(c, p, out, s->x ? count : items);
   if (p->reference == PISCES_OT_ENTROPY) return status;
   for (ptrdiff_t k = 0; !status && k < sources; k++)
     status = library_refer(c, "source", out->p.side_a, p->epsilon, out->p.rho_a, p->n, out->source + k * p->n, out->source_shifts + k);

@@ -107,14 +107,17 @@ pisces_ot_status pisces_ot_certify(pisces_ot_context *c, const pisces_ot_problem
   pisces_ot_status status = reopen(c, problem, s, &p, &q, &a, &b);
   if (!status && !certificate) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "certificate is missing: certify: pass one");
   if (status) return status;
-  pk_sinkhorn_result r = {0};
+  if (s->plan && p.cost == PISCES_OT_MATRIX && (status = library_check_array(c, "the plan", p.type, p.n * p.m, s->plan))) return status;
+  pk_sinkhorn_result r = {.outcome = (pk_outcome)certificate->outcome};
   const int before = library_enter(c);
   void *scratch = library_scratch(c, pk_sinkhorn_certify_scratch(&q.p));
-  const pk_status done = !scratch ? PK_OK : pk_sinkhorn_certify(&q.p, p.x, p.y, q.source, q.target, a, b, s->log_z, &r, scratch);
+  const void *plan = p.cost == PISCES_OT_MATRIX ? s->plan : NULL;
+  const pk_status done = !scratch ? PK_OK : pk_sinkhorn_certify(&q.p, p.x, p.y, q.source, q.target, plan, a, b, s->log_z, &r, scratch);
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
   r.z = s->log_z;
   library_certificate(p.epsilon, library_value_shift(&p, &q, 0), &r, certificate);
+  certificate->outcome = (pisces_ot_outcome)r.outcome;
   return library_answer(c, done);
 }
 
@@ -140,11 +143,13 @@ pisces_ot_status pisces_ot_gradient(pisces_ot_context *c, const pisces_ot_proble
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
   if (p.reference == PISCES_OT_PRODUCT && (g->source || g->target)) {
-    pk_product_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, p.source, q.source, q.target_sums[0], u->objective, g->source);
-    pk_product_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, p.target, q.target, q.source_sums[0], u->objective, g->target);
-    if (q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD && g->source && g->target)
-      pk_centre_gradients(p.n, p.m, q.source, q.target, g->source, g->target);
+    const int hard = q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD; /* then the weights solved with are those of the reference */
+    pk_product_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, hard ? q.source : p.source, q.source, q.target_sums[0], u->objective, g->source);
+    pk_product_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, hard ? q.target : p.target, q.target, q.source_sums[0], u->objective, g->target);
+    if (hard && g->source && g->target) pk_centre_gradients(p.n, p.m, q.source, q.target, g->source, g->target);
   }
+  library_undivide(p.n, q.source, q.divisors[0], g->source);
+  library_undivide(p.m, q.target, q.divisors[1], g->target);
   return library_answer(c, done);
 }
 
@@ -162,4 +167,20 @@ pisces_ot_status pisces_ot_project(pisces_ot_context *c, const pisces_ot_problem
   library_leave(before);
   if (!scratch) return PISCES_OT_NO_MEMORY;
   return library_answer(c, done);
+}
+
+pisces_ot_status pisces_ot_costs(pisces_ot_context *c, const pisces_ot_problem *problem, void *costs) {
+  pisces_ot_problem p;
+  pk_sinkhorn_problem q;
+  if (!c) return PISCES_OT_BAD_ARGUMENT;
+  c->message[0] = 0;
+  pisces_ot_status status = library_options(c, problem, &p);
+  if (!status) status = library_points(c, &p, &q);
+  if (!status && !costs) status = library_fail(c, PISCES_OT_BAD_ARGUMENT, "costs is missing: costs: pass an array of n m elements");
+  if (status) return status;
+  const int before = library_enter(c);
+  void *scratch = library_scratch(c, pk_point_costs_scratch(&q));
+  const pk_status done = !scratch ? PK_OK : pk_point_costs(&q, p.x, p.y, costs, scratch);
+  library_leave(before);
+  return scratch ? library_answer(c, done) : PISCES_OT_NO_MEMORY;
 }

@@ -18,7 +18,7 @@
 #include <stddef.h>
 
 #define PISCES_OT_VERSION_MAJOR 1
-#define PISCES_OT_VERSION_MINOR 1
+#define PISCES_OT_VERSION_MINOR 2
 #define PISCES_OT_VERSION_PATCH 0
 #define PISCES_OT_VERSION (PISCES_OT_VERSION_MAJOR * 10000 + PISCES_OT_VERSION_MINOR * 100 + PISCES_OT_VERSION_PATCH)
 
@@ -57,7 +57,8 @@ typedef enum {
 } pisces_ot_cost;
 
 typedef enum {
-  PISCES_OT_BALANCED = 0,   /* P1 = source, P'1 = target; sums that agree to 1e-6; the target's is then made the source's */
+  PISCES_OT_BALANCED = 0,   /* P1 = source, P'1 = target; the target's sum is made the source's; where they differ by more than 1e-6, each side is
+                               divided by its sum, and pisces_ot_message warns of it */
   PISCES_OT_UNBALANCED = 1, /* + rho_source KL(P1 | source) + rho_target KL(P'1 | target), KL(p | q) = sum p log(p / q) - p + q; INFINITY keeps
                                the constraint of its side */
   PISCES_OT_RELAXED = 2,    /* PISCES: both rho = epsilon mass / (1 - mass), mass in (0, 1]; from 0.999 on balanced */
@@ -77,7 +78,7 @@ typedef struct {
   pisces_ot_cost cost;        /* MATRIX */
   pisces_ot_rule rule;        /* BALANCED */
   pisces_ot_reference reference; /* ENTROPY */
-  const void *x, *y;          /* matrix: x = C [n, m]; points: x [n, d], y [m, d] */
+  const void *x, *y;          /* matrix: x = C [n, m], INFINITY forbids a pair (not in a divergence); points: x [n, d], y [m, d] */
   const double *source, *target; /* weights [n], [m] >= 0; NULL: uniform of sum 1. A zero weight gives an exactly zero row or column */
   double scale;               /* points: the distance is divided by it; 1 */
   double epsilon;             /* in units of the cost; > 0 */
@@ -138,7 +139,7 @@ PISCES_OT_API pisces_ot_status pisces_ot_create(pisces_ot_context **context);
 PISCES_OT_API void pisces_ot_destroy(pisces_ot_context *context); /* NULL is allowed */
 PISCES_OT_API pisces_ot_status pisces_ot_set_threads(pisces_ot_context *context, int threads); /* >= 1 */
 PISCES_OT_API int pisces_ot_threads(const pisces_ot_context *context);
-/* The last error, valid until the next call with this context; "" when the last call succeeded. */
+/* The last error, valid until the next call with this context; when the last call succeeded, a warning, or "". */
 PISCES_OT_API const char *pisces_ot_message(const pisces_ot_context *context);
 
 #define pisces_ot_problem_init(problem) pisces_ot_problem_init_size((problem), sizeof *(problem))
@@ -152,7 +153,9 @@ PISCES_OT_API pisces_ot_status pisces_ot_solve(pisces_ot_context *context, const
 PISCES_OT_API pisces_ot_status pisces_ot_solve_batch(pisces_ot_context *context, const pisces_ot_problem *problem, ptrdiff_t count,
                                                      const pisces_ot_strides *strides, const pisces_ot_solution *solution,
                                                      pisces_ot_certificate *certificates);
-/* The certificate of given potentials with every sum and exponential in f64, whatever the type; outcome, iterations and residual are not touched. */
+/* The certificate of given potentials with every sum and exponential in f64, whatever the type; of a matrix with solution->plan, that of the plan
+ * (at cost / epsilon = 1e11 potentials in f64 are too coarse to repeat it). iterations and residual are not touched; outcome is judged again: CONVERGED
+ * becomes STALLED where the errors found are above the problem's tolerance. */
 PISCES_OT_API pisces_ot_status pisces_ot_certify(pisces_ot_context *context, const pisces_ot_problem *problem, const pisces_ot_solution *solution,
                                                  pisces_ot_certificate *certificate);
 /* Gradients by implicit differentiation of the solution, which should be converged. */
@@ -162,6 +165,9 @@ PISCES_OT_API pisces_ot_status pisces_ot_gradient(pisces_ot_context *context, co
  * the targets scaled to length 1. */
 PISCES_OT_API pisces_ot_status pisces_ot_project(pisces_ot_context *context, const pisces_ot_problem *problem, const pisces_ot_solution *solution,
                                                  void *projection);
+/* The costs [n, m] between points, of the type and with the accuracy that the solvers take them with: f32 to 1e-5 of the entry or of the nearest
+ * pairs, whatever outliers there are. type, cost, n, m, d, x, y and scale of the problem are read. Since version 1.2. */
+PISCES_OT_API pisces_ot_status pisces_ot_costs(pisces_ot_context *context, const pisces_ot_problem *problem, void *costs);
 /* Sinkhorn divergence  OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + epsilon / 2 (sum a - sum b)^2,  OT the optimal value with the product
  * reference, balanced (Feydy et al. 2019, arXiv:1810.08278) or unbalanced with one rho (Sejourne et al. 2019, arXiv:1910.12958). Three solves.
  * Matrix: source_cost [n, n] and target_cost [m, m], symmetric; points: NULL. dx [n, d], dy [m, d]: gradient with respect to the points, NULL: not
@@ -174,7 +180,7 @@ PISCES_OT_API pisces_ot_status pisces_ot_divergence(pisces_ot_context *context, 
 typedef struct {
   size_t size;                 /* of this structure; set by pisces_ot_barycenter_init */
   ptrdiff_t count, n, m;       /* histograms; atoms of each; atoms of the barycenter */
-  const double *histograms;    /* [count, n] >= 0, of sums that agree to 1e-6; they are then made the first's */
+  const double *histograms;    /* [count, n] >= 0; sums are made the first's; where they differ by more than 1e-6, each is divided by its own (a warning) */
   const double *weights;       /* [count] >= 0, divided by their sum; NULL: uniform */
   const double *cost;          /* [n, m]; of histogram k at k cost_stride elements, 0: one for all */
   ptrdiff_t cost_stride;       /* 0 */

@@ -1,11 +1,11 @@
 public import TensorRuntime
 
-/// NumPy's `.npy` array files, versions 1 to 3, little endian, C order.
+/// NumPy's `.npy` array files, versions 1 to 3, in either byte order, in C or Fortran order.
 ///
 /// Reads f16, f32, f64, i8...i64, u8...u64 and bool (see `StoredType.loaded` for what they become); writes what a tensor
 /// can hold except bf16, which NumPy lacks. Never unpickles: object arrays are refused.
 public enum NumpyFile {
-  /// Reads the array, in the file's memory where it is aligned. Throws `missingInput`, `badData` or `readWrite`.
+  /// Reads the array, in the file's memory where it is aligned, little-endian and in C order. Throws `missingInput`, `badData` or `readWrite`.
   public static func read(_ path: String) throws(FileError) -> Tensor { try read(try MappedFile(path).region, name: path) }
 
   static func read(_ file: ByteRegion, name: String) throws(FileError) -> Tensor {
@@ -20,13 +20,8 @@ public enum NumpyFile {
     guard let text = header.string else { throw FileError.bad("header is not text", name, "header") }
     var literal = PythonLiteral(text, name: name)
     let fields = try literal.header()
-    guard let type = types[fields.description] else {
-      let remedy =
-        fields.description.hasPrefix(">") ? "save it in little-endian order: a.astype('<f4')" : "save it as float32, float64, int32 or int64"
-      throw FileError.bad("cannot read elements of type \(fields.description)", name, "descr", mend: remedy)
-    }
-    if fields.isFortranOrder && fields.shape.count > 1 {
-      throw FileError.bad("the array is in Fortran order", name, "fortran_order", mend: "save numpy.ascontiguousarray(a) instead")
+    guard let type = types[String(fields.description.dropFirst())], orders.contains(String(fields.description.prefix(1))) else {
+      throw FileError.bad("cannot read elements of type \(fields.description)", name, "descr", mend: "save it as float32, float64, int32 or int64")
     }
     guard fields.shape.count <= 8 else {
       throw FileError.bad("\(fields.shape.count) axes, at most 8 are supported", name, "shape", mend: "reshape the array")
@@ -38,17 +33,34 @@ public enum NumpyFile {
     guard count == file.count - start else {
       throw FileError.bad("\(file.count - start - count) bytes after the array", name, "shape", mend: "store one array a file")
     }
-    guard let tensor = file.region(at: start, count: count)?.tensor(Shape(fields.shape), type) else {
+    guard let stored = file.region(at: start, count: count) else { throw FileError.bad("data cut short", name) }
+    let isSwapped = fields.description.hasPrefix(">") && type.byteCount > 1
+    let elements = isSwapped ? swapped(stored, type.byteCount).region : stored
+    let isReversed = fields.isFortranOrder && fields.shape.count > 1
+    guard let tensor = isReversed ? reversed(elements, fields.shape, type) : elements.tensor(Shape(fields.shape), type) else {
       throw FileError.bad("a value does not fit i64", name, mend: "store it as int64")
     }
     return tensor
+  }
+  /// The elements of `width` bytes with their bytes in the other order.
+  private static func swapped(_ region: ByteRegion, _ width: Int) -> MappedFile {
+    var bytes = region.array
+    for start in stride(from: 0, to: bytes.count, by: width) { bytes[start..<start + width].reverse() }
+    return MappedFile(bytes: bytes, name: region.path)
+  }
+  /// The elements of an array in Fortran order, the first axis running fastest, in C order.
+  private static func reversed(_ region: ByteRegion, _ shape: [Int], _ type: StoredType) -> Tensor? {
+    if shape.contains(0) { return region.tensor(Shape(shape), type) }
+    var strides = [Int](repeating: 1, count: shape.count)
+    for axis in 1..<shape.count { strides[axis] = strides[axis - 1] * shape[axis - 1] }
+    return StridedView(shape: shape, strides: strides, offset: 0).gather(region, type)
   }
 
   /// Writes a version 1.0 file whose data start at a multiple of 64. Throws `cannotCreate` or `readWrite`.
   public static func write(_ tensor: Tensor, to path: String) throws(FileError) {
     let tensor = tensor.type == .bf16 ? Workspace().converted(tensor, to: .f32) : tensor
     let extents = tensor.shape.dims.map(String.init).joined(separator: ", ") + (tensor.shape.rank == 1 ? "," : "")
-    let type = types.first { $0.value == StoredType(tensor.type) && $0.key.first != "=" }!.key
+    let stored = StoredType(tensor.type), name = types.first { $0.value == stored }!.key, type = (stored.byteCount == 1 ? "|" : "<") + name
     var header = Array("{'descr': '\(type)', 'fortran_order': False, 'shape': (\(extents)), }".utf8)
     header += Array(repeating: 0x20, count: 63 - (10 + header.count) % 64) + [0x0a]
     try OutputFile.write(to: path) { file throws(FileError) in
@@ -59,9 +71,10 @@ public enum NumpyFile {
 
   private static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
   private static let types: [String: StoredType] = [
-    "<f2": .f16, "<f4": .f32, "<f8": .f64, "|i1": .i8, "<i2": .i16, "<i4": .i32, "<i8": .i64, "|u1": .u8, "<u2": .u16, "<u4": .u32, "<u8": .u64,
-    "|b1": .bool,
+    "f2": .f16, "f4": .f32, "f8": .f64, "i1": .i8, "i2": .i16, "i4": .i32, "i8": .i64, "u1": .u8, "u2": .u16, "u4": .u32, "u8": .u64, "b1": .bool,
   ]
+  /// Little-endian, big-endian, the machine's own, and without an order.
+  private static let orders = ["<", ">", "=", "|"]
 }
 
 /// The dictionary in the head of a `.npy` file: a Python literal with three keys.

@@ -62,7 +62,9 @@ public struct Barycenter: Sendable, Equatable {
       let sum = w.reduce(0, +)
       return w.map { $0 / sum }
     }
-    let cost = try finite("cost", cost), inner = isDebiased ? try own.map { t throws(TransportError) in try finite("own cost", t) } : nil
+    let cost = try finite("cost", cost)
+    let inner = isDebiased ? try own.map { t throws(TransportError) in try SymmetricCost.checked("own cost", t, as: .f64, in: work) } : nil
+    if isDebiased, own == nil { _ = try SymmetricCost.checked("cost", cost, as: .f64, in: work) }
     var b: [Double] = []
     for k in 0..<count { b += divided(try EntropicTransport.checked("histogram \(k)", histograms[row: k].doubles)) }
     let w = divided(try EntropicTransport.weights("barycentric", weights, count))

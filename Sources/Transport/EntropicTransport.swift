@@ -18,7 +18,7 @@ public enum MarginalRule: Sendable, Equatable {
 public enum TransportError: Error, Equatable, CustomStringConvertible {
   case costShape([Int]), weightShape(name: String, found: [Int], expected: [Int])
   case notANumber(name: String, index: Int), negativeWeight(name: String, index: Int, value: Double), noWeight(name: String)
-  case tooLarge(Int, limit: Int), memory(Int)
+  case tooLarge(Int, limit: Int), memory(Int), infeasible, noPartner(name: String, index: Int), asymmetric(name: String, row: Int, column: Int)
   case pointShapes([Int], [Int]), precision(String), startShape([Int], [Int]), costsWithin(found: [[Int]], expected: [Int])
   case weightRange(name: String, index: Int, value: Double), zeroVector(name: String, index: Int)
   case histogramShapes([Int], cost: [Int]), ownCost(found: [Int]?, expected: Int)
@@ -40,6 +40,9 @@ public enum TransportError: Error, Equatable, CustomStringConvertible {
     case .zeroVector(let name, let index): "\(name): row \(index) is the zero vector, whose cosine is not defined"
     case .tooLarge(let n, let limit): "\(n) entries are too many for the exact solver: up to \(limit); use an entropic one"
     case .memory(let bytes): "not enough memory for the exact solver, about \(bytes >> 20) MiB: use an entropic one"
+    case .infeasible: "no plan with these weights avoids the forbidden pairs (infinite costs)"
+    case .noPartner(let name, let index): "\(name) \(index) has weight, but only forbidden pairs (infinite costs)"
+    case .asymmetric(let name, let row, let column): "the \(name) is not symmetric: elements [\(row), \(column)] and [\(column), \(row)] differ"
     case .scale(let s): "the cost's divisor must be positive and finite, not \(s)"
     case .epsilon(let e): "epsilon must be positive and finite, not \(e)"
     case .rho(let r): "a marginal strength must be positive, not \(r)"
@@ -77,7 +80,7 @@ public struct EntropicTransport: Sendable, Equatable {
     (self.rule, self.epsilon, self.tolerance, self.maxIterations, self.precision) = (rule, epsilon, tolerance, maxIterations, precision)
   }
 
-  /// Solves for one cost `[N, M]`. Absent weights are uniform with sum 1; a weight of 0 gives an exactly zero row or column.
+  /// Solves for one cost `[N, M]`, whose infinite elements forbid their pairs. Absent weights are uniform with sum 1; a weight of 0 gives an exactly zero row or column.
   public func solve(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil, in work: borrowing Workspace) throws(TransportError) -> SinkhornResult {
     try solve(.matrix(cost), source: source, target: target, in: work)
   }
@@ -90,6 +93,7 @@ public struct EntropicTransport: Sendable, Equatable {
     let (cost, isMatrix) = try checked(cost, in: work)
     let given = (try Self.weights("source", source, cost.rows), try Self.weights("target", target, cost.columns)), a = posed(given.0)
     let sums = (given.0.reduce(0, +), given.1.reduce(0, +)), settings = try settings(sums), b = matched(posed(given.1), sums, settings)
+    try ForbiddenPairs.check(settings, cost, source: a, target: b, in: work)
     if let start, start.logU.count != cost.rows || start.logV.count != cost.columns { throw .startShape([start.logU.count, start.logV.count], [cost.rows, cost.columns]) }
     let s = work.sinkhorn(settings, cost: cost, source: a, target: b, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan && isMatrix, progress: progress)
     return SinkhornResult(solver: self, settings: settings, source: a, target: b, sums: sums, costs: cost, solution: s)
@@ -116,6 +120,7 @@ public struct EntropicTransport: Sendable, Equatable {
     // shared target weights become one set an item where items' source weights differ in sum
     let isShared = given.0.count == 1 || sums.allSatisfy { $0.0 == $0.1 }
     let b = (0..<(isShared ? given.1.count : h)).map { k in matched(posed(given.1[min(k, given.1.count - 1)]), sums[k], settings[k]) }
+    for k in 0..<h { try ForbiddenPairs.check(settings[k], .matrix(stored.reshaped(cost.shape)[row: k]), source: a[min(k, a.count - 1)], target: b[min(k, b.count - 1)], in: work) }
     if let start, start.logU.count != h * n || start.logV.count != h * m { throw .startShape([start.logU.count, start.logV.count], [h * n, h * m]) }
     let solutions = work.sinkhornBatch(
       settings[0], cost: stored.reshaped(cost.shape), source: a.flatMap { $0 }, target: b.flatMap { $0 }, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan, progress: progress)
@@ -149,7 +154,7 @@ public struct EntropicTransport: Sendable, Equatable {
     switch cost {
     case .matrix(let c):
       guard c.shape.rank == 2, c.shape[0] > 0, c.shape[1] > 0 else { throw .costShape(c.shape.dims) }
-      return (.matrix(try finite("cost", c)), true)
+      return (.matrix(try ForbiddenPairs.checked(c, as: precision, in: work)), true)
     case .points(let x, let y, let metric, let scale):
       guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.count > 0, y.count > 0 else { throw .pointShapes(x.shape.dims, y.shape.dims) }
       guard scale > 0, scale.isFinite else { throw .scale(scale) }
@@ -277,7 +282,7 @@ public struct SinkhornResult: Sendable {
   ) {
     let c = certificate ?? s.certificate
     (self.solver, self.settings, self.source, self.target, self.costs, (sourceSum, targetSum)) = (solver, settings, source, target, costs, sums)
-    status = Status(s.outcome)
+    status = Status(c.outcome)
     (a, b, z, storedPlan, iterations, solution) = (s.a, s.b, s.certificate.z, s.plan, s.iterations, s)
     var u = s.a, v = s.b, shift = z / 2
     if settings.source == .hard && settings.target == .hard {
@@ -296,9 +301,10 @@ public struct SinkhornResult: Sendable {
   }
   private let solution: Workspace.SinkhornSolution
 
-  /// The same solution with every value of the certificate recomputed in f64 from the potentials: of the plan they stand for, before any rounding to f32.
+  /// The same solution with every value of the certificate recomputed in f64, from the stored plan or, where there is none, from the plan that the
+  /// potentials stand for; the status is judged again on these values.
   public func certified(in work: borrowing Workspace) -> SinkhornResult {
-    let c = work.sinkhornCertificate(settings, cost: costs, source: source, target: target, a: a, b: b, z: z)
+    let c = work.sinkhornCertificate(settings, cost: costs, source: source, target: target, of: solution)
     return SinkhornResult(solver: solver, settings: settings, source: source, target: target, sums: (sourceSum, targetSum), costs: costs, solution: solution, certificate: c)
   }
 

@@ -4,17 +4,20 @@ public import TensorRuntime
 /// Exact optimal transport, the limit ε → 0: min <P, C> over plans with P1 = a, Pᵀ1 = b (`.balanced`: a and b are first divided by
 /// their sums), or P1 <= a, Pᵀ1 <= b, ΣP = mass (`.exactMass`; Chapel et al. 2020, arXiv:2002.08276).
 ///
-/// By LEMON's network simplex on weights and costs rounded to 2⁻⁴⁰ of their range, so it always ends; about 70 bytes of memory an entry,
-/// one thread. An oracle for the entropic solvers, for a few million entries.
+/// By LEMON's network simplex on integers, so it always ends: weights in units of 2⁻⁶⁰ of their sum, costs of about 2⁻⁴⁷ of their range or, where the plan avoids
+/// most of that range (masks of 1e12 beside costs in [0, 1]), of 2⁻⁹⁶. An infinite cost forbids its pair. About 70 bytes of memory an entry (2⁻⁹⁶: 90), one
+/// thread. An oracle for the entropic solvers, for a few million entries.
 public struct ExactTransport: Sendable, Equatable {
   public enum Rule: Sendable, Equatable { case balanced, exactMass(Double) }
   public var rule: Rule
   public init(_ rule: Rule = .balanced) { self.rule = rule }
 
   public struct Solution: Sendable {
+    /// `converged` when the gap, recomputed from the costs as given, is below 1e-9 of the cost, and the marginals hold; else `stalled`.
+    public let status: SinkhornResult.Status
     /// P `[N, M]`, f64.
     public let plan: Tensor
-    /// <P, C>, and its lower bound from the dual potentials: they differ by rounding (2⁻⁴⁰ of the range).
+    /// <P, C>, and the lower bound that the dual potentials give for the marginals of P.
     public let cost, dual: Double
     /// ΣP, and the L1 and largest violation of the marginals and of the mass by the plan.
     public let mass, marginalErrorL1, marginalErrorLinf: Double
@@ -22,13 +25,35 @@ public struct ExactTransport: Sendable, Equatable {
     public let source, target: [Double]
   }
 
+  /// Σ w to its last digit (Neumaier), so that divided by it many weights still sum to 1.
+  private static func sum(_ w: [Double]) -> Double {
+    var sum = 0.0, rest = 0.0
+    for x in w {
+      let next = sum + x
+      rest += abs(sum) >= abs(x) ? (sum - next) + x : (x - next) + sum
+      sum = next
+    }
+    return sum + rest
+  }
+  /// The least finite cost and the range of the finite ones. Infinite ones forbid their pairs; anything else that is no number is refused.
+  private static func extremes(_ c: [Double]) throws(TransportError) -> (low: Double, range: Double) {
+    var low = Double.infinity, high = -Double.infinity
+    for (i, x) in c.enumerated() where x != .infinity {
+      if !x.isFinite { throw .notANumber(name: "cost", index: i) }
+      (low, high) = (min(low, x), max(high, x))
+    }
+    guard low.isFinite else { throw .infeasible }
+    guard (high - low).isFinite else { throw .notANumber(name: "cost's range", index: c.firstIndex(of: low)!) }
+    return (low, high - low)
+  }
+
   public func solve(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil) throws(TransportError) -> Solution {
     guard cost.shape.rank == 2, cost.count > 0 else { throw .costShape(cost.shape.dims) }
     let (n, m) = (cost.shape[0], cost.shape[1]), c = cost.doubles
     guard n * m + 3 * (n + m) + 8 < Int(Int32.max) else { throw .tooLarge(n * m, limit: Int(Int32.max)) }
-    if let i = c.firstIndex(where: { !$0.isFinite }) { throw .notANumber(name: "cost", index: i) }
+    let finite = try Self.extremes(c)
     var a = try EntropicTransport.weights("source", source, n), b = try EntropicTransport.weights("target", target, m)
-    let sums = (a.reduce(0, +), b.reduce(0, +))
+    let sums = (Self.sum(a), Self.sum(b))
     var mass = 1.0
     switch rule {
     case .balanced: (a, b) = (a.map { $0 / sums.0 }, b.map { $0 / sums.1 })
@@ -37,46 +62,26 @@ public struct ExactTransport: Sendable, Equatable {
       guard x > 0, x <= limit * (1 + 1e-12) else { throw .mass(x, limit: limit) }
       mass = min(x, limit)
     }
-    // Integers: costs from their least, weights in units of 2⁻⁴⁰ of the larger sum.
-    let low = c.min()!, range = max(c.max()! - low, .leastNormalMagnitude), grid = 0x1p40, unit = grid / max(sums.0, sums.1)
-    guard range.isFinite else { throw .notANumber(name: "cost's range", index: c.firstIndex(of: low)!) }
-    let costs = c.map { Int64((($0 - low) / range * grid).rounded()) }, isPartial = rule != .balanced
-    func integers(_ w: [Double]) -> [Int64] {
-      if isPartial { return w.map { Int64(($0 * unit).rounded()) } }
-      // of the running sums, so that the total is exact and no weight is off by more than one unit
-      var sum = 0.0, last = Int64(0)
-      return w.indices.map { i in
-        sum += w[i]
-        let next = i == w.count - 1 ? Int64(grid) : min(Int64((sum * grid).rounded()), Int64(grid)), part = max(next - last, 0)
-        last += part
-        return part
-      }
-    }
-    let (supply, demand) = (integers(a), integers(b)), scale = isPartial ? unit : grid
+    // Integers: weights in units of 2⁻⁶⁰ of the larger sum, each rounded by itself so that equal weights stay equal.
+    let grid = 0x1p60, unit = grid / max(sums.0, sums.1), isPartial = rule != .balanced, scale = isPartial ? unit : grid
+    let (supply, demand) = (a.map { Int64(($0 * scale).rounded()) }, b.map { Int64(($0 * scale).rounded()) })
     let total = min(Int64((mass * scale).rounded()), supply.reduce(0, +), demand.reduce(0, +))
-    var flow = [Int64](repeating: 0, count: n * m), u = [Int64](repeating: 0, count: n), v = [Int64](repeating: 0, count: m)
-    switch pisces_exact_transport(n, m, costs, supply, demand, isPartial ? 1 : 0, total, &flow, &u, &v) {
+    var flow = [Int64](repeating: 0, count: n * m), f = [Double](repeating: 0, count: n), g = [Double](repeating: 0, count: m), violation = 0.0, excess = 0.0
+    switch pisces_exact_transport(n, m, c, supply, demand, isPartial ? 1 : 0, total, &flow, &f, &g, &violation, &excess) {
     case 0: break
-    case 2: throw .memory(70 * n * m)
-    default: throw .mass(mass, limit: min(sums.0, sums.1))
+    case 2: throw .memory(90 * n * m)
+    default: throw .infeasible
     }
     let plan = flow.map { Double($0) / scale }
     var rows = [Double](repeating: 0, count: n), columns = [Double](repeating: 0, count: m), value = 0.0
     for i in 0..<n { for j in 0..<m where flow[i * m + j] > 0 { rows[i] += plan[i * m + j]; columns[j] += plan[i * m + j]; value += plan[i * m + j] * c[i * m + j] } }
-    // Potentials in units of the cost. Partial: those of the two extra nodes are 0 and the price of the mass, by complementary slackness
-    // the largest u + v of an arc in use; a cap's price is what its node pays below that.
-    let f = u.map { Double($0) / grid * range }, g = v.map { Double($0) / grid * range }, found = plan.reduce(0, +)
-    var dual = 0.0
-    if isPartial {
-      let top = f.max()!, side = g.max()!
-      dual = (top + side + low) * found + zip(a, f).reduce(0) { $0 + $1.0 * ($1.1 - top) } + zip(b, g).reduce(0) { $0 + $1.0 * ($1.1 - side) }
-    } else {
-      dual = low + zip(a, f).reduce(0) { $0 + $1.0 * $1.1 } + zip(b, g).reduce(0) { $0 + $1.0 * $1.1 }
-    }
-    func excess(_ sums: [Double], _ w: [Double]) -> [Double] { zip(sums, w).map { isPartial ? max($0 - $1, 0) : abs($0 - $1) } }
-    let errors = (excess(rows, a), excess(columns, b))
+    // What the plan pays above the potentials, and by how much these exceed a cost, as integers: the potentials themselves may need more digits than f64 has.
+    let found = plan.reduce(0, +), gap = excess / scale + violation * found
+    func excesses(_ sums: [Double], _ w: [Double]) -> [Double] { zip(sums, w).map { isPartial ? max($0 - $1, 0) : abs($0 - $1) } }
+    let errors = (excesses(rows, a), excesses(columns, b)), l1 = max(errors.0.reduce(0, +), errors.1.reduce(0, +), abs(found - mass))
+    let isOptimal = gap <= 1e-9 * abs(value) + 0x1p-90 * finite.range * found && l1 <= 1e-9 * mass
     return Solution(
-      plan: Tensor(plan, cost.shape), cost: value, dual: dual, mass: found, marginalErrorL1: max(errors.0.reduce(0, +), errors.1.reduce(0, +), abs(found - mass)),
-      marginalErrorLinf: max(errors.0.max()!, errors.1.max()!, abs(found - mass)), source: f.map { $0 + low }, target: g)
+      status: isOptimal ? .converged : .stalled, plan: Tensor(plan, cost.shape), cost: value, dual: value - gap, mass: found, marginalErrorL1: l1,
+      marginalErrorLinf: max(errors.0.max()!, errors.1.max()!, abs(found - mass)), source: f, target: g)
   }
 }

@@ -50,16 +50,13 @@ public struct SinkhornDivergence: Sendable, Equatable {
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> Result {
     let (cost, isMatrix) = try solver.checked(cost, in: work), n = cost.rows, m = cost.columns
+    if case .matrix(let c) = cost, !work.isFinite(c) { throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0) }
     var inside: (Tensor, Tensor)?
     if isMatrix {
       guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m) else {
         throw .costsWithin(found: within.map { [$0.source.shape.dims, $0.target.shape.dims] } ?? [], expected: [n, m])
       }
-      func stored(_ t: Tensor) throws(TransportError) -> Tensor {
-        guard case .matrix(let c) = try solver.checked(.matrix(t), in: work).cost else { preconditionFailure() }
-        return c
-      }
-      inside = (try stored(within.source), try stored(within.target))
+      inside = (try SymmetricCost.checked("cost within the source", within.source, as: solver.precision, in: work), try SymmetricCost.checked("cost within the target", within.target, as: solver.precision, in: work))
     }
     let given = (try EntropicTransport.weights("source", source, n), try EntropicTransport.weights("target", target, m))
     let a = solver.posed(given.0), b = solver.posed(given.1), sums = (given.0.reduce(0, +), given.1.reduce(0, +)), settings = try solver.settings(sums)

@@ -54,6 +54,34 @@ extension TransportSuite {
     let many = try ExactTransport().solve(cost: Tensor(Array(repeating: 1.0, count: 300_000), Shape(300_000, 1)))
     #expect(abs(many.cost - 1) < 1e-9 && many.marginalErrorLinf < 1e-11)
   }
+  /// Masks beside costs in [0, 1]: of any size, and infinite, they give what the plan that avoids them costs.
+  @Test(arguments: [1e6, 1e12, 1e13, 1e15, 1e18, .infinity]) func masks(_ mask: Double) throws {
+    for (n, m, seed) in [(20, 20, 1), (17, 30, 5)] as [(Int, Int, UInt64)] {
+      let c = uniform(Shape(n, m), seed: seed).doubles, share = uniform(Shape(n, m), seed: seed + 1).doubles, isMasked = uniform(Shape(n, m), seed: seed + 2).doubles.map { $0 < 0.6 }
+      // weights of a plan that uses no masked pair; rounded in f64, so that no plan meets them to the last bit
+      let plan = (0..<n * m).map { isMasked[$0] && $0 / m != $0 % n ? 0 : share[$0] }
+      let a = Tensor((0..<n).map { i in (0..<m).reduce(0) { $0 + plan[i * m + $1] } }, Shape(n)), b = Tensor((0..<m).map { j in (0..<n).reduce(0) { $0 + plan[$1 * m + j] } }, Shape(m))
+      func cost(_ mask: Double) -> Tensor { Tensor((0..<n * m).map { plan[$0] > 0 ? c[$0] : mask }, Shape(n, m)) }
+      // 100 is more than any detour costs
+      let low = try ExactTransport().solve(cost: cost(100), source: a, target: b), r = try ExactTransport().solve(cost: cost(mask), source: a, target: b)
+      #expect(r.status == .converged && abs(r.cost - low.cost) < 1e-11 && r.dual <= r.cost && r.cost - r.dual < 1e-10, "\(r.cost) \(low.cost) \(r.dual)")
+      #expect(r.marginalErrorL1 < 1e-12 && zip(r.plan.doubles, plan).allSatisfy { $1 > 0 || $0 == 0 })
+      let partial = try ExactTransport(.exactMass(0.5 * a.doubles.reduce(0, +))).solve(cost: cost(mask), source: a, target: b)
+      #expect(partial.status == .converged && partial.cost < 0.5 * r.cost * a.doubles.reduce(0, +) + 1e-9)
+    }
+  }
+  /// A mask that must be paid: its own digits, whatever stands beside it.
+  @Test func forcedMasks() throws {
+    let r = try ExactTransport().solve(cost: Tensor([1e12, 3e12, 0.5, 0.25], Shape(2, 2)), source: Tensor([0.5, 0.5], Shape(2)), target: Tensor([0.25, 0.75], Shape(2)))
+    #expect(abs(r.cost - (0.25 * 1e12 + 0.25 * 3e12 + 0.5 * 0.25)) < 0.01 && r.status == .converged)
+  }
+  @Test func infeasible() {
+    let c = Tensor([0, Double.infinity, 1, .infinity, .infinity, 2], Shape(2, 3))
+    #expect(throws: TransportError.infeasible) { try ExactTransport().solve(cost: c) }
+    #expect(throws: TransportError.infeasible) { try ExactTransport(.exactMass(0.9)).solve(cost: c) }
+    #expect(throws: TransportError.infeasible) { try ExactTransport().solve(cost: Tensor([Double.infinity], Shape(1, 1))) }
+    #expect(throws: TransportError.notANumber(name: "cost", index: 1)) { try ExactTransport().solve(cost: Tensor([0, -Double.infinity], Shape(1, 2))) }
+  }
   @Test func problemsThatCannotBePosed() {
     #expect(throws: TransportError.notANumber(name: "cost", index: 1)) { try ExactTransport().solve(cost: Tensor([1, Double.nan], Shape(1, 2))) }
     #expect(throws: TransportError.notANumber(name: "cost's range", index: 1)) { try ExactTransport().solve(cost: Tensor([1.7e308, -1.7e308], Shape(1, 2))) }

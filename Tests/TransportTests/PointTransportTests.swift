@@ -47,15 +47,15 @@ extension TransportSuite {
     #expect(r.logV.doubles.prefix(600).allSatisfy { $0 == -.infinity } && r.status == .converged)
     #expect(abs(r.cost - s.cost) < 1e-9 && largestDifference(r.projection(in: work).doubles, s.projection(in: work).doubles) < 1e-9)
   }
-  /// f32 reaches 1e-6 and lands near f64; its certificate in f64 agrees; a tolerance that it cannot reach is not called converged.
+  /// f32 reaches 1e-6 and lands near f64; its certificate in f64 agrees; what f32 cannot reach is gone on with in f64, or not called converged.
   @Test func singlePrecision() throws {
     let x = points(200, 20, seed: 5), y = points(150, 20, seed: 6), work = Workspace(), clouds = EntropicTransport.Cost.points(x, y, .squaredEuclidean, scale: 1)
     let wide = try EntropicTransport(.balanced, epsilon: 0.1).solve(clouds, in: work), r = try EntropicTransport(.balanced, epsilon: 0.1, tolerance: 1e-6, precision: .f32).solve(clouds, in: work)
     #expect(r.status == .converged && abs(r.cost - wide.cost) < 1e-5 * wide.cost)
     let c = r.certified(in: work)
-    #expect(c.marginalErrorL1 < 3e-5 && abs(c.cost - r.cost) < 1e-5 * r.cost)
-    let strict = try EntropicTransport(.balanced, epsilon: 0.1, tolerance: 1e-14, maxIterations: 3000, precision: .f32).solve(clouds, in: work)
-    #expect(strict.status == .stalled || strict.status == .maxIterations)
+    #expect(c.status == .converged && c.marginalErrorL1 <= 1e-6 && abs(c.cost - r.cost) < 1e-6 * r.cost)
+    let strict = try EntropicTransport(.balanced, epsilon: 0.1, tolerance: 1e-12, maxIterations: 3000, precision: .f32).solve(clouds, in: work)
+    #expect(strict.status == .converged && strict.certified(in: work).marginalErrorL1 <= 1e-12 || strict.status == .maxIterations)
   }
   /// Every instruction set's f32 rows, stored and made from points, with odd sizes, against f64.
   @Test(arguments: Metric.allCases) func singlePrecisionOnEachInstructionSet(_ metric: Metric) throws {

@@ -204,7 +204,7 @@ class Barycenters(unittest.TestCase):
         A, C = np.full((4, 2), 0.25), np.ones((4, 4)) - np.eye(4)
         for change, word in (
             (lambda A, C: (A * np.nan, C, 1.0), "histograms hold nan"), (lambda A, C: (-A, C, 1.0), "negative"), (lambda A, C: (A * 0, C, 1.0), "sum to 0"),
-            (lambda A, C: (A * [1, 2], C, 1.0), "masses"), (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "epsilon"),
+            (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "epsilon"),
             (lambda A, C: (A, C[:3], 1.0), "shapes"), (lambda A, C: (A[:0], C[:0], 1.0), "A has"),
         ):  # fmt: skip
             with self.assertRaisesRegex(ValueError, word), warnings.catch_warnings():
@@ -313,10 +313,52 @@ class AgainstNumpy(unittest.TestCase):
     def test_certify(self):
         _, _, a, b, C = problem(60, 80)
         s = ot.transport(C.astype(np.float32), source=a, target=b, epsilon=0.05, tolerance=1e-6)
-        P = np.exp(s.log_u[:, None] + s.log_v - C.astype(np.float32).astype(float) / 0.05)
-        c = s.certify()
-        self.assertAlmostEqual(c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12)
-        self.assertAlmostEqual(c.mass, P.sum(), places=12)
+        of_potentials = np.exp(s.log_u[:, None] + s.log_v - C.astype(np.float32).astype(float) / 0.05)
+        for plan, P in ((s.plan, s.plan.astype(float)), (None, of_potentials)):
+            s.plan = plan
+            c = s.certify()
+            self.assertAlmostEqual(c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12)
+            self.assertAlmostEqual(c.mass, P.sum(), places=12)
+            self.assertEqual(c.outcome, "converged")
+        # judged again: potentials that are not the solution's
+        s.log_u += 0.1
+        self.assertEqual(s.certify().outcome, "stalled")
+
+    def test_distances(self):
+        """Outliers, clusters and sentinels in f32: to 1e-5 of the entry or of the median one."""
+        for d in (2, 20, 200):
+            for kind in range(4):
+                x, y = rng.normal(size=(40, d)), rng.normal(size=(37, d))
+                if kind == 1:
+                    x[0] += 1e6
+                    y[3:5] -= 1e7
+                if kind == 2:
+                    x[::2] += 1e5
+                    y[::3] += 1e5
+                if kind == 3:
+                    x[1, 0] = y[2, 1] = -9999
+                x, y = x.astype(np.float32), y.astype(np.float32)
+                difference = x[:, None].astype(float) - y.astype(float)
+                u, v = (z / np.linalg.norm(z, axis=1)[:, None] for z in (x.astype(float), y.astype(float)))
+                square = (difference**2).sum(2)
+                for metric, exact in (("sqeuclidean", square), ("euclidean", square**0.5), ("cosine", ((u[:, None] - v) ** 2).sum(2) / 2)):
+                    M = ot.dist(x, y, metric=metric)
+                    self.assertEqual(M.dtype, np.float32)
+                    self.assertLess((abs(M - exact) / np.maximum(exact, np.median(exact))).max(), 1e-5, (d, kind, metric))
+
+    def test_forbidden_pairs(self):
+        _, _, a, b, C = problem()
+        forbidden = np.where(np.eye(9, 12) > 0, np.inf, C)
+        s, large = (ot.transport(x, source=a, target=b, epsilon=0.1, tolerance=1e-12) for x in (forbidden, np.where(np.eye(9, 12) > 0, 1e6, C)))
+        self.assertTrue((s.plan[np.eye(9, 12) > 0] == 0).all() and s.certificate.outcome == "converged")
+        np.testing.assert_allclose(s.plan, large.plan, atol=1e-12)
+        blocked = C.copy()
+        blocked[:5, :-1] = np.inf  # more mass than the last column takes
+        with self.assertRaisesRegex(ValueError, "infeasible"):
+            ot.transport(blocked, source=a, target=b, epsilon=0.1)
+        blocked[4] = np.inf
+        with self.assertRaisesRegex(ValueError, "source 4 has weight"):
+            ot.transport(blocked, source=a, target=b, epsilon=0.1)
 
 
 class Gradients(unittest.TestCase):
@@ -421,8 +463,17 @@ class Behaviour(unittest.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ot.sinkhorn(a, b, C, 0.01, numItermax=1, warn=False)
-        with self.assertWarnsRegex(UserWarning, "b is scaled"):
-            ot.sinkhorn(a, 2 * b, C, 0.5)
+        with self.assertWarnsRegex(UserWarning, "the weights sum to 1 and 2: .* each side is divided by its sum"):
+            P = ot.sinkhorn(a, 2 * b, C, 0.5)
+        np.testing.assert_allclose(P, ot.sinkhorn(a, b, C, 0.5), atol=1e-14)
+        A = np.random.default_rng(1).dirichlet(np.ones(9), 2).T
+        square = problem(9, 9)[4]
+        square = square + square.T
+        with self.assertWarnsRegex(UserWarning, "each is divided by its sum"):
+            mean = ot.barycenter(A * [1, 2], square, 0.5)
+        np.testing.assert_allclose(mean, ot.barycenter(A, square, 0.5), atol=1e-12)
+        with self.assertRaisesRegex(ValueError, "not symmetric"):
+            ot.bregman.barycenter_debiased(A, np.triu(square), 0.5)
 
     def test_hostile_inputs(self):
         _, _, a, b, C = problem()
@@ -431,11 +482,11 @@ class Behaviour(unittest.TestCase):
         infinite, zero = np.where(np.eye(9, 12), np.inf, C), x.copy()
         zero[4] = 0
         cases = [
-            ("the cost holds nan: element 29", dict(x=bad)), ("the cost holds inf: element 0", dict(x=infinite)),
+            ("the cost holds nan: element 29", dict(x=bad)), ("the cost holds -inf: element 0", dict(x=-infinite)),
             ("the cost holds nan: element 29", dict(x=bad.astype(np.float32))),
             ("source weights hold -1: element 0", dict(source=np.r_[-1, a[1:]])), ("source weights hold nan", dict(source=np.full(9, np.nan))),
             ("target weights sum to 0", dict(target=np.zeros(12))), ("target weights sum to inf", dict(target=np.full(12, 1e308))),
-            ("masses differ, 1 and 2", dict(target=2 * b)), ("epsilon is 0", dict(epsilon=0)), ("epsilon is -1", dict(epsilon=-1)),
+            ("masses differ, 1 and 2", dict(target=2 * b, rule="unbalanced")), ("epsilon is 0", dict(epsilon=0)), ("epsilon is -1", dict(epsilon=-1)),
             ("epsilon is nan", dict(epsilon=np.nan)), ("epsilon is inf", dict(epsilon=np.inf)), ("tolerance is -1", dict(tolerance=-1)),
             ("max_iterations is 0", dict(max_iterations=0)), ("sizes are n = 0", dict(x=np.zeros((0, 12)), source=None)),
             ("sizes are n = 9, m = 0", dict(x=np.zeros((9, 0)), target=None)), ("rho is 0", dict(rule="unbalanced", rho=(0.0, 1.0))),

@@ -4,7 +4,7 @@
  *     hard      P1 = mu                                  a = log mu - LSE
  *     relaxed   + rho KL(P1 | mu), kappa = eps / rho     a = phi (log mu - LSE), phi = 1 / (1 + kappa)
  *     capped    P1 <= mu, with sum P = mass              a = min(0, log mu - LSE - z),  z = log mass - LSE  (else z = 0)
- *   C is a matrix, or given by points and never stored: squared |x - y|^2, Euclidean |x - y|, cosine 1 - <x, y> / (|x| |y|), each over `scale`.
+ *   C is a matrix (an infinite element forbids its pair), or given by points and never stored: squared |x - y|^2, Euclidean |x - y|, cosine 1 - <x, y> / (|x| |y|), each over `scale`.
  *
  *   Iteration: block ascent of the dual over rows, columns and z, on a kernel K = exp(a0 + b0 + z0 - C / eps) (stored; points: made anew, tile by
  *   tile) and scalings of it, one pass over K an iteration. A scaling that leaves its range is absorbed into a0, b0 (Schmitzer 2019); a sum
@@ -20,10 +20,12 @@
  * Memory    matrix: O(n m) scratch; points: O((n + m) d + a tile a thread). A zero weight has potential PK_LOG_ZERO and an exactly zero row or column.
  * Writes    plan (NULL: not wanted), a, b, result.
  * Scratch   pk_sinkhorn_scratch bytes, of any alignment.
- * Numerics  `converged` is only said when the error of the plan itself is within 16 (f32: 4) tolerances too. At max_iterations
+ * Numerics  `converged` is only said when the error of the plan, recomputed, is within the tolerance too (pk_sinkhorn_judged). At max_iterations
  *           an iteration by logarithms, two passes, may still be finished. The residual is the error of the row or of the column sums before their update (L1, the larger) / sum P. f64: no fused multiply-add,
  *           the same bits on every instruction set. f32: kernel entries and products in f32, folded in f64; a stored K is built from arguments in f64, one of points
- *           from arguments in f32, whose rounding is 1e-7 of |x|^2 / (scale eps).
+ *           from arguments in f32. Distances of points are good to 1e-5 of the entry or of the tenth part of nearest pairs: where f32 would lose more, the
+ *           problem is solved in f64 (cloud.c). Unless the tolerance is 0, what f32 points reached is judged with distances, exponentials and sums in f64, and
+ *           goes on in f64 where it does not meet the tolerance.
  * Threads   passes run over fixed blocks of rows, whose column sums are added along a fixed tree. May be called inside a parallel region (then serial) and from several threads.
  * Errors    bad sizes, eps <= 0; the mathematics' answer is in result.outcome.
  */
@@ -65,12 +67,22 @@ ptrdiff_t pk_sinkhorn_batch_scratch(const pk_sinkhorn_problem *p, ptrdiff_t coun
 pk_status pk_sinkhorn_solve_batch(const pk_sinkhorn_problem *p, ptrdiff_t count, const pk_sinkhorn_strides *strides, const void *x, const void *y,
                                   const double *mu, const double *nu, void *plan, double *a, double *b, pk_sinkhorn_result *results, void *scratch);
 
-/* The certificate of given potentials: everything in `result` but outcome, iterations and residual, with exponentials and sums in f64 whatever
- * the type. Potentials a, b, z as a solve left them. pk_sinkhorn_certify_scratch bytes. */
+/* The certificate of given potentials a, b, z as a solve left them: everything in `result` but iterations and residual, with exponentials and sums in f64
+ * whatever the type; outcome: judged again. Of a matrix whose plan [n, m] is given (else NULL), marginals, mass, cost and entropy are that plan's: at
+ * C / eps = 1e11 potentials in f64 are too coarse to repeat it. pk_sinkhorn_certify_scratch bytes. */
 ptrdiff_t pk_sinkhorn_certify_scratch(const pk_sinkhorn_problem *p);
-pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
-                              const double *b, double z, pk_sinkhorn_result *result, void *scratch);
+pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const void *plan,
+                              const double *a, const double *b, double z, pk_sinkhorn_result *result, void *scratch);
+/* result->outcome, but `stalled` where it is `converged` and the errors in `result` are above the tolerance, or the gap above 5e-4 (or five tolerances) of
+ * the cost. */
+pk_outcome pk_sinkhorn_judged(const pk_sinkhorn_problem *p, const pk_sinkhorn_result *result);
 
+/* Of a matrix with infinite elements. feasible: the most mass that a plan within both weights can move, which two hard sides must have whole, and two
+ * capped ones as their mass; pk_sinkhorn_feasible_scratch bytes. partner: the first row i, or column n + j, with a weight but without an allowed
+ * pair with one, which only capped sides can have; n + m: none. */
+ptrdiff_t pk_sinkhorn_feasible_scratch(const pk_sinkhorn_problem *p);
+double pk_sinkhorn_feasible(const pk_sinkhorn_problem *p, const void *cost, const double *mu, const double *nu, void *scratch);
+ptrdiff_t pk_sinkhorn_partner(const pk_sinkhorn_problem *p, const void *cost, const double *mu, const double *nu);
 /* Gradient of  <g, P> + on_cost <P, C> + on_objective (<P,C> + eps sum P (log P - 1) + penalties)  at the solution: with G = g + on_cost C,
  *   dC = (P (s_i + t_j + z) - P G) / eps + (on_cost + on_objective) P,   where
  *   [diag(r)/phi_a  P] [s]   [rows of P G summed   ]

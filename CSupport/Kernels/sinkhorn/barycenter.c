@@ -34,7 +34,7 @@ static idx layout(state *s, const pk_barycenter_problem *p, char *scratch) {
   solver form; /* for its table of kernels and its row length */
   const idx rows = p->debiased && p->m > p->n ? p->m : p->n;
   const pk_sinkhorn_problem square = {.n = rows, .m = p->m, .type = PK_F64};
-  solver_layout(&form, &square, 1, NULL);
+  solver_layout(&form, &square, PK_F64, 1, NULL);
   *s = (state){.p = p, .w = form.w, .m = p->m, .ld = form.ld, .blocks = form.blocks, .chunks = form.chunks, .plans = p->count + (p->debiased != 0)};
   idx at = 0;
   char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;

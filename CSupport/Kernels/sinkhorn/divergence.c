@@ -54,9 +54,9 @@ static pk_sinkhorn_problem between(const pk_sinkhorn_problem *p, idx n, idx m) {
   q.n = n, q.m = m, q.warm = 0;
   return q;
 }
-/* Whether values are recomputed in f64: costs of f32 points carry the rounding of their coordinates' squares. */
+/* Whether values are recomputed with every exponential in f64: differences of duals need more digits than a status. */
 static int certified(const pk_sinkhorn_problem *p) { return p->type == PK_F32 && p->cost != PK_COST_MATRIX; }
-static idx solver_bytes(const pk_sinkhorn_problem *p, idx n, idx m) {
+static idx term_bytes(const pk_sinkhorn_problem *p, idx n, idx m) {
   const pk_sinkhorn_problem q = between(p, n, m);
   const idx bytes = most(pk_sinkhorn_scratch(&q), pk_sinkhorn_gradient_scratch(&q));
   return certified(p) ? most(bytes, pk_sinkhorn_certify_scratch(&q)) : bytes;
@@ -71,8 +71,7 @@ static idx symmetric(const pk_sinkhorn_problem *q, const void *x, const void *y,
   solver s;
   idx count = 0, since = 0;
   double best = INFINITY;
-  solver_layout(&s, q, 1, scratch);
-  solver_bind(&s, x, y, mu, mu);
+  solver_open(&s, q, 1, scratch, x, y, mu, mu);
   solver_level(&s, q->epsilon);
   for (idx i = 0; i < s.rows; i++) s.a[i] = i < s.n && mu[i] > 0 ? 0 : PK_LOG_ZERO, s.pa[i] = 0, s.qa[i] = 1;
   for (idx j = 0; j < s.ld; j++) s.b[j] = s.a[j < s.n ? j : 0], s.beta[j] = j < s.n && mu[j] > 0 ? sqrt(mu[j]) : 0;
@@ -107,7 +106,7 @@ static pk_status term(const room *r, double factor, const measure *u, const meas
   q.warm = before > 0, q.max_iterations -= before < q.max_iterations ? before : q.max_iterations - 1;
   pk_status status = pk_sinkhorn_solve(&q, x, y, u->solved, v->solved, NULL, r->a, r->b, &t->solve, r->solver);
   t->solve.iterations += before;
-  if (!status && certified(&q)) status = pk_sinkhorn_certify(&q, x, y, u->solved, v->solved, r->a, r->b, t->solve.z, &t->solve, r->solver);
+  if (!status && certified(&q)) status = pk_sinkhorn_certify(&q, x, y, u->solved, v->solved, NULL, r->a, r->b, t->solve.z, &t->solve, r->solver);
   t->shift = q.epsilon * u->mass * v->mass + u->shift + v->shift;
   *value += factor * (t->solve.dual + t->shift);
   if (status || t->solve.outcome == PK_INTERRUPTED || t->solve.outcome == PK_NON_FINITE) return *value = NAN, status;
@@ -143,7 +142,7 @@ static int valid(const pk_sinkhorn_problem *p, const void *dx, const void *dy) {
 ptrdiff_t pk_divergence_scratch(const pk_sinkhorn_problem *p) {
   room r;
   double *solved[2];
-  return layout(&r, p, solved, NULL) + most(solver_bytes(p, p->n, p->m), most(solver_bytes(p, p->n, p->n), solver_bytes(p, p->m, p->m)));
+  return layout(&r, p, solved, NULL) + most(term_bytes(p, p->n, p->m), most(term_bytes(p, p->n, p->n), term_bytes(p, p->m, p->m)));
 }
 pk_status pk_divergence(const pk_sinkhorn_problem *p, const void *x, const void *y, const void *xx, const void *yy, const double *mu, const double *nu,
                         pk_divergence_result *result, void *dx, void *dy, double *dmu, double *dnu, void *scratch) {

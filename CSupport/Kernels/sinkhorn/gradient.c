@@ -3,12 +3,9 @@
 /* A solver whose kernel is the plan of given potentials. */
 static idx bind_plan(solver *s, const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a, const double *b,
                      double z, char *scratch) {
-  const idx bytes = solver_layout(s, p, 2, scratch);
-  solver_bind(s, x, y, mu, nu);
+  const idx bytes = solver_open(s, p, 2, scratch, x, y, mu, nu);
   solver_level(s, p->epsilon);
-  for (idx i = 0; i < s->rows; i++) s->a[i] = i < s->n ? a[i] : PK_LOG_ZERO;
-  for (idx j = 0; j < s->ld; j++) s->b[j] = j < s->m ? b[j] : PK_LOG_ZERO;
-  s->z = z;
+  solver_potentials(s, a, b, z);
   solver_build(s, s->a, s->b, z, 0);
   return bytes;
 }
@@ -18,9 +15,8 @@ static pk_sinkhorn_problem swapped(const pk_sinkhorn_problem *p) {
   return t;
 }
 ptrdiff_t pk_sinkhorn_gradient_scratch(const pk_sinkhorn_problem *p) {
-  solver s;
   const pk_sinkhorn_problem t = swapped(p);
-  return solver_layout(&s, p, 2, NULL) + (p->cost != PK_COST_MATRIX ? solver_layout(&s, &t, 2, NULL) + 8 * (p->n + p->m) * (p->d + 1) : 0) + 512;
+  return solver_bytes(p, 2) + (p->cost != PK_COST_MATRIX ? solver_bytes(&t, 2) + 8 * (p->n + p->m) * (p->d + 1) : 0) + 512;
 }
 
 /* Row sums of P G to ra, column sums to rb, with G = g + on_cost C. */
@@ -80,14 +76,14 @@ static void points_gradient(solver *s, const double *f, const double *t, double 
     if (s->p->cost == PK_COST_COSINE) {
       /* C = (1 - <x, y> / |x| |y|) / scale: -(I - u u') sum_j W v_j / (|x| scale), u and v of unit length */
       double norm = 0, along = 0;
-      for (idx c = 0; c < d; c++) norm += get(s->x, i * d + c, s->size) * get(s->x, i * d + c, s->size);
+      for (idx c = 0; c < d; c++) norm += get(s->x, i * d + c, s->given) * get(s->x, i * d + c, s->given);
       norm = sqrt(norm);
-      for (idx c = 0; c < d; c++) along += norm > 0 ? row[c] * get(s->x, i * d + c, s->size) / norm : 0;
-      for (idx c = 0; c < d; c++) put(out, i * d + c, s->size, norm > 0 ? -(row[c] - along * get(s->x, i * d + c, s->size) / norm) / (norm * scale) : 0);
+      for (idx c = 0; c < d; c++) along += norm > 0 ? row[c] * get(s->x, i * d + c, s->given) / norm : 0;
+      for (idx c = 0; c < d; c++) put(out, i * d + c, s->given, norm > 0 ? -(row[c] - along * get(s->x, i * d + c, s->given) / norm) / (norm * scale) : 0);
     } else {
       /* the packed points stand around the centre; Euclidean: W is already over |x - y| = C scale */
       const double factor = s->p->cost == PK_COST_SQUARED ? 2 / scale : 1 / (scale * scale);
-      for (idx c = 0; c < d; c++) put(out, i * d + c, s->size, factor * (sums[i] * (get(s->x, i * d + c, s->size) - s->centre[c]) - row[c]));
+      for (idx c = 0; c < d; c++) put(out, i * d + c, s->given, factor * (sums[i] * (get(s->x, i * d + c, s->given) - s->centre[c]) - row[c]));
     }
   }
 }
@@ -194,38 +190,7 @@ pk_status pk_sinkhorn_project(const pk_sinkhorn_problem *p, const void *x, const
   for (idx i = 0; i < s.n; i++) {
     /* the packed points: around the centre, or of unit length (cosine: a mean direction) */
     for (idx c = 0; c < d; c++)
-      put(out, i * d + c, s.size, sums[i] > 0 ? projected[i * d + c] / sums[i] + (p->cost == PK_COST_COSINE ? 0 : s.centre[c]) : 0);
+      put(out, i * d + c, s.given, sums[i] > 0 ? projected[i * d + c] / sums[i] + (p->cost == PK_COST_COSINE ? 0 : s.centre[c]) : 0);
   }
-  return PK_OK;
-}
-
-/* Everything in double: a solver of f64 whose cost rows or points are converted. */
-ptrdiff_t pk_sinkhorn_certify_scratch(const pk_sinkhorn_problem *p) {
-  solver s;
-  pk_sinkhorn_problem q = *p;
-  q.type = PK_F64;
-  return solver_layout(&s, &q, 1, NULL) + 8 * (p->cost != PK_COST_MATRIX ? (p->n + p->m) * p->d : p->type == PK_F64 ? 0 : p->n * p->m) + 128;
-}
-pk_status pk_sinkhorn_certify(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, const double *a,
-                              const double *b, double z, pk_sinkhorn_result *result, void *scratch) {
-  if (p->n < 1 || p->m < 1 || !(p->epsilon > 0)) return PK_BAD_SHAPE;
-  solver s;
-  pk_sinkhorn_problem q = *p;
-  q.type = PK_F64;
-  const int points = p->cost != PK_COST_MATRIX;
-  double *wide = (double *)(((uintptr_t)scratch + (uintptr_t)solver_layout(&s, &q, 1, scratch) + 63) / 64 * 64);
-  if (p->type == PK_F32) {
-    const idx rows = points ? p->n * p->d : p->n * p->m, columns = points ? p->m * p->d : 0;
-    for (idx i = 0; i < rows; i++) wide[i] = ((const float *)x)[i];
-    for (idx j = 0; j < columns; j++) wide[rows + j] = ((const float *)y)[j];
-    x = wide, y = wide + rows;
-  }
-  solver_bind(&s, x, y, mu, nu);
-  solver_level(&s, p->epsilon);
-  for (idx i = 0; i < s.rows; i++) s.a[i] = i < s.n ? a[i] : PK_LOG_ZERO;
-  for (idx j = 0; j < s.ld; j++) s.b[j] = j < s.m ? b[j] : PK_LOG_ZERO;
-  s.z = z;
-  solver_plan(&s, 1, NULL);
-  solver_certificate(&s, result);
   return PK_OK;
 }

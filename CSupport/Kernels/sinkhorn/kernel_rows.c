@@ -18,9 +18,9 @@ static void *take(char *base, idx *at, idx bytes) {
   *at += (bytes + 63) / 64 * 64;
   return p;
 }
-idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch) {
-  const idx size = p->type == PK_F64 ? 8 : 4, panel = 2 * 64 / size;
-  s->p = p, s->w = select_kernels(p->type), s->n = p->n, s->m = p->m, s->size = size, s->points = p->cost != PK_COST_MATRIX;
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, pk_type type, idx tiles, char *scratch) {
+  const idx size = pk_size(type), panel = 2 * 64 / size;
+  s->p = p, s->w = select_kernels(type), s->n = p->n, s->m = p->m, s->size = size, s->given = pk_size(p->type), s->points = p->cost != PK_COST_MATRIX;
   s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
   if (!s->points && s->ld * size % 1024 == 0) s->ld += panel; /* rows a power of two apart would share cache sets */
   const idx groups = s->rows / 8;
@@ -30,7 +30,7 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scra
   s->blocks = wanted < 1 ? 1 : wanted < most ? wanted : most;
   s->chunks = (s->ld + SOLVER_CHUNK - 1) / SOLVER_CHUNK;
   s->floor = size == 8 ? 1e-15 : 3e-7;
-  s->passes = 0, s->stop = 0, s->damping = 0, s->zeta = 1, s->z = 0;
+  s->loss[0] = -1, s->passes = 0, s->stop = 0, s->damping = 0, s->zeta = 1, s->z = 0;
   idx at = 0;
   char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;
   double **of_rows[] = {&s->a, &s->alpha, &s->pa, &s->qa, &s->ra, &s->da, &s->u, &s->ta, &s->row};
@@ -40,11 +40,11 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scra
   s->beta_r = take(base, &at, s->ld * size), s->vector_r = take(base, &at, s->ld * size), s->column = take(base, &at, s->ld * size);
   s->acc = take(base, &at, s->blocks * s->ld * 8), s->top = take(base, &at, s->blocks * s->ld * 8), s->part = take(base, &at, s->blocks * s->ld * size);
   s->row_sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)), s->column_sums = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
-  s->k = NULL, s->shape = (wide_points){.d = p->d, .ld = s->ld};
+  s->groups = take(base, &at, 2 * (p->n + p->m) * (idx)sizeof(idx));
+  s->k = NULL, s->shape = (wide_points){.d = p->d, .ld = s->ld, .root = p->cost == PK_COST_EUCLIDEAN, .fused = p->type == PK_F32 && size == 8};
   if (s->points) {
     s->constant_a = take(base, &at, 8 * (s->rows + 8)), s->constant_b = take(base, &at, 8 * s->ld), s->centre = take(base, &at, 8 * p->d);
     s->shape.x = take(base, &at, s->rows * p->d * size), s->shape.y = take(base, &at, s->ld * p->d * size);
-    s->shape.difference = p->cost == PK_COST_EUCLIDEAN || (p->cost == PK_COST_SQUARED && p->d <= 8), s->shape.root = p->cost == PK_COST_EUCLIDEAN;
   } else {
     s->k = take(base, &at, s->n * s->ld * size);
   }
@@ -55,29 +55,7 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scra
   return at + 64;
 }
 
-static double element(const void *x, idx i, idx size) { return size == 8 ? ((const double *)x)[i] : (double)((const float *)x)[i]; }
-/* Points around `centre`, cosine: of unit length, into groups of `lanes`; the part of the cost that each has alone. */
-static void pack(const solver *s, const void *x, idx count, idx padded, idx lanes, const double *centre, void *packed, double *constant) {
-  const idx d = s->p->d, size = s->size;
-  const int cosine = s->p->cost == PK_COST_COSINE;
-#pragma omp parallel for schedule(static) if (count * d > PK_SERIAL)
-  for (idx i = 0; i < padded; i++) {
-    double sum = 0;
-    for (idx c = 0; c < d && i < count; c++) {
-      const double v = element(x, i * d + c, size) - (cosine ? 0 : centre[c]);
-      sum += v * v;
-    }
-    const double f = cosine ? (sum > 0 ? 1 / sqrt(sum) : 0) : 1;
-    for (idx c = 0; c < d; c++) {
-      const double v = i < count ? f * (element(x, i * d + c, size) - (cosine ? 0 : centre[c])) : 0;
-      const idx at = (i / lanes * d + c) * lanes + i % lanes;
-      if (size == 8) ((double *)packed)[at] = v;
-      else ((float *)packed)[at] = (float)v;
-    }
-    constant[i] = i < count ? (cosine ? 0.5 / s->p->scale : s->shape.difference ? 0 : sum / s->p->scale) : 0;
-  }
-}
-void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu) {
+int solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu) {
   s->x = x, s->y = y, s->mu = mu, s->nu = nu;
   memset(s->part, 0, (size_t)(s->blocks * s->ld * s->size)); /* and zero again after every fold */
   const idx blocks = s->blocks;
@@ -90,33 +68,21 @@ void solver_bind(solver *s, const void *x, const void *y, const double *mu, cons
     }
     for (idx q = 0; q < blocks; q++) range[0] = fmin(range[0], ranges[2 * q]), range[1] = fmax(range[1], ranges[2 * q + 1]);
     s->range = range[1] - range[0], s->constant_a = NULL, s->factor = range[0]; /* the least cost */
-    return;
+    return 1;
   }
-  /* around the mean of both clouds, so that f32 spends its digits on differences */
-  const idx d = s->p->d;
-  double *sums = s->centre;
-  memset(sums, 0, (size_t)d * sizeof(double));
-  for (idx i = 0; i < s->n; i++)
-    for (idx c = 0; c < d; c++) sums[c] += element(x, i * d + c, s->size);
-  for (idx j = 0; j < s->m; j++)
-    for (idx c = 0; c < d; c++) sums[c] += element(y, j * d + c, s->size);
-  for (idx c = 0; c < d; c++) sums[c] /= (double)(s->n + s->m);
-  pack(s, x, s->n, s->rows, 8, sums, (void *)s->shape.x, s->constant_a);
-  pack(s, y, s->m, s->ld, 2 * s->w->lanes, sums, (void *)s->shape.y, s->constant_b);
-  const int cosine = s->p->cost == PK_COST_COSINE;
-  s->factor = s->shape.difference ? 1 / s->p->scale : (cosine ? -1 : -2) / s->p->scale;
-  double far[2] = {0, 0};
-  for (int side = 0; side < 2; side++)
-    for (idx i = 0; i < (side ? s->m : s->n); i++) {
-      double sum = 0;
-      for (idx c = 0; c < d; c++) {
-        const double v = element(side ? y : x, i * d + c, s->size) - sums[c];
-        sum += v * v;
-      }
-      far[side] = fmax(far[side], sqrt(sum));
-    }
-  const double reach = far[0] + far[1];
-  s->range = (cosine ? 2 : s->shape.root ? reach : reach * reach) / s->p->scale;
+  return solver_bind_points(s);
+}
+idx solver_widen(solver *s, idx tiles, char *scratch) {
+  double loss[3];
+  memcpy(loss, s->loss, sizeof loss);
+  const idx bytes = solver_layout(s, s->p, PK_F64, tiles, scratch);
+  memcpy(s->loss, loss, sizeof loss);
+  solver_bind(s, s->x, s->y, s->mu, s->nu);
+  return bytes;
+}
+idx solver_open(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch, const void *x, const void *y, const double *mu, const double *nu) {
+  const idx bytes = solver_layout(s, p, p->type, tiles, scratch);
+  return solver_bind(s, x, y, mu, nu) ? bytes : solver_widen(s, tiles, scratch);
 }
 void solver_level(solver *s, double eps) {
   const pk_sinkhorn_problem *p = s->p;
@@ -240,7 +206,7 @@ double solver_dual(const solver *s, const double *a, const double *b, double z, 
   }
   return d;
 }
-void solver_plan(solver *s, int anew, void *plan) {
+void solver_plan(solver *s, int anew, int quick, void *plan) {
   const idx blocks = s->blocks, ld = s->ld, m = s->m, size = s->size, step = solver_step(s);
   const double inv = 1 / s->eps;
   anew |= s->points;
@@ -257,13 +223,18 @@ void solver_plan(solver *s, int anew, void *plan) {
       const char *c = solver_cost_rows(s, i0, count, s->points ? solver_tile(s, 0) : NULL, &stride);
       for (idx i = i0; i < i0 + count; i++, c += stride * size) {
         double sums[2] = {0, 0};
-        char *out = plan ? (char *)plan + i * m * size : NULL;
-        if (anew) s->w->finish_row(m, c, inv, fmax(s->a[i] + s->z, PK_LOG_ZERO), s->b, out, acc, sums);
+        const int narrowed = plan && size != s->given; /* a row of the plan in f64, in place of part sums */
+        char *out = narrowed ? part : plan ? (char *)plan + i * m * size : NULL;
+        const double f = fmax(s->a[i] + s->z, PK_LOG_ZERO);
+        if (anew && quick) s->w->judge_row(ld, c, inv, f, s->b, acc, sums);
+        else if (anew) s->w->finish_row(m, c, inv, f, s->b, out, acc, sums);
         else s->w->scale_row(m, s->k + i * ld * size, c, s->alpha[i] * s->zeta, s->beta_r, out, part, sums);
+        for (idx j = 0; narrowed && j < m; j++) ((float *)plan)[i * m + j] = (float)((double *)part)[j];
         s->ta[i] = sums[0], s->u[i] = sums[1];
       }
       if (!anew) s->w->fold(ld, i0 == start, part, acc);
     }
+    if (plan && size != s->given) memset(part, 0, (size_t)(ld * size));
   }
   for (idx j = 0; j < m; j++) {
     s->tb[j] = 0;

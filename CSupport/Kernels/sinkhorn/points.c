@@ -10,6 +10,29 @@ pk_status pk_distances(ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const double *x, c
   return PK_OK;
 }
 
+ptrdiff_t pk_point_costs_scratch(const pk_sinkhorn_problem *p) { return solver_bytes(p, 1); }
+pk_status pk_point_costs(const pk_sinkhorn_problem *p, const void *x, const void *y, void *out, void *scratch) {
+  if (p->n < 1 || p->m < 1 || p->d < 1 || p->cost == PK_COST_MATRIX || !(p->scale > 0)) return PK_BAD_SHAPE;
+  solver s;
+  solver_open(&s, p, 1, scratch, x, y, NULL, NULL);
+  s.w->narrow(s.ld, s.constant_b, s.vector_r);
+#pragma omp parallel for schedule(static) if (solver_parallel(&s))
+  for (idx q = 0; q < s.blocks; q++) {
+    const idx end = solver_block(&s, q + 1);
+    for (idx i0 = solver_block(&s, q); i0 < end; i0 += SOLVER_ROWS) {
+      const idx count = end - i0 < SOLVER_ROWS ? end - i0 : SOLVER_ROWS;
+      idx stride;
+      const char *c = solver_cost_rows(&s, i0, count, solver_tile(&s, 0), &stride);
+      for (idx i = i0; i < i0 + count; i++, c += stride * s.size) {
+        if (s.size == s.given) memcpy((char *)out + i * s.m * s.size, c, (size_t)(s.m * s.size));
+        else
+          for (idx j = 0; j < s.m; j++) ((float *)out)[i * s.m + j] = (float)((const double *)c)[j];
+      }
+    }
+  }
+  return PK_OK;
+}
+
 ptrdiff_t pk_average_ranks_scratch(ptrdiff_t count) { return count * 24 + 65536 * 8; }
 pk_status pk_average_ranks(ptrdiff_t count, ptrdiff_t n, double *x, double *diagonal, void *scratch) {
   if (count > (ptrdiff_t)UINT32_MAX) return PK_BAD_SHAPE;

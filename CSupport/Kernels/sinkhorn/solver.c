@@ -57,7 +57,8 @@ static double absorb(solver *s, int total) {
   return sum;
 }
 static double dual_update(pk_side side, double phi, double log_w, double lse) {
-  if (!(log_w > PK_LOG_ZERO / 2) || !(lse > PK_LOG_ZERO / 2)) return PK_LOG_ZERO;
+  if (!(log_w > PK_LOG_ZERO / 2)) return PK_LOG_ZERO;
+  if (!(lse > PK_LOG_ZERO / 2)) return side == PK_SIDE_CAPPED ? 0 : PK_LOG_ZERO; /* nothing reaches it */
   return side == PK_SIDE_RELAXED ? phi * (log_w - lse) : side == PK_SIDE_HARD ? log_w - lse : fmin(0, log_w - lse);
 }
 /* log sum_j exp(b_j - C_ij / eps) to out[i]; columns: log sum_i exp(a_i - C_ij / eps) to out[j]. */
@@ -315,66 +316,110 @@ static pk_outcome run_fixed(solver *s, double *residual) {
   return PK_MAX_ITERATIONS;
 }
 
+/* Potentials of another epsilon. */
+static void rescale(solver *s, double factor) {
+  for (idx i = 0; i < s->n; i++)
+    if (s->mu[i] > 0) s->a[i] *= factor;
+  for (idx j = 0; j < s->m; j++)
+    if (s->nu[j] > 0) s->b[j] *= factor;
+  s->z *= factor;
+}
+/* From the start, or a warm one, through levels eps 4^k (none while the range is within 100 eps) to the problem's. */
+static pk_outcome descend(solver *s, double *residual) {
+  const pk_sinkhorn_problem *p = s->p;
+  int levels = 0, first = 1, stopped = 0;
+  for (double e = p->epsilon * 100; e < s->range && levels < 40 && !p->warm && p->tolerance > 0; e *= 4) levels++;
+  double eps = p->epsilon * pow(4, levels);
+  solver_level(s, eps);
+  start(s);
+  for (; levels > 0; levels--) {
+    const idx until = s->passes + level_passes;
+    stopped = run_level(s, level_tolerance, until < p->max_iterations ? until : p->max_iterations, first, 0, residual) == PK_INTERRUPTED;
+    if (stopped || s->passes >= p->max_iterations) break;
+    first = 0;
+    collect(s);
+    const double next = p->epsilon * pow(4, levels - 1);
+    rescale(s, eps / next);
+    eps = next;
+    solver_level(s, eps);
+  }
+  if (levels == 0) return p->tolerance > 0 ? run_level(s, p->tolerance, p->max_iterations, first, 1, residual) : run_fixed(s, residual);
+  collect(s);
+  solver_level(s, p->epsilon);
+  rescale(s, eps / p->epsilon);
+  log_iteration(s); /* rows and columns once in this epsilon */
+  return stopped ? PK_INTERRUPTED : PK_MAX_ITERATIONS;
+}
+/* A solver of f32 points becomes one of f64, where the other is: what that reached is judged by distances in f64, and what f32 could not reach
+ * is gone on with. a and b hold the potentials meanwhile. */
+static void widen(solver *s, double *a, double *b, char *scratch, pk_sinkhorn_result *r) {
+  const double z = (collect(s), s->z);
+  const idx passes = s->passes;
+  memcpy(a, s->a, (size_t)s->n * sizeof(double)), memcpy(b, s->b, (size_t)s->m * sizeof(double));
+  solver_widen(s, 1, scratch);
+  s->passes = passes;
+  if (r->outcome == PK_NON_FINITE) {
+    r->outcome = descend(s, &r->residual);
+    return;
+  }
+  solver_level(s, s->p->epsilon);
+  solver_potentials(s, a, b, z);
+  if (r->outcome == PK_STALLED) r->outcome = run_level(s, s->p->tolerance, s->p->max_iterations, 0, 1, &r->residual);
+  else set_rules(s);
+}
+/* The plan and its certificate. */
+static void finish(solver *s, void *plan, pk_sinkhorn_result *r) {
+  if (s->points) collect(s);
+  solver_plan(s, 0, s->shape.fused && !plan && s->p->tolerance >= 5e-7, plan); /* quick: its errors are 1e-7 */
+  if (!s->points) collect(s);
+  solver_certificate(s, r);
+  if (!isfinite(r->mass) || !isfinite(r->cost)) r->outcome = PK_NON_FINITE;
+}
+/* Whether the potentials are too large for their own last digits to meet the tolerance, or to leave the plan six. */
+static int coarse(const solver *s) {
+  double top = 0;
+  if (s->p->side_a != PK_SIDE_HARD || s->p->side_b != PK_SIDE_HARD || !(s->p->tolerance > 0)) return 0;
+  for (idx i = 0; i < s->n; i++) top = fmax(top, s->mu[i] > 0 ? fabs(s->a[i]) : 0);
+  return 1e-16 * top > fmin(0.1 * s->p->tolerance, 1e-6);
+}
+/* Judges what the iteration calls converged by the certificate, and goes on, to a smaller residual, where that does not bear it out. */
+static void settle(solver *s, void *plan, pk_sinkhorn_result *r) {
+  const pk_sinkhorn_problem *p = s->p;
+  double tolerance = p->tolerance;
+  finish(s, plan, r);
+  for (int tries = 0; tries < 4 && s->passes < p->max_iterations; tries++, tolerance *= 0.25) {
+    const int is_regrouped = tries < 3 && (r->outcome == PK_CONVERGED || r->outcome == PK_STALLED) && coarse(s) && solver_regroup(s);
+    if (!is_regrouped && (r->outcome != PK_CONVERGED || pk_sinkhorn_judged(p, r) == PK_CONVERGED)) break;
+    const pk_outcome end = run_level(s, fmax(tolerance, s->floor), p->max_iterations, 0, 1, &r->residual);
+    const int is_short = end == PK_STALLED || end == PK_MAX_ITERATIONS; /* of a smaller residual than was asked for */
+    r->outcome = is_short ? PK_CONVERGED : end;
+    finish(s, plan, r);
+    if (is_short && pk_sinkhorn_judged(p, r) != PK_CONVERGED) r->outcome = end;
+  }
+  r->outcome = pk_sinkhorn_judged(p, r);
+  r->iterations = s->passes;
+}
+
 static int valid(const pk_sinkhorn_problem *p) {
   if (p->n < 1 || p->m < 1 || !(p->epsilon > 0) || (p->type != PK_F32 && p->type != PK_F64)) return 0;
   if (p->cost != PK_COST_MATRIX && (p->d < 1 || !(p->scale > 0))) return 0;
   return (p->side_a == PK_SIDE_CAPPED) == (p->side_b == PK_SIDE_CAPPED);
 }
 ptrdiff_t pk_sinkhorn_scratch(const pk_sinkhorn_problem *p) {
-  solver s;
-  return solver_layout(&s, p, 1, NULL);
+  return solver_bytes(p, 1);
 }
 pk_status pk_sinkhorn_solve(const pk_sinkhorn_problem *p, const void *x, const void *y, const double *mu, const double *nu, void *plan, double *a,
                             double *b, pk_sinkhorn_result *result, void *scratch) {
   if (!valid(p)) return PK_BAD_SHAPE;
   solver s;
-  solver_layout(&s, p, 1, scratch);
-  solver_bind(&s, x, y, mu, nu);
+  solver_open(&s, p, 1, scratch, x, y, mu, nu);
   if (p->warm) {
     for (idx i = 0; i < s.n; i++) s.a[i] = mu[i] > 0 ? (a[i] > PK_LOG_ZERO / 2 ? a[i] : 0) : PK_LOG_ZERO;
     for (idx j = 0; j < s.m; j++) s.b[j] = nu[j] > 0 ? (b[j] > PK_LOG_ZERO / 2 ? b[j] : 0) : PK_LOG_ZERO;
   }
-  /* levels eps 4^k: none while the range is within 100 eps */
-  int levels = 0, first = 1, stopped = 0;
-  for (double e = p->epsilon * 100; e < s.range && levels < 40 && !p->warm && p->tolerance > 0; e *= 4) levels++;
-  double eps = p->epsilon * pow(4, levels);
-  solver_level(&s, eps);
-  start(&s);
-  for (; levels > 0; levels--) {
-    const idx until = s.passes + level_passes;
-    stopped = run_level(&s, level_tolerance, until < p->max_iterations ? until : p->max_iterations, first, 0, &result->residual) == PK_INTERRUPTED;
-    if (stopped || s.passes >= p->max_iterations) break;
-    first = 0;
-    collect(&s);
-    const double next = p->epsilon * pow(4, levels - 1);
-    for (idx i = 0; i < s.n; i++)
-      if (mu[i] > 0) s.a[i] *= eps / next;
-    for (idx j = 0; j < s.m; j++)
-      if (nu[j] > 0) s.b[j] *= eps / next;
-    s.z *= eps / next, eps = next;
-    solver_level(&s, eps);
-  }
-  if (levels > 0) {
-    collect(&s);
-    solver_level(&s, p->epsilon);
-    for (idx i = 0; i < s.n; i++)
-      if (mu[i] > 0) s.a[i] *= eps / p->epsilon;
-    for (idx j = 0; j < s.m; j++)
-      if (nu[j] > 0) s.b[j] *= eps / p->epsilon;
-    s.z *= eps / p->epsilon;
-    log_iteration(&s); /* potentials of another epsilon: rows and columns once in this one */
-    result->outcome = stopped ? PK_INTERRUPTED : PK_MAX_ITERATIONS;
-  } else {
-    result->outcome = p->tolerance > 0 ? run_level(&s, p->tolerance, p->max_iterations, first, 1, &result->residual) : run_fixed(&s, &result->residual);
-  }
-  if (s.points) collect(&s);
-  solver_plan(&s, 0, plan);
-  if (!s.points) collect(&s);
-  solver_certificate(&s, result);
-  result->iterations = s.passes;
+  result->outcome = descend(&s, &result->residual);
+  if (s.points && s.size == 4 && p->tolerance > 0) widen(&s, a, b, scratch, result);
+  settle(&s, plan, result);
   memcpy(a, s.a, (size_t)s.n * sizeof(double)), memcpy(b, s.b, (size_t)s.m * sizeof(double));
-  if (!isfinite(result->mass) || !isfinite(result->cost)) result->outcome = PK_NON_FINITE;
-  /* What the rounded kernel met, the plan itself must too. */
-  if (result->outcome == PK_CONVERGED && result->error_l1 > (s.size == 8 ? 16 : 4) * fmax(p->tolerance, s.floor) * result->mass) result->outcome = PK_STALLED;
   return PK_OK;
 }

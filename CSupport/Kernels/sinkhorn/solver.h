@@ -12,13 +12,14 @@ typedef struct {
   const wide_kernels *w;
   const void *x, *y; /* the caller's cost or points */
   const double *mu, *nu;
-  idx n, m, ld, rows, size, blocks, chunks; /* rows: n rounded up to 8; size of an element */
+  idx n, m, ld, rows, size, given, blocks, chunks; /* rows: n rounded up to 8; size of an element, and of the caller's */
   int points;
   double eps, kappa_a, kappa_b, phi_a, phi_b; /* of the current level */
   char *k;                                    /* stored kernel [n, ld]; with points NULL */
   wide_points shape;                          /* points: packed, and the costs' constant parts per row and column, [rows], [ld] */
   double factor, *constant_a, *constant_b;    /* C = constant_a + constant_b + factor v; of a matrix: factor is its least entry */
   double *centre;                             /* [d], taken from all points */
+  idx *groups;                                /* [2 (n + m)], for solver_regroup */
   double *row;                                /* constants of the kernel behind a, b, z */
   char *column;
   char *tiles; /* tile_count a thread */
@@ -35,22 +36,39 @@ typedef struct {
   double *ta, *tb;                       /* trial potentials; row and column sums */
   double *top;                           /* [blocks, ld] of column-wise log-sum-exp */
   double range;                          /* of the costs */
+  double loss[3];                        /* of digits by distances between the points (cloud.c); negative: not known yet */
   double floor;                          /* what a sum's last digits are worth */
   double damping;                        /* of Newton steps, relative to the diagonal */
   idx passes;
   int stop;                              /* progress asked for an end */
 } solver;
 
-/* Binds the arrays in `scratch` (any alignment; NULL: only counts), with points `tiles` a thread, and returns how many bytes they take. */
-idx solver_layout(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch);
-/* Packs points, finds the range of the costs. */
-void solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu);
+/* Binds the arrays of a solver in `type` (of a matrix that of the problem) in `scratch` (any alignment; NULL: only counts), with points `tiles` a
+ * thread, and returns how many bytes they take. */
+idx solver_layout(solver *s, const pk_sinkhorn_problem *p, pk_type type, idx tiles, char *scratch);
+/* Packs points, finds the range of the costs. 0: in this type the distances between the points would lose their digits. */
+int solver_bind(solver *s, const void *x, const void *y, const double *mu, const double *nu);
+int solver_bind_points(solver *s);
+/* Both, in the problem's type or, where that would not do, in f64. solver_bytes is room enough. */
+idx solver_open(solver *s, const pk_sinkhorn_problem *p, idx tiles, char *scratch, const void *x, const void *y, const double *mu, const double *nu);
+/* A bound solver of points once more, in f64; potentials and what else it had are gone. */
+idx solver_widen(solver *s, idx tiles, char *scratch);
+static inline idx solver_bytes(const pk_sinkhorn_problem *p, idx tiles) {
+  solver s;
+  const idx own = solver_layout(&s, p, p->type, tiles, NULL), wide = p->cost == PK_COST_MATRIX ? 0 : solver_layout(&s, p, PK_F64, tiles, NULL);
+  return own > wide ? own : wide; /* f32 has longer panels */
+}
 void solver_level(solver *s, double eps);
 /* The kernel exp(a + b + z - C / eps); returns its sum, with points only when `total`. */
 double solver_build(solver *s, const double *a, const double *b, double z, int total);
 /* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's. */
 const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile);
 const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride);
+/* Moves the potentials (a + t, b - t) of groups (all are one, or several between which no mass goes) towards 0;
+ * 0: there are too many. Two hard sides. */
+int solver_regroup(solver *s);
+/* Sets the potentials behind the kernel, 0 in the padding. */
+void solver_potentials(solver *s, const double *a, const double *b, double z);
 /* Column sums of the blocks are added along a binary tree, so the bits are the same for every team: pairs (q, r) in order, at most SOLVER_BLOCKS.
  * Thread t of the team has blocks blocks t / team ..< blocks (t + 1) / team; the pairs are those it can add by itself, or, thread -1, those left. */
 idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs);
@@ -69,8 +87,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
 /* Dual value / eps at potentials with plan sum `total`. */
 double solver_dual(const solver *s, const double *a, const double *b, double z, double total);
 /* The plan, to `plan` unless NULL: of a stored kernel and its scalings, else (`anew`, and with points) from exponentials of a, b, z, which
- * then must hold everything. Row sums to ta, column sums to tb, cost per row to u. */
-void solver_plan(solver *s, int anew, void *plan);
+ * then must hold everything (`quick`, of points without a plan: to 1e-7). Row sums to ta, column sums to tb, cost per row to u. */
+void solver_plan(solver *s, int anew, int quick, void *plan);
 /* The certificate of that plan and the potentials a, b, z. */
 void solver_certificate(solver *s, pk_sinkhorn_result *r);
 

@@ -17,11 +17,12 @@ typedef struct {
 typedef struct { double change, before, after, bad, low, high; } wide_sums;
 #define WIDE_NO_SUMS ((wide_sums){0, 0, 0, 0, INFINITY, 0})
 /* Costs of points: row_i + column_j + factor v, v = <x_i, y_j>, or |x_i - y_j|^2, or its root. x in groups of 8 rows [group][d][8], y in panels of
- * two vectors of columns [panel][d][2 lanes]. As a kernel: the exponential of that (f32: to base 2), 0 below its range. */
+ * two vectors of columns [panel][d][2 lanes]. As a kernel: the exponential of that (f32: to base 2), 0 below its range.
+ * `fused`: f64 with fused multiply-add where the processor has it. */
 typedef struct {
   idx d, ld;
   const void *x, *y;
-  int difference, root;
+  int difference, root, fused;
 } wide_points;
 /* Two blocks whose column sums are added. */
 typedef struct { idx q, r; } wide_pair;
@@ -39,12 +40,14 @@ typedef struct {
   double (*build_row)(idx m, idx ld, const void *c, double s, double f, const double *g, void *out);
   /* The same as an entry of the plan, to out unless NULL; sums[0] += it, sums[1] += it c, acc[j] += it. */
   void (*finish_row)(idx m, const void *c, double s, double f, const double *g, void *out, double *acc, double *sums);
+  /* The same without a plan, its exponentials to 1e-7; c [ld]. */
+  void (*judge_row)(idx ld, const void *c, double s, double f, const double *g, double *acc, double *sums);
   /* p = f k g as an entry of the plan, to out unless NULL; sums[0] += p, sums[1] += p c, part[j] += p. */
   void (*scale_row)(idx m, const void *k, const void *c, double f, const void *g, void *out, void *part, double *sums);
   double (*row_lse)(idx m, const void *c, double s, const double *g);
   /* Running column-wise log-sum-exp of f - s c: top and sum. */
   void (*column_lse)(idx m, const void *c, double s, double f, double *top, double *sum);
-  /* least and largest of m entries into range[2] */
+  /* least and largest of m entries, infinite ones apart, into range[2] */
   void (*extremes)(idx m, const void *c, double *range);
   void (*narrow)(idx n, const double *x, void *y);
   void (*tile)(const wide_points *t, idx i0, idx rows, int kernel, double factor, const double *row, const void *column, void *out);

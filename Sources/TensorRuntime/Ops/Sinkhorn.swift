@@ -55,11 +55,25 @@ extension Workspace {
       return p
     }
   }
-  public enum SinkhornOutcome: Sendable { case converged, maxIterations, stalled, nonFinite, interrupted }
+  public enum SinkhornOutcome: Sendable {
+    case converged, maxIterations, stalled, nonFinite, interrupted
+    fileprivate var pk: pk_outcome {
+      switch self {
+      case .converged: PK_CONVERGED
+      case .maxIterations: PK_MAX_ITERATIONS
+      case .stalled: PK_STALLED
+      case .nonFinite: PK_NON_FINITE
+      case .interrupted: PK_INTERRUPTED
+      }
+    }
+  }
   /// What a plan amounts to, recomputed from it.
   public struct SinkhornCertificate: Sendable {
     public let z, mass, cost, entropy, dual, errorL1, errorLinf, penalties: Double
+    /// Judged on these figures.
+    public let outcome: SinkhornOutcome
     init(_ r: pk_sinkhorn_result) {
+      outcome = Workspace.outcome(r.outcome)
       (z, mass, cost, entropy, dual) = (r.z, r.mass, r.cost, r.entropy, r.dual)
       (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_a + r.penalty_b)
     }
@@ -141,11 +155,12 @@ extension Workspace {
     func potentials(_ x: [Double]) -> [Double] { x.map { $0 > PK_LOG_ZERO / 2 ? $0 : -.infinity } }
     return SinkhornSolution(outcome: outcome(r.outcome), plan: plan, a: potentials(a), b: potentials(b), iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
   }
-  /// The same in double precision throughout, from potentials.
-  public func sinkhornCertificate(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], a: [Double], b: [Double], z: Double) -> SinkhornCertificate {
+  /// A solution's certificate in double precision throughout: of its plan where it has one, else from its potentials. The outcome is judged again.
+  public func sinkhornCertificate(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], of s: SinkhornSolution) -> SinkhornCertificate {
     var p = settings.problem(cost), r = pk_sinkhorn_result()
-    let area = bytes(pk_sinkhorn_certify_scratch(&p))
-    check(pk_sinkhorn_certify(&p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z, &r, area.base), "sinkhorn certificate")
+    r.outcome = s.outcome.pk
+    let area = bytes(pk_sinkhorn_certify_scratch(&p)), (a, b, z) = (Self.finite(s.a), Self.finite(s.b), s.certificate.z)
+    check(pk_sinkhorn_certify(&p, cost.first, cost.second, source, target, s.plan?.base, a, b, z, &r, area.base), "sinkhorn certificate")
     return SinkhornCertificate(r)
   }
   /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective: with respect to the matrix `[N, M]`, or to both clouds; and to the weights.
@@ -185,6 +200,18 @@ extension Workspace {
   public func sinkhornScratch(_ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1) -> (solve: Int, gradient: Int, certificate: Int) {
     var p = settings.problem(cost, as: type)
     return (count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count), pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p))
+  }
+
+  /// Of a matrix with infinite elements, which forbid their pairs: the most mass that a plan within both weights can move.
+  public func sinkhornFeasibleMass(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]) -> Double {
+    var p = settings.problem(cost)
+    let area = bytes(pk_sinkhorn_feasible_scratch(&p))
+    return pk_sinkhorn_feasible(&p, cost.first, source, target, area.base)
+  }
+  /// The first row, or N + the first column, that has weight but no allowed pair with weight; N + M if there is none.
+  public func sinkhornWithoutPartner(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]) -> Int {
+    var p = settings.problem(cost)
+    return pk_sinkhorn_partner(&p, cost.first, source, target)
   }
 
   private static func finite(_ x: [Double]) -> [Double] { x.map { max($0, PK_LOG_ZERO) } }

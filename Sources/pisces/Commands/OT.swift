@@ -81,6 +81,25 @@ struct TransportArrays {
   }
 }
 
+/// Balanced weights of different sums are divided by them, each side by its own: a problem that the user may not have meant.
+enum DividedWeights {
+  private static func sums(_ w: Tensor?) -> [Double] {
+    guard let w, w.count > 0 else { return [1] }
+    return w.shape.rank == 2 ? (0..<w.shape[0]).map { w[row: $0].doubles.reduce(0, +) } : [w.doubles.reduce(0, +)]
+  }
+  static func say(_ source: Tensor?, _ target: Tensor?, _ common: CommonOptions) {
+    let (a, b) = (sums(source), sums(target))
+    for k in 0..<max(a.count, b.count) {
+      let (p, q) = (a[min(k, a.count - 1)], b[min(k, b.count - 1)])
+      if abs(p - q) > 1e-6 * max(p, q) { return common.note("the weights\(a.count + b.count > 2 ? " of item \(k)" : "") sum to \(p) and \(q): each side is divided by its sum") }
+    }
+  }
+  static func say(histograms b: Tensor, _ common: CommonOptions) {
+    let all = b.shape.rank == 2 ? sums(b) : []
+    if let k = all.firstIndex(where: { abs($0 - all[0]) > 1e-6 * all[0] }) { common.note("the histograms sum to \(all[0]) and, row \(k), \(all[k]): each is divided by its sum") }
+  }
+}
+
 extension TransportError {
   /// The arrays at fault, by the names they were read under; none where an option is.
   var arrays: [String] {
@@ -99,7 +118,8 @@ extension TransportError {
     case .unequalSums: return ["source weights", "target weights"]
     case .histogramShapes: return ["histograms", "cost"]
     case .ownCost: return ["own cost", "cost"]
-    case .tooLarge, .memory: return ["cost"]
+    case .tooLarge, .memory, .infeasible, .noPartner: return ["cost"]
+    case .asymmetric(let name, _, _): return [name]
     case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: return []
     }
   }
@@ -113,6 +133,9 @@ extension TransportError {
     case .weightRange: "raise rho, or lower epsilon"
     case .ownCost: "give it with --own-cost"
     case .tooLarge, .memory: "take a smaller problem"
+    case .infeasible: "allow more pairs, or relax a side"
+    case .noPartner: "allow a pair, or set that weight to 0"
+    case .asymmetric: "give a cost that is symmetric"
     case .mass: "give a mass in that range"
     case .precision, .epsilon, .scale, .rho, .tolerance, .maxIterations: "correct the option"
     }

@@ -32,6 +32,7 @@ extension OT {
       let w = try arrays.read("barycentric weights", weights), own = try arrays.read("own cost", ownCost)
       var barycenter = Transport.Barycenter(epsilon: solver.epsilon, isDebiased: debiased, tolerance: solver.tolerance ?? (debiased ? 1e-6 : 1e-9), maxIterations: solver.maxIterations)
       barycenter.isPlain = solver.plain
+      DividedWeights.say(histograms: b, common)
       let progress = SolveProgress(common)
       let r = try arrays.posing {
         if b.shape.rank == 2 && c.shape.rank >= 2 && b.count > 0 && c.count > 0 {

@@ -33,6 +33,7 @@ extension OT {
       let divergence = SinkhornDivergence(
         epsilon: solver.epsilon, rho: rho ?? .infinity, tolerance: solver.tolerance ?? clouds.tolerance, maxIterations: solver.maxIterations, precision: clouds.dtype.element,
         isPlain: solver.plain)
+      if rho == nil { DividedWeights.say(source, target, common) }
       let progress = SolveProgress(common)
       let result = try arrays.posing {
         if x.shape.rank == 2 && y.shape.rank == 2 && x.count > 0 && y.count > 0 {

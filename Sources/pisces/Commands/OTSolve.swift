@@ -13,7 +13,8 @@ extension OT {
       discussion: """
         Minimises <P,C> + epsilon sum P(log P - 1) with the marginal rule chosen; weights default to uniform. Balanced weights are divided by their sums.
         With --cost the plan P is stored; between --points it never is: memory (N + M) D.
-        Every number reported is recomputed from the plan of the potentials; `gap` is objective - dual.
+        Every number reported is recomputed from the plan; `gap` is objective - dual. `converged` is only said when these numbers meet the tolerance (between
+        points with distances in f64, whatever --dtype, unless --tolerance is 0).
         """)
     @OptionGroup var common: CommonOptions
     @Option(in: .path, help: "Cost [N, M]; with --batch [H, N, M].") var cost: String?
@@ -26,7 +27,7 @@ extension OT {
     @Option(in: .real(0...1e300, takesInfinity: true), help: "KL strength of the target marginal.") var rhoTarget: Double?
     @Flag(help: "H problems: weights [N] or [H, N], one result an item with its `index`, outputs stacked; `seconds` is the batch's.") var batch = false
     @Option(in: .path, help: "Potentials to start from, as --potentials wrote them (log_u, log_v).") var start: String?
-    @Flag(help: "Recompute every value reported in f64 from the potentials.") var certify = false
+    @Flag(help: "Recompute every value reported in f64, from the plan or, between points, from the potentials, and judge the status again.") var certify = false
     @Option(in: .path, help: "Write the plan [N, M] here (.npy or .safetensors).") var plan: String?
     @Option(in: .path, help: "Write log_u and log_v here (.safetensors).") var potentials: String?
     @Option(in: .path, help: "Write the barycentric projection of the source points [N, D] here (.npy or .safetensors).") var projection: String?
@@ -48,6 +49,8 @@ extension OT {
       if gradient == nil && (gradientOf != nil || planGradient != nil) { throw ValidationError("--gradient-of and --plan-gradient need --gradient") }
       if gradientOf != nil && planGradient != nil { throw ValidationError("--gradient-of and --plan-gradient exclude each other") }
     }
+    /// Certified is the plan itself, where the cost is stored: potentials are too coarse for it where the costs are huge beside epsilon.
+    private var storesPlan: Bool { plan != nil || (certify && cost != nil) }
     private var rule: MarginalRule {
       if let mass { return exactMass ? .exactMass(mass) : .relaxed(mass: mass) }
       if rhoSource != nil || rhoTarget != nil { return .unbalanced(rhoSource: rhoSource ?? .infinity, rhoTarget: rhoTarget ?? .infinity) }
@@ -74,13 +77,13 @@ extension OT {
       var transport = EntropicTransport(
         rule, epsilon: solver.epsilon, tolerance: solver.tolerance ?? clouds.tolerance, maxIterations: solver.maxIterations, precision: clouds.dtype.element)
       transport.isPlain = solver.plain
-      if rule == .balanced { sayDivided(source, target) }
+      if rule == .balanced { DividedWeights.say(source, target, common) }
 
       let progress = SolveProgress(common)
       let results = try arrays.posing {
         try checkMemory(transport, problem, work)
-        if case .matrix(let c) = problem, batch { return try transport.solveBatch(cost: c, source: source, target: target, start: start, wantsPlan: plan != nil, progress: { _, _ in !StopRequest.isPending }, in: work) }
-        return [try transport.solve(problem, source: source, target: target, start: start, wantsPlan: plan != nil, progress: progress.ask, in: work)]
+        if case .matrix(let c) = problem, batch { return try transport.solveBatch(cost: c, source: source, target: target, start: start, wantsPlan: storesPlan, progress: { _, _ in !StopRequest.isPending }, in: work) }
+        return [try transport.solve(problem, source: source, target: target, start: start, wantsPlan: storesPlan, progress: progress.ask, in: work)]
       }.map { certify ? $0.certified(in: work) : $0 }
       let seconds = progress.seconds
       try write(results, upstream, work, seconds)
@@ -94,15 +97,9 @@ extension OT {
       case .points(let x, let y, _, _): shapes = x.shape.dims + y.shape.dims
       }
       guard shapes.allSatisfy({ $0 > 0 }), [2, 3, 4].contains(shapes.count) else { return }  // what is wrong with such shapes, the solver says
-      let bytes = try transport.memoryBytes(problem, wantsPlan: plan != nil, gradients: gradient != nil, certified: certify, in: work)
+      let bytes = try transport.memoryBytes(problem, wantsPlan: storesPlan, gradients: gradient != nil, certified: certify, in: work)
       try MemoryBudget.check(
         bytes, common, cost ?? clouds.points.joined(separator: ", "), mend: cost == nil ? "take fewer points, or --dtype f32" : "give --points, whose cost is not stored, or --dtype f32")
-    }
-    /// Balanced weights of different sums are a problem that the user may not have meant.
-    private func sayDivided(_ source: Tensor?, _ target: Tensor?) {
-      guard !batch else { return }
-      let a = source?.doubles.reduce(0, +) ?? 1, b = target?.doubles.reduce(0, +) ?? 1
-      if abs(a - b) > 1e-6 * max(a, b) { common.note("the weights sum to \(a) and \(b): each side is divided by its sum") }
     }
     private func starting(_ arrays: inout TransportArrays) throws -> (logU: [Double], logV: [Double])? {
       guard let start else { return nil }

@@ -6,7 +6,9 @@ barycentric projection. The modules beside this one put the names and habits of 
 
 import ctypes as C
 import os
+import sys
 import threading
+import warnings
 import weakref
 from pathlib import Path
 
@@ -100,6 +102,7 @@ def _load():
         ("certify", _int, [_pointer, p(_Problem), p(_Solution), p(Certificate)]),
         ("gradient", _int, [_pointer, p(_Problem), p(_Solution), p(_Upstream), p(_Gradients)]),
         ("project", _int, [_pointer, p(_Problem), p(_Solution), _pointer]),
+        ("costs", _int, [_pointer, p(_Problem), _pointer]),
         ("divergence", _int, [_pointer, p(_Problem), _pointer, _pointer, p(_double), _pointer, _pointer, p(Certificate)]),
         ("barycenter", _int, [_pointer, p(_Barycenter), _pointer, _pointer, _pointer, _pointer, p(Certificate)]),
     ]:
@@ -133,6 +136,17 @@ def _check(status, context):
     if status:
         text = _library.pisces_ot_message(context).decode() if context else "no context"
         raise {1: ValueError, 2: ValueError, 3: MemoryError}.get(status, RuntimeError)(text)
+    note = _library.pisces_ot_message(context) if context else None
+    if note:
+        _warn(note.decode())
+
+
+def _warn(text):
+    """A UserWarning at the line that called this package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def version():
@@ -171,15 +185,15 @@ class Solution:
         self._problem, self._arrays = problem, arrays
         self.log_u, self.log_v, self.plan, self.certificate = log_u, log_v, plan, certificate
 
-    def _solution(self):
+    def _solution(self, plan=None):
         if isinstance(self.certificate, list):
             raise ValueError("several problems in one solution: solve the one you mean by itself")
-        return _Solution(_address(self.log_u), _address(self.log_v), self.certificate.log_z, None)
+        return _Solution(_address(self.log_u), _address(self.log_v), self.certificate.log_z, _address(plan))
 
     def certify(self):
-        """The certificate recomputed with every sum and exponential in f64."""
+        """The certificate recomputed with every sum and exponential in f64, of the plan where there is one; its outcome is judged again."""
         out = Certificate(_outcome=self.certificate._outcome, iterations=self.certificate.iterations, residual=self.certificate.residual)
-        s, context = self._solution(), _context()
+        s, context = self._solution(self.plan), _context()
         _check(_library.pisces_ot_certify(context, self._problem, s, out), context)
         return out
 
@@ -281,6 +295,14 @@ def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="
     )
     _check(_library.pisces_ot_solve_batch(context, problem, items, strides, solution, certificates), context)
     return Solution(problem, arrays, log_u, log_v, plan, list(certificates))
+
+
+def costs(x, y, cost="sqeuclidean", scale=1.0):
+    """Costs [n, m] between points x [n, d] and y [m, d], as accurate as the solvers take them; float32 for two float32 arrays, else float64."""
+    problem, arrays = _pose(x, y, None, None, 1.0, cost, "balanced", "entropy", scale, np.inf, 1.0, 0.0, 1, False, None)
+    out, context = np.empty((problem.n, problem.m), arrays[0].dtype), _context()
+    _check(_library.pisces_ot_costs(context, problem, _address(out)), context)
+    return out
 
 
 def divergence(x, y=None, source=None, target=None, *, epsilon, cost=None, source_cost=None, target_cost=None, rho=np.inf, scale=1.0,

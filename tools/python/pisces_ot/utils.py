@@ -3,6 +3,7 @@
 import numpy as np
 
 from .arrays import Space
+from .library import costs
 
 
 def unif(n, type_as=None):
@@ -64,6 +65,11 @@ def dist(x1, x2=None, metric="sqeuclidean", p=2, w=None, **kwargs):
         x, y = x * factor, y * factor
     if metric == "cosine" and w is not None:
         return space.back(_scipy(space.array(x1), space.array(x2), metric, p, w))
+    if space.like is None and metric in ("sqeuclidean", "euclidean", "cosine"):
+        M = costs(x, y, metric)
+        if same:
+            np.fill_diagonal(M, 0)
+        return space.back(M)
     if metric == "cosine":
         x, y = (v / (v * v).sum(1)[:, None] ** 0.5 for v in (x, y))
         M = 1 - x @ y.T
