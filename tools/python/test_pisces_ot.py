@@ -204,7 +204,7 @@ class Barycenters(unittest.TestCase):
         A, C = np.full((4, 2), 0.25), np.ones((4, 4)) - np.eye(4)
         for change, word in (
             (lambda A, C: (A * np.nan, C, 1.0), "histograms hold nan"), (lambda A, C: (-A, C, 1.0), "negative"), (lambda A, C: (A * 0, C, 1.0), "sum to 0"),
-            (lambda A, C: (A * [1, 2], C, 1.0), "masses"), (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "epsilon"),
+            (lambda A, C: (A * [1, 2], C, 1.0), "masses"), (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "reg is -1"),
             (lambda A, C: (A, C[:3], 1.0), "shapes"), (lambda A, C: (A[:0], C[:0], 1.0), "A has"),
         ):  # fmt: skip
             with self.assertRaisesRegex(ValueError, word), warnings.catch_warnings():

@@ -212,6 +212,11 @@ class Solution:
 
 def _pose(x, y, source, target, epsilon, cost, rule, reference, scale, rho, mass, tolerance, max_iterations, plain, progress, items=0):
     """A problem for the library and the arrays that it points into."""
+    for name, value, known in (("cost", cost, COSTS), ("rule", rule, RULES), ("reference", reference, REFERENCES)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}: give {', '.join(known)}")
+    if isinstance(rho, (tuple, list)) and len(rho) != 2:
+        raise ValueError(f"rho has {len(rho)} elements: give one number, or one a side")
     x = np.asarray(x)
     dtype = np.float32 if x.dtype == np.float32 and (y is None or np.asarray(y).dtype == np.float32) else np.float64
     x = np.ascontiguousarray(x, dtype=dtype)
@@ -220,7 +225,7 @@ def _pose(x, y, source, target, epsilon, cost, rule, reference, scale, rho, mass
         raise ValueError(f"arrays of shapes {x.shape} and {None if y is None else y.shape}: give a cost [n, m], or points [n, d] and [m, d]")
     n, m = (x.shape[0], y.shape[0]) if y is not None else x.shape
     source, target = _weights(source, n, items), _weights(target, m, items)
-    rhos = rho if isinstance(rho, tuple) else (rho, rho)
+    rhos = tuple(rho) if isinstance(rho, (tuple, list)) else (rho, rho)
     callback = _progress(progress) if progress else _progress()
     problem = _Problem(
         C.sizeof(_Problem), n, m, 0 if y is None else x.shape[1], dtype == np.float32, COSTS[cost], RULES[rule], REFERENCES[reference],
@@ -264,7 +269,10 @@ def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="
     lead = (items,) if items else ()
     log_u, log_v = np.empty(lead + (n,)), np.empty(lead + (m,))
     if warm is not None:
-        log_u[...], log_v[...] = warm
+        for name, given, own in zip(("log_u", "log_v"), warm, (log_u, log_v)):
+            if np.shape(given) != own.shape:
+                raise ValueError(f"warm (warmstart) holds a {name} of shape {np.shape(given)}: give {own.shape}")
+            own[...] = given
         problem.warm = 1
     plan = np.empty(lead + (n, m), arrays[0].dtype) if plan else None
     solution, context = _Solution(_address(log_u), _address(log_v), 0.0, _address(plan)), _context()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .arrays import Space
-from .solving import empty, solve, warn_user
+from .solving import empty, matrix, positive, solve, status, warn_user
 
 METHODS = ("sinkhorn", "sinkhorn_log")
 
@@ -11,7 +11,7 @@ METHODS = ("sinkhorn", "sinkhorn_log")
 def _mass(a, b, m):
     limit = min(1.0 if w is None else float(w.sum(dtype=np.float64)) for w in (a, b))
     m = limit if m is None else float(m)
-    if m < 0:
+    if not m >= 0:
         raise ValueError("Problem infeasible. Parameter m should be greater than 0.")
     if m > limit * (1 + 1e-7):
         raise ValueError("Problem infeasible. Parameter m should lower or equal than min(|a|_1, |b|_1).")
@@ -26,13 +26,16 @@ def entropic_partial_wasserstein(a, b, M, reg, m=None, method="sinkhorn", numIte
     if method.lower() not in METHODS:
         raise ValueError(f"Unknown method '{method}'. Known are {', '.join(METHODS)}.")
     space, kept = Space(M, a, b), []
+    space.refuse_gradients("entropic_partial_wasserstein", reg=reg, m=m)
+    reg = positive("reg", reg, zero=True)
+    matrix(space.array(M), "M")
 
     def run(M, a, b):
         mass = _mass(a, b, m)
         # A threshold no rounding can meet asks for the best there is.
         how = dict(tolerance=max(stopThr, 1e-12), max_iterations=numItermax, warm=None, verbose=verbose, log=log, warn=True)
         s, err, iterations = solve(M, a, b, reg, rule="exact_mass", mass=mass, **how)
-        kept.append({"err": err, "niter": iterations, "certificate": s.certificate})
+        kept.append({"err": err, "niter": iterations, "certificate": s.certificate, "status": status(s.certificate)})
         return s
 
     if not reg or not _mass(space.array(a), space.array(b), m):
