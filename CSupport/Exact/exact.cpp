@@ -4,6 +4,7 @@
 #include <lemon/network_simplex.h>
 #include <lemon/smart_graph.h>
 #include <new>
+#include <numeric>
 #include <vector>
 
 namespace lemon {
@@ -114,9 +115,23 @@ public:
   }
 };
 
-/// The least that the plan can cost above `low` per unit: every row, or every column, by its cheapest pair.
+/// What `mass` costs at least where atom i can send supply_i at cost least_i.
+double cheapest(const int64_t *supply, const std::vector<double> &least, double mass) {
+  std::vector<size_t> order(least.size());
+  std::iota(order.begin(), order.end(), (size_t)0);
+  std::sort(order.begin(), order.end(), [&](size_t i, size_t j) { return least[i] < least[j]; });
+  double sum = 0;
+  for (size_t i : order) {
+    const double part = std::min(mass, (double)supply[i]);
+    if (part > 0) sum += part * least[i];
+    if ((mass -= part) <= 0) break;
+  }
+  return sum;
+}
+
+/// The least that the plan can cost above `low` per unit: every row, or every column, by its cheapest pair; partial: the cheapest of them.
 double least_cost(const Problem &p, double low) {
-  std::vector<double> columns((size_t)p.m, INFINITY);
+  std::vector<double> columns((size_t)p.m, INFINITY), least_of_row((size_t)p.n, INFINITY);
   double rows = 0, sum = 0, total = 0;
   for (ptrdiff_t i = 0; i < p.n; i++) {
     double least = INFINITY;
@@ -124,32 +139,113 @@ double least_cost(const Problem &p, double low) {
       const double c = p.cost[i * p.m + j] - low;
       least = std::min(least, c), columns[(size_t)j] = std::min(columns[(size_t)j], c);
     }
+    least_of_row[(size_t)i] = least;
     if (p.supply[i] > 0) rows += (double)p.supply[i] * least, total += (double)p.supply[i];
   }
   for (ptrdiff_t j = 0; j < p.m; j++)
     if (p.demand[j] > 0) sum += (double)p.demand[j] * columns[(size_t)j];
-  return total > 0 && !p.partial ? std::max(rows, sum) / total : 0;
+  if (p.partial)
+    return p.mass > 0 ? std::max(cheapest(p.supply, least_of_row, (double)p.mass), cheapest(p.demand, columns, (double)p.mass)) / (double)p.mass : 0;
+  return total > 0 ? std::max(rows, sum) / total : 0;
 }
 }
 
-int pisces_exact_transport(ptrdiff_t n, ptrdiff_t m, const double *cost, const int64_t *supply, const int64_t *demand, int partial, int64_t mass, int64_t *flow,
-                           double *source, double *target, double *violation, double *excess) try {
-  const Problem p = {n, m, cost, supply, demand, partial, mass, flow, source, target, violation, excess};
-  double low = INFINITY, high = -INFINITY;
-  for (ptrdiff_t k = 0; k < n * m; k++) {
-    flow[k] = 0;
-    if (std::isfinite(cost[k])) low = std::min(low, cost[k]), high = std::max(high, cost[k]);
+namespace {
+/// What a solve found: the plan as integers, in units of 1 / scale.
+struct Found { double violation = 0, excess = 0; };
+
+/// The least finite cost and the range of the finite ones; false where there is none, or no such range.
+bool extremes(const Problem &p, double *low, double *range) {
+  *low = INFINITY;
+  double high = -INFINITY;
+  for (ptrdiff_t k = 0; k < p.n * p.m; k++)
+    if (std::isfinite(p.cost[k])) *low = std::min(*low, p.cost[k]), high = std::max(high, p.cost[k]);
+  *range = high - *low;
+  return *low <= high && std::isfinite(*range);
+}
+
+/// A cost above `low` that nine of ten exceed, of at most a thousand.
+double small_cost(const Problem &p, double low) {
+  std::vector<double> sample;
+  const ptrdiff_t step = std::max<ptrdiff_t>(1, p.n * p.m / 1000);
+  for (ptrdiff_t k = 0; k < p.n * p.m; k += step)
+    if (std::isfinite(p.cost[k]) && p.cost[k] > low) sample.push_back(p.cost[k] - low);
+  if (sample.empty()) return 0;
+  std::sort(sample.begin(), sample.end());
+  return sample[sample.size() / 10];
+}
+}
+
+namespace {
+/// Weights in units of `1 / scale`, each rounded by itself so that equal weights stay equal.
+std::vector<int64_t> integers(const double *w, ptrdiff_t count, double scale) {
+  std::vector<int64_t> out((size_t)count);
+  for (ptrdiff_t i = 0; i < count; i++) out[(size_t)i] = std::llround(w[i] * scale);
+  return out;
+}
+int64_t sum_of(const std::vector<int64_t> &w) { return std::accumulate(w.begin(), w.end(), (int64_t)0); }
+
+/// L1 and largest violation of a marginal; of caps only what exceeds them.
+void judge(const std::vector<double> &sums, const double *w, int partial, double *l1, double *linf) {
+  double sum = 0;
+  for (size_t i = 0; i < sums.size(); i++) {
+    const double off = sums[i] - w[i], part = partial ? std::max(off, 0.0) : std::abs(off);
+    sum += part, *linf = std::max(*linf, part);
   }
-  if (!(low <= high)) return 1;
-  const double range = high - low;
-  if (!std::isfinite(range)) return 1;
+  *l1 = std::max(*l1, sum);
+}
+}
+
+/// The plan, its cost and what the potentials say of it.
+static void report(const Problem &p, const double *a, const double *b, double mass, double scale, double *plan, pisces_exact_result *out) {
+  std::vector<double> rows((size_t)p.n), columns((size_t)p.m);
+  *out = {};
+  for (ptrdiff_t i = 0; i < p.n; i++)
+    for (ptrdiff_t j = 0; j < p.m; j++) {
+      const ptrdiff_t k = i * p.m + j;
+      const double part = plan[k] = (double)p.flow[k] / scale;
+      if (part > 0) rows[(size_t)i] += part, columns[(size_t)j] += part, out->mass += part, out->cost += part * p.cost[k];
+    }
+  /* What the plan pays above the potentials, and by how much these exceed a cost, as integers: the potentials themselves may need more digits than f64 has. */
+  out->gap = *p.excess / scale + *p.violation * out->mass;
+  out->error_l1 = out->error_linf = std::abs(out->mass - mass);
+  judge(rows, a, p.partial, &out->error_l1, &out->error_linf);
+  judge(columns, b, p.partial, &out->error_l1, &out->error_linf);
+  if (p.partial) out->mass_price = *std::max_element(p.source, p.source + p.n) + *std::max_element(p.target, p.target + p.m);
+}
+
+int pisces_exact_transport(ptrdiff_t n, ptrdiff_t m, const double *cost, const double *a, const double *b, int partial, double mass, double *plan, double *source,
+                           double *target, pisces_exact_result *out) try {
+  const double sums = std::max(std::accumulate(a, a + n, 0.0), std::accumulate(b, b + m, 0.0)), scale = 0x1p60 / (partial ? sums : 1);
+  const std::vector<int64_t> supply = integers(a, n, scale), demand = integers(b, m, scale);
+  std::vector<int64_t> flow((size_t)(n * m));
+  const int64_t total = std::min({(int64_t)std::llround(mass * scale), sum_of(supply), sum_of(demand)});
+  Found found;
+  const Problem p = {n, m, cost, supply.data(), demand.data(), partial, total, flow.data(), source, target, &found.violation, &found.excess};
+  double low, range;
+  if (!extremes(p, &low, &range)) return 1;
   int exponent; /* a unit that is a power of two divides exactly */
   std::frexp(std::max(range, 0x1p-900), &exponent);
-  /* As fine as sums along paths leave room for in 64 bits is enough where the plan must cost much of the range; else 2^-96, in 128 bits. */
+  /* Costs in 64 bits are as fine as sums along paths leave room for. That is enough where the plan costs much of the range, or where its cost is one that no plan goes
+   * below; else, beside masks, they are taken in 128 bits, 2^-96 of the range. */
   int bits = 58;
   for (ptrdiff_t nodes = n + m + 2; nodes > 1; nodes = (nodes + 1) / 2) bits--;
-  if (least_cost(p, low) >= std::ldexp(range, 31 - bits)) return Solver<int64_t>(p, {low, std::ldexp(1, exponent - bits)}).run();
-  return Solver<Wide>(p, {low, std::ldexp(1, exponent - 96)}).run();
+  const double unit = std::ldexp(1, exponent - bits), bound = least_cost(p, low), small = small_cost(p, low);
+  const double tiny = std::max(0x1p-90 * range, 0x1p-50 * small); /* rounding of the costs themselves */
+  if (bound >= std::ldexp(range, 31 - bits) || unit <= 1e-9 * small) {
+    const int failed = Solver<int64_t>(p, {low, unit}).run();
+    if (failed) return failed;
+    report(p, a, b, mass, scale, plan, out);
+    out->gap = std::min(out->gap, std::max(0.0, out->cost - (low + bound) * out->mass));
+    out->is_optimal = out->gap <= 1e-9 * std::abs(out->cost) + tiny * out->mass && out->error_l1 <= 1e-9 * mass;
+    if (out->is_optimal) return 0;
+    std::fill(flow.begin(), flow.end(), 0);
+  }
+  const int failed = Solver<Wide>(p, {low, std::ldexp(1, exponent - 96)}).run();
+  if (failed) return failed;
+  report(p, a, b, mass, scale, plan, out);
+  out->is_optimal = out->gap <= 1e-9 * std::abs(out->cost) + tiny * out->mass && out->error_l1 <= 1e-9 * mass;
+  return 0;
 } catch (const std::bad_alloc &) {
   return 2;
 }

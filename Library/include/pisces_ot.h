@@ -176,6 +176,15 @@ PISCES_OT_API pisces_ot_status pisces_ot_divergence(pisces_ot_context *context, 
                                                     const void *target_cost, double *value, void *dx, void *dy,
                                                     pisces_ot_certificate *certificates);
 
+/* Exact transport, without regularisation, by a network simplex: min <P, C> with P1 = source, P'1 = target (mass < 0; each side is divided by its
+ * sum, with a warning where the sums differ), or P1 <= source, P'1 <= target, sum P = mass (Chapel et al. 2020, arXiv:2002.08276). f64; one thread; about
+ * 100 bytes an entry. source, target: NULL for uniform weights of sum 1; an INFINITE cost forbids its pair.
+ * Writes plan [n, m]; source_price [n], target_price [m]: derivatives of the cost with respect to the weights (balanced: up to a constant), and mass_price
+ * (each NULL: not wanted); the certificate, whose gap is recomputed from the costs as given and decides the outcome. */
+PISCES_OT_API pisces_ot_status pisces_ot_exact(pisces_ot_context *context, ptrdiff_t n, ptrdiff_t m, const double *cost, const double *source,
+                                               const double *target, double mass, double *plan, double *source_price, double *target_price,
+                                               double *mass_price, pisces_ot_certificate *certificate);
+
 /* Entropic barycenter of histograms on a fixed support. Set it up with pisces_ot_barycenter_init. */
 typedef struct {
   size_t size;                 /* of this structure; set by pisces_ot_barycenter_init */

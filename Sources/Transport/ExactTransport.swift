@@ -35,8 +35,8 @@ public struct ExactTransport: Sendable, Equatable {
     }
     return sum + rest
   }
-  /// The least finite cost and the range of the finite ones. Infinite ones forbid their pairs; anything else that is no number is refused.
-  private static func extremes(_ c: [Double]) throws(TransportError) -> (low: Double, range: Double) {
+  /// Infinite costs forbid their pairs; anything else that is no number is refused, and so is a range beyond f64.
+  private static func check(_ c: [Double]) throws(TransportError) {
     var low = Double.infinity, high = -Double.infinity
     for (i, x) in c.enumerated() where x != .infinity {
       if !x.isFinite { throw .notANumber(name: "cost", index: i) }
@@ -44,14 +44,13 @@ public struct ExactTransport: Sendable, Equatable {
     }
     guard low.isFinite else { throw .infeasible }
     guard (high - low).isFinite else { throw .notANumber(name: "cost's range", index: c.firstIndex(of: low)!) }
-    return (low, high - low)
   }
 
   public func solve(cost: Tensor, source: Tensor? = nil, target: Tensor? = nil) throws(TransportError) -> Solution {
     guard cost.shape.rank == 2, cost.count > 0 else { throw .costShape(cost.shape.dims) }
     let (n, m) = (cost.shape[0], cost.shape[1]), c = cost.doubles
     guard n * m + 3 * (n + m) + 8 < Int(Int32.max) else { throw .tooLarge(n * m, limit: Int(Int32.max)) }
-    let finite = try Self.extremes(c)
+    try Self.check(c)
     var a = try EntropicTransport.weights("source", source, n), b = try EntropicTransport.weights("target", target, m)
     let sums = (Self.sum(a), Self.sum(b))
     var mass = 1.0
@@ -62,26 +61,15 @@ public struct ExactTransport: Sendable, Equatable {
       guard x > 0, x <= limit * (1 + 1e-12) else { throw .mass(x, limit: limit) }
       mass = min(x, limit)
     }
-    // Integers: weights in units of 2⁻⁶⁰ of the larger sum, each rounded by itself so that equal weights stay equal.
-    let grid = 0x1p60, unit = grid / max(sums.0, sums.1), isPartial = rule != .balanced, scale = isPartial ? unit : grid
-    let (supply, demand) = (a.map { Int64(($0 * scale).rounded()) }, b.map { Int64(($0 * scale).rounded()) })
-    let total = min(Int64((mass * scale).rounded()), supply.reduce(0, +), demand.reduce(0, +))
-    var flow = [Int64](repeating: 0, count: n * m), f = [Double](repeating: 0, count: n), g = [Double](repeating: 0, count: m), violation = 0.0, excess = 0.0
-    switch pisces_exact_transport(n, m, c, supply, demand, isPartial ? 1 : 0, total, &flow, &f, &g, &violation, &excess) {
+    var plan = [Double](repeating: 0, count: n * m), f = [Double](repeating: 0, count: n), g = [Double](repeating: 0, count: m)
+    var r = pisces_exact_result()
+    switch pisces_exact_transport(n, m, c, a, b, rule == .balanced ? 0 : 1, mass, &plan, &f, &g, &r) {
     case 0: break
-    case 2: throw .memory(90 * n * m)
+    case 2: throw .memory(100 * n * m)
     default: throw .infeasible
     }
-    let plan = flow.map { Double($0) / scale }
-    var rows = [Double](repeating: 0, count: n), columns = [Double](repeating: 0, count: m), value = 0.0
-    for i in 0..<n { for j in 0..<m where flow[i * m + j] > 0 { rows[i] += plan[i * m + j]; columns[j] += plan[i * m + j]; value += plan[i * m + j] * c[i * m + j] } }
-    // What the plan pays above the potentials, and by how much these exceed a cost, as integers: the potentials themselves may need more digits than f64 has.
-    let found = plan.reduce(0, +), gap = excess / scale + violation * found
-    func excesses(_ sums: [Double], _ w: [Double]) -> [Double] { zip(sums, w).map { isPartial ? max($0 - $1, 0) : abs($0 - $1) } }
-    let errors = (excesses(rows, a), excesses(columns, b)), l1 = max(errors.0.reduce(0, +), errors.1.reduce(0, +), abs(found - mass))
-    let isOptimal = gap <= 1e-9 * abs(value) + 0x1p-90 * finite.range * found && l1 <= 1e-9 * mass
     return Solution(
-      status: isOptimal ? .converged : .stalled, plan: Tensor(plan, cost.shape), cost: value, dual: value - gap, mass: found, marginalErrorL1: l1,
-      marginalErrorLinf: max(errors.0.max()!, errors.1.max()!, abs(found - mass)), source: f, target: g)
+      status: r.is_optimal != 0 ? .converged : .stalled, plan: Tensor(plan, cost.shape), cost: r.cost, dual: r.cost - r.gap, mass: r.mass,
+      marginalErrorL1: r.error_l1, marginalErrorLinf: r.error_linf, source: f, target: g)
   }
 }

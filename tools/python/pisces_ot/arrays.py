@@ -9,6 +9,26 @@ import sys
 import numpy as np
 
 
+POTENTIALS = ("u", "v", "log_u", "log_v", "logu", "logv", "alpha", "beta")
+
+
+class Log(dict):
+    """A log of a call that torch differentiates: what has no gradient there raises instead of silently lacking it. `warmstart`, a
+    place to start from, is given as it is."""
+
+    def __init__(self, entries, refuses):
+        super().__init__(entries)
+        self._refuses = refuses
+
+    def __getitem__(self, key):
+        if key in self._refuses and key in self:
+            raise NotImplementedError(f"log[{key!r}] is not differentiated: call with detached inputs to have it, or take it from the plan")
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        return self[key] if key in self else default
+
+
 class Space:
     """The kind of array a call was made with. `M` decides the precision: f32 stays f32, everything else is f64."""
 
@@ -39,9 +59,26 @@ class Space:
             return self.torch.as_tensor(x, device=self.like.device, dtype=dtype)
         return self.jax.numpy.asarray(x) if self.is_jax else x
 
-    def log(self, entries):
-        """A log dictionary with its arrays as the caller's kind."""
-        return {k: self.back(v) if isinstance(v, np.ndarray) else tuple(map(self.back, v)) if isinstance(v, tuple) else v for k, v in entries.items()}
+    def log(self, entries, refuses=POTENTIALS):
+        """A log dictionary with its arrays as the caller's kind; where torch would be given no gradient of some, they raise."""
+        entries = {k: self.back(v) if isinstance(v, np.ndarray) else tuple(map(self.back, v)) if isinstance(v, tuple) else v for k, v in entries.items()}
+        return Log(entries, refuses) if self.differentiable else entries
+
+    def refuse_gradients(self, function, **inputs):
+        """Raises where torch would be given no gradient for an input that asks for one."""
+        for name, x in inputs.items():
+            if self.torch and isinstance(x, self.torch.Tensor) and x.requires_grad:
+                raise NotImplementedError(f"{function} is not differentiated with respect to {name}: pass {name}.detach()")
+
+    def value(self, number, gradients, dtype):
+        """`number` as the caller's kind; of torch, with the gradients given: [(input or None, array of the input's shape)]."""
+        result = self.back(number, dtype)
+        gradients = [(x, g) for x, g in gradients if self.torch and isinstance(x, self.torch.Tensor) and x.requires_grad]
+        if not gradients:
+            return result
+        tensors = [x for x, _ in gradients]
+        parts = [self.torch.as_tensor(g, device=x.device, dtype=x.dtype).reshape(x.shape) for x, g in gradients]
+        return _valued(self.torch).apply(result, parts, *tensors)
 
     def plan(self, solve, M, a, b):
         """solve(M, a, b) -> Solution with a plan, all numpy. Returns the plan as the caller's kind and the solution."""
@@ -64,6 +101,7 @@ def _differentiable(torch):
             return space.back(ctx.solution.plan)
 
         @staticmethod
+        @torch.autograd.function.once_differentiable
         def backward(ctx, upstream):
             g = ctx.solution.gradient(plan=ctx.space.array(upstream), weights=any(ctx.needs_input_grad[4:]))
             out = [
@@ -75,6 +113,18 @@ def _differentiable(torch):
     return Plan
 
 
-def cost_of(plan, M):
-    """<P, M>, in torch differentiably."""
-    return (plan * M).sum()
+def _valued(torch):
+    class Value(torch.autograd.Function):
+        """A number whose gradients are known."""
+
+        @staticmethod
+        def forward(ctx, value, gradients, *inputs):
+            ctx.gradients = gradients
+            return value.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, upstream):
+            return (None, None, *(upstream.to(g.dtype) * g for g in ctx.gradients))
+
+    return Value

@@ -7,9 +7,9 @@ mass; every log has the entries of every method and `certificate`; weights that 
 import numpy as np
 
 from .arrays import Space
-from .library import COSTS, divergence
+from .library import COSTS, divergence, transport
 from .library import barycenter as _barycenter
-from .solving import FLOOR, Record, agree, empty, solve, warn_user
+from .solving import FLOOR, Record, agree, empty, matrix, points_of, positive, solve, status, warn_user
 from .utils import dist
 
 METHODS = ("sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
@@ -25,6 +25,7 @@ def _log(solution, err, iterations, reg):
     return {
         "err": err, "niter": iterations, "n_iter": iterations, "u": u, "v": v, "log_u": log_u, "log_v": log_v,
         "logu": log_u, "logv": log_v, "alpha": alpha, "beta": beta, "warmstart": (log_u, log_v), "certificate": solution.certificate,
+        "status": status(solution.certificate),
     }  # fmt: skip
 
 
@@ -44,10 +45,10 @@ def _method(method, names):
 def _sinkhorn(a, b, M, reg, loss, how):
     """The plan, or the loss <P, M>; of several histograms always the losses."""
     space, kept = Space(M, a, b), []
-    if np.ndim(M) != 2:
-        raise ValueError(f"M has shape {np.shape(M)}: give a cost [n, m]")
+    space.refuse_gradients("sinkhorn", reg=reg)
+    reg, M_ = positive("reg", reg, zero=True), matrix(space.array(M), "M")
     if not reg:
-        plan = space.back(empty(reg, np.shape(M), space.array(M).dtype))
+        plan = space.back(empty(reg, M_.shape, M_.dtype))
         return (plan, {"err": [], "niter": 0, "n_iter": 0}) if how["log"] else plan
     if np.ndim(b) == 2 and space.differentiable:
         return _each(space, a, b, M, reg, how)
@@ -70,9 +71,10 @@ def _sinkhorn(a, b, M, reg, loss, how):
 def _each(space, a, b, M, reg, how):
     """Several histograms one by one, so that torch can differentiate their losses."""
     losses, logs = zip(*(_sinkhorn(a, b[:, k], M, reg, True, {**how, "log": True, "warm": None}) for k in range(b.shape[1])))
-    entries = {k: space.torch.stack([one[k] for one in logs], -1) for k in ("u", "v", "log_u", "log_v", "logu", "logv", "alpha", "beta")}
-    entries = {**logs[-1], **entries, "warmstart": (entries["log_u"], entries["log_v"]), "certificate": [one["certificate"] for one in logs]}
-    return (space.torch.stack(losses), entries) if how["log"] else space.torch.stack(losses)
+    entries = {k: space.torch.stack([dict.__getitem__(one, k) for one in logs], -1) for k in ("u", "v", "log_u", "log_v", "logu", "logv", "alpha", "beta")}
+    certificates = [one["certificate"] for one in logs]
+    entries = {**logs[-1], **entries, "warmstart": (entries["log_u"], entries["log_v"]), "certificate": certificates, "status": status(certificates)}
+    return (space.torch.stack(losses), space.log(entries)) if how["log"] else space.torch.stack(losses)
 
 
 def sinkhorn(a, b, M, reg, method="sinkhorn", numItermax=1000, stopThr=1e-9, verbose=False, log=False, warn=True, warmstart=None, **kwargs):
@@ -147,7 +149,10 @@ def empirical_sinkhorn2(
 
 def _lazy(X_s, X_t, reg, a, b, metric, how):
     space = Space(X_s, X_t, a, b)
+    space.refuse_gradients("empirical_sinkhorn(isLazy=True)", X_s=X_s, X_t=X_t, a=a, b=b, reg=reg)
+    reg = positive("reg", reg)
     X, Y, a, b = map(space.array, (X_s, X_t, a, b))
+    X, Y = points_of(X, "X_s"), points_of(Y, "X_t")
     x, points = (X, {"y": Y, "cost": metric}) if metric in COSTS else (dist(X, Y, metric=metric), {})
     s, err, n = solve(x, a, agree(a, b, len(Y)), reg, plan=False, **points, **{**how, "warm": _warm(space, how["warm"])})
     entries = None
@@ -176,25 +181,71 @@ def empirical_sinkhorn_divergence(
     return value, {**entries, **{f"log_sinkhorn_{name}": r[1] for name, r in zip(("ab", "a", "b"), results)}}
 
 
-def sinkhorn_divergence(X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", reg_m=np.inf, numIterMax=10000, stopThr=1e-9, log=False):
+def sinkhorn_divergence(X_s, X_t, reg, a=None, b=None, metric="sqeuclidean", reg_m=np.inf, numIterMax=10000, stopThr=1e-9, log=False, warn=True):
     """The debiased Sinkhorn divergence (Feydy et al. 2019, arXiv:1810.08278), unbalanced when reg_m is finite (Sejourne et al. 2019,
-    arXiv:1910.12958). Not in POT. Costs are not stored. With log: gradients with respect to the points, grad_X_s and grad_X_t."""
+    arXiv:1910.12958). Not in POT. Costs are not stored. torch differentiates it with respect to points and weights. With log: the
+    gradients grad_X_s and grad_X_t, the certificates of the three solves, and status, the worst of theirs."""
     space = Space(X_s, X_t, a, b)
-    X, Y, a, b = map(space.array, (X_s, X_t, a, b))
-    b = agree(a, b, len(Y)) if np.isinf(reg_m) else b
-    options = dict(epsilon=float(reg), cost=metric, rho=float(reg_m), tolerance=stopThr, max_iterations=int(numIterMax))
-    if not log:
-        return space.back(divergence(X, Y, a, b, **options)[0], X.dtype)
-    value, dx, dy, certificates = divergence(X, Y, a, b, gradient=True, **options)
-    return space.back(value, X.dtype), {"grad_X_s": space.back(dx), "grad_X_t": space.back(dy), "certificates": certificates}
+    space.refuse_gradients("sinkhorn_divergence", reg=reg, reg_m=reg_m)
+    reg, rho = positive("reg", reg), float(reg_m)
+    if not rho > 0:
+        raise ValueError(f"reg_m is {reg_m}: give a positive number, or inf")
+    if metric not in COSTS or metric == "matrix":
+        raise ValueError(f"metric is {metric!r}: give sqeuclidean, euclidean or cosine")
+    X, Y, p, q = map(space.array, (X_s, X_t, a, b))
+    X, Y = points_of(X, "X_s"), points_of(Y, "X_t")
+    q = agree(p, q, len(Y)) if np.isinf(rho) else q
+    options = dict(epsilon=reg, cost=metric, rho=rho, tolerance=max(stopThr, FLOOR[np.result_type(X, Y)]), max_iterations=int(numIterMax))
+    wants = log or space.differentiable
+    value, dx, dy, certificates = divergence(X, Y, p, q, gradient=True, **options) if wants else _without_gradients(X, Y, p, q, options)
+    worst = status(certificates)
+    if worst != "converged" and (warn or worst == "non_finite"):
+        warn_user(f"sinkhorn_divergence: a solve ended as {worst} after {max(c.iterations for c in certificates)} iterations: raise numIterMax, stopThr or reg")
+    gradients = [(X_s, dx), (X_t, dy)]
+    if space.differentiable and any(getattr(w, "requires_grad", False) for w in (a, b)):
+        gradients += zip((a, b), _weight_gradients(X, Y, p, q, options))
+    result = space.value(value, gradients, X.dtype)
+    entries = {"grad_X_s": dx, "grad_X_t": dy, "certificates": certificates, "status": worst}
+    return (result, space.log(entries)) if log else result
+
+
+def _without_gradients(X, Y, a, b, options):
+    value, certificates = divergence(X, Y, a, b, **options)
+    return value, None, None, certificates
+
+
+def _weight_gradients(X, Y, a, b, options):
+    """Derivatives of the divergence with respect to the weights of both sides. Balanced ones are divided by their sums where those differ,
+    and their gradients are then orthogonal to them."""
+    rho = options["rho"]
+    a, b = (np.full(len(x), 1 / len(x)) if w is None else w.astype(np.float64) for x, w in ((X, a), (Y, b)))
+    sums = a.sum(), b.sum()
+    divided = np.isinf(rho) and abs(sums[0] / sums[1] - 1) > 1e-6
+    p, q = (a / sums[0], b / sums[1]) if divided else (a, b)
+    rule = dict(rule="balanced") if np.isinf(rho) else dict(rule="unbalanced", rho=(rho, rho))
+
+    def gradient(x, y, u, v):
+        shared = {k: options[k] for k in ("epsilon", "cost", "tolerance", "max_iterations")}
+        s = transport(x, y, u, v, reference="product", plan=False, **shared, **rule)
+        g = s.gradient(objective=1.0, x=False, y=False)
+        return g["source"], g["target"]
+
+    cross, own_a, own_b = gradient(X, Y, p, q), gradient(X, X, p, p), gradient(Y, Y, q, q)
+    apart = options["epsilon"] * (p.sum() - q.sum())
+    da, db = cross[0] - sum(own_a) / 2 + apart, cross[1] - sum(own_b) / 2 - apart
+    if divided:
+        da, db = ((g - g @ w) / total for g, w, total in ((da, p, sums[0]), (db, q, sums[1])))
+    return da, db
 
 
 def _mean(A, M, reg, weights, debiased, numItermax, stopThr, verbose, log, warn):
     """The barycenter of the columns of A, in double; not differentiable."""
     space = Space(A, M, weights)
+    space.refuse_gradients("barycenter", A=A, M=M, weights=weights, reg=reg)
     b, cost, w = (None if x is None else space.array(x) for x in (A, M, weights))
     if b is None or b.ndim != 2:
         raise ValueError(f"A has shape {np.shape(A)}: give histograms as columns [dim, n_hists]")
+    reg, cost = positive("reg", reg, zero=True), matrix(cost, "M")
     if not reg:
         mean = space.back(empty(reg, (cost.shape[1],), b.dtype))
         return (mean, {"err": [], "niter": 0}) if log else mean
@@ -206,7 +257,7 @@ def _mean(A, M, reg, weights, debiased, numItermax, stopThr, verbose, log, warn)
     if c._outcome and (warn or c.outcome == "non_finite"):
         warn_user(f"barycenter did not converge: {c.outcome} after {c.iterations} iterations with a residual of {c.residual:.2g}: raise numItermax, stopThr or reg")
     mean = space.back(mean, b.dtype)
-    return (mean, {"err": record.err, "niter": c.iterations, "errors": errors, "certificate": c}) if log else mean
+    return (mean, {"err": record.err, "niter": c.iterations, "errors": errors, "certificate": c, "status": c.outcome}) if log else mean
 
 
 def barycenter(A, M, reg, weights=None, method="sinkhorn", numItermax=10000, stopThr=1e-4, verbose=False, log=False, warn=True, **kwargs):

@@ -102,6 +102,7 @@ def _load():
         ("certify", _int, [_pointer, p(_Problem), p(_Solution), p(Certificate)]),
         ("gradient", _int, [_pointer, p(_Problem), p(_Solution), p(_Upstream), p(_Gradients)]),
         ("project", _int, [_pointer, p(_Problem), p(_Solution), _pointer]),
+        ("exact", _int, [_pointer, _size, _size, _pointer, _pointer, _pointer, _double, _pointer, _pointer, _pointer, p(_double), p(Certificate)]),
         ("costs", _int, [_pointer, p(_Problem), _pointer]),
         ("divergence", _int, [_pointer, p(_Problem), _pointer, _pointer, p(_double), _pointer, _pointer, p(Certificate)]),
         ("barycenter", _int, [_pointer, p(_Barycenter), _pointer, _pointer, _pointer, _pointer, p(Certificate)]),
@@ -226,6 +227,11 @@ class Solution:
 
 def _pose(x, y, source, target, epsilon, cost, rule, reference, scale, rho, mass, tolerance, max_iterations, plain, progress, items=0):
     """A problem for the library and the arrays that it points into."""
+    for name, value, known in (("cost", cost, COSTS), ("rule", rule, RULES), ("reference", reference, REFERENCES)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}: give {', '.join(known)}")
+    if isinstance(rho, (tuple, list)) and len(rho) != 2:
+        raise ValueError(f"rho has {len(rho)} elements: give one number, or one a side")
     x = np.asarray(x)
     dtype = np.float32 if x.dtype == np.float32 and (y is None or np.asarray(y).dtype == np.float32) else np.float64
     x = np.ascontiguousarray(x, dtype=dtype)
@@ -234,7 +240,7 @@ def _pose(x, y, source, target, epsilon, cost, rule, reference, scale, rho, mass
         raise ValueError(f"arrays of shapes {x.shape} and {None if y is None else y.shape}: give a cost [n, m], or points [n, d] and [m, d]")
     n, m = (x.shape[0], y.shape[0]) if y is not None else x.shape
     source, target = _weights(source, n, items), _weights(target, m, items)
-    rhos = rho if isinstance(rho, tuple) else (rho, rho)
+    rhos = tuple(rho) if isinstance(rho, (tuple, list)) else (rho, rho)
     callback = _progress(progress) if progress else _progress()
     problem = _Problem(
         C.sizeof(_Problem), n, m, 0 if y is None else x.shape[1], dtype == np.float32, COSTS[cost], RULES[rule], REFERENCES[reference],
@@ -278,7 +284,10 @@ def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="
     lead = (items,) if items else ()
     log_u, log_v = np.empty(lead + (n,)), np.empty(lead + (m,))
     if warm is not None:
-        log_u[...], log_v[...] = warm
+        for name, given, own in zip(("log_u", "log_v"), warm, (log_u, log_v)):
+            if np.shape(given) != own.shape:
+                raise ValueError(f"warm (warmstart) holds a {name} of shape {np.shape(given)}: give {own.shape}")
+            own[...] = given
         problem.warm = 1
     plan = np.empty(lead + (n, m), arrays[0].dtype) if plan else None
     solution, context = _Solution(_address(log_u), _address(log_v), 0.0, _address(plan)), _context()
@@ -295,6 +304,21 @@ def transport(x, y=None, source=None, target=None, *, epsilon, cost=None, rule="
     )
     _check(_library.pisces_ot_solve_batch(context, problem, items, strides, solution, certificates), context)
     return Solution(problem, arrays, log_u, log_v, plan, list(certificates))
+
+
+def exact(cost, source=None, target=None, mass=None):
+    """The exact plan [n, m] of a cost [n, m], in f64, by a network simplex: hard marginals, or with `mass` source and target as caps and
+    that total. An infinite cost forbids its pair.
+    Returns plan, prices of source [n] and target [m] (derivatives of the cost with respect to them), price of the mass, certificate."""
+    C_ = np.ascontiguousarray(cost, dtype=np.float64)
+    if C_.ndim != 2 or not C_.size:
+        raise ValueError(f"the cost has shape {C_.shape}: give [n, m]")
+    n, m = C_.shape
+    source, target = _weights(source, n, 0), _weights(target, m, 0)
+    plan, f, g, price, certificate, context = np.empty((n, m)), np.empty(n), np.empty(m), _double(), Certificate(), _context()
+    total = -1.0 if mass is None else float(mass)
+    _check(_library.pisces_ot_exact(context, n, m, *map(_address, (C_, source, target)), total, *map(_address, (plan, f, g)), price, certificate), context)
+    return plan, f, g, price.value, certificate
 
 
 def costs(x, y, cost="sqeuclidean", scale=1.0):

@@ -67,3 +67,35 @@ def agree(a, b, count):
         ratio = a_sum / b_sum
     off = float(abs(ratio - 1).max())
     return b * ratio if 1e-12 < off <= 1e-6 else b
+
+
+def matrix(x, name):
+    """`x`, which must be a matrix with elements."""
+    if x is None or x.ndim != 2:
+        raise ValueError(f"{name} has shape {() if x is None else x.shape}: give a matrix [n, m]")
+    return x
+
+
+def positive(name, value, zero=False):
+    """A strength as a float: above 0, or 0 where the caller deals with it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}: give a positive number") from None
+    if not (number >= 0 if zero else number > 0) or np.isinf(number):
+        raise ValueError(f"{name} is {number:g}: give a positive number")
+    return number
+
+
+def points_of(x, name):
+    """`x`, which must be points [n, d]."""
+    if x is None or x.ndim != 2:
+        raise ValueError(f"{name} has shape {() if x is None else x.shape}: give points [n, d]")
+    return x
+
+
+def status(certificates):
+    """The outcome of a solve, or the worst of several."""
+    if not isinstance(certificates, list):
+        return certificates.outcome
+    return max(certificates, key=lambda c: (c._outcome != 0, c._outcome)).outcome

@@ -6,8 +6,14 @@ from .arrays import Space
 from .library import costs
 
 
+# Those computed here; the others by scipy.
+METRICS = ("sqeuclidean", "euclidean", "cosine", "cityblock", "minkowski")
+
+
 def unif(n, type_as=None):
     """Uniform weights of sum 1, of the kind and precision of type_as."""
+    if n < 1:
+        raise ValueError(f"unif of {n} atoms: give a positive number")
     w = np.full(n, 1 / n)
     if type_as is None:
         return w
@@ -56,7 +62,14 @@ def dist(x1, x2=None, metric="sqeuclidean", p=2, w=None, **kwargs):
         x, y = (v if v.is_floating_point() else v.double() for v in (x1, x2))
     else:
         x, y = space.array(x1), space.array(x2)
-    if callable(metric) or metric not in ("sqeuclidean", "euclidean", "cosine", "cityblock", "minkowski"):
+    for name, v in (("x1", x), ("x2", y)):
+        if v is None or v.ndim != 2:
+            raise ValueError(f"{name} has shape {() if v is None else tuple(v.shape)}: give points [n, d]")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"points of {x.shape[1]} and {y.shape[1]} coordinates: give both the same number")
+    if space.differentiable and (callable(metric) or metric not in METRICS or metric == "cosine" and w is not None):
+        raise NotImplementedError("dist with a function, or a metric of scipy, is not differentiated: detach the points, or give the cost itself")
+    if callable(metric) or metric not in METRICS:
         return space.back(_scipy(space.array(x1), space.array(x2), metric, p, w))
     power = {"cityblock": 1, "minkowski": p}.get(metric, 2)
     if w is not None and metric != "cosine":
@@ -90,4 +103,7 @@ def _scipy(x, y, metric, p, w):
     except ImportError:
         raise ValueError(f"metric {metric!r} needs scipy: install it, or pass the cost itself") from None
     options = {"minkowski": {"p": p}, "wminkowski": {"p": p}}.get(metric, {})
-    return cdist(x, y, metric=metric, w=w, **options) if w is not None else cdist(x, y, metric=metric, **options)
+    try:
+        return cdist(x, y, metric=metric, w=w, **options) if w is not None else cdist(x, y, metric=metric, **options)
+    except ValueError as error:
+        raise ValueError(f"metric {metric!r}: {error}: give {', '.join(METRICS)}, or one of scipy's cdist") from None
