@@ -230,7 +230,7 @@ class Problem:
             u, v = (np.where(w > 0, p - np.log(np.where(w > 0, w, 1)), 0) for p, w in zip(found, (a, b)))
             term = self.epsilon * ((a * u).sum() + (b * v).sum())  # with the product reference
             value, size = value + factor * term, max(size, abs(term))
-        return value, max(abs(value), 1e-4 * size)
+        return value, max(abs(value), 1e-4 * max(size, self.epsilon))
 
     def barycenter(self):
         K, b = -self.C / self.epsilon, self.histograms

@@ -17,11 +17,13 @@ static void expect(int ok, const char *what, const pisces_ot_context *c, const p
   failures++;
   printf("transport: %s: n %td m %td type %d cost %d rule %d epsilon %g: %s\n", what, p->n, p->m, (int)p->type, (int)p->cost, (int)p->rule, p->epsilon, pisces_ot_message(c));
 }
+static double far = 1; /* what the first element is multiplied by: an outlier */
 static void *array(ptrdiff_t count, pisces_ot_type type) {
   void *x = malloc((size_t)count * (type == PISCES_OT_F64 ? 8 : 4));
   for (ptrdiff_t i = 0; i < count; i++) {
-    if (type == PISCES_OT_F64) ((double *)x)[i] = uniform();
-    else ((float *)x)[i] = (float)uniform();
+    const double v = uniform() * (i ? 1 : far);
+    if (type == PISCES_OT_F64) ((double *)x)[i] = v;
+    else ((float *)x)[i] = (float)v;
   }
   return x;
 }
@@ -56,6 +58,7 @@ static void drive(pisces_ot_context *c, ptrdiff_t n, ptrdiff_t m, int type, int 
     pisces_ot_gradients gradients = {dx, dy, dmu, dnu, 0};
     expect(pisces_ot_gradient(c, &p, &s, &upstream, &gradients) == 0, "gradient", c, &p);
     if (cost) expect(pisces_ot_project(c, &p, &s, projected) == 0, "project", c, &p);
+    if (cost) expect(pisces_ot_costs(c, &p, plan) == 0, "costs", c, &p);
     p.warm = 1;
     expect(pisces_ot_solve(c, &p, &s, certificates) == 0, "warm start", c, &p);
     const double first = a[0], last = b[m - 1];
@@ -80,6 +83,10 @@ int main(void) {
           for (size_t e = 0; e < 3; e++) {
             drive(c, shapes[i][0], shapes[i][1], type, cost, rule, 1, epsilons[e]);
             drive(c, shapes[i][0], shapes[i][1], type, cost, rule, 3, epsilons[e]);
+            if (!cost) continue;
+            far = 1e6;
+            drive(c, shapes[i][0], shapes[i][1], type, cost, rule, 1, epsilons[e]);
+            far = 1;
           }
   pisces_ot_destroy(c);
   printf("transport: %s\n", failures ? "FAILED" : "done");

@@ -3,9 +3,9 @@
  * pk_distances: out[i, j] = |x_i - y_j|_2, x [n, d], y [m, d], out [n, m]; differences are taken, so near points keep their digits.
  * pk_average_ranks: replaces the `count` values x >= 0, the distances of n points taken once a pair, by their ranks (from 1, ties
  *   sharing the mean) in the full list of n^2 in which each stands twice beside n zeros; *diagonal gets the rank of those zeros.
+ *   Scratch: pk_average_ranks_scratch(count) bytes. Stable radix sort, four passes of 16 bits; serial.
  * pk_point_costs: the costs [n, m] between the points of a problem (pk_sinkhorn.h; n, m, d, type, cost and scale are read), of its type, good to 1e-5 of the
  *   entry or of the nearest pairs in f32, 1e-10 in f64. Scratch: pk_point_costs_scratch bytes.
- *   Scratch: pk_average_ranks_scratch(count) bytes. Stable radix sort, four passes of 16 bits; serial.
  */
 #ifndef PK_POINTS_H
 #define PK_POINTS_H

@@ -322,6 +322,6 @@ pk_status pk_barycenter(const pk_barycenter_problem *p, const double *cost, cons
     if (errors) errors[k] = l1;
   }
   if (!isfinite(r->mass)) r->outcome = PK_NON_FINITE;
-  if (r->outcome == PK_CONVERGED && r->error_l1 > 16 * fmax(p->tolerance, 1e-15) * r->mass) r->outcome = PK_STALLED;
+  if (r->outcome == PK_CONVERGED && !(r->error_l1 <= fmax(p->tolerance, 1e-14) * r->mass)) r->outcome = PK_STALLED;
   return PK_OK;
 }

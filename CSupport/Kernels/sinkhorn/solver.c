@@ -7,7 +7,7 @@ static double reach(const solver *s) { return s->size == 8 ? 50 : 30; }
 static double start_range(const solver *s) { return s->size == 8 ? 700 : 150; }
 
 /* Constants of the update rules around the potentials a, b (wide.h). */
-static void set_rules(solver *s) {
+void solver_rules(solver *s) {
   for (int side = 0; side < 2; side++) {
     const idx count = side ? s->m : s->n, padded = side ? s->ld : s->rows;
     const double *w = side ? s->nu : s->mu, *t = side ? s->b : s->a, phi = side ? s->phi_b : s->phi_a;
@@ -50,10 +50,10 @@ static void collect(solver *s) {
   }
   s->zeta = 1;
 }
-static double absorb(solver *s, int total) {
+double solver_absorb(solver *s, int total) {
   collect(s);
   const double sum = solver_build(s, s->a, s->b, s->z, total);
-  set_rules(s);
+  solver_rules(s);
   return sum;
 }
 static double dual_update(pk_side side, double phi, double log_w, double lse) {
@@ -114,7 +114,7 @@ static double log_iteration(solver *s) {
     total = s->p->mass;
   }
   solver_build(s, s->a, s->b, s->z, 0);
-  set_rules(s);
+  solver_rules(s);
   return change / total;
 }
 static void start(solver *s) {
@@ -162,7 +162,7 @@ static double iterate(solver *s, double omega) {
       for (idx i = 0; i < s->n; i++) s->a[i] += s->a[i] > PK_LOG_ZERO / 2 ? t : 0;
       for (idx j = 0; j < s->m; j++) s->b[j] -= s->b[j] > PK_LOG_ZERO / 2 ? t : 0;
       solver_build(s, s->a, s->b, s->z, 0);
-      set_rules(s);
+      solver_rules(s);
       return error / a.before;
     }
     const double up = exp(t), down = exp(-t);
@@ -171,68 +171,9 @@ static double iterate(solver *s, double omega) {
     s->w->narrow(s->ld, s->beta, s->beta_r);
   }
   const double most = exp(reach(s));
-  if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most) absorb(s, 0);
+  if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most) solver_absorb(s, 0);
   return error / a.before;
 }
-/* A Newton step of the dual with backtracking; 1 when it rose. Afterwards the kernel is the plan. */
-static int newton(solver *s, double forcing, idx limit, idx last_pass) {
-  const idx room = last_pass - s->passes - 3; /* beside the system's right-hand side, one trial, and the iteration that follows */
-  limit = limit < room ? limit : room;
-  if (limit < 1) return 0;
-  double total = absorb(s, 1);
-  const double before = solver_dual(s, s->a, s->b, s->z, total);
-  if (!isfinite(before)) return 0;
-  solver_sums(s, s->ta, s->tb);
-  int all_a = 1, all_b = 1;
-  for (int side = 0; side < 2; side++) {
-    const idx count = side ? s->m : s->n;
-    const double kappa = side ? s->kappa_b : s->kappa_a, *w = side ? s->nu : s->mu, *t = side ? s->b : s->a, *sums = side ? s->tb : s->ta;
-    double *diagonal = side ? s->db : s->da, *right = side ? s->rb : s->ra;
-    for (idx i = 0; i < count; i++) {
-      const double x = w[i] > 0 ? w[i] * exp(-kappa * t[i]) : 0;
-      const int on = w[i] > 0 && sums[i] > 0 && (!solver_capped(s) || t[i] < 0);
-      diagonal[i] = on ? (sums[i] + kappa * x) * (1 + s->damping) : 0, right[i] = on ? x - sums[i] : 0;
-      if (w[i] > 0 && !on) *(side ? &all_b : &all_a) = 0;
-    }
-  }
-  const int use_z = solver_capped(s) && !all_a && !all_b;
-  const double z = solver_linear(s, use_z, total * (1 + s->damping), solver_capped(s) ? s->p->mass - total : 0, forcing, limit, NULL);
-  double *x = s->ra; /* the step in a: u is overwritten by the build */
-  memcpy(x, s->u, (size_t)s->n * sizeof(double));
-  double largest = fabs(z);
-  for (idx i = 0; i < s->n; i++) largest = fmax(largest, fabs(x[i]));
-  for (idx j = 0; j < s->m; j++) largest = fmax(largest, fabs(s->y_[j]));
-  if (!isfinite(largest) || largest == 0) { set_rules(s); return 0; }
-  /* Along a direction of almost no curvature the quadratic model is no guide: no potential moves by more than the costs differ. */
-  const double bound = s->range / s->eps + 10;
-  double t = largest > bound ? bound / largest : 1;
-  const double full = t;
-  for (int tries = 0; tries < 40 && s->passes < last_pass - 1; tries++, t *= 0.5) {
-    for (idx i = 0; i < s->n; i++) s->ta[i] = s->mu[i] > 0 ? s->a[i] + t * x[i] : PK_LOG_ZERO;
-    for (idx j = 0; j < s->ld; j++) s->tb[j] = j < s->m && s->nu[j] > 0 ? s->b[j] + t * s->y_[j] : PK_LOG_ZERO;
-    if (solver_capped(s)) {
-      for (idx i = 0; i < s->n; i++) s->ta[i] = fmin(s->ta[i], 0);
-      for (idx j = 0; j < s->m; j++) s->tb[j] = fmin(s->tb[j], 0);
-    }
-    total = solver_build(s, s->ta, s->tb, s->z + t * z, 1);
-    s->passes++;
-    const double after = solver_dual(s, s->ta, s->tb, s->z + t * z, total);
-    /* near the optimum the rise drowns in rounding: an equal value is accepted there */
-    if (isfinite(after) && after >= before - s->floor * (fabs(before) + total)) {
-      memcpy(s->a, s->ta, (size_t)s->n * sizeof(double)), memcpy(s->b, s->tb, (size_t)s->ld * sizeof(double));
-      s->z += t * z;
-      set_rules(s);
-      /* Levenberg-Marquardt: damp when the quadratic model was far off, trust it more when it was good */
-      s->damping = t > 0.9 ? (s->damping > 1e-12 ? s->damping / 10 : 0) : t < 0.2 ? fmax(4 * s->damping, 1e-6) : s->damping;
-      return t > 1e-6 * full;
-    }
-  }
-  s->damping = fmax(10 * s->damping, 1e-6);
-  solver_build(s, s->a, s->b, s->z, 0);
-  set_rules(s);
-  return 0;
-}
-
 /* An intermediate level needs a start for the next one, not a solution. */
 static const double level_tolerance = 1e-4;
 static const idx level_passes = 400;
@@ -248,7 +189,7 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
   idx since = 0, count = 0, marked = 0, span = RATE_SPAN, failures = 0, newton_from = 0, probe = 0, look = 0, steps = 400;
   if (!first || s->range / s->eps <= start_range(s) || s->p->warm) {
     solver_build(s, s->a, s->b, s->z, 0);
-    set_rules(s);
+    solver_rules(s);
     *residual = iterate(s, 1);
     if (isfinite(*residual)) *residual = 1;
   } else {
@@ -279,7 +220,7 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
         } else if (needed > 40 && count >= newton_from) {
           omega = 1;
           const idx before = s->passes;
-          if (!newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), steps, last_pass)) newton_from = count + 50;
+          if (!solver_newton(s, fmin(0.1, sqrt(fmin(*residual, 1))), steps, last_pass)) newton_from = count + 50;
           if (s->stop) return PK_INTERRUPTED;
           if (s->passes - before >= steps && steps < 10000) steps *= 4; /* its system was left unsolved */
         }
@@ -305,7 +246,7 @@ static pk_outcome run_level(solver *s, double tolerance, idx last_pass, int firs
 static pk_outcome run_fixed(solver *s, double *residual) {
   *residual = NAN;
   const int direct = s->range / s->eps <= start_range(s) || s->p->warm;
-  if (direct) solver_build(s, s->a, s->b, s->z, 0), set_rules(s);
+  if (direct) solver_build(s, s->a, s->b, s->z, 0), solver_rules(s);
   for (idx k = 0; k < s->p->max_iterations; k++) {
     *residual = k || direct ? iterate(s, 1) : NAN;
     if (!isfinite(*residual)) *residual = log_iteration(s);
@@ -365,7 +306,7 @@ static void widen(solver *s, double *a, double *b, char *scratch, pk_sinkhorn_re
   solver_level(s, s->p->epsilon);
   solver_potentials(s, a, b, z);
   if (r->outcome == PK_STALLED) r->outcome = run_level(s, s->p->tolerance, s->p->max_iterations, 0, 1, &r->residual);
-  else set_rules(s);
+  else solver_rules(s);
 }
 /* The plan and its certificate. */
 static void finish(solver *s, void *plan, pk_sinkhorn_result *r) {

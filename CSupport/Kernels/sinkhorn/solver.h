@@ -69,6 +69,12 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
 int solver_regroup(solver *s);
 /* Sets the potentials behind the kernel, 0 in the padding. */
 void solver_potentials(solver *s, const double *a, const double *b, double z);
+/* Constants of the update rules around the potentials a, b (wide.h); scalings 1. */
+void solver_rules(solver *s);
+/* Moves the scalings into the potentials and builds the kernel anew; its sum, with points only when `total`. */
+double solver_absorb(solver *s, int total);
+/* A Newton step; 1 when the dual rose. */
+int solver_newton(solver *s, double forcing, idx limit, idx last_pass);
 /* Column sums of the blocks are added along a binary tree, so the bits are the same for every team: pairs (q, r) in order, at most SOLVER_BLOCKS.
  * Thread t of the team has blocks blocks t / team ..< blocks (t + 1) / team; the pairs are those it can add by itself, or, thread -1, those left. */
 idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs);
