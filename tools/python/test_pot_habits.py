@@ -124,6 +124,20 @@ class Gradients(unittest.TestCase):
                 h = lambda C, c: ot.sinkhorn_unbalanced2(torch.tensor(a), torch.tensor(b), C, 0.3, reg_m, c=c, returnCost=cost, **exact)  # noqa: E731
                 self.check(h, [C, c])
 
+    def test_forbidden_pairs(self):
+        """Infinite costs forbid pairs and cost nothing; the gradients of the others are as without them."""
+        _, _, a, b, C = problem()
+        mask = torch.tensor(rng.random(C.shape) < 0.3) & ~torch.eye(*C.shape, dtype=bool)
+        mask[:, -2:] = False
+        inf = torch.tensor(np.inf, dtype=torch.float64)
+        A, B = torch.tensor(a), torch.tensor(b)
+        exact = dict(stopThr=1e-13, numItermax=100000)
+        for f in (lambda C: ot.sinkhorn2(A, B, C, 0.5, **exact), lambda C: ot.sinkhorn_unbalanced2(A, B, C, 0.5, 1.0, **exact),
+                  lambda C: ot.sinkhorn_unbalanced2(A, B, C, 0.5, (np.inf, 0), **exact), lambda C: ot.partial_wasserstein2(A, B, C, 0.5)):  # fmt: skip
+            self.check(lambda C: f(torch.where(mask, inf, C)), [C], places=4)
+        plan, log = ot.entropic_partial_wasserstein(a, b, np.where(mask, np.inf, C), 0.5, 0.5, log=True)
+        self.assertTrue(np.isfinite(log["partial_w_dist"]) and (plan[mask.numpy()] == 0).all())
+
     def test_partial(self):
         x, y, a, b, C = problem()
         W = torch.tensor(rng.normal(size=C.shape))

@@ -29,6 +29,16 @@ class Log(dict):
         return self[key] if key in self else default
 
 
+def paid(plan, M):
+    """<P, M>, of torch tensors differentiably: a pair that takes nothing costs nothing, though its cost be infinite."""
+    if hasattr(plan, "new_tensor"):  # torch
+        M = M if hasattr(M, "new_tensor") else plan.new_tensor(np.asarray(M))
+        M = M.where(M.isfinite() | (plan > 0), M.new_zeros(()))
+        return (plan * M).sum()
+    M = np.asarray(M)
+    return (plan * np.where(np.isfinite(M) | (np.asarray(plan) > 0), M, 0)).sum()
+
+
 class Space:
     """The kind of array a call was made with. `M` decides the precision: f32 stays f32, everything else is f64."""
 

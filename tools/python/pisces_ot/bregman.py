@@ -6,7 +6,7 @@ mass; every log has the entries of every method and `certificate`; weights that 
 
 import numpy as np
 
-from .arrays import Space
+from .arrays import Space, paid
 from .library import COSTS, divergence, transport
 from .library import barycenter as _barycenter
 from .solving import FLOOR, Record, agree, empty, matrix, points_of, positive, solve, status, warn_user
@@ -64,7 +64,7 @@ def _sinkhorn(a, b, M, reg, loss, how):
         result = space.back([c.cost for c in certificate] if isinstance(certificate, list) else certificate.cost, cost.dtype)
     else:
         result, _ = space.plan(run, M, a, b)
-        result = (result * M).sum() if loss else result
+        result = paid(result, M) if loss else result
     return (result, space.log(_log(*kept, reg))) if how["log"] else result
 
 

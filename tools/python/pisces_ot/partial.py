@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .arrays import Space
+from .arrays import Space, paid
 from .library import exact
 from .solving import empty, matrix, positive, solve, status, warn_user
 
@@ -48,7 +48,7 @@ def entropic_partial_wasserstein(a, b, M, reg, m=None, method="sinkhorn", numIte
     if not log:
         return plan
     cost = M if space.like is not None else np.asarray(space.array(M))
-    return plan, {**kept[0], "partial_w_dist": (plan * cost).sum()}
+    return plan, {**kept[0], "partial_w_dist": paid(plan, cost)}
 
 
 def entropic_partial_wasserstein_logscale(a, b, M, reg, m=None, numItermax=1000, stopThr=1e-100, verbose=False, log=False):

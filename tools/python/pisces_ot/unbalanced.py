@@ -7,7 +7,7 @@ masses, which makes its number about 0 at every solution.)
 
 import numpy as np
 
-from .arrays import Space
+from .arrays import Space, paid
 from .library import Certificate
 from .solving import agree, empty, matrix, positive, solve, status, warn_user
 
@@ -40,7 +40,7 @@ class _Plan:
         entries.update(logu=logu, logv=logv)
 
     def cost(self):
-        return float((self.plan * self.M).sum(dtype=np.float64))
+        return float(paid(self.plan.astype(np.float64), self.M))
 
     def total(self):
         """The objective, term by term."""
@@ -91,7 +91,7 @@ def _free(M, a, b, c, reg, rho):
             logv = _exponent(rho[1], reg) * (np.log(b) - _lse(logits, 0))
         logu, logv = (np.where(np.isnan(x), -np.inf, x) for x in (logu, logv))
         plan = np.exp(logu[:, None] + logv + logits)
-    certificate = Certificate(_outcome=0, iterations=1, epsilon=reg, mass=plan.sum(), cost=float((plan * M).sum()))
+    certificate = Certificate(_outcome=0, iterations=1, epsilon=reg, mass=plan.sum(), cost=float(paid(plan, M)))
     return _Plan(M, a, b, c, reg, rho, plan.astype(M.dtype), logu, logv, {"err": [0.0], "niter": 1, "certificate": certificate, "status": "converged"})
 
 
@@ -192,7 +192,7 @@ def _run(a, b, M, reg, reg_m, method, reg_type, c, want, warmstart, numItermax, 
     if space.differentiable and (want == "total" or log):
         gradients = list(zip((M, a, b, reference.given), p.total_gradients(reference.is_product)))
     total = space.value(p.total(), gradients, cost.dtype)
-    linear = (plan * M).sum() if want == "linear" or log else None
+    linear = paid(plan, M) if want == "linear" or log else None
     result = {"plan": plan, "linear": linear, "total": total}[want]
     return (result, space.log({**p.entries, "cost": linear, "total_cost": total})) if log else result
 
