@@ -2,7 +2,7 @@ public import Layers
 public import TensorRuntime
 
 /// Configuration of a reward-model directory (interfaces.md 4).
-public struct VideoTextConfig: Codable, Sendable, Equatable {
+public struct VideoTextConfig: ModelConfig, Equatable {
   public struct MapConfig: Codable, Sendable, Equatable {
     public var inputDim = 512, hiddenDim = 1024, outputDim = 512
     enum CodingKeys: String, CodingKey { case inputDim = "input_dim", hiddenDim = "hidden_dim", outputDim = "output_dim" }
@@ -38,6 +38,9 @@ public struct VideoTextConfig: Codable, Sendable, Equatable {
   public var problem: String? {
     if modelType != "internvideo2_stage2" { return "model_type: \(modelType) is not internvideo2_stage2" }
     if embedDim < 1 || embedDim > 1 << 16 { return "embed_dim: \(embedDim) is out of range" }
+    for (name, value) in [("input_dim", otMap.inputDim), ("hidden_dim", otMap.hiddenDim), ("output_dim", otMap.outputDim)] where value < 1 || value > 1 << 16 {
+      return "ot_map.\(name): \(value) is out of range"
+    }
     if maxTxtL < 1 || maxTxtL > textEncoder.maxPositionEmbeddings { return "max_txt_l: \(maxTxtL) exceeds max_position_embeddings \(textEncoder.maxPositionEmbeddings)" }
     if let p = visionEncoder.problem { return "vision_encoder.\(p)" }
     if let p = textEncoder.problem { return "text_encoder.\(p)" }

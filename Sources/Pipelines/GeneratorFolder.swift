@@ -21,14 +21,8 @@ public struct GeneratorFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }
 
-  /// `config.json` of a part, checked.
-  private func config<C: Decodable>(_ part: String, _ problem: (C) -> String?) throws -> C {
-    let file = "\(path)/\(part)/config.json", c: C = try JSONValue(contentsOf: file).decoded(name: file)
-    if let p = problem(c) { throw FileError(.badData, p, in: file, mend: "correct the field") }
-    return c
-  }
-  public func transformerConfig() throws -> TransformerConfig { try config("transformer") { $0.problem } }
-  public func autoencoderConfig() throws -> AutoencoderConfig { try config("vae") { $0.problem } }
+  public func transformerConfig() throws -> TransformerConfig { try ModelFolder.config("\(path)/transformer") }
+  public func autoencoderConfig() throws -> AutoencoderConfig { try ModelFolder.config("\(path)/vae") }
   public func scheduler() throws -> SchedulerConfig {
     let file = "\(path)/scheduler/scheduler_config.json"
     return TextFile.exists(file) ? try JSONValue(contentsOf: file).decoded(name: file) : SchedulerConfig()
@@ -44,15 +38,16 @@ public struct GeneratorFolder: Sendable {
   /// The text layers of a BERT directory or of a reward-model directory.
   public static func promptEncoder(_ folder: String) throws -> PromptEncoder {
     let file = "\(folder)/config.json", json = try JSONValue(contentsOf: file)
-    var maxLength = 40, c: TextEncoderConfig
+    var maxLength = 40, c: TextEncoderConfig, problem: String?
     if json["text_encoder"] != nil {
       let whole: VideoTextConfig = try json.decoded(name: file)
-      (c, maxLength) = (whole.textEncoder, whole.maxTxtL)
+      (c, maxLength, problem) = (whole.textEncoder, whole.maxTxtL, whole.problem)
     } else {
       c = try json.decoded(name: file)
-      maxLength = json["max_txt_l"]?.integer ?? 40
+      (maxLength, problem) = (json["max_txt_l"]?.integer ?? min(40, c.maxPositionEmbeddings), c.problem)
+      if maxLength < 1 || maxLength > c.maxPositionEmbeddings { problem = problem ?? "max_txt_l: \(maxLength) is out of range" }
     }
-    if let p = c.problem { throw FileError(.badData, p, in: file, mend: "correct the field") }
+    if let p = problem { throw FileError(.badData, p, in: file, mend: "correct the field") }
     c.numHiddenLayers = c.fusionLayer
     let tokenizer = try Vocabulary.tokenizer("\(folder)/vocab.txt", size: c.vocabSize)
     return PromptEncoder(encoder: try TextEncoder(c, from: try WeightHolder.opening(folder).source), tokenizer: tokenizer, maxLength: maxLength)

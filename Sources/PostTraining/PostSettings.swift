@@ -115,7 +115,7 @@ public struct PostSettings: TrainingSettings {
       throw fail("post.index_range needs [first, last] within 0...\(schedule.levels - 1)", "post.index_range", "for example [4, 29]")
     }
     if 1000 % schedule.levels != 0 { throw fail("\(schedule.levels) levels do not divide 1000", "schedule.levels", "use 50") }
-    guard let phases = PhaseSchedule(schedule.phases) else { throw fail("schedule.phases is \(schedule.phases)", "schedule.phases", "write it as 4000-1") }
+    guard let phases = PhaseSchedule(schedule.phases) else { throw fail("schedule.phases is \(schedule.phases.isEmpty ? "empty" : schedule.phases)", "schedule.phases", "write it as 4000-1") }
     if let entry = phases.entries.first(where: { $0.phases > schedule.levels }) {
       throw fail("\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases", "give at most one phase a level")
     }

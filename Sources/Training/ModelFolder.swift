@@ -16,9 +16,11 @@ public enum ModelFolder {
     try OutputFile.write(JSONValue.object(json).pretty + "\n", to: "\(folder)/config.json")
   }
 
-  /// Decodes `config.json` of a folder.
-  public static func config<C: Decodable>(_ folder: String, as _: C.Type = C.self) throws -> C {
-    try JSONValue(contentsOf: "\(folder)/config.json").decoded(name: "\(folder)/config.json")
+  /// Decodes `config.json` of a folder. Throws `badData` for sizes that no network can have.
+  public static func config<C: ModelConfig>(_ folder: String, as _: C.Type = C.self) throws -> C {
+    let file = "\(folder)/config.json", config: C = try JSONValue(contentsOf: file).decoded(name: file)
+    if let problem = config.problem { throw FileError(.badData, problem, in: file, mend: "correct the field") }
+    return config
   }
 }
 

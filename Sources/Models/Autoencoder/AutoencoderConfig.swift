@@ -1,6 +1,8 @@
+public import Layers
+
 /// Sizes of HunyuanVideo's causal 3-D autoencoder; JSON keys as in diffusers' `vae/config.json`. A missing field takes the
 /// published value.
-public struct AutoencoderConfig: Codable, Sendable, Equatable {
+public struct AutoencoderConfig: ModelConfig, Equatable {
   public var inChannels = 3, outChannels = 3, latentChannels = 16
   public var blockOutChannels = [128, 256, 512, 512]
   /// Residual blocks of an encoder level; a decoder level has one more.
@@ -56,6 +58,10 @@ public struct AutoencoderConfig: Codable, Sendable, Equatable {
     for (name, value) in [("spatial_compression_ratio", spatialCompressionRatio), ("temporal_compression_ratio", temporalCompressionRatio)] {
       if value < 1 || value > 128 || value & (value - 1) != 0 { return "\(name): \(value) is not a power of two" }
     }
+    // Every halving has a level, those of time not the last one (`factor`).
+    let levels = blockOutChannels.count
+    if spatialCompressionRatio.trailingZeroBitCount > levels { return "spatial_compression_ratio: \(spatialCompressionRatio) needs more than \(levels) levels" }
+    if temporalCompressionRatio.trailingZeroBitCount > levels - 1 { return "temporal_compression_ratio: \(temporalCompressionRatio) needs more than \(levels) levels" }
     if !(scalingFactor > 0 && scalingFactor.isFinite) { return "scaling_factor: must be positive" }
     return nil
   }

@@ -1,6 +1,8 @@
+public import Layers
+
 /// Sizes of HunyuanVideo's transformer; JSON keys as in diffusers' `transformer/config.json` (algorithm.md 6.1). A missing
 /// field takes the published value.
-public struct TransformerConfig: Codable, Sendable, Equatable {
+public struct TransformerConfig: ModelConfig, Equatable {
   public var inChannels = 16, outChannels = 16
   public var numAttentionHeads = 24, attentionHeadDim = 128
   public var numLayers = 20, numSingleLayers = 40, numRefinerLayers = 2
@@ -54,6 +56,7 @@ public struct TransformerConfig: Codable, Sendable, Equatable {
       return "rope_axes_dim: needs three even numbers that sum to attention_head_dim \(attentionHeadDim)"
     }
     if !(mlpRatio > 0 && mlpRatio < 1024) { return "mlp_ratio: \(mlpRatio) is out of range" }
+    if hidden < 1 { return "mlp_ratio: \(mlpRatio) of width \(width) leaves nothing" }
     if !(ropeTheta > 1) { return "rope_theta: must exceed 1" }
     return nil
   }

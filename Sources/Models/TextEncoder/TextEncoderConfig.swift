@@ -1,6 +1,7 @@
+public import Layers
 
 /// Sizes of the BERT text encoder with fusion layers; JSON keys as in a reward-model directory (interfaces.md 4).
-public struct TextEncoderConfig: Codable, Sendable, Equatable {
+public struct TextEncoderConfig: ModelConfig, Equatable {
   public var vocabSize = 30522, hiddenSize = 1024, numHiddenLayers = 24, numAttentionHeads = 16, intermediateSize = 4096
   public var maxPositionEmbeddings = 512, typeVocabSize = 2
   public var layerNormEps = 1e-12

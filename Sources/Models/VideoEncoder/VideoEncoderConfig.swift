@@ -1,7 +1,8 @@
+public import Layers
 
 /// Sizes of the InternVideo2 video encoder; JSON keys as in a reward-model directory (interfaces.md 4). A missing field
 /// takes the 1B value.
-public struct VideoEncoderConfig: Codable, Sendable, Equatable {
+public struct VideoEncoderConfig: ModelConfig, Equatable {
   public var imgSize = 224, numFrames = 8, tubeletSize = 1, patchSize = 14, dModel = 1408, depth = 40, numHeads = 16
   public var mlpRatio = 48.0 / 11.0
   public var attnPoolNumHeads = 16, clipEmbedDim = 768
@@ -51,6 +52,7 @@ public struct VideoEncoderConfig: Codable, Sendable, Equatable {
     if dModel % attnPoolNumHeads != 0 { return "attn_pool_num_heads: \(attnPoolNumHeads) does not divide d_model \(dModel)" }
     if mlpGelu != "tanh" && mlpGelu != "erf" { return "mlp_gelu: \(mlpGelu) is neither tanh nor erf" }
     if !(mlpRatio > 0 && mlpRatio < 1024) { return "mlp_ratio: \(mlpRatio) is out of range" }
+    if hidden < 1 { return "mlp_ratio: \(mlpRatio) of width \(dModel) leaves nothing" }
     return nil
   }
 }
