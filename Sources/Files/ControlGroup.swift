@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// The control groups this process is in, from its own up to the root of what is mounted: every level may set a limit, and the smallest
 /// counts (cgroups(7)).
 public struct ControlGroup: Sendable {
@@ -80,6 +82,13 @@ public enum FreeMemory {
   /// Bytes: the smallest of what the system has and what the control groups leave; nil where neither says.
   public static func bytes(root: String = "") -> Int? {
     let system = ControlGroup.value(after: "MemAvailable:", in: ControlGroup.words("\(root)/proc/meminfo")).map { $0 << 10 }
-    return [system, ControlGroup(root: root).availableBytes].compactMap { $0 }.min()
+    return [system, ControlGroup(root: root).availableBytes, addressSpace].compactMap { $0 }.min()
+  }
+  /// What `ulimit -v` leaves; nil without such a limit.
+  private static var addressSpace: Int? {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur != rlim_t.max, let most = Int(exactly: limit.rlim_cur) else { return nil }
+    let lines = ControlGroup.words("/proc/self/status"), used = (ControlGroup.value(after: "VmSize:", in: lines) ?? 0) << 10
+    return max(0, most - used)
   }
 }

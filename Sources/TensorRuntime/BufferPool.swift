@@ -75,9 +75,8 @@ public final class BufferPool: Sendable {
   /// A block from the system. Large blocks begin at different lines of a page: the system's all begin at the same one, and rows of several tensors that are used together (a product, its activation,
   /// what it was before) then share the low bits of their addresses, which costs up to a fifth of a product with an activation (`performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
-    if capacity >= MemoryLimit.large { MemoryLimit.check(capacity) }
     let colours = capacity < 1 << 16 ? 1 : 64
-    let start = UnsafeMutableRawPointer.allocate(byteCount: capacity + (colours - 1) * 64, alignment: 64)
+    let start = MemoryLimit.block(capacity + (colours - 1) * 64)
     let colour = lock.withLock { _ in
       contents.obtained.append(start)
       return contents.obtained.count * 17 % colours
@@ -92,7 +91,7 @@ public final class BufferPool: Sendable {
       contents.asked = contents.total
       MemoryLimit.check(contents.total)
     }
-    guard let p = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), p != MAP_FAILED else { preconditionFailure("no address space for a plan") }
+    guard let p = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), p != MAP_FAILED else { MemoryLimit.refuse(contents.total) }
     contents.mapped[p] = capacity
     if contents.held[index] > 0 { contents.held[index] -= 1 } else { contents.used[p] = bytes }
     return p
@@ -107,6 +106,6 @@ public final class BufferPool: Sendable {
 
   deinit {
     for (p, capacity) in contents.mapped { munmap(p, capacity) }
-    for start in contents.obtained { start.deallocate() }
+    for start in contents.obtained { free(start) }
   }
 }

@@ -1,5 +1,6 @@
 internal import CKernels
 internal import Synchronization
+import Glibc
 
 /// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped file), which is never
 /// written. Elements are written only by a holder that has made sure it is the only one (`Tensor.makeUnique`), which is
@@ -32,8 +33,7 @@ final class TensorStorage: @unchecked Sendable {
       (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(plan.pool, capacity: capacity))
       return
     }
-    if byteCount >= MemoryLimit.large { MemoryLimit.check(byteCount) }
-    pointer = .allocate(byteCount: max(byteCount, 64), alignment: 64)
+    pointer = MemoryLimit.block(max(byteCount, 64))
     (self.byteCount, isReadOnly, origin) = (byteCount, false, .own)
   }
   init(borrowing pointer: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable) {
@@ -77,7 +77,7 @@ final class TensorStorage: @unchecked Sendable {
   deinit {
     switch origin {
     case .pool(let pool, let capacity): pool.give(pointer, capacity: capacity)
-    case .own: pointer.deallocate()
+    case .own: free(pointer)
     case .borrowed: break
     }
   }

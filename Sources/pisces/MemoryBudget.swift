@@ -7,9 +7,14 @@ enum MemoryBudget {
 
   /// From here on every large block is asked for first.
   static func install() {
+    MemoryLimit.refuse = { refused($0) }
     MemoryLimit.check = { bytes in
       if let free = FreeMemory.bytes(), bytes > free { Failure.exit(refusal(bytes, free, "memory", mend: sizes)) }
     }
+  }
+  /// Of a system that refuses though memory is free: a limit on the address space, for instance.
+  private static func refused(_ bytes: Int) -> Never {
+    Failure.exit(Failure.Message(1, "the system refused a block of \(text(bytes)) of memory", "memory", sizes))
   }
   private static let sizes = "give smaller sizes, or less at once (frames, height and width, batch)"
   private static func refusal(_ bytes: Int, _ free: Int, _ place: String, mend: String) -> Failure.Message {

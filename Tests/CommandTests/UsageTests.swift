@@ -48,6 +48,12 @@ import Testing
     #expect(run.status == 1 && run.errorLines.count == 1 && run.error.contains("of memory are needed"), "\(run.status) \(run.error)")
     #expect(!FileTree.exists("/tmp/none") && !FileTree.exists("/tmp/none.gif"))
   }
+  /// A limit on the address space (`ulimit -v`) counts, too.
+  @Test func lessAddressSpaceThanMemory() async throws {
+    let sample = "sample --model embedded:generator --prompt x --output /tmp/none.gif --height 2048 --width 2048 --frames 9 --quiet"
+    let run = try await ProgramRun("/bin/sh", ["-c", "ulimit -v 3000000; exec \"$0\" \(sample)", ProgramRun.program])
+    #expect(run.status == 1 && run.errorLines.count == 1 && run.error.contains("of memory"), "\(run.status) \(run.error)")
+  }
   /// Samples that are not finite are an error, never a clip.
   @Test func samplesThatAreNotFinite() async throws {
     let models = try await TinyModels(), broken = models.folder("broken"), weights = "\(broken)/transformer/diffusion_pytorch_model.safetensors"
