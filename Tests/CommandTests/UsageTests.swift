@@ -37,7 +37,7 @@ import Testing
   @Test(arguments: [
     ["sample", "--model", "embedded:generator", "--prompt", "x", "--output", "/tmp/none.gif", "--height", "16384", "--width", "16384", "--frames", "4093"],
     ["evaluate", "--model", "embedded:generator", "--height", "8192", "--width", "16384", "--frames", "1025"],
-    ["train", "vae", "--run", "/tmp/none", "--set", "model.block_out_channels=[65536, 65536]"],
+    ["train", "vae", "--run", "/tmp/none", "--set", "model.block_out_channels=[65536, 65536, 65536, 65536]"],
     ["train", "ot-map", "--reward", "embedded:reward", "--run", "/tmp/none", "--set", "pairs=100000000", "--set", "batch=1000000"],
     ["train", "post", "--model", "embedded:generator", "--reward", "embedded:reward", "--run", "/tmp/none", "--set", "batch=1000000"],
     ["train", "post", "--model", "embedded:generator", "--reward", "embedded:reward", "--run", "/tmp/none", "--objective", "grpo", "--set", "grpo.generations=65536"],
