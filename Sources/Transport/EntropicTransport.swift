@@ -90,10 +90,10 @@ public struct EntropicTransport: Sendable, Equatable {
     _ cost: Cost, source: Tensor? = nil, target: Tensor? = nil, start: (logU: [Double], logV: [Double])? = nil, wantsPlan: Bool = true,
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> SinkhornResult {
-    let (cost, isMatrix) = try checked(cost, in: work)
+    let (cost, isMatrix, hasForbidden) = try checked(cost, in: work)
     let given = (try Self.weights("source", source, cost.rows), try Self.weights("target", target, cost.columns)), a = posed(given.0)
     let sums = (given.0.reduce(0, +), given.1.reduce(0, +)), settings = try settings(sums), b = matched(posed(given.1), sums, settings)
-    try ForbiddenPairs.check(settings, cost, source: a, target: b, in: work)
+    if hasForbidden { try ForbiddenPairs.check(settings, cost, source: a, target: b, in: work) }
     if let start, start.logU.count != cost.rows || start.logV.count != cost.columns { throw .startShape([start.logU.count, start.logV.count], [cost.rows, cost.columns]) }
     let s = work.sinkhorn(settings, cost: cost, source: a, target: b, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan && isMatrix, progress: progress)
     return SinkhornResult(solver: self, settings: settings, source: a, target: b, sums: sums, costs: cost, solution: s)
@@ -105,7 +105,8 @@ public struct EntropicTransport: Sendable, Equatable {
   ) throws(TransportError) -> [SinkhornResult] {
     guard cost.shape.rank == 3, cost.shape[0] > 0, cost.shape[1] > 0, cost.shape[2] > 0 else { throw .costShape(cost.shape.dims) }
     let (h, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
-    guard case .matrix(let stored) = try checked(.matrix(cost.reshaped(Shape(h * n, m))), in: work).cost else { preconditionFailure() }
+    let whole = try checked(.matrix(cost.reshaped(Shape(h * n, m))), in: work)
+    guard case .matrix(let stored) = whole.cost else { preconditionFailure() }
     func items(_ name: String, _ w: Tensor?, _ count: Int) throws(TransportError) -> [[Double]] {
       guard let w, w.shape.rank == 2 else { return [try Self.weights(name, w, count)] }
       guard w.shape[0] == h else { throw .weightShape(name: name, found: w.shape.dims, expected: [h, count]) }
@@ -120,7 +121,7 @@ public struct EntropicTransport: Sendable, Equatable {
     // shared target weights become one set an item where items' source weights differ in sum
     let isShared = given.0.count == 1 || sums.allSatisfy { $0.0 == $0.1 }
     let b = (0..<(isShared ? given.1.count : h)).map { k in matched(posed(given.1[min(k, given.1.count - 1)]), sums[k], settings[k]) }
-    for k in 0..<h { try ForbiddenPairs.check(settings[k], .matrix(stored.reshaped(cost.shape)[row: k]), source: a[min(k, a.count - 1)], target: b[min(k, b.count - 1)], in: work) }
+    for k in 0..<(whole.hasForbidden ? h : 0) { try ForbiddenPairs.check(settings[k], .matrix(stored.reshaped(cost.shape)[row: k]), source: a[min(k, a.count - 1)], target: b[min(k, b.count - 1)], in: work) }
     if let start, start.logU.count != h * n || start.logV.count != h * m { throw .startShape([start.logU.count, start.logV.count], [h * n, h * m]) }
     let solutions = work.sinkhornBatch(
       settings[0], cost: stored.reshaped(cost.shape), source: a.flatMap { $0 }, target: b.flatMap { $0 }, start: start.map { (a: $0.logU, b: $0.logV) }, wantsPlan: wantsPlan, progress: progress)
@@ -142,8 +143,8 @@ public struct EntropicTransport: Sendable, Equatable {
     return bytes
   }
 
-  /// The cost in the solver's precision, shapes and values checked.
-  func checked(_ cost: Cost, in work: borrowing Workspace) throws(TransportError) -> (cost: Cost, isMatrix: Bool) {
+  /// The cost in the solver's precision, shapes and values checked, and whether it forbids pairs.
+  func checked(_ cost: Cost, in work: borrowing Workspace) throws(TransportError) -> (cost: Cost, isMatrix: Bool, hasForbidden: Bool) {
     guard precision == .f32 || precision == .f64 else { throw .precision("\(precision)") }
     func finite(_ name: String, _ t: Tensor) throws(TransportError) -> Tensor {
       guard work.isFinite(t) else { throw .notANumber(name: name, index: t.doubles.firstIndex { !$0.isFinite } ?? 0) }
@@ -154,7 +155,8 @@ public struct EntropicTransport: Sendable, Equatable {
     switch cost {
     case .matrix(let c):
       guard c.shape.rank == 2, c.shape[0] > 0, c.shape[1] > 0 else { throw .costShape(c.shape.dims) }
-      return (.matrix(try ForbiddenPairs.checked(c, as: precision, in: work)), true)
+      let (matrix, any) = try ForbiddenPairs.checked(c, as: precision, in: work)
+      return (.matrix(matrix), true, any)
     case .points(let x, let y, let metric, let scale):
       guard x.shape.rank == 2, y.shape.rank == 2, x.shape[1] == y.shape[1], x.count > 0, y.count > 0 else { throw .pointShapes(x.shape.dims, y.shape.dims) }
       guard scale > 0, scale.isFinite else { throw .scale(scale) }
@@ -162,7 +164,7 @@ public struct EntropicTransport: Sendable, Equatable {
       for (name, t) in [("source points", points.0), ("target points", points.1)] where metric == .cosine {
         if let row = (0..<t.shape[0]).first(where: { t[row: $0].doubles.allSatisfy { $0 == 0 } }) { throw .zeroVector(name: name, index: row) }
       }
-      return (.points(points.0, points.1, metric, scale: scale), false)
+      return (.points(points.0, points.1, metric, scale: scale), false, false)
     }
   }
 

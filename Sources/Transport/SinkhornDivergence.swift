@@ -49,8 +49,8 @@ public struct SinkhornDivergence: Sendable, Equatable {
     _ cost: EntropicTransport.Cost, within: (source: Tensor, target: Tensor)? = nil, source: Tensor? = nil, target: Tensor? = nil, gradients: Bool = false,
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> Result {
-    let (cost, isMatrix) = try solver.checked(cost, in: work), n = cost.rows, m = cost.columns
-    if case .matrix(let c) = cost, !work.isFinite(c) { throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0) }
+    let (cost, isMatrix, hasForbidden) = try solver.checked(cost, in: work), n = cost.rows, m = cost.columns
+    if hasForbidden, case .matrix(let c) = cost { throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0) }
     var inside: (Tensor, Tensor)?
     if isMatrix {
       guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m) else {
