@@ -4,8 +4,8 @@ public import TensorRuntime
 /// Exact optimal transport, the limit ε → 0: min <P, C> over plans with P1 = a, Pᵀ1 = b (`.balanced`: a and b are first divided by
 /// their sums), or P1 <= a, Pᵀ1 <= b, ΣP = mass (`.exactMass`; Chapel et al. 2020, arXiv:2002.08276).
 ///
-/// By LEMON's network simplex on integers, so it always ends: weights in units of 2⁻⁶⁰ of their sum, costs of about 2⁻⁴⁷ of their range or, where the plan avoids
-/// most of that range (masks of 1e12 beside costs in [0, 1]), of 2⁻⁹⁶. An infinite cost forbids its pair. About 70 bytes of memory an entry (2⁻⁹⁶: 90), one
+/// By LEMON's network simplex on integers, so it always ends: weights in units of 2⁻⁶⁰ of their sum, costs of about 2⁻⁴⁷ of their range or, where the gap then
+/// does not bear the plan out (masks of 1e12 beside costs in [0, 1]), of 2⁻⁹⁶. An infinite cost forbids its pair. About 80 bytes of memory an entry (2⁻⁹⁶: 100), one
 /// thread. An oracle for the entropic solvers, for a few million entries.
 public struct ExactTransport: Sendable, Equatable {
   public enum Rule: Sendable, Equatable { case balanced, exactMass(Double) }

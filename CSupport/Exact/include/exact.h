@@ -4,8 +4,8 @@
  *   Chapel et al. 2020, arXiv:2002.08276).
  *
  * Shapes    cost, plan [n, m]; a, source [n]; b, target [m]. cost: finite, or infinite: a pair that takes nothing. a, b >= 0; balanced of sum 1.
- * Numerics  weights are rounded to 2^-60 of their sum, costs to about 2^-47 of their range, or, where the plan costs little of it (masks of 1e12 beside
- *           costs in [0, 1]), to 2^-96. Rounded weights need not have a plan that a mask allows, so that balanced each node may leave aside or lack
+ * Numerics  weights are rounded to 2^-60 of their sum, costs to about 2^-47 of their range, or, where the gap then does not bear the plan out
+ *           (masks of 1e12 beside costs in [0, 1]), to 2^-96. Rounded weights need not have a plan that a mask allows, so that balanced each node may leave aside or lack
  *           1024 units and half as many as there are nodes on the other side.
  * Writes    plan; source, target: dual potentials in units of the cost, source_i + target_j <= cost_ij up to rounding. Partial: an atom's cap
  *           has the price source_i - max source (target alike). And *out.

@@ -11,7 +11,7 @@ extension OT {
       abstract: "The exact plan, without regularisation, by the network simplex.",
       discussion: """
         Hard marginals, or with --mass caps and a given total. An infinite cost forbids its pair. `gap` is recomputed from the costs as given, and decides
-        the status. One thread and 70 to 90 bytes an entry of the cost: for problems of a few million entries.
+        the status. One thread and 80 to 100 bytes an entry of the cost: for problems of a few million entries.
         """)
     @OptionGroup var common: CommonOptions
     @Option(in: .path, help: "Cost [N, M].") var cost: String
