@@ -19,11 +19,14 @@ public struct BenchmarkCase {
   public let phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])?
   /// Resident bytes expected at the peak, told before the first run.
   public let predict: (() -> Int?)?
+  /// Whether operations are counted as they are done (`OperationCount`) instead of told by `work`.
+  public let countsOperations: Bool
 
-  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil, predict: (() -> Int?)? = nil) {
+  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil, predict: (() -> Int?)? = nil, countsOperations: Bool = false) {
     var object = JSONObject()
     for (key, value) in sizes { object[key] = value }
     (self.bench, self.sizes, self.work, self.verify, self.run, self.phases, self.predict) = (bench, object, work, verify, run, phases, predict)
+    self.countsOperations = countsOperations
   }
 }
 
@@ -113,6 +116,7 @@ public struct BenchmarkRunner: Sendable {
     let warm = try await once()
     let count = repeats ?? min(50, max(3, Int(2 / max(warm, 1e-9))))
     var seconds: [Double] = []
+    let operations = OperationCount.total
     if let turns {
       turns.ready()
       while turns.begin() {
@@ -127,7 +131,9 @@ public struct BenchmarkRunner: Sendable {
       for _ in 0..<count { seconds.append(try await once()) }
     }
     seconds.sort()
-    let median = seconds[seconds.count / 2], w = benchmark.work
+    let median = seconds[seconds.count / 2]
+    var w = benchmark.work
+    if benchmark.countsOperations && turns == nil { w.flops = Double(OperationCount.total - operations) / Double(seconds.count) }
     // The slowest of the three limits is the one that binds.
     let limits = [("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }), ("exp", w.exponentials.map { $0 / rates.exponentials })]
     let binding = limits.compactMap { name, t in t.map { (name, $0) } }.max { $0.1 < $1.1 }

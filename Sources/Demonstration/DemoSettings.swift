@@ -26,6 +26,13 @@ public struct DemoSettings: Settings {
     post.reward.crop = "center"
   }
 
+  /// GRPO in place of the direct step: what `bench step --preset demo-grpo` measures.
+  public mutating func useGroups() {
+    post.objective = "grpo"
+    (post.grpo.prompts, post.grpo.generations, post.grpo.best_of, post.grpo.sampling_steps, post.grpo.shift, post.grpo.eta) = (4, 24, 8, 12, 3, 0.3)
+    (post.grpo.window, post.grpo.chunk, post.grpo.use_cd, post.accumulation) = (4, 32, false, 32)
+  }
+
   /// Training captions of the world for the first own samples.
   public func captions(count: Int) -> [String] {
     var words = RandomStream(seed: UInt64(seed), .caption)

@@ -3,10 +3,9 @@ public import TensorRuntime
 import Glibc
 #endif
 
-/// One step of the SDE with the flow's marginals, and its log-density (algorithm.md 9.1; DanceGRPO arXiv:2505.07818).
+/// One step of the SDE with the flow's marginals (algorithm.md 9.1; DanceGRPO arXiv:2505.07818).
 ///
 ///   μ = z + Δ [(1 + η²(1-σ)/(2σ)) v + η²/(2σ) z],  s = η √(-Δ),  Δ = σ⁺ - σ < 0
-///   log π = mean over elements of -(z⁺ - μ)²/(2 s²) - log s - ½ log 2π
 public struct StochasticStep: Sendable {
   public let sigma, next, eta: Double
   public init(sigma: Double, next: Double, eta: Double) {
@@ -17,21 +16,47 @@ public struct StochasticStep: Sendable {
   public var deviation: Double { eta * (-delta).squareRoot() }
   var velocityWeight: Double { delta * (1 + eta * eta * (1 - sigma) / (2 * sigma)) }
   var stateWeight: Double { 1 + delta * eta * eta / (2 * sigma) }
+}
 
-  public func mean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor { work.combine(stateWeight, z, velocityWeight, v) }
+/// A step of its own for each sample of a batch `[B, ...]`: means, log-densities and their gradients.
+public struct StochasticSteps: Sendable {
+  public let steps: [StochasticStep]
+  public init(_ steps: [StochasticStep]) { self.steps = steps }
+  public init(repeating step: StochasticStep, count: Int) { steps = Array(repeating: step, count: count) }
+
+  /// μ
+  public func mean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor { work.mixEach(steps.map(\.stateWeight), z, steps.map(\.velocityWeight), v) }
   /// z⁺ = μ + s ξ.
-  public func sample(_ mean: Tensor, noise: Tensor, in work: borrowing Workspace) -> Tensor { work.combine(1, mean, deviation, noise) }
+  public func sample(_ mean: Tensor, noise: Tensor, in work: borrowing Workspace) -> Tensor { work.mixEach(steps.map { _ in 1 }, mean, steps.map(\.deviation), noise) }
   /// x̂₀ = z - σ v.
-  public func clean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor { work.combine(1, z, -sigma, v) }
+  public func clean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor { work.mixEach(steps.map { _ in 1 }, z, steps.map { -$0.sigma }, v) }
 
-  /// log π of each sample of a batch.
+  /// log π of each sample: mean over elements of -(z⁺ - μ)²/(2 s²) - log s - ½ log 2π.
   public func logProbability(of next: Tensor, mean: Tensor, in work: borrowing Workspace) -> [Double] {
-    let d = work.difference(next, mean), s = deviation, n = Double(d.count / d.shape[0])
-    return (0..<d.shape[0]).map { -work.sumOfSquares(d.slice($0..<$0 + 1)) / n / (2 * s * s) - log(s) - 0.5 * log(2 * .pi) }
+    zip(steps, distances(next, mean, in: work)).map { -$1 / (2 * $0.deviation * $0.deviation) - log($0.deviation) - 0.5 * log(2 * .pi) }
   }
   /// ∂(Σ_b weights[b] log π_b)/∂v = weights[b] (z⁺ - μ)/s² · Δ(1 + η²(1-σ)/(2σ)) / numel.
   public func logProbabilityBackward(_ weights: [Double], next: Tensor, mean: Tensor, in work: borrowing Workspace) -> Tensor {
-    let n = Double(next.count / next.shape[0]), c = velocityWeight / (deviation * deviation * n)
-    return work.mixEach(weights.map { $0 * c }, next, weights.map { -$0 * c }, mean)
+    let c = coefficients(weights, next)
+    return work.mixEach(c, next, c.map { -$0 }, mean)
+  }
+  /// KL(π || π') of each sample for the mean μ' of another policy with the same s, by the element: mean of (μ - μ')²/(2 s²).
+  public func divergence(_ mean: Tensor, from other: Tensor, in work: borrowing Workspace) -> [Double] {
+    zip(steps, distances(mean, other, in: work)).map { $1 / (2 * $0.deviation * $0.deviation) }
+  }
+  /// ∂(Σ_b weights[b] KL_b)/∂v = weights[b] (μ - μ')/s² · Δ(1 + η²(1-σ)/(2σ)) / numel.
+  public func divergenceBackward(_ weights: [Double], _ mean: Tensor, from other: Tensor, in work: borrowing Workspace) -> Tensor {
+    let c = coefficients(weights, mean)
+    return work.mixEach(c, mean, c.map { -$0 }, other)
+  }
+
+  /// Mean squared difference of each sample.
+  private func distances(_ a: Tensor, _ b: Tensor, in work: borrowing Workspace) -> [Double] {
+    let d = work.difference(a, b), n = Double(d.count / d.shape[0])
+    return (0..<d.shape[0]).map { work.sumOfSquares(d.slice($0..<$0 + 1)) / n }
+  }
+  private func coefficients(_ weights: [Double], _ like: Tensor) -> [Double] {
+    let n = Double(like.count / like.shape[0])
+    return zip(steps, weights).map { $1 * $0.velocityWeight / ($0.deviation * $0.deviation * n) }
   }
 }

@@ -9,7 +9,7 @@ public import TensorRuntime
 public import Training
 
 /// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and AdamW.
-public struct DirectTask: TrainingTask {
+public struct DirectTask: PhasedTask {
   public let settings: PostSettings
   public private(set) var models: PostModels
   public private(set) var student: VideoTransformer
@@ -56,8 +56,6 @@ public struct DirectTask: TrainingTask {
   /// The student as it would be used: averaged where that is asked for.
   public var result: VideoTransformer { settings.ema.export ? average?.applied(to: student) ?? student : student }
 
-  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord { try self.step(step, phases: nil, in: work) }
-  /// The same, telling how long its parts take.
   public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
     phases?.begin(in: work)
     let seed = UInt64(settings.seed), b = settings.batch, g = settings.accumulation

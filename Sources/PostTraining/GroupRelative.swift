@@ -27,15 +27,23 @@ public enum GroupRelative {
     return (max(inside, limited), limited > inside ? 0 : inside, ratio)
   }
 
-  /// A rollout of one prompt: states `z_0 ... z_S` `[K, ...]` each, log-probabilities under the policy that sampled them,
-  /// and the clean prediction of the last step.
+  /// A rollout: states and log-probabilities of the steps taken by the SDE, under the policy that sampled them, and the clean prediction of
+  /// the last step.
   public struct Rollout: Sendable {
+    /// The steps taken by the SDE; the others follow the ODE.
+    public let window: Range<Int>
+    /// `[R, ...]` each: before every step of the window, and behind its last.
     public var states: [Tensor]
-    /// `[step][sample]`
+    /// `[step of the window][sample]`
     public var logProbabilities: [[Double]]
     public var clean: Tensor
     public let sigmas: [Double]
-    public var steps: Int { sigmas.count - 1 }
+    /// Adds the rows of another rollout of the same steps.
+    mutating func append(_ other: Rollout, in work: borrowing Workspace) {
+      states = zip(states, other.states).map { work.concatenated([$0, $1], axis: 0) }
+      logProbabilities = zip(logProbabilities, other.logProbabilities).map { $0 + $1 }
+      clean = work.concatenated([clean, other.clean], axis: 0)
+    }
     /// Network time floor(1000 σ_k).
     public func time(_ k: Int) -> Float { Float((1000 * sigmas[k]).rounded(.down)) }
   }
@@ -43,46 +51,96 @@ public enum GroupRelative {
     public var steps = 16, shift = 5.0, eta = 0.25, guidance = 6016.0
     public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) { (self.steps, self.shift, self.eta, self.guidance) = (steps, shift, eta, guidance) }
     public var sigmas: [Double] { NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) } }
+    func step(_ k: Int) -> StochasticStep { StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta) }
+  }
+  /// What the ODE's steps before the window start from, when the members of a group start alike: they are taken once a group.
+  public struct SharedStart: Sendable {
+    public let prompt: PromptEmbedding, members: Int
+    public init(prompt: PromptEmbedding, members: Int) { (self.prompt, self.members) = (prompt, members) }
   }
 
-  /// S SDE steps from `initial` `[K, ...]`; `noise(k)` is ξ of step k. The last step ends at σ = 0.
+  /// S steps from `initial`, those of `window` (nil: all) by the SDE; the last ends at σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with
+  /// `shared`, whose prompt has as many rows; `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
-    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding, noise: (Int) -> Tensor, in work: borrowing Workspace
+    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding, window: Range<Int>? = nil, shared: SharedStart? = nil, noise: (Int) -> Tensor,
+    in work: borrowing Workspace
   ) -> Rollout {
-    let sigmas = policy.sigmas, guidance = DirectStep.guidance(model, policy.guidance, initial.shape[0])
-    var out = Rollout(states: [initial], logProbabilities: [], clean: initial, sigmas: sigmas), z = initial
-    for k in 0..<policy.steps {
-      let v = model(z, times: Array(repeating: out.time(k), count: z.shape[0]), prompt, guidance: guidance, in: work)
-      let step = StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: policy.eta), mean = step.mean(z, velocity: v, in: work)
-      if k == policy.steps - 1 { out.clean = step.clean(z, velocity: v, in: work) }
-      z = step.sample(mean, noise: noise(k), in: work)
-      out.states.append(z)
-      out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
+    let sigmas = policy.sigmas, window = window ?? 0..<policy.steps
+    var out = Rollout(window: window, states: [], logProbabilities: [], clean: initial, sigmas: sigmas), z = initial
+    func velocity(_ k: Int, _ prompt: PromptEmbedding) -> Tensor {
+      let rows = z.shape[0]
+      return model(z, times: Array(repeating: out.time(k), count: rows), prompt, guidance: DirectStep.guidance(model, policy.guidance, rows), in: work)
     }
+    for k in 0..<window.lowerBound { z = work.combine(1, z, sigmas[k + 1] - sigmas[k], velocity(k, shared?.prompt ?? prompt)) }
+    if let shared {
+      let each = (0..<z.shape[0] * shared.members).map { Int32($0 / shared.members) }
+      z = work.gather(z.reshaped(Shape(z.shape[0], z.count / z.shape[0])), each).reshaped(Shape([each.count] + z.shape.dims.dropFirst()))
+    }
+    for k in window.lowerBound..<policy.steps {
+      let v = velocity(k, prompt)
+      if k == policy.steps - 1 { out.clean = work.combine(1, z, -sigmas[k], v) }
+      if window.contains(k) {
+        out.states.append(z)
+        let step = StochasticSteps(repeating: policy.step(k), count: z.shape[0]), mean = step.mean(z, velocity: v, in: work)
+        z = step.sample(mean, noise: noise(k), in: work)
+        out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
+      } else {
+        if k == window.upperBound { out.states.append(z) }
+        z = work.combine(1, z, sigmas[k + 1] - sigmas[k], v)
+      }
+    }
+    if window.upperBound == policy.steps { out.states.append(z) }
     return out
   }
 
-  public struct Term: Sendable {
-    public let loss, newLogProbability, ratio: Double
+  /// A step of a rollout that is trained on, with the advantages of its sample by reward.
+  public struct Transition: Sendable {
+    public let sample, step: Int, advantages: [Double]
+    public init(sample: Int, step: Int, advantages: [Double]) { (self.sample, self.step, self.advantages) = (sample, step, advantages) }
   }
-  /// Trains on one transition of one sample: adds the gradient of `scale` Σ_r c_r L_r to the student. `advantages` and
-  /// `coefficients` by reward.
+  public struct Options: Sendable {
+    /// Of the rewards' terms.
+    public var coefficients: [Double]
+    public var clip = 1e-4, advantageClip = 5.0
+    /// Of every term: one over the transitions of an optimiser step.
+    public var scale = 1.0
+    /// Weight of KL(student || teacher).
+    public var divergence = 0.0
+    public var recompute = false
+    public init(coefficients: [Double]) { self.coefficients = coefficients }
+  }
+  public struct Term: Sendable {
+    public let loss, newLogProbability, ratio, divergence: Double
+  }
+  /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the student. `prompt` has a row a transition; the
+  /// log-probabilities of the policy that sampled are the rollout's.
   public static func train(
-    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout, sample: Int, step k: Int, prompt: PromptEmbedding, advantages: [Double], coefficients: [Double],
-    clip: Double, advantageClip: Double, scale: Double, recompute: Bool = false, in work: borrowing Workspace
-  ) -> Term {
-    let z = rollout.states[k].slice(sample..<sample + 1), next = rollout.states[k + 1].slice(sample..<sample + 1)
-    let (v, saved) = student.forward(z, times: [rollout.time(k)], prompt, guidance: DirectStep.guidance(student, policy.guidance, 1), recompute: recompute, in: work)
-    let step = StochasticStep(sigma: rollout.sigmas[k], next: rollout.sigmas[k + 1], eta: policy.eta), mean = step.mean(z, velocity: v, in: work)
-    let new = step.logProbability(of: next, mean: mean, in: work)[0], old = rollout.logProbabilities[k][sample]
-    var loss = 0.0, slope = 0.0, ratio = 1.0
-    for (a, c) in zip(advantages, coefficients) {
-      let t = clipped(advantage: min(max(a, -advantageClip), advantageClip), new: new, old: old, clip: clip)
-      loss += scale * c * t.loss
-      slope += scale * c * t.slope
-      ratio = t.ratio
+    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout, _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil, _ o: Options,
+    in work: borrowing Workspace
+  ) -> [Term] {
+    let first = rollout.window.lowerBound, n = transitions.count
+    func rows(_ behind: Int) -> Tensor { work.stacked(transitions.map { rollout.states[$0.step - first + behind][row: $0.sample] }) }
+    let z = rows(0), next = rows(1), times = transitions.map { rollout.time($0.step) }, steps = StochasticSteps(transitions.map { policy.step($0.step) })
+    let guidance = DirectStep.guidance(student, policy.guidance, n), reference = o.divergence > 0 ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
+    let (v, saved) = student.forward(z, times: times, prompt, guidance: guidance, recompute: o.recompute, in: work)
+    let mean = steps.mean(z, velocity: v, in: work), new = steps.logProbability(of: next, mean: mean, in: work)
+    let other = reference.map { steps.mean(z, velocity: $0, in: work) }, divergences = other.map { steps.divergence(mean, from: $0, in: work) } ?? Array(repeating: 0, count: n)
+
+    var slopes = Array(repeating: 0.0, count: n)
+    let terms = transitions.indices.map { i in
+      let old = rollout.logProbabilities[transitions[i].step - first][transitions[i].sample]
+      var loss = o.scale * o.divergence * divergences[i], ratio = 1.0
+      for (a, c) in zip(transitions[i].advantages, o.coefficients) {
+        let t = clipped(advantage: min(max(a, -o.advantageClip), o.advantageClip), new: new[i], old: old, clip: o.clip)
+        loss += o.scale * c * t.loss
+        slopes[i] += o.scale * c * t.slope
+        ratio = t.ratio
+      }
+      return Term(loss: loss, newLogProbability: new[i], ratio: ratio, divergence: divergences[i])
     }
-    if slope != 0 { student.backward(step.logProbabilityBackward([slope], next: next, mean: mean, in: work), saved, in: work) }
-    return Term(loss: loss, newLogProbability: new, ratio: ratio)
+    var dv = steps.logProbabilityBackward(slopes, next: next, mean: mean, in: work)
+    if let other { work.add(steps.divergenceBackward(slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv) }
+    student.backward(dv, saved, in: work)
+    return terms
   }
 }

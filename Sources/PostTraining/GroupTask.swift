@@ -10,7 +10,7 @@ public import TensorRuntime
 public import Training
 
 /// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or encoders (algorithm.md 9).
-public struct GroupTask: TrainingTask {
+public struct GroupTask: PhasedTask {
   public let settings: PostSettings
   var models: PostModels
   var student: VideoTransformer
@@ -40,10 +40,11 @@ public struct GroupTask: TrainingTask {
   }
   public var totalSteps: Int { settings.steps }
 
-  /// A step is one prompt's group in rollout mode (with an optimiser step after every G kept samples), or G groups of one
+  /// A step is the groups of a few prompts in rollout mode (with an optimiser step after every G kept samples), or G groups of one
   /// sample each in single-step mode.
-  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    settings.grpo.mode == "rollout" ? try rolloutStep(step, in: work) : try singleStep(step, in: work)
+  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
+    phases?.begin(in: work)
+    return settings.grpo.mode == "rollout" ? try rolloutStep(step, phases, in: work) : try singleStep(step, in: work)
   }
   /// Rewards of clean predictions: quality then semantic, as far as they are enabled.
   private static func score(_ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace) -> [[Double]] {
@@ -56,58 +57,107 @@ public struct GroupTask: TrainingTask {
   private var coefficients: [Double] {
     (settings.weights.quality > 0 ? [settings.grpo.quality] : []) + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
   }
-  private mutating func rolloutStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, caption = captions[step % captions.count]
-    let single = models.prompts([caption], in: work), group = models.prompts(Array(repeating: caption, count: k), in: work)
-    let policy = GroupRelative.Policy(steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
-    let first = RandomStream(seed: seed, .noise, step: step).normal(Shape([1] + latentShape), in: work)
-    let initial = o.same_noise ? work.repeated(first[row: 0], k) : RandomStream(seed: seed, .noise, step: step, sample: 1).normal(Shape([k] + latentShape), in: work)
-    let shape = initial.shape
-    let run = GroupRelative.rollout(
-      student, policy, initial: initial, prompt: group, noise: { RandomStream(seed: seed, .rollout, step: step, sample: $0).normal(shape, in: Workspace()) }, in: work)
-    let rewards = Self.score(run.clean, models, context(caption, k, in: work), in: work), advantages = rewards.map { GroupRelative.advantages($0) }, c = coefficients
-    let kept = GroupRelative.bestAndWorst((0..<k).map { i in zip(c, advantages).reduce(0) { $0 + $1.0 * $1.1[i] } }, keep: o.best_of)
-    var order = RandomStream(seed: seed, .order, step: step)
-    let shuffled = order.permutation(kept.count).map { kept[$0] }, trained = max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction)), g = min(settings.accumulation, kept.count)
-    var loss = 0.0, norm = 0.0, updates = 0, ratios = 0.0, clipped = 0, terms = 0
-    student.zeroGradients(in: work)
-    var consistency = 0.0
-    for (n, sample) in shuffled.prefix(work.rounds(shuffled.count)).enumerated() {
-      if let pool, o.use_cd, settings.weights.consistency > 0 {
-        let out = distil(pool, row: (step * kept.count + n) % pool.count, step, draw: n, accumulation: g, in: work)
-        loss += out.loss
-        consistency += (out.consistencyLoss ?? 0) * Double(g) / Double(shuffled.count)
-      }
-      for transition in order.permutation(o.sampling_steps - 1).prefix(trained) {
-        let t = GroupRelative.train(
-          &student, policy, run, sample: sample, step: transition, prompt: single, advantages: advantages.map { $0[sample] }, coefficients: c, clip: o.clip,
-          advantageClip: o.advantage_clip, scale: 1 / Double(g * trained), recompute: settings.recompute, in: work)
-        if !t.loss.isFinite { throw NonFinite("the loss", step: step, sample: sample) }
-        loss += t.loss
-        ratios += t.ratio
-        terms += 1
-        if abs(t.ratio - 1) > o.clip { clipped += 1 }
-      }
-      if (n + 1) % g == 0 || n + 1 == shuffled.count {
-        norm += try student.update(&optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
-        updates += 1
-        student.zeroGradients(in: work)
-      }
+  /// The steps that the SDE takes at training step `step`, from which the trained ones are drawn; nil: all, of which the last is not trained.
+  /// The window slides from noise to data and starts again (MixGRPO, arXiv:2507.21802, algorithm 1).
+  func window(step: Int) -> Range<Int>? {
+    let o = settings.grpo
+    if o.window == 0 { return nil }
+    let places = o.sampling_steps - o.window, start = step / max(o.window_every, 1) * o.window_stride % places
+    return start..<start + o.window
+  }
+  /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in one pass; row = prompt * K + member.
+  private mutating func rollouts(_ list: [String], _ policy: GroupRelative.Policy, _ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) -> (GroupRelative.Rollout, rewards: [[Double]]) {
+    let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, most = o.chunk, latent = latentShape
+    let starts = RandomStream(seed: seed, .noise, step: step).normal(Shape([list.count] + latent), in: work)
+    let own = o.same_noise ? nil : RandomStream(seed: seed, .noise, step: step, sample: 1).normal(Shape([list.count * k] + latent), in: work)
+    // Whole groups at once, or parts of one.
+    let pieces: [(prompts: Range<Int>, members: Range<Int>)] =
+      k <= most
+      ? stride(from: 0, to: list.count, by: most / k).map { ($0..<min($0 + most / k, list.count), 0..<k) }
+      : list.indices.flatMap { p in stride(from: 0, to: k, by: most).map { (p..<p + 1, $0..<min($0 + most, k)) } }
+    var all: GroupRelative.Rollout?, rewards: [[Double]] = []
+    for (prompts, members) in pieces.prefix(work.rounds(pieces.count)) {
+      let captions = prompts.flatMap { Array(repeating: list[$0], count: members.count) }
+      let rows = prompts.lowerBound * k + members.lowerBound..<(prompts.upperBound - 1) * k + members.upperBound
+      let shared = o.same_noise ? GroupRelative.SharedStart(prompt: models.prompts(Array(list[prompts]), in: work), members: members.count) : nil
+      let run = GroupRelative.rollout(
+        student, policy, initial: own.map { work.copy($0.slice(rows)) } ?? work.copy(starts.slice(prompts)), prompt: models.prompts(captions, in: work), window: window(step: step), shared: shared,
+        noise: { n in
+          let work = Workspace()
+          return work.copy(RandomStream(seed: seed, .rollout, step: step, sample: n).normal(Shape([list.count * k] + latent), in: work).slice(rows))
+        }, in: work)
+      parts?.end("rollout", in: work)
+      let scored = Self.score(run.clean, models, contexts.batch(captions, models.reward!, in: work), in: work)
+      rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
+      parts?.end("decode and rewards", in: work)
+      if all == nil { all = run } else { all!.append(run, in: work) }
     }
+    return (all!, rewards)
+  }
+  private mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
+    let o = settings.grpo, k = o.generations, c = coefficients, list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
+    let policy = GroupRelative.Policy(steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
+    let (run, rewards) = rollouts(list, policy, step, parts, in: work), rows = run.clean.shape[0]
+    var advantages = rewards.map { _ in [Double]() }, kept: [Int] = []
+    for first in stride(from: 0, to: rows, by: k) {
+      let members = first..<min(first + k, rows), own = rewards.map { GroupRelative.advantages(Array($0[members])) }
+      for r in own.indices { advantages[r] += own[r] }
+      kept += GroupRelative.bestAndWorst(members.indices.map { i in zip(c, own).reduce(0) { $0 + $1.0 * $1.1[i - first] } }, keep: o.best_of).map { first + $0 }
+    }
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
+    let shuffled = order.permutation(kept.count).map { kept[$0] }, g = min(settings.accumulation, kept.count)
+    let trained = o.window > 0 ? o.window : max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction))
+    var options = GroupRelative.Options(coefficients: c)
+    (options.clip, options.advantageClip, options.scale, options.divergence, options.recompute) = (o.clip, o.advantage_clip, 1 / Double(g * trained), o.kl, settings.recompute)
+    var loss = 0.0, norm = 0.0, updates = 0, consistency = 0.0, terms: [GroupRelative.Term] = []
+    let groups = stride(from: 0, to: shuffled.count, by: g).map { $0..<min($0 + g, shuffled.count) }
+    for range in groups.prefix(work.rounds(groups.count)) {
+      student.zeroGradients(in: work)
+      var total = 0.0
+      if let pool, o.use_cd, settings.weights.consistency > 0 {
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: o.chunk) {
+          let draws = start..<min(start + o.chunk, range.upperBound), out = distil(pool, draws, of: kept.count, step, share: Double(draws.count) / Double(g), in: work)
+          total += out.loss
+          consistency += (out.consistencyLoss ?? 0) * Double(draws.count) / Double(shuffled.count)
+        }
+      }
+      let transitions = shuffled[range].flatMap { row in
+        (run.window.count < o.sampling_steps ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map {
+          GroupRelative.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
+        }
+      }
+      let passes = stride(from: 0, to: transitions.count, by: o.chunk).map { Array(transitions[$0..<min($0 + o.chunk, transitions.count)]) }
+      for pass in passes.prefix(work.rounds(passes.count)) {
+        let prompt = models.prompts(pass.map { list[$0.sample / k] }, in: work)
+        let some = GroupRelative.train(&student, policy, run, pass, prompt: prompt, teacher: models.teacher, options, in: work)
+        for (t, term) in zip(pass, some) where !term.loss.isFinite { throw NonFinite("the loss", step: step, sample: t.sample) }
+        total += some.reduce(0) { $0 + $1.loss }
+        terms += some
+      }
+      parts?.end("train", in: work)
+      norm += try student.update(&optimizer, loss: total, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
+      parts?.end("update", in: work)
+      updates += 1
+      loss += total
+    }
+    func mean(_ x: (GroupRelative.Term) -> Double) -> Double { terms.reduce(0) { $0 + x($1) } / Double(terms.count) }
+    let more = (pool != nil && o.use_cd ? [("consistency", consistency)] : []) + (o.kl > 0 ? [("kl", mean(\.divergence))] : [])
     return StepRecord(
-      loss: loss / Double(updates), terms: means(rewards) + (pool != nil && o.use_cd ? [("consistency", consistency)] : []) + [("ratio", ratios / Double(terms)), ("clip_fraction", Double(clipped) / Double(terms))],
-      gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: k)
+      loss: loss / Double(updates), terms: means(rewards) + more + [("ratio", mean(\.ratio)), ("clip_fraction", mean { abs($0.ratio - 1) > o.clip ? 1 : 0 })],
+      gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: rows)
   }
 
-  /// The consistency term alone, on one data latent: adds its gradient to the student.
-  private mutating func distil(_ pool: LatentPool, row: Int, _ step: Int, draw: Int, accumulation: Int, in work: borrowing Workspace) -> DirectStep.Output {
+  /// The consistency term alone, on data latents, one for each of the kept samples `draws`: adds `share` of its gradient to the student.
+  private mutating func distil(_ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double, in work: borrowing Workspace) -> DirectStep.Output {
     var direct = DirectStep(schedule, DirectTask.options(settings, phases.phases(step: step + 1)))
-    (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight, direct.options.accumulation) = (0, 0, 0, accumulation)
-    let seed = UInt64(settings.seed), range = settings.post.index_range, z = pool.rows([row], in: work), captions = [pool.captions[row]]
-    var levels = RandomStream(seed: seed, .timestep, step: step, sample: draw), none: RewardModel?
+    (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight) = (0, 0, 0)
+    direct.options.consistencyWeight *= share
+    direct.options.decayWeight *= share
+    let seed = UInt64(settings.seed), range = settings.post.index_range, rows = draws.map { (step * kept + $0) % pool.count }, z = pool.rows(rows, in: work), captions = rows.map { pool.captions[$0] }
+    var levels = RandomStream(seed: seed, .timestep, step: step, sample: draws.lowerBound), none: RewardModel?
     let batch = DirectStep.Batch(
-      latents: z, noise: RandomStream(seed: seed, .latent, step: step, sample: draw).normal(z.shape, in: work), indices: [range[0] + levels.below(range[1] - range[0] + 1)],
-      prompt: models.prompts(captions, in: work), unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts([""], in: work) : nil)
+      latents: z, noise: RandomStream(seed: seed, .latent, step: step, sample: draws.lowerBound).normal(z.shape, in: work), indices: draws.map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
+      prompt: models.prompts(captions, in: work), unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts(captions.map { _ in "" }, in: work) : nil)
     return direct.run(student: &student, teacher: models.teacher, decoder: &models.decoder, reward: &none, batch, in: work)
   }
   private mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {

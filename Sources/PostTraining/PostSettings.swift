@@ -73,7 +73,14 @@ public struct PostSettings: TrainingSettings {
     @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.") public var mode = "rollout"
     @Setting(.whole(2...65536), "Samples of a group.") public var generations = 24
     @Setting(.whole(2...65536), "Samples of a group that are trained on: the best and the worst half.") public var best_of = 8
+    @Setting(.whole(1...65536), "Prompts of a step, a group each.") public var prompts = 1
     @Setting(.whole(2...10_000), "Steps of a rollout.") public var sampling_steps = 16
+    @Setting(.whole(0...9_999, zero: "every step"), "Steps of a rollout that are noisy and trained on; the others follow the ODE (MixGRPO).")
+    public var window = 0
+    @Setting(.whole(0...10_000, zero: "the window stays"), "Steps by which the window moves towards the data.") public var window_stride = 1
+    @Setting(.whole(0...1_000_000_000, zero: "as 1"), "Training steps between two moves of the window.") public var window_every = 1
+    @Setting(.whole(1...65536), "Samples or transitions in one pass: memory against speed.") public var chunk = 32
+    @Setting(.weight, "Weight of KL(student || teacher) at a transition.") public var kl = 0.0
     @Setting(.real(above: 0, to: 100), "η, the noise of a step.") public var eta = 0.25
     @Setting(.shift, "Schedule shift of a rollout.") public var shift = 5.0
     @Setting(.share, "Share of the transitions that are trained on; at least one.") public var timestep_fraction = 0.6
@@ -120,6 +127,9 @@ public struct PostSettings: TrainingSettings {
       throw fail("\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases", "give at most one phase a level")
     }
     if objective == "grpo" && !rewarded { throw fail("grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight") }
+    if objective == "grpo" && grpo.window >= grpo.sampling_steps {
+      throw fail("a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window", "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
+    }
     if post.departure_limit > 0 && post.anchor_weight == 0 { throw fail("a departure limit needs the anchor, which measures it", "post.departure_limit", "give post.anchor_weight a value") }
     if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }
     if post.latents == .`self` && (post.pool < batch) { throw fail("a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it") }

@@ -33,7 +33,7 @@ public struct SingleStepGroup: Sendable {
     index: Int, prompt: PromptEmbedding, score: (Tensor, borrowing Workspace) -> [[Double]], in work: borrowing Workspace
   ) -> Output {
     let o = options, k = noise.shape[0], sigma = schedule.sigmas[index], previous = schedule.previous[index], end = schedule.endLevel(index, phases: o.phases)
-    let stochastic = StochasticStep(sigma: sigma, next: previous, eta: o.eta)
+    let stochastic = StochasticSteps(repeating: StochasticStep(sigma: sigma, next: previous, eta: o.eta), count: k)
     let group = PromptEmbedding(states: work.repeated(prompt.states[row: 0], k), counts: Array(repeating: prompt.counts[0], count: k), pooled: work.repeated(prompt.pooled[row: 0], k))
     func all(_ x: Double) -> [Double] { Array(repeating: x, count: k) }
     func velocity(_ model: VideoTransformer, _ x: Tensor, _ level: Double, _ guidance: Double) -> Tensor {

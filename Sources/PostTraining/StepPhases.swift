@@ -1,4 +1,13 @@
 public import TensorRuntime
+public import Training
+
+/// A task that can tell how long the parts of its step take.
+public protocol PhasedTask: TrainingTask {
+  mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord
+}
+extension PhasedTask {
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord { try self.step(step, phases: nil, in: work) }
+}
 
 /// Time and peak tensor memory of the parts of a step, summed over steps in the order first seen.
 public final class StepPhases {

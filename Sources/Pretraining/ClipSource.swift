@@ -1,3 +1,4 @@
+import Configuration
 public import TensorRuntime
 public import World
 
@@ -20,6 +21,19 @@ public enum ClipSource: Sendable {
     switch self {
     case .world(let sampler, _): indices.map { CaptionGrammar.caption(sampler.training($0).description, drawing: &stream) }
     case .clips(_, let captions): indices.map { captions[$0 % captions.count] }
+    }
+  }
+  /// Captions of which a share `noise` is wrong in one attribute, as captions of the web are. Without noise nothing more is drawn.
+  public func captions(_ indices: [Int], noise: Double, drawing stream: inout RandomStream) -> [String] {
+    var captions = captions(indices, drawing: &stream)
+    guard noise > 0, let swapped = swappedCaptions(indices, drawing: &stream) else { return captions }
+    for i in indices.indices where stream.uniform() < noise { captions[i] = swapped[i] }
+    return captions
+  }
+  /// Refuses noise for clips of one's own, which have no descriptions to make wrong.
+  public func check(noise: Double) throws {
+    if noise > 0, case .clips = self {
+      throw ConfigurationError("captions of your own clips cannot be made wrong", "caption_noise", "set it to 0, or train on the world")
     }
   }
   /// Captions with one attribute changed; nil where clips have no description to change.

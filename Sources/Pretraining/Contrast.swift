@@ -21,19 +21,19 @@ enum CrossEntropy {
   }
 }
 
-/// Symmetric contrastive loss between unit rows (InfoNCE; Radford et al. 2021), with more texts than videos allowed: text j
-/// beyond the videos is one more negative of video j - B. Pairs that show the same thing are masked.
+/// Symmetric contrastive loss between unit rows (InfoNCE; Radford et al. 2021), with more texts than videos allowed: text B + k
+/// beyond the videos is one more negative of video `doubted[k]`. Pairs that show the same thing are masked.
 struct Contrast {
-  /// Gradient of the loss with respect to videos `[B, D]`, texts `[B or 2B, D]` and the temperature.
+  /// Gradient of the loss with respect to videos `[B, D]`, texts `[B + K, D]` and the temperature.
   let loss: Double, dVideo, dText: Tensor, dTemperature: Double
   let recall: Double
   /// Softmax over the in-batch texts for every video, itself excluded: where hard negatives are drawn from.
   let hardness: [[Double]]
 
-  init(video: Tensor, text: Tensor, temperature: Double, identities: [String], in work: borrowing Workspace) {
+  init(video: Tensor, text: Tensor, temperature: Double, identities: [String], doubted: [Int], in work: borrowing Workspace) {
     let b = video.shape[0], m = text.shape[0], s = work.matmul(video, text, transposeB: true).doubles
     // A same-looking pair off the diagonal, or another clip's swapped caption, is left out.
-    func hidden(_ i: Int, _ j: Int) -> Bool { j < b ? i != j && identities[i] == identities[j] : j - b != i }
+    func hidden(_ i: Int, _ j: Int) -> Bool { j < b ? i != j && identities[i] == identities[j] : doubted[j - b] != i }
     var toText = Array(repeating: 0.0, count: b * m), toVideo = Array(repeating: 0.0, count: b * b)
     for i in 0..<b {
       for j in 0..<m { toText[i * m + j] = hidden(i, j) ? -1e9 : s[i * m + j] / temperature }

@@ -22,13 +22,20 @@ public struct EncoderSettings: TrainingSettings {
   @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
   @Setting(.share, "Share of the words that are masked.") public var mask_share = 0.4
   @Setting(.share, "Share of the clips that also meet a hard text of their batch.") public var hard_share = 0.5
+  @Setting(.share, "Share of the captions wrong in one attribute, as on the web; drawn anew at every step, of the world only.")
+  public var caption_noise = 0.0
+  @Setting(.share, "Share of the clips that also meet their caption wrong in one attribute, as a negative.") public var swapped_share = 1.0
+  @Setting(.toggle, "Whether those negatives are in the contrast, too, or in matching alone.") public var swapped_contrast = true
   @Setting(.share, "Share of the positive clips that pass through the autoencoder.") public var reconstruction_share = 0.0
+  @Setting(.share, "Share of the positive clips shown as a generator predicts them in one step from a random level (--generator).")
+  public var prediction_share = 0.0
   @Setting(.whole(0...1 << 20, zero: "none"), "Generated clips added to a step, negatives of their own caption.")
   public var generated_per_step = 0
   @Setting(.whole(0...1 << 20, zero: "none"), "Clips of the world with an object between two shapes, negatives of their caption.")
   public var malformed_per_step = 0
   @Setting(.list(of: .share, count: 2...2), "Least and largest share of the other shape.") public var malformed_share = [0.3, 0.7]
   @Setting(.real(above: 0, to: 100), "Temperature of the contrast at the start.") public var temperature = 0.07
+  @Setting(.toggle, "Learn the temperature within [0.02, 0.5]; otherwise it stays.") public var learn_temperature = true
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
   public init() {}
 
@@ -36,6 +43,10 @@ public struct EncoderSettings: TrainingSettings {
   public func check() throws {
     if malformed_share[0] >= malformed_share[1] {
       throw ConfigurationError("malformed_share is \(malformed_share)", "malformed_share", "give [least, largest], for example [0.3, 0.7]")
+    }
+    if reconstruction_share + prediction_share > 1 {
+      throw ConfigurationError(
+        "reconstruction_share \(reconstruction_share) and prediction_share \(prediction_share) are more than all clips", "prediction_share", "let them add up to at most 1")
     }
   }
 }
@@ -60,6 +71,8 @@ public struct EncoderTask: TrainingTask {
   let mask: Int32
   /// The autoencoder whose reconstructions count as positives.
   let reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)?
+  /// Generators whose predictions count as positives, in turns.
+  let predictions: [OneStepPrediction]
   /// Generated clips `[T, 3, H, W]` and their captions.
   let generated: (clips: [Tensor], captions: [String])
   var model: Model
@@ -67,9 +80,9 @@ public struct EncoderTask: TrainingTask {
 
   public init(
     _ settings: EncoderSettings, source: ClipSource, vocabulary: [String], reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)? = nil,
-    generated: (clips: [Tensor], captions: [String]) = ([], []), parameters: ParameterSource, in work: borrowing Workspace
+    predictions: [OneStepPrediction] = [], generated: (clips: [Tensor], captions: [String]) = ([], []), parameters: ParameterSource, in work: borrowing Workspace
   ) throws {
-    (self.settings, self.source, self.vocabulary, self.reconstruct, self.generated) = (settings, source, vocabulary, reconstruct, generated)
+    (self.settings, self.source, self.vocabulary, self.reconstruct, self.predictions, self.generated) = (settings, source, vocabulary, reconstruct, predictions, generated)
     tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
     mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
     let c = settings.model.textEncoder, fresh = ParameterSource.random(seed: UInt64(settings.seed))
@@ -85,13 +98,17 @@ public struct EncoderTask: TrainingTask {
   private struct Pair { let text: Int, video: Int, match: Bool? }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let b = settings.batch, (pixels, indices, generatedCaptions) = videos(step, in: work), extra = generatedCaptions.count
-    var words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
-    let captions = source.captions(indices, drawing: &words), swapped = source.swappedCaptions(indices, drawing: &words)
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step), words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
+    let b = settings.batch, indices = (0..<b).map { _ in order.below(1 << 30) }
+    let captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
+    let (pixels, generatedCaptions) = videos(step, indices, captions, drawing: &order, in: work), extra = generatedCaptions.count
+    // Clips that also meet a caption wrong in one attribute: all, or a share spread over the batch.
+    let count = Int(Double(b) * settings.swapped_share), doubted = (0..<count).map { $0 * b / max(count, 1) }
+    let swapped = count > 0 ? source.swappedCaptions(doubted.map { indices[$0] }, drawing: &words) ?? [] : []
     // Texts: positives, swapped, generated clips' own, and the positives with masked words.
     let positives = captions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    var rows = positives + (swapped ?? []).map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    let contrasted = rows.count, firstGenerated = rows.count
+    var rows = positives + swapped.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    let contrasted = settings.swapped_contrast ? rows.count : b, firstGenerated = rows.count
     rows += generatedCaptions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
     let firstMasked = rows.count, (masked, targets) = maskedRows(positives, step)
     rows += masked
@@ -103,16 +120,16 @@ public struct EncoderTask: TrainingTask {
     let (hidden, textSaved) = model.base.text.text(tokens, in: work)
 
     // Contrast.
-    let temperature = min(max(model.temperature.value.item, 0.02), 0.5)
+    let temperature = settings.learn_temperature ? min(max(model.temperature.value.item, 0.02), 0.5) : settings.temperature
     let cls = VideoTextModel.cls(hidden, in: work).slice(0..<contrasted), (projected, projectionSaved) = model.base.textProjection.forward(cls, in: work)
     let (t, textRows) = Rows.normalised(projected, in: work), (v, videoRows) = Rows.normalised(video.projected.slice(0..<b), in: work)
-    let contrast = Contrast(video: v, text: t, temperature: temperature, identities: source.identities(indices), in: work)
+    let contrast = Contrast(video: v, text: t, temperature: temperature, identities: source.identities(indices), doubted: doubted, in: work)
 
     // Matching and masked words share one pass of the fusion layers.
     var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }
-    if swapped != nil { pairs += (0..<b).map { Pair(text: b + $0, video: $0, match: false) } }
+    pairs += swapped.indices.map { Pair(text: b + $0, video: doubted[$0], match: false) }
     var draw = RandomStream(seed: UInt64(settings.seed), .order, step: step, sample: 1)
-    for i in 0..<Int(Double(b) * (swapped == nil ? 1 : settings.hard_share)) {
+    for i in 0..<Int(Double(b) * (swapped.isEmpty ? 1 : settings.hard_share)) {
       if let j = Self.draw(contrast.hardness[i], &draw) { pairs.append(Pair(text: j, video: i, match: false)) }
     }
     pairs += (0..<extra).map { Pair(text: firstGenerated + $0, video: b + $0, match: false) }
@@ -148,7 +165,7 @@ public struct EncoderTask: TrainingTask {
     var dProjected = work.zeros(video.projected.shape)
     work.place(Rows.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
     _ = model.base.video.backward(dTokens: dTokens!.reshaped(video.tokens.shape), dProjected: dProjected, videoSaved, wantsPixels: false, in: work)
-    model.temperature.gradient = Tensor([Float(contrast.dTemperature)], Shape(1))
+    model.temperature.gradient = Tensor([settings.learn_temperature ? Float(contrast.dTemperature) : 0], Shape(1))
 
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
     let norm = try model.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
@@ -159,11 +176,18 @@ public struct EncoderTask: TrainingTask {
     return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
   }
 
-  /// Pixels of a step: world (or own) clips, some reconstructed, some degraded; then negatives of their captions, generated and malformed.
-  private func videos(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, indices: [Int], generatedCaptions: [String]) {
-    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
-    let b = settings.batch, indices = (0..<b).map { _ in order.below(1 << 30) }
+  /// Pixels of a step: world (or own) clips, some reconstructed, some predicted, some degraded; then negatives of their captions,
+  /// generated and malformed.
+  private func videos(
+    _ step: Int, _ indices: [Int], _ captions: [String], drawing order: inout RandomStream, in work: borrowing Workspace
+  ) -> (pixels: Tensor, generatedCaptions: [String]) {
+    let b = settings.batch, predicted = b - Int(Double(b) * settings.prediction_share)..<b
     var clips = source.clips(indices, in: work)
+    if !predictions.isEmpty, !predicted.isEmpty {
+      var levels = RandomStream(seed: UInt64(settings.seed), .timestep, step: step)
+      let noise = RandomStream(seed: UInt64(settings.seed), .noise, step: step), predict = predictions[step % predictions.count]
+      work.place(predict(clips.slice(predicted), Array(captions[predicted]), levels: &levels, noise: noise, in: work), into: &clips, axis: 0, at: predicted.lowerBound)
+    }
     let rebuilt = Int(Double(b) * settings.reconstruction_share)
     if let reconstruct, rebuilt > 0 { work.place(reconstruct(clips.slice(0..<rebuilt), work), into: &clips, axis: 0, at: 0) }
     // Every fourth clip is noisy, the one after it blurred.
@@ -174,16 +198,16 @@ public struct EncoderTask: TrainingTask {
       work.place(Blur.binomial(clips.slice(i + 1..<i + 2), in: work), into: &clips, axis: 0, at: i + 1)
     }
     let chosen = (0..<(generated.clips.isEmpty ? 0 : settings.generated_per_step)).map { _ in order.below(generated.clips.count) }
-    var captions = chosen.map { generated.captions[$0] }
+    var wrong = chosen.map { generated.captions[$0] }
     if !chosen.isEmpty { clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0) }
     let more = (0..<settings.malformed_per_step).map { _ in order.below(1 << 30) }
     if !more.isEmpty, case (var bad, let names)? = source.malformed(more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order, in: work) {
       let rebuilt = Int(Double(more.count) * settings.reconstruction_share)
       if let reconstruct, rebuilt > 0 { work.place(reconstruct(bad.slice(0..<rebuilt), work), into: &bad, axis: 0, at: 0) }
       clips = work.concatenated([clips, bad], axis: 0)
-      captions += names
+      wrong += names
     }
-    return (clips, indices, captions)
+    return (clips, wrong)
   }
   private struct Target { let row, position: Int, id: Int32 }
   /// Rows with masked words, and what stood there; at least one word of every caption that has any.

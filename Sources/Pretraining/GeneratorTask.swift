@@ -29,6 +29,8 @@ public struct GeneratorSettings: TrainingSettings {
   @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
   @Setting(.real(0..<1, zero: "the last step alone"), "Decay of the moving average that is exported.") public var ema_decay = 0.998
   @Setting(.share, "Share of the prompts replaced by the empty one, for guidance.") public var drop_prompt = 0.1
+  @Setting(.share, "Share of the captions wrong in one attribute, as on the web; drawn anew at every step, of the world only.")
+  public var caption_noise = 0.0
   @Setting(.shift, "Shift s of the levels s u / (1 + (s - 1) u), u the logistic of a normal.") public var shift = 3.0
   @Setting(.embeddedGuidance, "Embedded guidance, 1000 times the scale.") public var embedded_guidance = 6016.0
   @Setting(.real(0...1000, zero: "off"), "Guidance to distil: v∅ + w (v - v∅) of the first model is then the target.")
@@ -78,7 +80,7 @@ public struct GeneratorTask: TrainingTask {
     let b = settings.batch, seed = UInt64(settings.seed)
     var order = RandomStream(seed: seed, .order, step: step), words = RandomStream(seed: seed, .caption, step: step), levels = RandomStream(seed: seed, .timestep, step: step)
     let indices = (0..<b).map { _ in order.below(latents.shape[0]) }
-    var captions = source.captions(indices, drawing: &words)
+    var captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
     for i in 0..<b where order.uniform() < settings.drop_prompt { captions[i] = "" }
     let z = work.gather(latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])), indices.map { Int32($0) }).reshaped(Shape([b] + latents.shape.dims.dropFirst()))
     let sigmas = (0..<b).map { _ in NoiseSchedule.shifted(1 / (1 + exp(-levels.normal())), settings.shift) }

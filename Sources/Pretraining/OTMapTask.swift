@@ -19,7 +19,10 @@ public struct OTMapSettings: TrainingSettings {
   @Setting(.weightDecay, "Weight decay, added to the gradient.") public var weight_decay = 1e-10
   @Setting(.gradientNorm, "Largest norm of a gradient.") public var clip = 1.0
   @Setting(.weight, "Weight of the transport cost.") public var mse_weight = 1.0
-  @Setting(.choice(NeuralMapTrainer.CostReduction.self), "The cost over the coordinates of a feature.") public var cost_reduction = "mean"
+  @Setting(
+    .choice(NeuralMapTrainer.CostReduction.self),
+    "The cost over the coordinates of a feature: their sum, as the paper writes it, or their mean, as released, which leaves the cost a weight of 1 / dimension (D-11).")
+  public var cost_reduction = "sum"
   @Setting(.whole(1...65536), "Hidden width of the potential.") public var hidden_potential = 1024
   @Setting(.toggle, "Train on text features of unit length (the released recipe does not, D-10).") public var normalize_text = false
   @Setting(.every, "Steps between evaluations on held-out pairs.") public var eval_every = 2000

@@ -45,6 +45,16 @@ final class RunInputs {
     record[option] = .integer(value)
     return value
   }
+  /// One of a few words.
+  func choice(_ option: String, _ given: String?, default fallback: String) throws -> String {
+    let made = recorded?[option]?.string ?? (recorded == nil ? nil : fallback)
+    if let given, let made, given != made { throw differs(option, given, made) }
+    let value = given ?? made ?? fallback
+    record[option] = .string(value)
+    return value
+  }
+  /// Whether an earlier version recorded this flag as given.
+  func hadFlag(_ option: String) -> Bool { recorded?[option]?.bool ?? false }
   /// A flag; one that is not given again is as it was.
   func flag(_ option: String, _ given: Bool) throws -> Bool {
     let made = recorded?[option]?.bool

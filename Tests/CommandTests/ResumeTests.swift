@@ -86,7 +86,7 @@ import Glibc
     try await refused(["--data", data], ["--data", fewer])
     try await refused(["--size", "16", "32"], ["--size", "32"])
     try await refused(["--frames"], ["--frames", "5"])
-    try await refused(["--harder"], ["--harder"])
+    try await refused(["--world", "harder", "standard"], ["--harder"])
     if command == "post" { try await refused(["--objective", "direct"], ["--objective", "grpo"]) }
     let other = command == "vae" ? "encoders" : "vae"
     let wrong = try await ProgramRun(ProgramRun.program, ["train", other, "--resume", f("cut-again"), "--quiet"])

@@ -105,11 +105,11 @@ extension GoldenTests {
   }
 
   private static func density(_ g: GoldenCase) throws -> [String: Tensor] {
-    let work = Workspace(), step = StochasticStep(sigma: g.number("sigma"), next: g.number("sigma_next"), eta: g.number("eta"))
-    let z = try g.input("latents"), v = try g.input("velocity"), mean = step.mean(z, velocity: v, in: work), next = step.sample(mean, noise: try g.input("noise"), in: work)
+    let work = Workspace(), z = try g.input("latents"), single = StochasticStep(sigma: g.number("sigma"), next: g.number("sigma_next"), eta: g.number("eta"))
+    let step = StochasticSteps(repeating: single, count: z.shape[0]), v = try g.input("velocity"), mean = step.mean(z, velocity: v, in: work), next = step.sample(mean, noise: try g.input("noise"), in: work)
     let log = step.logProbability(of: next, mean: mean, in: work)
     return [
-      "output.clean": step.clean(z, velocity: v, in: work), "output.mean": mean, "output.next": next, "output.std": Tensor(scalar: Float(step.deviation)),
+      "output.clean": step.clean(z, velocity: v, in: work), "output.mean": mean, "output.next": next, "output.std": Tensor(scalar: Float(single.deviation)),
       "output.log_prob": Tensor(log, Shape(log.count)), "grad.input.velocity": step.logProbabilityBackward(try g.gradOutput("log_prob")!.doubles, next: next, mean: mean, in: work),
     ]
   }
@@ -126,17 +126,13 @@ extension GoldenTests {
     let coefficients = [g.number("coef_quality"), g.number("coef_semantic")]
     let kept = GroupRelative.bestAndWorst(zip(aq, asem).map { coefficients[0] * $0 + coefficients[1] * $1 }, keep: g.integer("best_of"))
     let count = Int(Double(s - 1) * g.number("timestep_fraction")), order = try g.input("permutations").integers
-    var loss = 0.0, news: [Double] = [], ratios: [Double] = []
-    for (i, sample) in kept.enumerated() {
-      for j in 0..<count {
-        let t = GroupRelative.train(
-          &student, policy, run, sample: sample, step: order[i * (s - 1) + j], prompt: single, advantages: [aq[sample], asem[sample]], coefficients: coefficients,
-          clip: g.number("clip"), advantageClip: g.number("advantage_clip"), scale: 1 / Double(g.integer("accumulation") * count), in: work)
-        loss += t.loss
-        news.append(t.newLogProbability)
-        ratios.append(t.ratio)
-      }
+    let transitions = kept.enumerated().flatMap { i, sample in
+      (0..<count).map { GroupRelative.Transition(sample: sample, step: order[i * (s - 1) + $0], advantages: [aq[sample], asem[sample]]) }
     }
+    var options = GroupRelative.Options(coefficients: coefficients)
+    (options.clip, options.advantageClip, options.scale) = (g.number("clip"), g.number("advantage_clip"), 1 / Double(g.integer("accumulation") * count))
+    let terms = GroupRelative.train(&student, policy, run, transitions, prompt: repeated(single, transitions.count, in: work), options, in: work)
+    let loss = terms.reduce(0) { $0 + $1.loss }, news = terms.map(\.newLogProbability), ratios = terms.map(\.ratio)
     var all = g.gradients(of: student, prefix: "student.")
     func vector(_ x: [Double]) -> Tensor { Tensor(x, Shape(x.count)) }
     all["output.states"] = work.permuted(work.stacked(run.states), [1, 0, 2, 3, 4, 5])

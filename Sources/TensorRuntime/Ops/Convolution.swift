@@ -27,6 +27,7 @@ extension Workspace {
     let y = tensor(Self.outputShape(x.shape, out: w.shape[0], g), x.type), area = scratch(pk_conv3d_scratch(&s, 0), x.type)
     precondition(norm == nil || norm!.table.shape == Shape(x.shape[0], 3, x.shape[1]) && norm!.table.type == x.type, "convolution after a norm of \(norm!.table.shape): x \(x.shape)")
     precondition(side == nil || side!.shape == y.shape && side!.type == y.type, "convolution plus \(side!.shape): y \(y.shape)")
+    OperationCount.add(2 * y.count * (w.count / w.shape[0]))
     if norm == nil && side == nil {
       check(pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, nil, y.base, area.base), "convolution")
     } else {
@@ -40,6 +41,7 @@ extension Workspace {
     var s = convShape(shape, w.shape, g)
     precondition(dy.shape == Self.outputShape(shape, out: w.shape[0], g), "convolution backward: dy \(dy.shape)")
     let dx = tensor(shape, dy.type), area = scratch(pk_conv3d_scratch(&s, 1), dy.type)
+    OperationCount.add(2 * dy.count * (w.count / w.shape[0]))
     check(pk_conv3d_backward_data(dy.type.pk, &s, dy.base, w.base, dx.base, area.base), "convolution")
     return dx
   }
@@ -49,6 +51,7 @@ extension Workspace {
     dWeight?.makeUnique()
     dBias?.makeUnique()
     let area = scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
+    if dWeight != nil { OperationCount.add(2 * dy.count * (shape.count / shape[0])) }
     check(pk_conv3d_backward_weights(dy.type.pk, &s, dy.base, x.base, dWeight?.base, dBias?.base, area.base), "convolution")
   }
   public static func outputShape(_ x: Shape, out: Int, _ g: ConvolutionGeometry) -> Shape {

@@ -88,6 +88,7 @@ extension Workspace {
       bias: b.map { UnsafeRawPointer($0.base) }, f: f?.pk ?? PK_RELU, before: before.map { UnsafeRawPointer($0.base) }, active: active.map { $0.base + column * size },
       ldbefore: n, ldactive: active?.shape.last ?? 0)
     let area = productScratch(&s)
+    OperationCount.add(2 * rows * n * k)
     check(pk_linear(x.type.pk, &s, x.base, w.map { UnsafeRawPointer($0.base + first * size) }, panels.map { UnsafeRawPointer($0.base) }, &e, y.base, area.base))
   }
   /// Adds s dyᵀ x to `dWeight`.
@@ -131,6 +132,7 @@ extension Workspace {
     precondition(bb.shape[0] == g && bb.shape[1] == k && a.type == b.type, "batchedMatmul: \(a.shape) x \(b.shape)")
     let n = bb.shape[2], c = tensor(Shape(g, m, n), a.type)
     var s = pk_gemm_shape(m: m, n: n, k: k, rsa: ta ? 1 : k, csa: ta ? m : 1, rsb: n, csb: 1, rsc: n, csc: 1, alpha: alpha, beta: 0)
+    OperationCount.add(2 * g * m * n * k)
     check(pk_gemm_batched(a.type.pk, &s, g, m * k, k * n, m * n, a.base, bb.base, c.base))
     return c
   }
@@ -139,6 +141,7 @@ extension Workspace {
     precondition(a.type == b.type && b.type == c.type && a.type.isCompute, "product of \(a.type), \(b.type) into \(c.type)")
     var s = pk_gemm_shape(m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1, alpha: alpha, beta: beta)
     let area = productScratch(&s)
+    OperationCount.add(2 * m * n * k)
     check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
   }
   /// Most products take the same block of the pool, whatever their sizes: the largest that two threads need.

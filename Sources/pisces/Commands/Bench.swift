@@ -232,10 +232,10 @@ struct BenchOTMap: AsyncParsableCommand {
 }
 
 struct BenchStep: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "step", abstract: "The demo's whole post-training step, and its parts.")
+  static let configuration = CommandConfiguration(commandName: "step", abstract: "The demo's whole post-training step, direct or GRPO's, and its parts.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(in: .choice(["demo"])) var preset = "demo"
+  @Option(in: .choice(["demo", "demo-grpo"])) var preset = "demo"
   @Option(in: .path, help: "Generator directory.") var generator = "embedded:generator"
   @Option(in: .path, help: "Reward-model directory, with an OT map.") var reward = "embedded:reward"
   func run() async throws { try await options.execute([{ try Self.prepare(preset, generator, reward) }], common) }
@@ -243,6 +243,7 @@ struct BenchStep: AsyncParsableCommand {
   static func prepare(_ preset: String, _ generator: String, _ reward: String) throws -> BenchmarkCase {
     var settings = DemoSettings()
     try settings.settle()
+    if preset == "demo-grpo" { settings.useGroups() }
     let folder = GeneratorFolder(generator), config = try folder.autoencoderConfig()
     let models = PostModels(
       teacher: try folder.transformer(), decoder: LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: false),

@@ -26,7 +26,7 @@ struct Evaluate: AsyncParsableCommand {
   @Option(in: .whole(1...1_000_000), help: "Held-out prompts or clips.") var prompts = 256
   @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
   @Option(in: .whole(1...10_000), help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
-  @Flag(help: "Use the harder world.") var harder = false
+  @OptionGroup var world: WorldOption
   @Option(in: .path, help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
@@ -35,7 +35,7 @@ struct Evaluate: AsyncParsableCommand {
     if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
     if details != nil && model == nil { throw ValidationError("--details needs --model") }
     if repeats > 1 && model == nil { throw ValidationError("--repeats needs --model") }
-    let work = Workspace(), scenes: SceneSettings = harder ? .harder : .standard, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
+    let work = Workspace(), scenes = world.kind.scenes, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
     let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
     if let vae {
       let config: AutoencoderConfig = try ModelFolder.config(vae), holder = try WeightHolder.opening(vae)

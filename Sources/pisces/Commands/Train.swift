@@ -95,23 +95,23 @@ struct ClipOptions: ParsableArguments {
   @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
   @Option(in: .frames, help: "Frames of a clip; default: 9.") var frames: Int?
   @Option(in: .pixels, help: "Side of a clip in pixels; default: 32.") var size: Int?
-  @Flag(help: "Use the harder world: three objects, equal colours, textures.") var harder = false
+  @OptionGroup var world: WorldOption
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
 
   /// The clips of a run, as given or as recorded.
   func settled(_ inputs: RunInputs) throws -> SettledClips {
     let data = try inputs.path("data", data) { try Dataset($0).fingerprint() }
     return SettledClips(
-      data: data, frames: try inputs.number("frames", frames, default: 9), size: try inputs.number("size", size, default: 32), harder: try inputs.flag("harder", harder),
+      data: data, frames: try inputs.number("frames", frames, default: 9), size: try inputs.number("size", size, default: 32), world: try world.settled(inputs),
       strict: try inputs.flag("strict", strict))
   }
 }
 
 /// The clips a run trains on.
 struct SettledClips {
-  let data: String?, frames, size: Int, harder, strict: Bool
+  let data: String?, frames, size: Int, world: WorldOption.Kind, strict: Bool
 
-  var scenes: SceneSettings { harder ? .harder : .standard }
+  var scenes: SceneSettings { world.scenes }
   func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws -> ClipSource {
     guard let data else {
       if frames < 5 || size < 16 { throw ValidationError("the world needs --frames of at least 5 and --size of at least 16") }
@@ -152,6 +152,8 @@ struct TrainEncoders: AsyncParsableCommand {
   @Option(in: .path, help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
   @Option(in: .path, help: "Start from this reward-model directory instead of random weights.") var initial: String?
   @Option(in: .path, help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
+  @Option(parsing: .singleValue, in: .path, help: "Generator directory whose one-step predictions are shown as positives (prediction_share); several take turns.")
+  var generator: [String] = []
   @Option(parsing: .singleValue, in: .path, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
 
   func run() async throws {
@@ -159,7 +161,7 @@ struct TrainEncoders: AsyncParsableCommand {
     var settings: EncoderSettings = try options.settings(common)
     try settings.check()
     let inputs = try options.inputs("encoders", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
-    let vae = try inputs.path("vae", vae), generated = try inputs.paths("generated", generated), vocab = try inputs.path("vocab", vocab)
+    let vae = try inputs.path("vae", vae), generators = try inputs.paths("generator", generator), generated = try inputs.paths("generated", generated), vocab = try inputs.path("vocab", vocab)
     let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
     let words = try vocabulary(source, vocab, clips.scenes)
     settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
@@ -176,9 +178,17 @@ struct TrainEncoders: AsyncParsableCommand {
       examples.clips += more.clips
       examples.captions += more.captions
     }
+    try source.check(noise: settings.caption_noise)
+    if settings.prediction_share > 0 && generators.isEmpty {
+      throw ConfigurationError("no generator to predict with", "prediction_share", "give --generator DIR, or set prediction_share to 0")
+    }
+    if settings.reconstruction_share > 0 && vae == nil {
+      throw ConfigurationError("no autoencoder to reconstruct with", "reconstruction_share", "give --vae DIR, or set reconstruction_share to 0")
+    }
+    let predictions = try generators.map { try OneStepPrediction(GeneratorFolder($0)) }
     let (chosen, shown) = (settings, examples), reconstruct = try vae.map { try Reconstruction.through($0) }
     func make(_ work: borrowing Workspace) throws -> EncoderTask {
-      try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, generated: shown, parameters: parameters, in: work)
+      try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, predictions: predictions, generated: shown, parameters: parameters, in: work)
     }
     try options.plan(make, in: work)
     var task = try make(work)
@@ -231,6 +241,7 @@ struct TrainGenerator: AsyncParsableCommand {
     }
     try options.check(settings.model.problem)
     try config.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width, patch: settings.model.patch)
+    try source.check(noise: settings.caption_noise)
     if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
     let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
