@@ -8,22 +8,30 @@ import World
 public struct DemoSettings: Settings {
   @Setting(.seed, "Seed of post-training and map.") public var seed = 1
   @Setting(.choice(["f32", "bf16"]), "Operands of products in the whole demo (its parts' own keys are not looked at).") public var products = "bf16"
-  @Setting(.whole(1...1_000_000), "Held-out prompts of both evaluations.") public var prompts = 1024
-  @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20261125
-  @Setting(.whole(1...10_000), "Euler steps of both evaluations.") public var sampler_steps = 16
-  @Setting(.guidance, "Classifier-free guidance of both evaluations; 1: none.") public var guidance = 1.0
+  @Setting(.whole(1...1_000_000), "Held-out prompts of every evaluation.") public var prompts = 512
+  @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20261129
+  @Setting(.whole(1...10_000), "Euler steps of every evaluation.") public var sampler_steps = 16
+  @Setting(.guidance, "Classifier-free guidance at which the generator before is best (and the control), found on other prompts.")
+  public var guidance_before = 4.0
+  @Setting(.guidance, "The same of the generator after.") public var guidance_after = 2.5
+  @Setting(.whole(1...10_000), "Prompts shown in the report, the first ones.") public var shown = 12
   public var map = OTMapSettings()
   public var post = PostSettings()
   public init() {
     (map.steps, map.batch, map.learning_rate_map, map.learning_rate_potential, map.normalize_text) = (600, 128, 1e-3, 1e-3, true)
     (map.pairs, map.validation, map.hidden_potential, map.eval_every) = (4096, 1024, 128, 600)
-    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (60, 32, 1, 1e-4, "linear")
-    post.lora.rank = 16
-    post.lora.alpha = 16
-    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [16, 29], 0.3, 512, 0)
+    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (200, 32, 1, 5e-4, "linear")
+    (post.lora.rank, post.lora.alpha) = (32, 32)
+    (post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool, post.post.refresh) = (.`self`, [4, 49], 0.1, 512, 50)
     post.schedule.shift = 3
     post.weights.consistency = 0
     post.reward.crop = "center"
+  }
+  /// The control: the same steps on samples of its own, with flow matching in the place of the rewards.
+  public var control: PostSettings {
+    var s = post
+    (s.weights.quality, s.weights.semantic, s.weights.flow, s.post.anchor_weight) = (0, 0, 1, 0)
+    return s
   }
 
   /// GRPO in place of the direct step: what `bench step --preset demo-grpo` measures.

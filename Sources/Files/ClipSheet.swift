@@ -2,7 +2,7 @@ public import TensorRuntime
 
 /// Clips side by side: a row a prompt, its frames before on the left, after on the right.
 public enum ClipSheet {
-  /// Clips `[T, 3, H, W]` in pairs; every `frameStep`-th frame, pixels enlarged `scale` times.
+  /// Clips `[T, 3, H, W]` in rows; every `frameStep`-th frame, pixels enlarged `scale` times.
   public static func picture(_ rows: [[Tensor]], frameStep: Int = 2, scale: Int = 2) -> PNGImage {
     let first = rows[0][0].shape, (t, h, w) = (first[0], first[2], first[3]), frames = Array(stride(from: 0, to: t, by: frameStep)), gap = 4, gutter = 16
     let block = frames.count * (w * scale + gap) - gap, columns = rows.map(\.count).max() ?? 1
@@ -23,6 +23,15 @@ public enum ClipSheet {
       }
     }
     return PNGImage(width: width, height: height, pixels: out)
+  }
+  /// The frames of one clip `[T, 3, H, W]` side by side, pixel for pixel.
+  public static func strip(_ clip: Tensor) -> PNGImage {
+    let (t, h, w) = (clip.shape[0], clip.shape[2], clip.shape[3]), x = clip.floats
+    var out = [UInt8](repeating: 0, count: t * h * w * 3)
+    for f in 0..<t {
+      for k in 0..<3 { for i in 0..<h { for j in 0..<w { out[((i * t + f) * w + j) * 3 + k] = byte(x[((f * 3 + k) * h + i) * w + j]) } } }
+    }
+    return PNGImage(width: t * w, height: h, pixels: out)
   }
   /// The same as one clip `[T, 3, H', W']` for a GIF: each cell plays.
   public static func movie(_ rows: [[Tensor]], scale: Int = 2) -> Tensor {

@@ -10,6 +10,10 @@ public struct DirectStep: Sendable {
     public var phases = 1
     public var consistencyWeight = 1.0, qualityWeight = 1.0, semanticWeight = 1.0
     public var huberC = 0.001
+    /// Weight of flow matching: mean (v - (ε - z))² at x_t.
+    public var flowWeight = 0.0
+    /// Each reward's gradient is divided by the reward's standard deviation over the batch (algorithm.md 5.5, the adaptive variant).
+    public var normalisesRewards = false
     /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
     public var decayWeight = 0.0, decayIsSquared = false
     /// v_φ + w (v_φ - v_uncond) for the teacher, where asked for.
@@ -51,7 +55,7 @@ public struct DirectStep: Sendable {
     public var clean, frames: Tensor?
     public var scores = RewardModel.Scores()
     public var prediction, previous, target: Tensor?
-    public var consistencyLoss, qualityLoss, semanticLoss, decayLoss, anchorLoss: Double?
+    public var consistencyLoss, qualityLoss, semanticLoss, decayLoss, anchorLoss, flowLoss: Double?
     /// Weighted sum of all terms.
     public var loss = 0.0
     /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms (nil without a teacher pass).
@@ -83,8 +87,11 @@ public struct DirectStep: Sendable {
       let (scores, scored) = model.forward(frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
       phases?.end("rewards", in: work)
       let weight = -o.rewardGradientScale / (Double(b) * g)
-      let dFrames = model.backward(
-        dQuality: scores.quality.map { _ in weight * o.qualityWeight }, dSemantic: scores.semantic.map { _ in weight * o.semanticWeight }, scored, in: work)
+      func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
+        let unit = o.normalisesRewards ? deviation(rewards) + 1e-6 : 1
+        return rewards.map { _ in weight * w / unit }
+      }
+      let dFrames = model.backward(dQuality: slopes(scores.quality, o.qualityWeight), dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
       phases?.end("rewards backward", in: work)
       let dClean = decoder.backward(dFrames, decoded, in: work)
       phases?.end("decode backward", in: work)
@@ -133,6 +140,12 @@ public struct DirectStep: Sendable {
       out.loss += o.anchorWeight * loss / g
       out.departure = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
     }
+    if o.flowWeight > 0 {
+      let (loss, d) = work.meanSquaredError(v, target: work.difference(batch.noise, z))
+      work.add(d, times: o.flowWeight / g, to: &dv)
+      out.flowLoss = loss / g
+      out.loss += o.flowWeight * loss / g
+    }
     phases?.end("teacher", in: work)
     student.backward(dv, saved, in: work)
     phases?.end("student backward", in: work)
@@ -143,4 +156,9 @@ public struct DirectStep: Sendable {
     model.config.guidanceEmbeds ? Array(repeating: Float(value), count: count) : nil
   }
   private func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
+  /// With divisor n - 1; 0 for one value.
+  private func deviation(_ x: [Double]) -> Double {
+    let m = mean(x)
+    return x.count > 1 ? (x.reduce(0) { $0 + ($1 - m) * ($1 - m) } / Double(x.count - 1)).squareRoot() : 0
+  }
 }

@@ -97,6 +97,7 @@ public struct DirectTask: PhasedTask {
   static func options(_ settings: PostSettings, _ phases: Int) -> DirectStep.Options {
     var o = DirectStep.Options()
     o.phases = phases
+    (o.flowWeight, o.normalisesRewards) = (settings.weights.flow, settings.reward.normalise == "group")
     (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (settings.weights.consistency, settings.weights.quality, settings.weights.semantic, settings.weights.decay)
     (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute)
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
@@ -138,7 +139,7 @@ struct TermSums {
     func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
     for (name, value, isMean) in [
       ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false), ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
-      ("anchor", out.anchorLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
+      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
     ] {
       guard let value else { continue }
       if let i = totals.firstIndex(where: { $0.name == name }) { totals[i].value += value } else { totals.append((name, value, isMean)) }

@@ -37,6 +37,7 @@ public struct PostSettings: TrainingSettings {
     @Setting(.weight, "Weight of the quality reward.") public var quality = 1.0
     @Setting(.weight, "Weight of the semantic reward.") public var semantic = 1.0
     @Setting(.weight, "Weight of the decay towards the teacher's weights.") public var decay = 0.0
+    @Setting(.weight, "Weight of flow matching on the latents trained on.") public var flow = 0.0
   }
   public struct Schedule: Codable, Sendable, Equatable {
     @Setting(.shift, "Shift of the levels.") public var shift = 17.0
@@ -53,6 +54,8 @@ public struct PostSettings: TrainingSettings {
     @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public var use_ot = true
     @Setting(.choice(["random", "center"]), "Crop of the decoded clip.") public var crop = "random"
     @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale = 1.0
+    @Setting(.choice(["none", "group"]), "Direct step: rewards as they are, or each divided by its deviation over a micro-step (adaptive weights, App. M).")
+    public var normalise = "none"
     @Setting(.weight, "Weight of the temporal distance in token transport.") public var gamma = 0.2
     @Setting(.weight, "Weight of the spatial distance in token transport.") public var eta = 0.2
     @Setting(.real(1e-6...1e6), "Entropic regularisation of token transport.") public var epsilon = 0.05
@@ -116,7 +119,10 @@ public struct PostSettings: TrainingSettings {
   public func check(hasRewardModel: Bool) throws {
     func fail(_ what: String, _ place: String, _ mend: String) -> ConfigurationError { ConfigurationError(what, place, mend) }
     let rewarded = weights.quality > 0 || weights.semantic > 0
-    if !rewarded && weights.consistency == 0 && weights.decay == 0 && post.anchor_weight == 0 { throw fail("nothing to train on: every weight is 0", "weights", "give at least one term a weight") }
+    if !rewarded && weights.consistency == 0 && weights.decay == 0 && weights.flow == 0 && post.anchor_weight == 0 { throw fail("nothing to train on: every weight is 0", "weights", "give at least one term a weight") }
+    if reward.normalise == "group" && objective == "direct" && batch < 2 {
+      throw fail("a micro-step of one clip has no deviation", "reward.normalise", "raise batch, or set it to none")
+    }
     if rewarded && !hasRewardModel { throw fail("rewards need a reward model", "weights", "give --reward DIR, or set weights.quality and weights.semantic to 0") }
     if post.index_range[1] < post.index_range[0] || post.index_range[1] >= schedule.levels {
       throw fail("post.index_range needs [first, last] within 0...\(schedule.levels - 1)", "post.index_range", "for example [4, 29]")

@@ -2,7 +2,7 @@ public import Files
 
 /// A self-contained page: headings, paragraphs, tables, charts, pictures inside the file.
 public struct HTML: Sendable {
-  private var body = ""
+  var body = ""
   let title: String
   public init(_ title: String) { self.title = title }
 
@@ -11,18 +11,36 @@ public struct HTML: Sendable {
   public mutating func preformatted(_ text: String) { body += "<pre>\(Self.escape(text))</pre>\n" }
   public mutating func list(_ items: [String]) { body += "<ol>" + items.map { "<li>\(Self.escape($0))</li>" }.joined() + "</ol>\n" }
   public mutating func table(_ header: [String], _ rows: [[String]]) {
-    body += "<table><tr>" + header.map { "<th>\(Self.escape($0))</th>" }.joined() + "</tr>\n"
+    body += "<div class=\"wide\"><table><tr>" + header.map { "<th>\(Self.escape($0))</th>" }.joined() + "</tr>\n"
     for row in rows { body += "<tr>" + row.map { "<td>\(Self.escape($0))</td>" }.joined() + "</tr>\n" }
-    body += "</table>\n"
+    body += "</table></div>\n"
   }
+  /// A drawing as SVG text.
+  public mutating func drawing(_ svg: String) { body += "<div class=\"wide\">\(svg)</div>\n" }
+  /// What follows is hidden until somebody asks for it; in print it is there.
+  public mutating func beginDetails(_ summary: String) { body += "<details><summary>\(Self.escape(summary))</summary>\n" }
+  public mutating func endDetails() { body += "</details>\n" }
   public mutating func charts(_ curves: [Curve]) { body += "<div>" + curves.map { $0.svg() }.joined(separator: "\n") + "</div>\n" }
   public mutating func picture(_ image: PNGImage, _ caption: String) {
     body += "<figure><img alt=\"\(Self.escape(caption))\" src=\"data:image/png;base64,\(Self.base64(image.encoded()))\"><figcaption>\(Self.escape(caption))</figcaption></figure>\n"
   }
   public func write(to path: String) throws(FileError) {
-    let style = "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:70em;padding:0 1em}table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right}td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering:pixelated}figcaption{color:#555}"
-    try OutputFile.write("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(Self.escape(title))</title><style>\(style)</style></head><body><h1>\(Self.escape(title))</h1>\n\(body)</body></html>\n", to: path)
+    let head = "<meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>\(Self.escape(title))</title><style>\(Self.style)</style>"
+    try OutputFile.write("<!doctype html><html lang=\"en\"><head>\(head)</head><body><h1>\(Self.escape(title))</h1>\n\(body)</body></html>\n", to: path)
   }
+  /// Loops are strips of frames that a box shows one at a time; in print, and where motion is not wanted, the strip itself is shown.
+  private static let style = """
+    body{font:15px/1.45 sans-serif;margin:2em auto;max-width:70em;padding:0 1em}
+    table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right}td:first-child,th:first-child{text-align:left}
+    img{max-width:100%;image-rendering:pixelated}figcaption{color:#555}.wide{overflow-x:auto}summary{cursor:pointer;font-weight:bold;margin:1em 0}
+    .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:12px}
+    .card{border:1px solid #ccc;border-radius:6px;padding:8px;break-inside:avoid}.card p{margin:0 0 6px}.clips{display:flex;gap:10px;flex-wrap:wrap}
+    .clips figure{margin:0}.loop{width:112px;height:112px;overflow:hidden}
+    .loop img{height:112px;max-width:none;display:block;animation:play 1.4s infinite}@keyframes play{to{transform:translateX(calc(-100% + 112px))}}
+    .good{color:#070;font-weight:bold}.bad{color:#a00;font-weight:bold}.same{color:#777}.marks{font-size:13px;margin-top:6px}
+    @media print{.loop{width:auto;height:auto}.loop img{width:100%!important;height:auto;animation:none}.cards{grid-template-columns:1fr 1fr}details::details-content{content-visibility:visible}}
+    @media (prefers-reduced-motion){.loop{width:auto;height:auto}.loop img{width:100%!important;height:auto;animation:none}}
+    """
 
   static func escape(_ s: String) -> String {
     var out = ""
@@ -37,7 +55,7 @@ public struct HTML: Sendable {
     }
     return out
   }
-  private static func base64(_ bytes: [UInt8]) -> String {
+  static func base64(_ bytes: [UInt8]) -> String {
     let letters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     var out: [UInt8] = []
     out.reserveCapacity(bytes.count * 4 / 3 + 4)

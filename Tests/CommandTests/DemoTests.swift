@@ -11,19 +11,35 @@ import Testing
       ProgramRun.program, ["demo", "--generator", models.generator, "--reward", models.reward, "--output", out, "--control", "--json", "--seed", "5"] + small.flatMap { ["--set", $0] })
     #expect(run.status == 0, "\(run.error)")
     let summary = try JSONValue(parsing: try #require(run.lines.last), name: "output")
-    #expect(summary["seed"] == 5 && summary["prompts"] == 12)
-    for key in ["semantic_change", "quality_change", "semantic_over_control", "quality_over_control"] {
-      let c = try #require(summary[key], "\(key)"), low = try #require(c["low"]?.number), high = try #require(c["high"]?.number), difference = try #require(c["difference"]?.number)
-      #expect(low <= difference && difference <= high, "\(key)")
+    #expect(summary["seed"] == 5 && summary["prompts"] == 12 && summary["peak_resident_bytes"]?.integer ?? 0 > 1 << 20)
+    for side in ["unguided", "guided"] {
+      for key in ["semantic_change", "quality_change", "semantic_over_control", "quality_over_control"] {
+        let c = try #require(summary[side]?[key], "\(side) \(key)"), difference = try #require(c["difference"]?.number)
+        #expect(try #require(c["low"]?.number) <= difference && difference <= #require(c["high"]?.number), "\(side) \(key)")
+        #expect(try abs(#require(c["after"]?.number) - #require(c["before"]?.number) - difference) < 1e-9, "\(side) \(key)")
+      }
     }
     for key in ["drift", "struct_rho", "mknn_after", "energy_distance_after", "seconds"] { #expect(summary[key]?.number != nil, "\(key)") }
     let phases = try #require(summary["phases"]?.array)
-    #expect(phases.count >= 7 && phases.allSatisfy { $0["seconds"]?.number != nil && $0["peak_tensor_bytes"]?.integer != nil })
+    #expect(phases.count >= 10 && phases.allSatisfy { $0["seconds"]?.number != nil && $0["peak_tensor_bytes"]?.integer != nil })
     for name in ["report.html", "samples.png", "samples.gif", "summary.json"] { #expect(FileTree.exists("\(out)/\(name)"), "\(name)") }
-    let report = try TextFile.read("\(out)/report.html"), semantic = try #require(summary["semantic_change"])
+    let report = try TextFile.read("\(out)/report.html"), semantic = try #require(summary["unguided"]?["semantic_change"])
     let word = semantic["low"]!.number! > 0 ? "semantic score rose" : semantic["high"]!.number! < 0 ? "semantic score fell" : "semantic score did not change measurably"
     #expect(report.contains(word))
-    #expect(report.contains("the control"))
+    #expect(report.contains("The control takes the same steps"))
+    // A loop before and one after for each prompt shown, twice: without guidance and with.
+    #expect(report.ranges(of: "class=\"loop\"").count == 4 * 12)
+  }
+  /// The control trains: without rewards it is not the generator before.
+  @Test func theControlMoves() async throws {
+    let models = try await TinyModels(), out = models.folder("control")
+    let small = [
+      "prompts=4", "shown=1", "sampler_steps=2", "map.steps=2", "map.pairs=64", "map.validation=64", "map.batch=16", "post.steps=3", "post.batch=2", "post.post.pool=4", "post.post.sampler_steps=2",
+    ]
+    try await models.pisces(["demo", "--generator", models.generator, "--reward", models.reward, "--output", out, "--control", "--quiet"] + small.flatMap { ["--set", $0] })
+    let summary = try JSONValue(contentsOf: "\(out)/summary.json")
+    let change = try #require(summary["unguided"]?["quality_change"]), over = try #require(summary["unguided"]?["quality_over_control"])
+    #expect(change["before"] != over["before"])
   }
   /// Without embedded models, and told to use none, it says so in one line.
   @Test func missingModels() async throws {
