@@ -9,7 +9,7 @@ public import TensorRuntime
 public import Training
 
 /// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and AdamW.
-public struct DirectTask: PhasedTask {
+public struct DirectTask: PostTask {
   public let settings: PostSettings
   public private(set) var models: PostModels
   public private(set) var student: VideoTransformer

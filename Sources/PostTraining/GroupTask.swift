@@ -2,7 +2,7 @@ import Configuration
 import Diffusion
 import Files
 import Layers
-import Models
+public import Models
 import Optimizers
 import Pipelines
 import Rewards
@@ -10,10 +10,10 @@ public import TensorRuntime
 public import Training
 
 /// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or encoders (algorithm.md 9).
-public struct GroupTask: PhasedTask {
+public struct GroupTask: PostTask {
   public let settings: PostSettings
   var models: PostModels
-  var student: VideoTransformer
+  public private(set) var student: VideoTransformer
   let captions: [String], latentShape: [Int]
   /// Data latents, for the single-step mode and the consistency term.
   let pool: LatentPool?
@@ -39,6 +39,7 @@ public struct GroupTask: PhasedTask {
     optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
   }
   public var totalSteps: Int { settings.steps }
+  public var result: VideoTransformer { student }
 
   /// A step is the groups of a few prompts in rollout mode (with an optimiser step after every G kept samples), or G groups of one
   /// sample each in single-step mode.

@@ -72,6 +72,11 @@ public struct PostSettings: TrainingSettings {
     @Setting(.whole(0...100_000, zero: "whole"), "Latent frames decoded at once.") public var chunk_latents = 0
     @Setting(.toggle, "Compute the decoder's activations again for its backward pass.") public var recompute = false
   }
+  public struct Watch: Codable, Sendable, Equatable {
+    @Setting(.every, "Steps between looks at a held-out reward (--watch).") public var every = 25
+    @Setting(.whole(2...100_000), "Prompts sampled at a look.") public var prompts = 64
+    @Setting(.share, "Share of the samples whose reward rose while the held-out one fell that is called hacking.") public var limit = 0.5
+  }
   public struct GRPO: Codable, Sendable, Equatable {
     @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.") public var mode = "rollout"
     @Setting(.whole(2...65536), "Samples of a group.") public var generations = 24
@@ -108,7 +113,7 @@ public struct PostSettings: TrainingSettings {
   @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.999
   @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
   @Setting(.real(above: 0, to: 1e6), "c of the consistency loss (pseudo-Huber).") public var huber_c = 0.001
-  public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(), guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO()
+  public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(), guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO(), watch = Watch()
   @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public var clips = 1024
   @Setting(.toggle, "Compute the student's activations again for its backward pass.") public var recompute = false
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 64

@@ -1,9 +1,15 @@
+public import Models
 public import TensorRuntime
 public import Training
 
 /// A task that can tell how long the parts of its step take.
 public protocol PhasedTask: TrainingTask {
   mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord
+}
+/// A task that trains a generator.
+public protocol PostTask: PhasedTask {
+  /// The generator as it would be used.
+  var result: VideoTransformer { get }
 }
 extension PhasedTask {
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord { try self.step(step, phases: nil, in: work) }

@@ -12,6 +12,8 @@ public enum RunReport {
     }
     var page = HTML("Training run \(run.split(separator: "/").last ?? "")")
     page.paragraph("\(series.first?.values.count ?? 0) steps. Thin line: every step; thick line: running mean.")
+    let log = "\(run)/log.txt"
+    for line in TextFile.exists(log) ? try TextFile.lines(log) : [] where line.hasPrefix("warning: ") { page.paragraph(line) }
     page.charts(series.map { Curve($0.name, $0.values) })
     page.heading("Last values")
     page.table(["", "first", "last"], series.map { [$0.name, "\($0.values.first!)", "\($0.values.last!)"] })

@@ -46,7 +46,11 @@ public struct TrainingLoop {
         let rows = try task.samples(step: step, in: work)
         if !rows.isEmpty { try ClipSheet.picture(rows, frameStep: 1).write(to: "\(directory.samples)/step-\(step).png") }
       }
-      let stopping = StopRequest.isPending
+      if let warning = record.warning {
+        report("warning: \(warning)")
+        directory.log("warning: \(warning)")
+      }
+      let stopping = StopRequest.isPending || task.stopReason != nil
       let ends = step == task.totalSteps || task.isFinished
       if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 { try directory.save(step: step, task.state(), keeping: options.keep) }
       if ends || stopping, let planned {
@@ -55,6 +59,7 @@ public struct TrainingLoop {
         directory.log(line)
       }
       if ends && step < task.totalSteps { report("ended after step \(step) of \(task.totalSteps): its limit is reached") }
+      if stopping && !ends, let reason = task.stopReason { report(reason) }
       if stopping && !ends { return .stopped(step: step) }
     }
     return .finished

@@ -10,6 +10,8 @@ public struct StepRecord: Sendable {
   public var terms: [(name: String, value: Double)]
   public var gradientNorm, learningRate: Double
   public var samples: Int
+  /// Something the user should know: told at once, in the log and in the report.
+  public var warning: String?
   public init(loss: Double, terms: [(name: String, value: Double)] = [], gradientNorm: Double, learningRate: Double, samples: Int) {
     (self.loss, self.terms, self.gradientNorm, self.learningRate, self.samples) = (loss, terms, gradientNorm, learningRate, samples)
   }
@@ -73,6 +75,8 @@ public protocol TrainingTask {
   var totalSteps: Int { get }
   /// Whether to end before `totalSteps`.
   var isFinished: Bool { get }
+  /// Why to write a checkpoint and stop before the end (status 75); nil to go on.
+  var stopReason: String? { get }
   /// Step `step` (0-based). Depends on the state and `step` alone. Throws `NonFinite` before it changes any parameter.
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
   /// Steps from `step` on that take memory in different ways, for the plan: by itself `step` alone.
@@ -86,6 +90,7 @@ public protocol TrainingTask {
 }
 extension TrainingTask {
   public var isFinished: Bool { false }
+  public var stopReason: String? { nil }
   public func kindsOfStep(from step: Int) -> [Int] { [step] }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }

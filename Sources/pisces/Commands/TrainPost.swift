@@ -23,6 +23,9 @@ struct TrainPost: AsyncParsableCommand {
   @Option(in: .path, help: "Generator directory: student and teacher start from it.") var model: String?
   @Option(in: .path, help: "Reward-model directory.") var reward: String?
   @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(in: .path, help: "Reward-model directory of another seed that the run is not trained on: its rewards are watched (watch.every), and hacking is told.")
+  var watch: String?
+  @Flag(help: "With --watch: write a checkpoint and stop (status 75) when the rewards are being hacked.") var stopWhenHacking = false
   @Option(in: .choice(["direct", "grpo"]), help: "Overrides the run file.") var objective: String?
 
   func run() async throws {
@@ -30,6 +33,7 @@ struct TrainPost: AsyncParsableCommand {
     var settings: PostSettings = try options.settings(common)
     let inputs = try options.inputs("post", common), clips = try clips.settled(inputs), model = try inputs.required("model", model)
     let reward = try inputs.path("reward", reward), otMap = try inputs.path("ot-map", otMap)
+    let watch = try inputs.path("watch", watch)
     if let objective, inputs.isResumed, objective != settings.objective {
       throw Failure.Message(64, "--objective is \(objective), the run was made with \(settings.objective)", inputs.run, "leave --objective out, or start a new run with --run")
     }
@@ -51,25 +55,46 @@ struct TrainPost: AsyncParsableCommand {
     let models = PostModels(teacher: transformer, decoder: decoder, reward: rewardModel, prompts: try folder.promptEncoder())
     let source = try await clips.source(seed: settings.seed, common, in: work), shape = Array(config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size).dropFirst())
     if case .clips(_, let captions) = source { common.noteCut(captions) { models.prompts.truncation(of: $0) ?? rewardModel?.truncation(of: $0) } }
-    let chosen = settings
+    if stopWhenHacking && watch == nil { throw ValidationError("--stop-when-hacking needs --watch") }
+    if watch != nil && rewardModel == nil { throw ConfigurationError("no reward to watch", "weights", "leave --watch out, or switch a reward on") }
+    if watch != nil && settings.watch.every == 0 { throw ConfigurationError("a watch that never looks", "watch.every", "give a number of steps, or leave --watch out") }
+    var heldOut: RewardModel?
+    if let watch {
+      let opened = try RewardFolder(watch, frames: frames)
+      var options = settings.rewardOptions
+      if opened.map == nil { options.useTransport = false }
+      heldOut = try opened.reward(options)
+    }
+    let chosen = settings, stops = stopWhenHacking
+    func watched<T: PostTask>(_ make: (borrowing Workspace) throws -> T, loop: TrainingLoop.Options, in work: borrowing Workspace) async throws {
+      guard let heldOut else {
+        try options.plan(make, in: work)
+        var task = try make(work)
+        return try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
+      }
+      // Prompts of the world, or of the clips, apart from those of own samples.
+      var words = RandomStream(seed: UInt64(chosen.seed), .caption, step: 1)
+      let captions = source.captions(Array(2_000_000..<2_000_000 + chosen.watch.prompts), drawing: &words)
+      func makeWatched(_ work: borrowing Workspace) throws -> WatchedTask<T> {
+        let watch = HackingWatch(chosen, models: models, heldOut: heldOut, captions: captions, latentShape: shape, in: work)
+        return WatchedTask(try make(work), watch, every: chosen.watch.every, stopsWhenHacking: stops)
+      }
+      try options.plan(makeWatched, in: work)
+      var task = try makeWatched(work)
+      try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
+    }
     let path = model, companions: @Sendable (String) throws -> Void = { try GeneratorCompanions.copy(from: path, to: $0) }
     let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5)
     if settings.objective == "grpo" {
-      func make(_ work: borrowing Workspace) throws -> GroupTask {
+      try await watched({ work in
         let (pool, captions) = try data(chosen, source, folder, config, in: work)
         return try GroupTask(chosen, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
-      }
-      try options.plan(make, in: work)
-      var task = try make(work)
-      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+      }, loop: loop, in: work)
     } else {
-      func make(_ work: borrowing Workspace) throws -> DirectTask {
+      try await watched({ work in
         let (pool, captions) = try data(chosen, source, folder, config, in: work)
         return try DirectTask(chosen, models: models, pool: pool, captions: captions, latentShape: shape, companions: companions, in: work)
-      }
-      try options.plan(make, in: work)
-      var task = try make(work)
-      try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+      }, loop: loop, in: work)
     }
   }
 
