@@ -1,4 +1,5 @@
 public import Diffusion
+import Layers
 public import Models
 public import Pipelines
 public import Rewards
@@ -27,6 +28,8 @@ public struct DirectStep: Sendable {
     /// Factor on the rewards' gradient alone (D-18).
     public var rewardGradientScale = 1.0
     public var recompute = false
+    /// Also tell the cosine of the two rewards' gradients on the trainable parameters; costs two more backward passes each.
+    public var comparesRewards = false
     public init() {}
   }
   public let schedule: NoiseSchedule
@@ -58,6 +61,8 @@ public struct DirectStep: Sendable {
     public var consistencyLoss, qualityLoss, semanticLoss, decayLoss, anchorLoss, flowLoss: Double?
     /// Weighted sum of all terms.
     public var loss = 0.0
+    /// Cosine of the two rewards' gradients.
+    public var rewardCosine: Double?
     /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms (nil without a teacher pass).
     public var departure: Double?
   }
@@ -94,6 +99,19 @@ public struct DirectStep: Sendable {
       let dFrames = model.backward(dQuality: slopes(scores.quality, o.qualityWeight), dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
       phases?.end("rewards backward", in: work)
       let dClean = decoder.backward(dFrames, decoded, in: work)
+      if o.comparesRewards, !scores.quality.isEmpty, !scores.semantic.isEmpty {
+        func gradient(_ dQuality: [Double], _ dSemantic: [Double]) -> [Tensor] {
+          var reward = model, d = decoder, copy = student
+          copy.zeroGradients(in: work)
+          let dClean = d.backward(reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded, in: work)
+          copy.backward(work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean), saved, in: work)
+          return copy.trainableParameters().compactMap(\.gradient)
+        }
+        let none = scores.quality.map { _ in 0.0 }, one = scores.quality.map { _ in weight }
+        let a = gradient(one, none), b = gradient(none, one)
+        func dot(_ x: [Tensor], _ y: [Tensor]) -> Double { zip(x, y).reduce(0) { $0 + work.dot($1.0, $1.1) } }
+        out.rewardCosine = dot(a, b) / max((dot(a, a) * dot(b, b)).squareRoot(), 1e-300)
+      }
       phases?.end("decode backward", in: work)
       dv = work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
       (out.clean, out.frames, out.scores) = (prediction, frames, scores)

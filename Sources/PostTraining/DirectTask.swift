@@ -66,6 +66,7 @@ public struct DirectTask: PostTask {
     }
     var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1))), sums = TermSums()
     direct.options.accumulation = g
+    direct.options.comparesRewards = settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
     student.zeroGradients(in: work)
     let target = average?.applied(to: student)
     for micro in 0..<work.rounds(g) {
@@ -139,7 +140,7 @@ struct TermSums {
     func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
     for (name, value, isMean) in [
       ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false), ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
-      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
+      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true), ("reward_cosine", out.rewardCosine, true),
     ] {
       guard let value else { continue }
       if let i = totals.firstIndex(where: { $0.name == name }) { totals[i].value += value } else { totals.append((name, value, isMean)) }

@@ -21,6 +21,7 @@ public struct PostSettings: TrainingSettings {
     @Setting(.real(0...1e6, zero: "never"), "End once the velocity departs from the teacher's by this share of its rms (mean of ten steps).")
     public var departure_limit = 0.0
     @Setting(.every, "Steps between new own samples.") public var refresh = 0
+    @Setting(.every, "Direct step: steps between measurements of the cosine of the two rewards' gradients (App. N).") public var cosine_every = 0
     @Setting(.whole(1...10_000_000), "Own samples kept.") public var pool = 768
     @Setting(.whole(1...10_000), "Euler steps of own samples.") public var sampler_steps = 16
     @Setting(.shift, "Schedule shift of own samples.") public var sampler_shift = 3.0

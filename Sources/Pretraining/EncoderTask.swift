@@ -11,6 +11,15 @@ public struct EncoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
   @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
   @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  public enum Stage: String, Codable, Sendable, CaseIterable {
+    /// Both towers on contrast, matching and masked words.
+    case joint
+    /// The text layers alone, on masked words.
+    case text
+    /// The video tower alone, on telling clips apart.
+    case video
+  }
+  @Setting(.choice(Stage.self), "Both towers together; or one by itself, as towers that are pretrained apart.") public var stage = Stage.joint
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 3000
   @Setting(.batch, "Clips of a step.") public var batch = 64
@@ -58,10 +67,21 @@ public struct EncoderTask: TrainingTask {
     var base: VideoTextModel
     var wordHead: FeedForwardHead
     var temperature: Parameter
+    init(_ settings: EncoderSettings, from parameters: ParameterSource) throws {
+      let c = settings.model.textEncoder, fresh = ParameterSource.random(seed: UInt64(settings.seed))
+      base = try VideoTextModel(settings.model, from: parameters)
+      wordHead = try FeedForwardHead(c.hiddenSize, c.vocabSize, from: fresh)
+      temperature = try fresh("temp", Shape(1), .constant(settings.temperature))
+    }
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try base.forEachParameter(body)
       try wordHead.forEachParameter(body)
       try body(&temperature)
+    }
+    /// A reward-model directory without an OT map.
+    func write(_ config: VideoTextConfig, _ vocabulary: [String], to folder: String) throws {
+      try ModelFolder.write(base, config: config, weights: "model.safetensors", to: folder)
+      try OutputFile.write(vocabulary.joined(separator: "\n") + "\n", to: "\(folder)/vocab.txt")
     }
   }
   let settings: EncoderSettings
@@ -85,10 +105,7 @@ public struct EncoderTask: TrainingTask {
     (self.settings, self.source, self.vocabulary, self.reconstruct, self.predictions, self.generated) = (settings, source, vocabulary, reconstruct, predictions, generated)
     tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
     mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
-    let c = settings.model.textEncoder, fresh = ParameterSource.random(seed: UInt64(settings.seed))
-    model = Model(
-      base: try VideoTextModel(settings.model, from: parameters), wordHead: try FeedForwardHead(c.hiddenSize, c.vocabSize, from: fresh),
-      temperature: try fresh("temp", Shape(1), .constant(settings.temperature)))
+    model = try Model(settings, from: parameters)
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
     optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: model, in: work)
   }
@@ -110,7 +127,8 @@ public struct EncoderTask: TrainingTask {
     var rows = positives + swapped.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
     let contrasted = settings.swapped_contrast ? rows.count : b, firstGenerated = rows.count
     rows += generatedCaptions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    let firstMasked = rows.count, (masked, targets) = maskedRows(positives, step)
+    var masking = RandomStream(seed: UInt64(settings.seed), .masking, step: step)
+    let firstMasked = rows.count, (masked, targets) = MaskedWords.draw(positives, tokenizer, mask: mask, share: settings.mask_share, from: &masking)
     rows += masked
     let tokens = TokenBatch(rows, padding: tokenizer.pad, special: tokenizer.special), d = settings.model.textEncoder.hiddenSize, l = tokens.length
 
@@ -209,23 +227,6 @@ public struct EncoderTask: TrainingTask {
     }
     return (clips, wrong)
   }
-  private struct Target { let row, position: Int, id: Int32 }
-  /// Rows with masked words, and what stood there; at least one word of every caption that has any.
-  private func maskedRows(_ rows: [[Int32]], _ step: Int) -> ([[Int32]], [Target]) {
-    var stream = RandomStream(seed: UInt64(settings.seed), .masking, step: step), targets: [Target] = []
-    let masked = rows.enumerated().map { r, row in
-      let lexical = row.indices.filter { !tokenizer.special.contains(row[$0]) }
-      var chosen = lexical.filter { _ in stream.uniform() < settings.mask_share }
-      if chosen.isEmpty, let any = lexical.isEmpty ? nil : lexical[stream.below(lexical.count)] { chosen = [any] }
-      var out = row
-      for p in chosen {
-        targets.append(Target(row: r, position: p, id: row[p]))
-        out[p] = mask
-      }
-      return out
-    }
-    return (masked, targets)
-  }
   private static func draw(_ p: [Double], _ stream: inout RandomStream) -> Int? {
     var u = stream.uniform()
     for (i, w) in p.enumerated() where w > 0 {
@@ -246,10 +247,7 @@ public struct EncoderTask: TrainingTask {
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
   }
   /// A reward-model directory without an OT map.
-  public func export(to folder: String) throws {
-    try ModelFolder.write(model.base, config: settings.model, weights: "model.safetensors", to: folder)
-    try OutputFile.write(vocabulary.joined(separator: "\n") + "\n", to: "\(folder)/vocab.txt")
-  }
+  public func export(to folder: String) throws { try model.write(settings.model, vocabulary, to: folder) }
 }
 
 /// The masked-word head: Linear, GELU, LayerNorm, Linear. Thrown away after training.

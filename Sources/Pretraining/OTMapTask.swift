@@ -9,6 +9,14 @@ public import Transport
 /// What `train ot-map` can be told (algorithm.md 3).
 public struct OTMapSettings: TrainingSettings {
   @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
+  public enum Objective: String, Codable, Sendable, CaseIterable {
+    /// Neural optimal transport.
+    case ot
+    /// To compare: pairs, and moments (`MapRegression`).
+    case l2, kl
+  }
+  @Setting(.choice(Objective.self), "Neural optimal transport; or, to compare, regression on pairs, or on the moments of both distributions.")
+  public var objective = Objective.ot
   @Setting(.seed, "Seed.") public var seed = 0
   @Setting(.steps, "Outer steps: one of the potential, `inner` of the map.") public var steps = 160_000
   @Setting(.batch, "Features of a batch.") public var batch = 128
@@ -59,7 +67,13 @@ public struct OTMapTask: TrainingTask {
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let r: NeuralMapTrainer.Record
-    do { r = try trainer.outerStep(batches, in: work) } catch NeuralMapTrainer.TrainingError.nonFiniteGradient(let network, let parameter, _) {
+    do {
+      switch settings.objective {
+      case .ot: r = try trainer.outerStep(batches, in: work)
+      case .l2: r = try trainer.regressionStep(batches, .l2, in: work)
+      case .kl: r = try trainer.regressionStep(batches, .kl, in: work)
+      }
+    } catch NeuralMapTrainer.TrainingError.nonFiniteGradient(let network, let parameter, _) {
       throw NonFinite("the gradient of \(network)'s \(parameter)", step: step)
     }
     if !r.mapLoss.isFinite || !r.potentialLoss.isFinite { throw NonFinite("the loss", step: step) }

@@ -51,7 +51,7 @@ public struct NeuralMapTrainer: Sendable {
   public private(set) var map, potential: NeuralMap
   public private(set) var mapOptimizer, potentialOptimizer: AdamW
   /// Completed outer steps.
-  public private(set) var step: Int
+  public internal(set) var step: Int
 
   /// `map` and `potential` are made trainable.
   public init(_ options: Options, map: NeuralMap, potential: NeuralMap, in work: borrowing Workspace) {
@@ -101,6 +101,17 @@ public struct NeuralMapTrainer: Sendable {
     record.mapLoss = options.mseWeight * record.mse - record.criticScore
     var dm = frozen.backward(work.full(s.shape, -1 / rows, s.type), savedPotential, in: work)
     work.add(difference, times: 2 * options.mseWeight * scale, to: &dm)
+    map.backwardParameters(dm, saved, in: work)
+    record.mapGradientNorm = try norm(map, "T", record.step, in: work)
+    mapOptimizer.step(&map, learningRate: record.mapLearningRate, gradientScale: clippingFactor(norm: record.mapGradientNorm, maximum: options.clipping), in: work)
+  }
+  /// The map's learning rate at this step.
+  var mapRate: Double { LearningRateSchedule.cosine(floor: options.learningRateFloor).rate(options.mapLearningRate, step: step, of: options.maxSteps) }
+  /// One update of the map on a loss of what it makes of `y`.
+  mutating func fitMap(_ y: Tensor, _ record: inout Record, in work: borrowing Workspace, loss: (Tensor, borrowing Workspace) -> (loss: Double, gradient: Tensor)) throws(TrainingError) {
+    map.zeroGradients(in: work)
+    let (m, saved) = map.forward(y, in: work), (value, dm) = loss(m, work)
+    record.mapLoss = value
     map.backwardParameters(dm, saved, in: work)
     record.mapGradientNorm = try norm(map, "T", record.step, in: work)
     mapOptimizer.step(&map, learningRate: record.mapLearningRate, gradientScale: clippingFactor(norm: record.mapGradientNorm, maximum: options.clipping), in: work)

@@ -31,6 +31,17 @@ extension TransportSuite {
     }
     #expect(abs(numeric - dot(gradients, direction)) < 1e-8 * (1 + abs(numeric)))
   }
+  /// What stands beside transport, to compare: gradients against finite differences, and zero where there is nothing left to fit.
+  @Test(arguments: MapRegression.allCases) func regressions(_ regression: MapRegression) {
+    let work = Workspace(), x = randomTensor(Shape(9, 3), seed: 21), t = randomTensor(Shape(9, 3), seed: 22), direction = randomTensor(Shape(27), seed: 23).doubles
+    let gradient = regression.loss(t, x, in: work).gradient
+    let numeric = directionalDerivative(t.doubles, along: direction, step: 1e-4) { regression.loss(Tensor($0, t.shape), x, in: work).loss }
+    #expect(abs(numeric - dot(gradient.doubles, direction)) < 1e-7 * (1 + abs(numeric)))
+    #expect(abs(regression.loss(x, x, in: work).loss) < 1e-12 && regression.loss(t, x, in: work).loss > 0.01)
+    // Moments do not know which text belongs to which video; pairs do.
+    let turned = work.stacked((0..<9).map { x[row: ($0 + 1) % 9] })
+    #expect((regression.loss(turned, x, in: work).loss < 1e-9) == (regression == .kl))
+  }
   @Test func sizesAndNames() throws {
     let t = try NeuralMap(.init(), from: .random(seed: 1)), f = try NeuralMap(.init(output: 1), from: .random(seed: 1))
     #expect(t.parameterCount == 2_103_808 && f.parameterCount == 1_580_033)

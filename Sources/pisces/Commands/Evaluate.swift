@@ -11,6 +11,7 @@ import Pretraining
 import Rewards
 import TensorRuntime
 import Training
+import Transport
 import World
 
 struct Evaluate: AsyncParsableCommand {
@@ -23,6 +24,9 @@ struct Evaluate: AsyncParsableCommand {
   @Option(in: .path, help: "Autoencoder directory: the oracle on reconstructions.") var vae: String?
   @Option(in: .path, help: "Reward-model directory.") var reward: String?
   @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
+  @Option(in: .real(above: 0, to: 1), help: "With --reward: marginal exponent of token transport.") var mass = 0.9
+  @Option(in: .weight, help: "With --reward: weight of the temporal distance in token transport.") var gamma = 0.2
+  @Option(in: .weight, help: "With --reward: weight of the spatial distance in token transport.") var eta = 0.2
   @Option(in: .whole(1...1_000_000), help: "Held-out prompts or clips.") var prompts = 256
   @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
   @Option(in: .whole(1...10_000), help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
@@ -44,6 +48,8 @@ struct Evaluate: AsyncParsableCommand {
       var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
       report(e.scoreboard, into: &o)
     }
+    var plans = RewardOptions()
+    (plans.plans.mass, plans.plans.gamma, plans.plans.eta) = (mass, gamma, eta)
     let rewardFolder = try reward.map { try RewardFolder($0, otMap: otMap, frames: sampling.frames) }
     if let model {
       let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
@@ -54,7 +60,7 @@ struct Evaluate: AsyncParsableCommand {
       try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(list.count, 32), in: work) { encoder($0, in: $1) }
       let e = try GeneratorEvaluation(
         transformer, decoder, sampler, prompts: encoder, captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: shape, oracle: oracle,
-        reward: try rewardFolder?.reward(), seed: UInt64(sampling.seed), in: work)
+        reward: try rewardFolder?.reward(plans), seed: UInt64(sampling.seed), in: work)
       var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
       if let r = e.rewards {
         func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
@@ -64,7 +70,7 @@ struct Evaluate: AsyncParsableCommand {
       if let details { try OutputFile.write(e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details) }
       report(e.scoreboard, into: &o)
     } else if let rewardFolder {
-      let e = MatchingEvaluation(try rewardFolder.reward(), sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
+      let e = MatchingEvaluation(try rewardFolder.reward(plans), sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
       for (name, s) in [("partial_ot", e.planned), ("plain", e.plain)] {
         show(["evaluated": "matching", "attention": .string(name), "clips": .integer(prompts), "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled), "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled), "auc_swapped": .number(s.aucSwapped)])
       }

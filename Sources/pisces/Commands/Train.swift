@@ -186,13 +186,20 @@ struct TrainEncoders: AsyncParsableCommand {
       throw ConfigurationError("no autoencoder to reconstruct with", "reconstruction_share", "give --vae DIR, or set reconstruction_share to 0")
     }
     let predictions = try generators.map { try OneStepPrediction(GeneratorFolder($0)) }
-    let (chosen, shown) = (settings, examples), reconstruct = try vae.map { try Reconstruction.through($0) }
+    let (chosen, shown) = (settings, examples), loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every)
+    if settings.stage != .joint {
+      func make(_ work: borrowing Workspace) throws -> TowerTask { try TowerTask(chosen, source: source, vocabulary: words, parameters: parameters, in: work) }
+      try options.plan(make, in: work)
+      var task = try make(work)
+      return try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+    }
+    let reconstruct = try vae.map { try Reconstruction.through($0) }
     func make(_ work: borrowing Workspace) throws -> EncoderTask {
       try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, predictions: predictions, generated: shown, parameters: parameters, in: work)
     }
     try options.plan(make, in: work)
     var task = try make(work)
-    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every), common, in: work)
+    try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
   }
   private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws -> [String] {
     if let vocab { return try TextFile.lines(vocab) }
