@@ -85,6 +85,11 @@ public struct OTMapTask: TrainingTask {
       terms.append(("mknn_before", OTMapMetrics.mutualNeighbours(heldOut.text, heldOut.video, k: k, in: work)))
       terms.append(("mknn_after", OTMapMetrics.mutualNeighbours(mapped, heldOut.video, k: k, in: work)))
       terms.append(("struct_rho", OTMapMetrics.structurePreservation(heldOut.text, mapped, in: work)))
+      for (name, text) in [("before", heldOut.text), ("after", mapped)] {
+        let gap = OTMapMetrics.gap(text, heldOut.video, in: work)
+        terms.append(("recall_\(name)", OTMapMetrics.recall(text, heldOut.video, k: k, in: work)))
+        terms += [("cosine_\(name)", gap.cosine), ("mean_distance_\(name)", gap.distance), ("modality_accuracy_\(name)", gap.accuracy)]
+      }
       let unit = Rows.normalised(mapped, in: work).y
       terms.append(("energy_distance_before", OTMapMetrics.energyDistance(Rows.normalised(heldOut.text, in: work).y, heldOut.video, in: work)))
       terms.append(("energy_distance_after", OTMapMetrics.energyDistance(unit, heldOut.video, in: work)))

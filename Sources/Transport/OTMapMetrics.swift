@@ -19,6 +19,38 @@ public enum OTMapMetrics {
     }
     return Double(common) / Double(n * count)
   }
+  /// Share of the rows of a whose own row of b is among the k rows of b most similar to it by cosine (recall at k).
+  public static func recall(_ a: Tensor, _ b: Tensor, k: Int = 10, in work: borrowing Workspace) -> Double {
+    let n = a.shape[0]
+    precondition(a.shape.rank == 2 && b.shape == a.shape && n >= 1 && k >= 1, "recall of \(a.shape), \(b.shape)")
+    let (x, y) = (normalised(a, in: work), normalised(b, in: work))
+    var found = 0
+    for start in stride(from: 0, to: n, by: block) {
+      let rows = start..<min(start + block, n), s = work.matmul(x.slice(rows), y, transposeB: true).doubles
+      for i in rows {
+        let at = (i - start) * n, own = s[at + i]
+        if (0..<n).count(where: { s[at + $0] > own }) < k { found += 1 }
+      }
+    }
+    return Double(found) / Double(n)
+  }
+  /// The gap between two modalities (Liang et al. 2022, arXiv:2203.02053): mean cosine of pairs, distance of the means of unit rows, and how many rows the
+  /// hyperplane halfway between the means gives to the right modality (a linear classifier).
+  public static func gap(_ a: Tensor, _ b: Tensor, in work: borrowing Workspace) -> (cosine: Double, distance: Double, accuracy: Double) {
+    let (n, d) = (a.shape[0], a.shape[1]), x = normalised(a, in: work).doubles, y = normalised(b, in: work).doubles
+    var p = Array(repeating: 0.0, count: d), q = p, cosine = 0.0
+    for i in 0..<n {
+      for j in 0..<d {
+        p[j] += x[i * d + j] / Double(n)
+        q[j] += y[i * d + j] / Double(n)
+        cosine += x[i * d + j] * y[i * d + j] / Double(n)
+      }
+    }
+    let normal = zip(p, q).map { $0 - $1 }, middle = zip(p, q).reduce(0) { $0 + ($1.0 * $1.0 - $1.1 * $1.1) / 2 }
+    func side(_ v: [Double], _ i: Int) -> Double { (0..<d).reduce(-middle) { $0 + v[i * d + $1] * normal[$1] } }
+    let right = (0..<n).reduce(0) { $0 + (side(x, $1) > 0 ? 1 : 0) + (side(y, $1) < 0 ? 1 : 0) }
+    return (cosine, normal.reduce(0) { $0 + $1 * $1 }.squareRoot(), Double(right) / Double(2 * n))
+  }
   /// Rows divided by their norm (at least 1e-12), f64.
   private static func normalised(_ a: Tensor, in work: borrowing Workspace) -> Tensor {
     let d = a.shape[1]

@@ -147,6 +147,18 @@ extension TransportSuite {
     #expect(OTMapMetrics.mutualNeighbours(equal, equal, k: 2, in: work) == 1)
     #expect(OTMapMetrics.mutualNeighbours(p.slice(0..<3), p.slice(0..<3), k: 10, in: work) == 1)
   }
+  @Test func recallAndGap() {
+    let work = Workspace(), x = randomTensor(Shape(300, 6), seed: 31), mirrored = work.scaled(x, by: -1)
+    #expect(OTMapMetrics.recall(x, x, k: 1, in: work) == 1 && OTMapMetrics.recall(x, mirrored, k: 100, in: work) == 0)
+    // The k nearest of n by chance.
+    #expect(abs(OTMapMetrics.recall(x, randomTensor(Shape(300, 6), seed: 32), k: 30, in: work) - 0.1) < 0.06)
+    // Two clouds around opposite directions: fully apart; the same cloud: not at all.
+    var far = x.doubles, near = x.doubles
+    for i in 0..<300 { (far[6 * i], near[6 * i]) = (20, -20) }
+    let apart = OTMapMetrics.gap(Tensor(far, x.shape), Tensor(near, x.shape), in: work), same = OTMapMetrics.gap(x, x, in: work)
+    #expect(apart.accuracy == 1 && abs(apart.distance - 2) < 0.1 && apart.cosine < -0.9)
+    #expect(abs(same.cosine - 1) < 1e-12 && same.distance == 0)
+  }
   @Test func energyDistance() {
     let work = Workspace()
     // one point each: 2 |x - y|
