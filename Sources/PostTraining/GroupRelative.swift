@@ -49,6 +49,8 @@ public enum GroupRelative {
   }
   public struct Policy: Sendable {
     public var steps = 16, shift = 5.0, eta = 0.25, guidance = 6016.0
+    /// Euler steps behind the window, over the levels that are left; 0: one a level (MixGRPO's flash variant has fewer, too).
+    public var tail = 0
     public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) { (self.steps, self.shift, self.eta, self.guidance) = (steps, shift, eta, guidance) }
     public var sigmas: [Double] { NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) } }
     func step(_ k: Int) -> StochasticStep { StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta) }
@@ -76,20 +78,18 @@ public enum GroupRelative {
       let each = (0..<z.shape[0] * shared.members).map { Int32($0 / shared.members) }
       z = work.gather(z.reshaped(Shape(z.shape[0], z.count / z.shape[0])), each).reshaped(Shape([each.count] + z.shape.dims.dropFirst()))
     }
-    for k in window.lowerBound..<policy.steps {
-      let v = velocity(k, prompt)
+    for k in window {
+      let v = velocity(k, prompt), step = StochasticSteps(repeating: policy.step(k), count: z.shape[0]), mean = step.mean(z, velocity: v, in: work)
       if k == policy.steps - 1 { out.clean = work.combine(1, z, -sigmas[k], v) }
-      if window.contains(k) {
-        out.states.append(z)
-        let step = StochasticSteps(repeating: policy.step(k), count: z.shape[0]), mean = step.mean(z, velocity: v, in: work)
-        z = step.sample(mean, noise: noise(k), in: work)
-        out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
-      } else {
-        if k == window.upperBound { out.states.append(z) }
-        z = work.combine(1, z, sigmas[k + 1] - sigmas[k], v)
-      }
+      out.states.append(z)
+      z = step.sample(mean, noise: noise(k), in: work)
+      out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
     }
-    if window.upperBound == policy.steps { out.states.append(z) }
+    out.states.append(z)
+    let left = policy.steps - window.upperBound, count = policy.tail > 0 ? min(policy.tail, left) : left
+    let levels = (0...count).map { window.upperBound + ($0 * left + count / 2) / max(count, 1) }
+    for (k, next) in zip(levels, levels.dropFirst()) { z = work.combine(1, z, sigmas[next] - sigmas[k], velocity(k, prompt)) }
+    if count > 0 { out.clean = z }
     return out
   }
 

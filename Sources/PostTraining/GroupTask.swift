@@ -97,7 +97,8 @@ public struct GroupTask: PostTask {
   }
   private mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
     let o = settings.grpo, k = o.generations, c = coefficients, list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
-    let policy = GroupRelative.Policy(steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
+    var policy = GroupRelative.Policy(steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
+    policy.tail = o.tail
     let (run, rewards) = rollouts(list, policy, step, parts, in: work), rows = run.clean.shape[0]
     var advantages = rewards.map { _ in [Double]() }, kept: [Int] = []
     for first in stride(from: 0, to: rows, by: k) {

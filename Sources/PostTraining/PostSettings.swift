@@ -88,6 +88,7 @@ public struct PostSettings: TrainingSettings {
     public var window = 0
     @Setting(.whole(0...10_000, zero: "the window stays"), "Steps by which the window moves towards the data.") public var window_stride = 1
     @Setting(.whole(0...1_000_000_000, zero: "as 1"), "Training steps between two moves of the window.") public var window_every = 1
+    @Setting(.whole(0...10_000, zero: "one a level"), "Steps behind the window.") public var tail = 0
     @Setting(.whole(1...65536), "Samples or transitions in one pass: memory against speed.") public var chunk = 32
     @Setting(.weight, "Weight of KL(student || teacher) at a transition.") public var kl = 0.0
     @Setting(.real(above: 0, to: 100), "η, the noise of a step.") public var eta = 0.25

@@ -41,6 +41,19 @@ import Testing
     let v = m(run.states[2], times: Array(repeating: run.time(4), count: 4), prompt, guidance: nil, in: work)
     #expect(Self.difference(run.clean, work.combine(1, run.states[2], -run.sigmas[4], v)) < 1e-12)
   }
+  /// Fewer steps behind the window go over the same levels, to the same end.
+  @Test(arguments: [(1, [4, 5]), (2, [2, 4, 5]), (3, [2, 3, 4, 5])]) func tails(_ tail: Int, _ levels: [Int]) throws {
+    let work = Workspace(), m = try Self.model(13), prompt = Self.prompt([0, 1, 0, 1], in: work)
+    var policy = Self.policy
+    policy.tail = tail
+    let start = levels[0] == 4 ? 3..<4 : 1..<2
+    let run = GroupRelative.rollout(m, policy, initial: Self.noise(0), prompt: prompt, window: start, noise: { Self.noise($0 + 1) }, in: work)
+    var z = run.states.last!
+    for (k, next) in zip(levels, levels.dropFirst()) {
+      z = work.combine(1, z, run.sigmas[next] - run.sigmas[k], m(z, times: Array(repeating: run.time(k), count: 4), prompt, guidance: nil, in: work))
+    }
+    #expect(run.sigmas[5] == 0 && Self.difference(run.clean, z) < 1e-12)
+  }
   /// Members that start alike share the steps before the window, and get the same as alone.
   @Test func sharedStarts() throws {
     let work = Workspace(), m = try Self.model(13), start = Self.noise(0, 2), each = work.stacked([0, 0, 1, 1].map { start[row: $0] }), prompt = Self.prompt([0, 0, 1, 1], in: work)
