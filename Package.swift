@@ -67,7 +67,7 @@ let package = Package(
     tests("LayerTests", ["Layers", "Optimizers", "TensorRuntime"]),
     tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
     tests("GoldenTests", ["TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Optimizers", "Transport", "Rewards", "PostTraining", "Files"]),
-    tests("PostTrainingTests", ["PostTraining", "Diffusion", "Models", "Layers", "TensorRuntime"]),
+    tests("PostTrainingTests", ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
     tests("ConfigurationTests", ["Configuration", "Pretraining", "PostTraining", "Demonstration", "Files"]),

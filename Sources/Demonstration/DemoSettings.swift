@@ -38,7 +38,7 @@ public struct DemoSettings: Settings {
   public mutating func useGroups() {
     post.objective = "grpo"
     (post.grpo.prompts, post.grpo.generations, post.grpo.best_of, post.grpo.sampling_steps, post.grpo.shift, post.grpo.eta) = (4, 24, 8, 12, 3, 0.3)
-    (post.grpo.window, post.grpo.tail, post.grpo.chunk, post.grpo.use_cd, post.accumulation) = (4, 4, 96, false, 32)
+    (post.grpo.window, post.grpo.tail, post.grpo.chunk, post.grpo.use_cd, post.accumulation) = (4, 4, 48, false, 32)
   }
 
   /// Training captions of the world for the first own samples.

@@ -38,6 +38,7 @@ public struct HTML: Sendable {
     .clips figure{margin:0}.loop{width:112px;height:112px;overflow:hidden}
     .loop img{height:112px;max-width:none;display:block;animation:play 1.4s infinite}@keyframes play{to{transform:translateX(calc(-100% + 112px))}}
     .good{color:#070;font-weight:bold}.bad{color:#a00;font-weight:bold}.same{color:#777}.marks{font-size:13px;margin-top:6px}
+    h2{break-after:avoid}svg,table{break-inside:avoid}
     @media print{.loop{width:auto;height:auto}.loop img{width:100%!important;height:auto;animation:none}.cards{grid-template-columns:1fr 1fr}details::details-content{content-visibility:visible}}
     @media (prefers-reduced-motion){.loop{width:auto;height:auto}.loop img{width:100%!important;height:auto;animation:none}}
     """
