@@ -38,9 +38,6 @@ static const _Alignas(64) unsigned char file_11[] = {
 #embed "models/reward/ot_map.safetensors"
 };
 static const _Alignas(64) unsigned char file_12[] = {
-#embed "models/reward/ot_map.safetensors"
-};
-static const _Alignas(64) unsigned char file_13[] = {
 #embed "models/reward/vocab.txt"
 };
 static const pisces_embedded_file files[] = {
@@ -56,8 +53,7 @@ static const pisces_embedded_file files[] = {
   {"reward/config.json", file_9, sizeof file_9},
   {"reward/model.safetensors", file_10, sizeof file_10},
   {"reward/ot_map.safetensors", file_11, sizeof file_11},
-  {"reward/ot_map.safetensors", file_12, sizeof file_12},
-  {"reward/vocab.txt", file_13, sizeof file_13},
+  {"reward/vocab.txt", file_12, sizeof file_12},
 };
 const pisces_embedded_file *pisces_embedded_files(size_t *count) {
   *count = sizeof files / sizeof *files;

@@ -16,10 +16,13 @@ import Testing
     let e = try #require(try await evaluate(["--vae", "embedded:generator/vae", "--prompts", "256"]).first)
     #expect(e["shape"]!.number! > 0.95 - 3 * 0.0136 && e["colour"]!.number! > 0.99 && e["psnr"]!.number! > 32)
   }
-  /// Aims: half of the shapes, a fifth of the two-object prompts.
+  /// With guidance half of the shapes and of the two-object prompts are right; without, it makes the mistakes its captions made, which post-training
+  /// is there to mend.
   @Test func generatorFollowsPrompts() async throws {
-    let e = try #require(try await evaluate(["--model", "embedded:generator", "--reward", "embedded:reward", "--prompts", "96"]).first)
-    #expect(e["shape"]!.number! > 0.5 && e["multi"]!.number! > 0.2 && e["colour"]!.number! > 0.9 && e["quality"]!.number! > 0.8)
+    let e = try #require(try await evaluate(["--model", "embedded:generator", "--reward", "embedded:reward", "--prompts", "96", "--guidance", "4"]).first)
+    #expect(e["shape"]!.number! > 0.5 && e["multi"]!.number! > 0.5 && e["colour"]!.number! > 0.9 && e["quality"]!.number! > 0.8)
+    let unguided = try #require(try await evaluate(["--model", "embedded:generator", "--prompts", "96"]).first)
+    #expect(unguided["semantic"]!.number! > 0.4 && unguided["semantic"]!.number! < e["semantic"]!.number! - 0.15)
     #expect(e["reward_quality"]!.number! > 0.5 && e["reward_semantic"]!.number! > 0.2)
   }
   /// Matching captions, captions of other clips, and captions with one attribute changed; with token plans and without.
@@ -31,7 +34,7 @@ import Testing
   /// A clip sampled by one embedded model is scored by the other, map and token plans included.
   @Test func scoresItsOwnSamples() async throws {
     let scratch = try ScratchFolder(), clip = scratch("clip.mp4"), prompt = "a large red circle moving left"
-    let sampled = try await ProgramRun(ProgramRun.program, ["sample", "--model", "embedded:generator", "--prompt", prompt, "--output", clip, "--quiet"])
+    let sampled = try await ProgramRun(ProgramRun.program, ["sample", "--model", "embedded:generator", "--prompt", prompt, "--output", clip, "--guidance", "4", "--quiet"])
     #expect(sampled.status == 0, "\(sampled.error)")
     let scored = try await ProgramRun(
       ProgramRun.program, ["score", "--model", "embedded:reward", "--frames", "9", "--json", "--video", clip, "--prompt", prompt, "--video", clip, "--prompt", "a small blue star turning"])
