@@ -93,7 +93,7 @@ public struct DirectStep: Sendable {
       phases?.end("rewards", in: work)
       let weight = -o.rewardGradientScale / (Double(b) * g)
       func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
-        let unit = o.normalisesRewards ? deviation(rewards) + 1e-6 : 1
+        let unit = o.normalisesRewards ? GroupRelative.deviation(rewards) + 1e-6 : 1
         return rewards.map { _ in weight * w / unit }
       }
       let dFrames = model.backward(dQuality: slopes(scores.quality, o.qualityWeight), dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
@@ -174,9 +174,4 @@ public struct DirectStep: Sendable {
     model.config.guidanceEmbeds ? Array(repeating: Float(value), count: count) : nil
   }
   private func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
-  /// With divisor n - 1; 0 for one value.
-  private func deviation(_ x: [Double]) -> Double {
-    let m = mean(x)
-    return x.count > 1 ? (x.reduce(0) { $0 + ($1 - m) * ($1 - m) } / Double(x.count - 1)).squareRoot() : 0
-  }
 }

@@ -9,9 +9,13 @@ import Glibc
 public enum GroupRelative {
   /// (R - mean) / (std + 1e-6), std with divisor K - 1; K rewards of one prompt.
   public static func advantages(_ rewards: [Double], epsilon: Double = 1e-6) -> [Double] {
-    let k = Double(rewards.count), mean = rewards.reduce(0, +) / k
-    let deviation = rewards.count > 1 ? (rewards.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (k - 1)).squareRoot() : 0
+    let mean = rewards.reduce(0, +) / Double(rewards.count), deviation = deviation(rewards)
     return rewards.map { ($0 - mean) / (deviation + epsilon) }
+  }
+  /// Standard deviation with divisor K - 1; 0 for one value.
+  static func deviation(_ x: [Double]) -> Double {
+    let k = Double(x.count), mean = x.reduce(0, +) / k
+    return x.count > 1 ? (x.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (k - 1)).squareRoot() : 0
   }
   /// The `n`/2 highest scores, then the `n`/2 lowest, each in ascending order; everybody when n covers the group.
   public static func bestAndWorst(_ scores: [Double], keep n: Int) -> [Int] {
@@ -38,11 +42,26 @@ public enum GroupRelative {
     public var logProbabilities: [[Double]]
     public var clean: Tensor
     public let sigmas: [Double]
-    /// Adds the rows of another rollout of the same steps.
-    mutating func append(_ other: Rollout, in work: borrowing Workspace) {
-      states = zip(states, other.states).map { work.concatenated([$0, $1], axis: 0) }
-      logProbabilities = zip(logProbabilities, other.logProbabilities).map { $0 + $1 }
-      clean = work.concatenated([clean, other.clean], axis: 0)
+    init(window: Range<Int>, states: [Tensor], clean: Tensor, sigmas: [Double]) {
+      (self.window, self.states, self.clean, self.sigmas) = (window, states, clean, sigmas)
+      logProbabilities = []
+    }
+    /// Room for `rows` samples `[C, n, h, w]`, to be filled in parts.
+    init(rows: Int, latent: [Int], _ policy: Policy, window: Range<Int>, in work: borrowing Workspace) {
+      let shape = Shape([rows] + latent)
+      self.init(
+        window: window, states: (0...window.count).map { _ in work.tensor(shape) },
+        clean: work.tensor(shape), sigmas: policy.sigmas)
+      logProbabilities = Array(repeating: Array(repeating: 0, count: rows), count: window.count)
+    }
+    /// Takes the rows of a part of the same steps, from row `start` on.
+    mutating func place(_ part: Rollout, at start: Int, in work: borrowing Workspace) {
+      for i in states.indices { work.place(part.states[i], into: &states[i], axis: 0, at: start) }
+      work.place(part.clean, into: &clean, axis: 0, at: start)
+      let rows = start..<start + part.clean.shape[0]
+      for i in logProbabilities.indices {
+        logProbabilities[i].replaceSubrange(rows, with: part.logProbabilities[i])
+      }
     }
     /// Network time floor(1000 σ_k).
     public func time(_ k: Int) -> Float { Float((1000 * sigmas[k]).rounded(.down)) }
@@ -61,14 +80,16 @@ public enum GroupRelative {
     public init(prompt: PromptEmbedding, members: Int) { (self.prompt, self.members) = (prompt, members) }
   }
 
-  /// S steps from `initial`, those of `window` (nil: all) by the SDE; the last ends at σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with
-  /// `shared`, whose prompt has as many rows; `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
+  /// S steps from `initial`, those of `window` (nil: all) by the SDE; the last ends at σ = 0.
+  /// `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as many rows;
+  /// `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
-    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding, window: Range<Int>? = nil, shared: SharedStart? = nil, noise: (Int) -> Tensor,
-    in work: borrowing Workspace
+    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
+    window: Range<Int>? = nil, shared: SharedStart? = nil,
+    noise: (Int, borrowing Workspace) -> Tensor, in work: borrowing Workspace
   ) -> Rollout {
     let sigmas = policy.sigmas, window = window ?? 0..<policy.steps
-    var out = Rollout(window: window, states: [], logProbabilities: [], clean: initial, sigmas: sigmas), z = initial
+    var out = Rollout(window: window, states: [], clean: initial, sigmas: sigmas), z = initial
     func velocity(_ k: Int, _ prompt: PromptEmbedding) -> Tensor {
       let rows = z.shape[0]
       return model(z, times: Array(repeating: out.time(k), count: rows), prompt, guidance: DirectStep.guidance(model, policy.guidance, rows), in: work)
@@ -82,7 +103,7 @@ public enum GroupRelative {
       let v = velocity(k, prompt), step = StochasticSteps(repeating: policy.step(k), count: z.shape[0]), mean = step.mean(z, velocity: v, in: work)
       if k == policy.steps - 1 { out.clean = work.combine(1, z, -sigmas[k], v) }
       out.states.append(z)
-      z = step.sample(mean, noise: noise(k), in: work)
+      z = step.sample(mean, noise: noise(k, work), in: work)
       out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
     }
     out.states.append(z)

@@ -58,42 +58,59 @@ public struct GroupTask: PostTask {
   private var coefficients: [Double] {
     (settings.weights.quality > 0 ? [settings.grpo.quality] : []) + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
   }
-  /// The steps that the SDE takes at training step `step`, from which the trained ones are drawn; nil: all, of which the last is not trained.
-  /// The window slides from noise to data and starts again (MixGRPO, arXiv:2507.21802, algorithm 1).
+  /// The steps that the SDE takes at training step `step`, which are trained on; nil: all, of which some
+  /// are drawn, but not the last. The window slides from noise to data and starts again (MixGRPO,
+  /// arXiv:2507.21802, algorithm 1).
   func window(step: Int) -> Range<Int>? {
     let o = settings.grpo
     if o.window == 0 { return nil }
     let places = o.sampling_steps - o.window, start = step / max(o.window_every, 1) * o.window_stride % places
     return start..<start + o.window
   }
-  /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in one pass; row = prompt * K + member.
-  private mutating func rollouts(_ list: [String], _ policy: GroupRelative.Policy, _ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) -> (GroupRelative.Rollout, rewards: [[Double]]) {
-    let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, most = o.chunk, latent = latentShape
+  /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in one
+  /// pass; row = prompt * K + member. A row's noise is its own, whatever it is in a pass with.
+  private mutating func rollouts(
+    _ list: [String], _ policy: GroupRelative.Policy, _ step: Int, _ parts: StepPhases?,
+    in work: borrowing Workspace
+  ) -> (GroupRelative.Rollout, rewards: [[Double]]) {
+    let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, most = o.chunk
+    let latent = latentShape, total = list.count * k, window = window(step: step) ?? 0..<o.sampling_steps
+    var all = GroupRelative.Rollout(rows: total, latent: latent, policy, window: window, in: work)
+    var rewards = coefficients.map { _ in Array(repeating: 0.0, count: total) }
     let starts = RandomStream(seed: seed, .noise, step: step).normal(Shape([list.count] + latent), in: work)
-    let own = o.same_noise ? nil : RandomStream(seed: seed, .noise, step: step, sample: 1).normal(Shape([list.count * k] + latent), in: work)
     // Whole groups at once, or parts of one.
     let pieces: [(prompts: Range<Int>, members: Range<Int>)] =
       k <= most
       ? stride(from: 0, to: list.count, by: most / k).map { ($0..<min($0 + most / k, list.count), 0..<k) }
-      : list.indices.flatMap { p in stride(from: 0, to: k, by: most).map { (p..<p + 1, $0..<min($0 + most, k)) } }
-    var all: GroupRelative.Rollout?, rewards: [[Double]] = []
+      : list.indices.flatMap { p in
+        stride(from: 0, to: k, by: most).map { (p..<p + 1, $0..<min($0 + most, k)) }
+      }
     for (prompts, members) in pieces.prefix(work.rounds(pieces.count)) {
       let captions = prompts.flatMap { Array(repeating: list[$0], count: members.count) }
-      let rows = prompts.lowerBound * k + members.lowerBound..<(prompts.upperBound - 1) * k + members.upperBound
-      let shared = o.same_noise ? GroupRelative.SharedStart(prompt: models.prompts(Array(list[prompts]), in: work), members: members.count) : nil
+      let first = prompts.lowerBound * k + members.lowerBound
+      let rows = first..<(prompts.upperBound - 1) * k + members.upperBound
+      func own(_ purpose: RandomStream.Purpose, _ set: Int, in work: borrowing Workspace) -> Tensor {
+        work.stacked(
+          rows.map { row in
+            RandomStream(seed: seed, purpose, step: step, sample: set * total + row).normal(Shape(latent), in: work)
+          })
+      }
+      let shared = o.same_noise
+        ? GroupRelative.SharedStart(prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
+        : nil
       let run = GroupRelative.rollout(
-        student, policy, initial: own.map { work.copy($0.slice(rows)) } ?? work.copy(starts.slice(prompts)), prompt: models.prompts(captions, in: work), window: window(step: step), shared: shared,
-        noise: { n in
-          let work = Workspace()
-          return work.copy(RandomStream(seed: seed, .rollout, step: step, sample: n).normal(Shape([list.count * k] + latent), in: work).slice(rows))
-        }, in: work)
+        student, policy, initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
+        prompt: models.prompts(captions, in: work), window: window, shared: shared,
+        noise: { own(.rollout, $0, in: $1) }, in: work)
+      all.place(run, at: first, in: work)
       parts?.end("rollout", in: work)
-      let scored = Self.score(run.clean, models, contexts.batch(captions, models.reward!, in: work), in: work)
-      rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
+      let context = contexts.batch(captions, models.reward!, in: work)
+      for (r, scored) in Self.score(run.clean, models, context, in: work).enumerated() {
+        rewards[r].replaceSubrange(rows, with: scored)
+      }
       parts?.end("decode and rewards", in: work)
-      if all == nil { all = run } else { all!.append(run, in: work) }
     }
-    return (all!, rewards)
+    return (all, rewards)
   }
   private mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
     let o = settings.grpo, k = o.generations, c = coefficients, list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
@@ -102,7 +119,7 @@ public struct GroupTask: PostTask {
     let (run, rewards) = rollouts(list, policy, step, parts, in: work), rows = run.clean.shape[0]
     var advantages = rewards.map { _ in [Double]() }, kept: [Int] = []
     for first in stride(from: 0, to: rows, by: k) {
-      let members = first..<min(first + k, rows), own = rewards.map { GroupRelative.advantages(Array($0[members])) }
+      let members = first..<first + k, own = rewards.map { GroupRelative.advantages(Array($0[members])) }
       for r in own.indices { advantages[r] += own[r] }
       kept += GroupRelative.bestAndWorst(members.indices.map { i in zip(c, own).reduce(0) { $0 + $1.0 * $1.1[i - first] } }, keep: o.best_of).map { first + $0 }
     }
@@ -124,7 +141,7 @@ public struct GroupTask: PostTask {
         }
       }
       let transitions = shuffled[range].flatMap { row in
-        (run.window.count < o.sampling_steps ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map {
+        (o.window > 0 ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map {
           GroupRelative.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
         }
       }

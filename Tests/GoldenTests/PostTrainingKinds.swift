@@ -121,7 +121,7 @@ extension GoldenTests {
     student.makeTrainable(in: work)
     let policy = GroupRelative.Policy(steps: s, shift: g.number("shift"), eta: g.number("eta"), guidance: g.number("guidance"))
     let single = try prompt(g, "text"), group = repeated(single, k, in: work), noise = work.permuted(try g.input("sde_noise"), [1, 0, 2, 3, 4, 5])
-    let run = GroupRelative.rollout(old, policy, initial: try groupNoise(g, k, in: work), prompt: group, noise: { noise[row: $0] }, in: work)
+    let run = GroupRelative.rollout(old, policy, initial: try groupNoise(g, k, in: work), prompt: group, noise: { k, _ in noise[row: k] }, in: work)
     let aq = GroupRelative.advantages(try g.input("reward_quality").doubles), asem = GroupRelative.advantages(try g.input("reward_semantic").doubles)
     let coefficients = [g.number("coef_quality"), g.number("coef_semantic")]
     let kept = GroupRelative.bestAndWorst(zip(aq, asem).map { coefficients[0] * $0 + coefficients[1] * $1 }, keep: g.integer("best_of"))
