@@ -43,16 +43,13 @@ public struct DirectTask: PostTask {
     phases = PhaseSchedule(settings.schedule.phases)!
     poolCaptions = captions
     pool = data ?? LatentPool.sampled(
-      models.teacher, Self.sampler(settings), captions: captions, shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work)
+      models.teacher, settings.sampler, captions: captions, shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work)
     optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
     average = settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
   public var isFinished: Bool { settings.post.departure_limit > 0 && departure > settings.post.departure_limit }
-  private static func sampler(_ s: PostSettings) -> FlowSampler {
-    FlowSampler(steps: s.post.sampler_steps, shift: s.post.sampler_shift, guidanceScale: s.post.sampler_guidance, embeddedGuidance: s.guidance.student)
-  }
   /// The student as it would be used: averaged where that is asked for.
   public var result: VideoTransformer { settings.ema.export ? average?.applied(to: student) ?? student : student }
 
@@ -61,7 +58,7 @@ public struct DirectTask: PostTask {
     let seed = UInt64(settings.seed), b = settings.batch, g = settings.accumulation
     if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0, step % settings.post.refresh == 0 {
       pool = LatentPool.sampled(
-        student, Self.sampler(settings), captions: poolCaptions, shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
+        student, settings.sampler, captions: poolCaptions, shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
         noise: RandomStream(seed: seed, .latent, step: step), in: work)
     }
     var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1))), sums = TermSums()

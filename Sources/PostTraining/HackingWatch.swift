@@ -5,8 +5,9 @@ import Pipelines
 public import Rewards
 public import TensorRuntime
 public import Training
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 /// Whether a run improves what its rewards stand for, or the rewards alone (Gao et al. 2023, arXiv:2210.10760: over-optimisation shows in a
@@ -21,44 +22,67 @@ public struct HackingWatch: Sendable {
     /// The run's reward rose and the held-out one fell, each by more than two standard errors, or the share passes the limit.
     public let isHacking: Bool
   }
-  let settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String], latentShape: [Int]
+  let settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
+    latentShape: [Int]
   /// Weighted rewards of the teacher's samples, by the run's model and by the held-out one.
   private let first: (reward: [Double], heldOut: [Double])
 
   /// `captions` are sampled once each; the held-out model has the run's rewards and weights.
-  public init(_ settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String], latentShape: [Int], in work: borrowing Workspace) {
-    (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (settings, models, heldOut, captions, latentShape)
+  public init(
+    _ settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
+    latentShape: [Int], in work: borrowing Workspace
+  ) {
+    (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (
+      settings, models, heldOut, captions, latentShape
+    )
     first = Self.scores(models.teacher, settings, models, heldOut, captions, latentShape, in: work)
   }
   public func look(at student: VideoTransformer, in work: borrowing Workspace) -> Finding {
     let now = Self.scores(student, settings, models, heldOut, captions, latentShape, in: work)
-    return Self.judge(reward: zip(now.reward, first.reward).map { $0 - $1 }, heldOut: zip(now.heldOut, first.heldOut).map { $0 - $1 }, limit: settings.watch.limit)
+    return Self.judge(
+      reward: zip(now.reward, first.reward).map { $0 - $1 },
+      heldOut: zip(now.heldOut, first.heldOut).map { $0 - $1 }, limit: settings.watch.limit)
   }
   /// Changes of each sample.
   static func judge(reward: [Double], heldOut: [Double], limit: Double) -> Finding {
     func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(max(x.count, 1)) }
     /// Mean over its standard error.
     func significance(_ x: [Double]) -> Double {
-      let m = mean(x), n = Double(x.count), variance = x.reduce(0) { $0 + ($1 - m) * ($1 - m) } / max(n - 1, 1)
+      let m = mean(x)
+      let n = Double(x.count)
+      let variance = x.reduce(0) { $0 + ($1 - m) * ($1 - m) } / max(n - 1, 1)
       return m / max((variance / n).squareRoot(), 1e-12)
     }
-    let share = Double(zip(reward, heldOut).count { $0 > 0 && $1 < 0 }) / Double(max(reward.count, 1))
-    return Finding(reward: mean(reward), heldOut: mean(heldOut), share: share, isHacking: significance(reward) > 2 && (significance(heldOut) < -2 || share > limit))
+    let share =
+      Double(zip(reward, heldOut).count { $0 > 0 && $1 < 0 }) / Double(max(reward.count, 1))
+    return Finding(
+      reward: mean(reward), heldOut: mean(heldOut), share: share,
+      isHacking: significance(reward) > 2 && (significance(heldOut) < -2 || share > limit))
   }
 
   private static func scores(
-    _ model: VideoTransformer, _ s: PostSettings, _ models: PostModels, _ heldOut: RewardModel, _ captions: [String], _ shape: [Int], in work: borrowing Workspace
+    _ model: VideoTransformer, _ s: PostSettings, _ models: PostModels, _ heldOut: RewardModel,
+    _ captions: [String], _ shape: [Int], in work: borrowing Workspace
   ) -> (reward: [Double], heldOut: [Double]) {
-    let sampler = FlowSampler(steps: s.post.sampler_steps, shift: s.post.sampler_shift, guidanceScale: s.post.sampler_guidance, embeddedGuidance: s.guidance.student)
-    let noise = RandomStream(seed: UInt64(s.seed), .evaluation, step: 1).normal(Shape([captions.count] + shape), in: work)
-    var mine: [Double] = [], other: [Double] = []
+    let noise = RandomStream(seed: UInt64(s.seed), .evaluation, step: 1)
+    let latents = LatentPool.sampled(
+      model, s.sampler, captions: captions, shape: shape, prompts: models.prompts, noise: noise,
+      in: work
+    ).latents
+    var mine: [Double] = []
+    var other: [Double] = []
     for start in stride(from: 0, to: captions.count, by: 32) {
-      let range = start..<min(start + 32, captions.count), list = Array(captions[range])
-      let unconditional = s.post.sampler_guidance == 1 ? nil : models.prompts(list.map { _ in "" }, in: work)
-      let frames = models.decoder(sampler.sample(model, noise: work.copy(noise.slice(range)), models.prompts(list, in: work), unconditional: unconditional, in: work), in: work)
+      let range = start..<min(start + 32, captions.count)
+      let list = Array(captions[range])
+      let frames = models.decoder(latents.slice(range), in: work)
       func score(_ reward: RewardModel) -> [Double] {
-        let scores = reward.forward(frames, reward.captions(list, in: work), recompute: true, in: work).scores
-        return list.indices.map { (scores.quality.isEmpty ? 0 : s.weights.quality * scores.quality[$0]) + (scores.semantic.isEmpty ? 0 : s.weights.semantic * scores.semantic[$0]) }
+        let scores = reward.forward(
+          frames, reward.captions(list, in: work), recompute: true, in: work
+        ).scores
+        return list.indices.map {
+          (scores.quality.isEmpty ? 0 : s.weights.quality * scores.quality[$0])
+            + (scores.semantic.isEmpty ? 0 : s.weights.semantic * scores.semantic[$0])
+        }
       }
       mine += score(models.reward!)
       other += score(heldOut)
@@ -73,27 +97,40 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
   let watch: HackingWatch, every: Int, stops: Bool
   public private(set) var stopReason: String?
 
-  public init(_ base: Base, _ watch: HackingWatch, every: Int, stopsWhenHacking: Bool) { (self.base, self.watch, self.every, stops) = (base, watch, every, stopsWhenHacking) }
+  public init(_ base: Base, _ watch: HackingWatch, every: Int, stopsWhenHacking: Bool) {
+    (self.base, self.watch, self.every, stops) = (base, watch, every, stopsWhenHacking)
+  }
   public var totalSteps: Int { base.totalSteps }
   public var isFinished: Bool { base.isFinished }
-  public func kindsOfStep(from step: Int) -> [Int] { Array(Set(base.kindsOfStep(from: step) + [min((step / every + 1) * every, totalSteps) - 1])).sorted() }
+  public func kindsOfStep(from step: Int) -> [Int] {
+    Array(Set(base.kindsOfStep(from: step) + [min((step / every + 1) * every, totalSteps) - 1]))
+      .sorted()
+  }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     var record = try base.step(step, in: work)
     stopReason = nil
     guard (step + 1) % every == 0 || step + 1 == totalSteps else { return record }
     let f = watch.look(at: base.result, in: work)
-    record.terms += [("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share)]
+    record.terms += [
+      ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share),
+    ]
     if f.isHacking {
-      let figures = "the reward has changed by \(short(f.reward)) and the held-out one by \(short(f.heldOut)) since the start; in \(short(100 * f.share)) % of the samples the reward rose while the held-out one fell"
-      record.warning = "the rewards are being hacked after step \(step + 1): \(figures): lower the learning rate, raise post.anchor_weight, or stop earlier"
+      let figures =
+        "the reward has changed by \(short(f.reward)) and the held-out one by \(short(f.heldOut)) since the start; in \(short(100 * f.share)) % of the samples the reward rose while the held-out one fell"
+      record.warning =
+        "the rewards are being hacked after step \(step + 1): \(figures): lower the learning rate, raise post.anchor_weight, or stop earlier"
       if stops { stopReason = "stopped by --stop-when-hacking" }
     }
     return record
   }
   private func short(_ x: Double) -> String { "\((x * 1000).rounded() / 1000)" }
   public func state() -> TrainingState { base.state() }
-  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws { try base.restore(&state, in: work) }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try base.restore(&state, in: work)
+  }
   public func export(to folder: String) throws { try base.export(to: folder) }
-  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { try base.samples(step: step, in: work) }
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    try base.samples(step: step, in: work)
+  }
 }

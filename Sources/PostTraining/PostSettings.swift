@@ -143,6 +143,9 @@ public struct PostSettings: TrainingSettings {
     if objective == "grpo" && grpo.window >= grpo.sampling_steps {
       throw fail("a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window", "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
     }
+    if objective == "grpo" && weights.flow > 0 {
+      throw fail("grpo has no flow matching", "weights.flow", "set it to 0, or use the direct objective")
+    }
     if post.departure_limit > 0 && post.anchor_weight == 0 { throw fail("a departure limit needs the anchor, which measures it", "post.departure_limit", "give post.anchor_weight a value") }
     if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }
     if post.latents == .`self` && (post.pool < batch) { throw fail("a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it") }
@@ -156,6 +159,12 @@ extension PostSettings {
   func rate(step: Int) -> Double {
     let schedule: LearningRateSchedule = rate_schedule == "linear" ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
+  }
+  /// How own samples are drawn: for the pool, the previews and the watch.
+  var sampler: FlowSampler {
+    FlowSampler(
+      steps: post.sampler_steps, shift: post.sampler_shift, guidanceScale: post.sampler_guidance,
+      embeddedGuidance: guidance.student)
   }
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {

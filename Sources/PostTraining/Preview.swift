@@ -6,11 +6,10 @@ import TensorRuntime
 extension PostModels {
   /// Samples for the first captions, a row each: the teacher on the left, `student` on the right, from the same noise.
   func preview(_ student: VideoTransformer, _ settings: PostSettings, captions: [String], latentShape: [Int], in work: borrowing Workspace) -> [[Tensor]] {
-    let list = Array(captions.prefix(4)), s = settings.post
-    let sampler = FlowSampler(steps: s.sampler_steps, shift: s.sampler_shift, guidanceScale: s.sampler_guidance, embeddedGuidance: settings.guidance.student)
+    let list = Array(captions.prefix(4)), sampler = settings.sampler
     let noise = RandomStream(seed: UInt64(settings.seed), .evaluation).normal(Shape([list.count] + latentShape), in: work)
     func clips(_ model: VideoTransformer) -> Tensor {
-      let unconditional = s.sampler_guidance == 1 ? nil : prompts(list.map { _ in "" }, in: work)
+      let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
       return decoder(sampler.sample(model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work), in: work)
     }
     let before = clips(teacher), after = clips(student)

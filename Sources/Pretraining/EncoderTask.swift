@@ -62,7 +62,7 @@ public struct EncoderSettings: TrainingSettings {
 
 /// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), weight 1 each
 /// (InternVideo2 stage 2, arXiv:2403.15377, without the teacher; world.md 3.1).
-public struct EncoderTask: TrainingTask {
+public struct EncoderTask: EncoderTraining {
   struct Model: Layer {
     var base: VideoTextModel
     var wordHead: FeedForwardHead
@@ -109,8 +109,6 @@ public struct EncoderTask: TrainingTask {
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
     optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: model, in: work)
   }
-  public var totalSteps: Int { settings.steps }
-
   /// One row of the fusion batch: a caption against a video, and whether they match (nil: only words are predicted).
   private struct Pair { let text: Int, video: Int, match: Bool? }
 
@@ -236,6 +234,17 @@ public struct EncoderTask: TrainingTask {
     return p.lastIndex { $0 > 0 }
   }
 
+}
+
+/// What all stages of the encoders share: their state, and what they leave.
+protocol EncoderTraining: TrainingTask {
+  var settings: EncoderSettings { get }
+  var vocabulary: [String] { get }
+  var model: EncoderTask.Model { get set }
+  var optimizer: AdamW { get set }
+}
+extension EncoderTraining {
+  public var totalSteps: Int { settings.steps }
   public func state() -> TrainingState {
     var s = TrainingState()
     s.add("model.", parametersOf: model)
@@ -246,7 +255,7 @@ public struct EncoderTask: TrainingTask {
     try state.restore("model.", parametersOf: &model, in: work)
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
   }
-  /// A reward-model directory without an OT map.
+  /// A reward-model directory without an OT map; a tower that was not trained is as it was.
   public func export(to folder: String) throws { try model.write(settings.model, vocabulary, to: folder) }
 }
 

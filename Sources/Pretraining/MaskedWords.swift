@@ -6,12 +6,17 @@ enum MaskedWords {
   struct Target { let row, position: Int, id: Int32 }
 
   /// Rows with masked words, and what stood there; at least one word of every caption that has any.
-  static func draw(_ rows: [[Int32]], _ tokenizer: WordPieceTokenizer, mask: Int32, share: Double, from stream: inout RandomStream) -> ([[Int32]], [Target]) {
+  static func draw(
+    _ rows: [[Int32]], _ tokenizer: WordPieceTokenizer, mask: Int32, share: Double,
+    from stream: inout RandomStream
+  ) -> ([[Int32]], [Target]) {
     var targets: [Target] = []
     let masked = rows.enumerated().map { r, row in
       let lexical = row.indices.filter { !tokenizer.special.contains(row[$0]) }
       var chosen = lexical.filter { _ in stream.uniform() < share }
-      if chosen.isEmpty, let any = lexical.isEmpty ? nil : lexical[stream.below(lexical.count)] { chosen = [any] }
+      if chosen.isEmpty, let any = lexical.isEmpty ? nil : lexical[stream.below(lexical.count)] {
+        chosen = [any]
+      }
       var out = row
       for p in chosen {
         targets.append(Target(row: r, position: p, id: row[p]))

@@ -112,6 +112,8 @@ public struct OTMapTask: TrainingTask {
   public func export(to folder: String) throws {
     try createFolder(folder)
     try OTMapFile.write(trainer.map, normalizesText: settings.normalize_text, step: settings.steps, to: "\(folder)/ot_map.safetensors")
+    // Regression has no potential.
+    if settings.objective != .ot { return }
     try OTMapFile.write(trainer.potential, normalizesText: settings.normalize_text, step: settings.steps, to: "\(folder)/potential.safetensors")
   }
 }
