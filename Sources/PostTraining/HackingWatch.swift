@@ -113,7 +113,7 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
     guard (step + 1) % every == 0 || step + 1 == totalSteps else { return record }
     let f = watch.look(at: base.result, in: work)
     record.terms += [
-      ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share),
+      ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share), ("watch_hacking", f.isHacking ? 1 : 0),
     ]
     if f.isHacking {
       let figures =
