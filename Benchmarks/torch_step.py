@@ -6,8 +6,8 @@ usage: torch_step.py [--threads 2] [--tuned] [--bf16] [--flops] [--steps 7]
 32 of the demo's captions and own samples of 9 frames of 32 x 32: prompts encoded; student with adapters of rank 16 forward; its prediction of clean
 latents decoded; both rewards; backward through rewards and decoder; the teacher's velocity for the anchor; backward through the student; clipping;
 AdamW. The demo has no consistency term and no moving average: neither is here. The rewards' text side is a constant of a caption, kept as ours is.
-Mirrors Sources/PostTraining (DirectStep, DirectTask), Sources/Demonstration/DemoSettings, Sources/Models/Generator, Sources/Models/Autoencoder and
-Sources/Pipelines/LatentDecoder; the rewards are those of torch_score.py. Weights are the embedded ones: plans take as many iterations as ours.
+Mirrors Sources/PostTraining (DirectStep, DirectTask), Sources/Demonstration/DemoSettings.swift, Sources/Models/Generator, Sources/Models/Autoencoder and
+Sources/Pipelines/LatentDecoder.swift; the rewards are those of torch_score.py. Weights are the embedded ones: plans take as many iterations as ours.
 
 Prints one JSON line: median seconds of a step, peak resident bytes (and those of the imports alone), mean seconds of the parts; with --flops also
 the products and convolutions counted. --tuned: products may go to oneDNN (the caller sets MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_).

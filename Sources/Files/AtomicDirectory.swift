@@ -61,7 +61,7 @@ public enum AtomicDirectory {
 }
 
 /// The `checkpoints` folder of a run: `step-000100` and so on, each whole, and `latest`, which names the newest whole one
-/// (interfaces, section 10).
+/// (interfaces.md 10).
 public struct CheckpointFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }

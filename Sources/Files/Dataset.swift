@@ -53,7 +53,7 @@ public struct Sample: Sendable {
     guard prompt.shape.rank == 2, prompt.shape[0] > 0 else { throw FileError.bad("prompt embeddings are [L, D], found \(prompt.shape)", promptPath) }
     let maskTensor = try TensorFile.read(maskPath, preferring: "prompt_attention_mask")
     let mask = (maskTensor.type.isFloating ? maskTensor.doubles.map { $0 != 0 } : maskTensor.integers.map { $0 != 0 })
-    // The published files put the pooled vector in row 0, zero-padded to the width of the others (checkpoints, section 7).
+    // The published files put the pooled vector in row 0, zero-padded to the width of the others (checkpoints.md 7).
     let hasPooledRow = mask.count == prompt.shape[0] - 1
     guard hasPooledRow || mask.count == prompt.shape[0] else {
       throw FileError.bad("a mask of \(mask.count) for \(prompt.shape[0]) rows of prompt embeddings", maskPath)
@@ -77,7 +77,7 @@ public struct LatentSample: Sendable {
   public let caption: String
 }
 
-/// A list of captioned samples in a fixed order, and what was wrong with those left out (interfaces, section 6).
+/// A list of captioned samples in a fixed order, and what was wrong with those left out (interfaces.md 6).
 public struct Dataset: Sendable {
   public let path: String
   public let samples: [Sample]

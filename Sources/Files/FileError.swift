@@ -2,7 +2,7 @@
 ///
 /// Its description is exactly one line, `WHAT: WHERE: HOW TO MEND`, whatever bytes a hostile file put into its names.
 public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The family of the failure, which decides the exit status (interfaces, section 1).
+  /// The family of the failure, which decides the exit status (interfaces.md 1).
   public enum Kind: Sendable, CaseIterable {
     /// The input is there but is not what it should be: corrupt, cut short, of the wrong shape.
     case badData

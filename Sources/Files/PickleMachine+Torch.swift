@@ -1,5 +1,5 @@
 extension PickleMachine {
-  /// A persistent id: `('storage', class, key, location, count)` (checkpoints, section 9.3). Anything else is opaque.
+  /// A persistent id: `('storage', class, key, location, count)` (checkpoints.md 9.3). Anything else is opaque.
   mutating func persistent(_ id: PickleValue) throws(FileError) -> PickleValue {
     guard case .tuple = id, let parts = items(id), parts.count >= 5, parts[0] == .string("storage"), case .global(let module, let name) = parts[1]
     else { return .opaque("persistent id") }
@@ -8,7 +8,7 @@ extension PickleMachine {
     return add(PickleStorage(key: key, type: Self.storageTypes[name], typeName: name, count: count))
   }
 
-  /// The result of calling `callable` with `arguments`, for the callables of checkpoints section 9.4; opaque for any other.
+  /// The result of calling `callable` with `arguments`, for the callables of checkpoints.md 9.4; opaque for any other.
   mutating func call(_ callable: PickleValue, _ arguments: PickleValue) throws(FileError) -> PickleValue {
     guard case .tuple = arguments, let args = items(arguments) else { return .opaque("call") }
     guard case .global(let module, let name) = callable else { return .opaque("call") }

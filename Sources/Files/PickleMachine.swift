@@ -66,7 +66,7 @@ struct PickleDictionary: Sendable {
   subscript(name: String) -> PickleValue? { index[name].map { members[$0].value } }
 }
 
-/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints, section 9.2). A callable it
+/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints.md 9.2). A callable it
 /// does not know becomes an opaque value.
 struct PickleMachine {
   private let code: ByteRegion
@@ -78,7 +78,7 @@ struct PickleMachine {
   private var objects = 0
   private(set) var arena = PickleArena()
 
-  // Limits of checkpoints section 9.2.
+  // Limits of checkpoints.md 9.2.
   private static let deepest = 1000
   private static let mostValues = 10_000_000
   private static let longestString = 64 << 20

@@ -31,7 +31,7 @@ public struct TensorEntry: Sendable, Equatable {
   public var byteCount: Int?
 }
 
-/// A `.safetensors` file, mapped. The header is checked in full when it is opened (checkpoints, section 8); a tensor of a
+/// A `.safetensors` file, mapped. The header is checked in full when it is opened (checkpoints.md 8); a tensor of a
 /// type we do not read (float8) is an error only when it is asked for.
 public final class SafetensorsFile: TensorSource {
   public let path: String

@@ -1,7 +1,7 @@
 public import TensorRuntime
 
 /// A model cut into several `.safetensors` files, and the index that says which tensor is where
-/// (`*.safetensors.index.json`; checkpoints, section 10).
+/// (`*.safetensors.index.json`; checkpoints.md 10).
 public final class SafetensorsIndex: TensorSource {
   public let path: String
   public let names: [String]

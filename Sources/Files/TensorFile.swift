@@ -2,7 +2,7 @@ public import TensorRuntime
 
 /// One tensor from a file of any kind we read.
 public enum TensorFile {
-  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces, section 2): `.npy`, `.npz`,
+  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces.md 2): `.npy`, `.npz`,
   /// `.safetensors`, or a PyTorch file. Throws `missingInput`, or `badData` naming the tensors there are when a name is needed.
   public static func read(_ specification: String) throws(FileError) -> Tensor { try read(specification, preferring: nil) }
 

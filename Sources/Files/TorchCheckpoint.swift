@@ -1,7 +1,7 @@
 public import TensorRuntime
 
 /// A PyTorch file (`.pt`, `.pth`, `.ckpt`, `.bin`): a zip of raw storages and a pickle that says what they are. The pickle is
-/// interpreted, never executed (checkpoints, section 9); storages stay mapped.
+/// interpreted, never executed (checkpoints.md 9); storages stay mapped.
 public final class TorchCheckpoint: Sendable {
   public let path: String
   private let root: PickleValue
@@ -55,7 +55,7 @@ public final class TorchCheckpoint: Sendable {
   public var isTensor: Bool { if case .tensor = root { true } else { false } }
 
   /// The names → tensors to use: the object itself if all it holds are tensors, else what it keeps under `module`, `model`,
-  /// `state_dict` or `ema`, in this order, else its own tensors if it has any (checkpoints, section 1).
+  /// `state_dict` or `ema`, in this order, else its own tensors if it has any (checkpoints.md 1).
   public func stateDictionary() throws(FileError) -> TorchMapping {
     guard let mapping else {
       if case .opaque(let name) = root { throw FileError.bad("a whole object (\(name)), not a state dict", path, mend: "save its state_dict() with torch.save") }

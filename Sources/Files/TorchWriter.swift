@@ -1,6 +1,6 @@
 public import TensorRuntime
 
-/// Writes a state dict as PyTorch reads it: a stored zip with one storage a tensor (checkpoints, section 9.5). For the raw OT
+/// Writes a state dict as PyTorch reads it: a stored zip with one storage a tensor (checkpoints.md 9.5). For the raw OT
 /// map and for LoRA interchange; our own files are safetensors.
 public enum TorchWriter {
   /// Writes an OrderedDict of the tensors, in order. Throws `cannotCreate` or `readWrite`.

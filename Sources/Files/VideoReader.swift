@@ -18,7 +18,7 @@ public struct Video: Sendable {
   }
 }
 
-/// Which frames stand for a video (interfaces, section 3).
+/// Which frames stand for a video (interfaces.md 3).
 public enum FrameSelection {
   /// `count` of `decoded` frames: with step = decoded / count (integer division) the frames 0, step, 2·step, ... Nil if there
   /// are too few.

@@ -1,7 +1,7 @@
 public import TensorRuntime
 
 /// The parameters of a model, whatever they came in: one safetensors file, a sharded index, a folder, a PyTorch file. Names are
-/// matched after the wrappers' prefixes are taken off (checkpoints, section 1), and what was never asked for can be listed.
+/// matched after the wrappers' prefixes are taken off (checkpoints.md 1), and what was never asked for can be listed.
 ///
 ///     var weights = try WeightTable(opening: "model", stripping: ["vae."])
 ///     let w = try weights.take("encoder.conv_in.weight", shape: Shape(128, 3, 3, 3, 3))

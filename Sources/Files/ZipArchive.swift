@@ -1,4 +1,4 @@
-/// The directory of a ZIP archive, with ZIP64 (checkpoints, section 9.1). Encrypted, repeated and escaping entries are refused, and compressed ones
+/// The directory of a ZIP archive, with ZIP64 (checkpoints.md 9.1). Encrypted, repeated and escaping entries are refused, and compressed ones
 /// unless deflate is allowed.
 struct ZipArchive: Sendable {
   let path: String

@@ -3,7 +3,7 @@ public import TensorRuntime
 
 /// Draws scenes as clips `[T,3,H,W]`, f32 in [0,1], antialiased. The same scene gives the same bits.
 ///
-/// Coverage α = clamp(½ − d, 0, 1), d the signed distance in pixels at the pixel's centre (recipe 1.1);
+/// Coverage α = clamp(½ − d, 0, 1), d the signed distance in pixels at the pixel's centre (world.md 1.1);
 /// out = background (1 − α) + colour α, the object named first on top.
 public struct Renderer: Sendable {
   public let canvas: Canvas

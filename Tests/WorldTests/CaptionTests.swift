@@ -13,7 +13,7 @@ import World
     #expect(standard.count == 66 && Array(standard.prefix(5)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     #expect(Set(standard).count == 66)
     #expect(harder.count == 78 && Array(harder.prefix(66)) == standard)
-    // Written from the recipe, 1.4, not from the program's tables.
+    // Written from world.md 1.4, not from the program's tables.
     let words = """
       a small little tiny large big huge red green blue yellow purple violet orange cyan turquoise white circle disc square box triangle
       star cross plus ring hoop standing still at rest not moving going to the left drifting right up rising upwards down falling downwards
@@ -37,7 +37,7 @@ import World
       #expect(Set(captions).count == captions.count)
       #expect(captions[0] == CaptionGrammar.plainCaption(description))
     }
-    #expect(longest == 10)  // recipe 1.4
+    #expect(longest == 10)  // world.md 1.4
   }
 
   @Test func synonymsAreDrawnEvenly() {

@@ -48,7 +48,7 @@ import World
         }
       }
     }
-    #expect(singles.count == 416)  // recipe 1.4
+    #expect(singles.count == 416)  // world.md 1.4
     // Binomial standard deviations: .020 of 416, .006 of 4,032 unordered pairs; three of each.
     #expect(abs(Double(singles.count { $0.isHeldOut }) / 416 - 0.2) < 0.06)
     #expect(abs(Double(pairs.count { $0.isHeldOut }) / Double(pairs.count) - 0.2) < 0.02)

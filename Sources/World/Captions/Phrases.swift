@@ -1,4 +1,4 @@
-/// The words of the recipe (1.4). The first phrase of each list is the plain one; all are drawn equally often.
+/// The words of the captions (world.md 1.4). The first phrase of each list is the plain one; all are drawn equally often.
 protocol Worded: CaseIterable, Sendable {
   var phrases: [String] { get }
 }

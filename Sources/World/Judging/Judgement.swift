@@ -1,4 +1,4 @@
-/// How a clip, as read by the oracle, answers a description (recipe 2.8).
+/// How a clip, as read by the oracle, answers a description (world.md 2.8).
 public struct Judgement: Sendable {
   /// What can be right or wrong about a clip.
   public enum Dimension: Int, CaseIterable, Sendable { case colour, shape, size, motion, count, multi, relation }

@@ -1,5 +1,5 @@
 extension Oracle {
-  /// The six quality dimensions (recipe 2.7). Image, consistency and smoothness are those of the largest object; a clip without
+  /// The six quality dimensions (world.md 2.7). Image, consistency and smoothness are those of the largest object; a clip without
   /// objects has none of them, and no purity.
   func quality(_ objects: [SeenObject], _ tracks: [Track], _ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) -> Quality {
     var quality = Quality()

@@ -1,6 +1,6 @@
 internal import TensorRuntime
 
-/// Which colour every pixel of a clip has, and how much of it (recipe 2.1, 2.2).
+/// Which colour every pixel of a clip has, and how much of it (world.md 2.1, 2.2).
 ///
 /// With b the background, d = pixel − b and u_k = c_k − b: a_k = clamp(⟨d, u_k⟩/‖u_k‖², 0, 1.1), residual ‖d − a_k u_k‖²; the
 /// label is the colour of least residual, the coverage its a_k clipped to 1. A pixel of coverage at most ¼ has no label.

@@ -32,7 +32,7 @@ public struct SeenObject: Sendable {
   }
 }
 
-/// How good a clip looks, whatever it shows: six dimensions, each in [0,1] (recipe 2.7).
+/// How good a clip looks, whatever it shows: six dimensions, each in [0,1] (world.md 2.7).
 public struct Quality: Sendable {
   public enum Dimension: Int, CaseIterable, Sendable { case flicker, image, consistency, smoothness, background, purity }
   private var values = SIMD8<Double>.zero

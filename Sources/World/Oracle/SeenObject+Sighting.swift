@@ -39,7 +39,7 @@ extension SeenObject {
     presence = Double(seen.count) / Double(labels.frames)
   }
 
-  /// What an object does, in the recipe's order of precedence (2.5). Thresholds in units and degrees.
+  /// What an object does, in the order of precedence of world.md 2.5. Thresholds in units and degrees.
   static func motion(_ path: [Sighting], period: Double?) -> Motion {
     guard let first = path.first, let last = path.last, path.count > 2 else { return .still }
     let net = last.centre - first.centre

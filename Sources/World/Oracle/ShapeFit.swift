@@ -1,4 +1,4 @@
-/// How well each of the six shapes fits a blob (recipe 2.4): soft IoU Σmin/Σmax of its coverage and of a template of the same
+/// How well each of the six shapes fits a blob (world.md 2.4): soft IoU Σmin/Σmax of its coverage and of a template of the same
 /// centre and area, the best of 12 angles over the shape's period.
 struct ShapeFit {
   /// By shape: the best score in [0,1], and its angle in radians, refined by the parabola through its neighbours.

@@ -5,7 +5,7 @@ public enum ShapeKind: UInt8, CaseIterable, Sendable { case circle, square, tria
 public enum Colour: UInt8, CaseIterable, Sendable {
   case red, green, blue, yellow, purple, orange, cyan, white
 
-  /// The colour's centre, RGB in [0,1] (recipe 1.3); objects are drawn with each channel jittered by ±.04.
+  /// The colour's centre, RGB in [0,1] (world.md 1.3); objects are drawn with each channel jittered by ±.04.
   public var rgb: SIMD3<Float> {
     switch self {
     case .red: SIMD3(0.9, 0.15, 0.15)

@@ -47,7 +47,7 @@ public struct ShapeObject: Hashable, Sendable {
   }
 }
 
-/// A grey level with two crossed waves over it, constant over the clip (recipe 1.3). Levels in [0,1], lengths in units.
+/// A grey level with two crossed waves over it, constant over the clip (world.md 1.3). Levels in [0,1], lengths in units.
 public struct Background: Hashable, Sendable {
   public var level: Double
   public var amplitudes: SIMD2<Double>

@@ -56,7 +56,7 @@ public struct SceneSampler: Sendable {
     ObjectDescription(stream.choose(Colour.allCases), stream.choose(ShapeKind.allCases))
   }
 
-  // MARK: where it is (recipe 1.3; units, from the middle)
+  // MARK: where it is (world.md 1.3; units, from the middle)
 
   /// Draws the object's geometry, and its size into the description in 60 % of the cases where it may be named.
   private func single(_ description: inout SceneDescription, _ stream: inout RandomStream) -> ShapeObject {

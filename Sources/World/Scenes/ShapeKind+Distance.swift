@@ -1,7 +1,7 @@
 internal import Glibc
 
 extension ShapeKind {
-  /// Signed distance from the outline at unit radius, negative inside, at (x, y) with y down (recipe 1.2).
+  /// Signed distance from the outline at unit radius, negative inside, at (x, y) with y down (world.md 1.2).
   ///
   /// Near corners it is the largest distance from an edge's line, not the Euclidean distance: what the coverage
   /// `clamp(½ − d)` of an edge needs, and cheaper.
