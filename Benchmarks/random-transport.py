@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
-"""Ten thousand seeded random transport problems through the command, the C library and Python: what is called converged is right.
+"""Ten thousand seeded random transport problems through the command, the C library and Python: what
+is called converged is right.
 
-usage: Benchmarks/random-transport.py [--count 10000] [--first 0] [--commands 0.15] [--pisces PATH] [--library PATH] [--verbose]
-needs: numpy scipy POT (for the exact problems); .build/release/pisces and .build/library (tools/build, tools/library)
+usage: Benchmarks/random-transport.py [--count 10000] [--first 0] [--commands 0.15]
+                                      [--pisces PATH] [--library PATH] [--verbose]
+needs: numpy scipy POT (for the exact problems); .build/release/pisces and .build/library
+       (tools/build, tools/library)
 
-Problem k depends on k alone. Kinds: entropic (balanced, unbalanced, relaxed, exact mass), exact and exact partial, divergences, barycenters; costs
-stored or between points (three metrics, 1 to 128 dimensions), f32 and f64; outliers from 1e3 to 1e7, one and several, clusters at 1e2 to 1e5,
-sentinels, offsets, duplicates, masks from 1e6 to 1e15, infinite costs, costs scaled by 1e-30 to 1e30, zero weights, epsilon from a fiftieth of the
-median cost to ten times it. The reference is log-domain iteration in f64 here, on costs from differences in extended precision; for exact problems POT on costs whose masks are
-low enough for doubles,
-and so are those of the entropic references. Every result called converged whose cost (divergence, barycenter) is off by more than 1e-3 is printed, with the command to repeat
-it, and makes the exit status 1; refusals are counted by kind. A reference that does not converge itself is counted, not judged.
+Problem k depends on k alone. Kinds: entropic (balanced, unbalanced, relaxed, exact mass), exact and
+exact partial, divergences, barycenters; costs stored or between points (three metrics, 1 to 128
+dimensions), f32 and f64; outliers from 1e3 to 1e7, one and several, clusters at 1e2 to 1e5,
+sentinels, offsets, duplicates, masks from 1e6 to 1e15, infinite costs, costs scaled by 1e-30 to
+1e30, zero weights, epsilon from a fiftieth of the median cost to ten times it. The reference is
+log-domain iteration in f64 here, on costs from differences in extended precision; for exact
+problems POT on costs whose masks are low enough for doubles, and so are those of the entropic
+references. Every result called converged whose cost (divergence, barycenter) is off by more than
+1e-3 is printed, with the command to repeat it, and makes the exit status 1; refusals are counted by
+kind. A reference that does not converge itself is counted, not judged.
 """
+
 import argparse, collections, json, os, subprocess, sys, tempfile, warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,7 +41,9 @@ def potentials(C, a, b, epsilon, phi=(1.0, 1.0), limit=20000):
     with np.errstate(divide="ignore", invalid="ignore"):
         la, lb, v = np.log(a), np.log(b), np.zeros(len(b))
         spread = np.ptp(C[np.isfinite(C)]) if np.isfinite(C).any() else 0
-        levels = [epsilon * 4.0**k for k in range(60) if k == 0 or epsilon * 4.0 ** (k - 1) * 50 < spread]
+        levels = [
+            epsilon * 4.0**k for k in range(60) if k == 0 or epsilon * 4.0 ** (k - 1) * 50 < spread
+        ]
         old = levels[-1]
         for e in reversed(levels):
             v, old, K = v * old / e, e, -C / e
@@ -62,7 +71,9 @@ def distances(x, y, metric):
     if metric == "cosine":
         x, y = (z / np.sqrt((z * z).sum(1))[:, None] for z in (x, y))
     square = ((x[:, None] - y) ** 2).sum(2)
-    return (np.sqrt(square) if metric == "euclidean" else square / 2 if metric == "cosine" else square).astype(float)
+    return (
+        np.sqrt(square) if metric == "euclidean" else square / 2 if metric == "cosine" else square
+    ).astype(float)
 
 
 def cloud_pair(g, n, m, d, kind):
@@ -107,12 +118,32 @@ class Problem:
     def __init__(self, k):
         g = np.random.default_rng([20, k])
         self.k, self.n, self.m = k, *(int(v) for v in g.integers(2, 40, size=2))
-        self.form = str(g.choice(["matrix", "points", "exact", "divergence", "barycenter"], p=[0.3, 0.4, 0.15, 0.1, 0.05]))
+        self.form = str(
+            g.choice(
+                ["matrix", "points", "exact", "divergence", "barycenter"],
+                p=[0.3, 0.4, 0.15, 0.1, 0.05],
+            )
+        )
         self.f32 = bool(g.random() < 0.6) and self.form in ("matrix", "points", "divergence")
-        self.a, self.b = (weights(g, s, g.choice(["uniform", "random", "zeros"])) for s in (self.n, self.m))
+        self.a, self.b = (
+            weights(g, s, g.choice(["uniform", "random", "zeros"])) for s in (self.n, self.m)
+        )
         self.cloud, self.mask, self.scale = "", 0.0, 1.0
         if self.form in ("points", "divergence"):
-            self.cloud = str(g.choice(["ordinary", "outlier", "outliers", "clusters", "sentinel", "offset", "tight", "duplicates"]))
+            self.cloud = str(
+                g.choice(
+                    [
+                        "ordinary",
+                        "outlier",
+                        "outliers",
+                        "clusters",
+                        "sentinel",
+                        "offset",
+                        "tight",
+                        "duplicates",
+                    ]
+                )
+            )
             self.metric, d = str(g.choice(METRICS)), int(g.choice([1, 2, 3, 8, 9, 16, 64, 128]))
             if self.metric == "cosine":
                 d = max(d, 2)
@@ -120,22 +151,39 @@ class Problem:
             self.x, self.y = (z.astype(dtype) for z in cloud_pair(g, self.n, self.m, d, self.cloud))
             self.C = distances(self.x, self.y, self.metric)
         else:
-            self.C = g.random((self.n, self.m)) if g.random() < 0.5 else distances(*cloud_pair(g, self.n, self.m, 3, "ordinary"), "sqeuclidean")
+            self.C = (
+                g.random((self.n, self.m))
+                if g.random() < 0.5
+                else distances(*cloud_pair(g, self.n, self.m, 3, "ordinary"), "sqeuclidean")
+            )
             self.masked(g)
-        finite = self.C[np.isfinite(self.C) & (self.C < 1e5 * max(self.scale, 1e-300)) if self.mask else np.isfinite(self.C)]
+        finite = self.C[
+            (
+                np.isfinite(self.C) & (self.C < 1e5 * max(self.scale, 1e-300))
+                if self.mask
+                else np.isfinite(self.C)
+            )
+        ]
         typical = np.median(finite[finite > 0]) if (finite > 0).any() else 1.0
         self.epsilon = float(typical * 10 ** g.uniform(-1.7, 1))
         self.options(g)
 
     def masked(self, g):
         if self.form == "matrix":
-            self.scale = float(10 ** g.uniform(-30, 30)) if g.random() < 0.2 and not self.f32 else 1.0
+            self.scale = (
+                float(10 ** g.uniform(-30, 30)) if g.random() < 0.2 and not self.f32 else 1.0
+            )
         if self.form in ("matrix", "exact") and g.random() < 0.5:
             self.mask = float(g.choice([1e6, 1e9, 1e12, 1e13, 1e15, np.inf]))
             keep = g.random((self.n, self.m)) < 0.5
-            keep[np.arange(max(self.n, self.m)) % self.n, np.arange(max(self.n, self.m)) % self.m] = True
+            keep[
+                np.arange(max(self.n, self.m)) % self.n, np.arange(max(self.n, self.m)) % self.m
+            ] = True
             share = keep * g.random((self.n, self.m))
-            self.a, self.b = share.sum(1) / share.sum(), share.sum(0) / share.sum()  # of a plan that needs no mask
+            self.a, self.b = (
+                share.sum(1) / share.sum(),
+                share.sum(0) / share.sum(),
+            )  # of a plan that needs no mask
             self.low = np.where(keep, self.C, 1e3 * self.C.max())
             self.C = np.where(keep, self.C, self.mask)
         self.C = self.C * self.scale
@@ -145,18 +193,26 @@ class Problem:
     def options(self, g):
         self.rule, self.rho, self.mass = "balanced", (np.inf, np.inf), 1.0
         if self.form in ("matrix", "points"):
-            self.rule = str(g.choice(["balanced", "unbalanced", "relaxed", "exact_mass"], p=[0.55, 0.2, 0.1, 0.15]))
+            self.rule = str(
+                g.choice(
+                    ["balanced", "unbalanced", "relaxed", "exact_mass"], p=[0.55, 0.2, 0.1, 0.15]
+                )
+            )
             if self.rule == "unbalanced":
                 self.rho = tuple(float(self.epsilon * 10 ** g.uniform(-0.5, 1.5)) for _ in range(2))
             if self.rule in ("relaxed", "exact_mass"):
                 self.mass = float(g.uniform(0.2, 0.9))
         if self.form == "exact" and g.random() < 0.3:
             self.rule, self.mass = "exact_mass", float(g.uniform(0.2, 0.9))
-        self.tolerance = float(10 ** g.uniform(-7, -4)) if self.f32 else float(10 ** g.uniform(-10, -5))
+        self.tolerance = (
+            float(10 ** g.uniform(-7, -4)) if self.f32 else float(10 ** g.uniform(-10, -5))
+        )
         self.tolerance = max(self.tolerance, 1e-6) if self.f32 else self.tolerance
         if self.form == "barycenter":
             self.n = self.m
-            self.histograms = np.array([weights(g, self.n, "random") for _ in range(int(g.integers(1, 4)))])
+            self.histograms = np.array(
+                [weights(g, self.n, "random") for _ in range(int(g.integers(1, 4)))]
+            )
             grid = np.sort(g.random(self.n))
             self.C = (grid[:, None] - grid) ** 2
             self.epsilon = float(10 ** g.uniform(-2.5, 0))
@@ -181,15 +237,21 @@ class Problem:
         if found is None:
             return None
         value, P = plan_cost(C, *found, self.epsilon)
-        # Mass that is not where it belongs counts by what it costs to move: beside far outliers f64 itself may not get there.
-        off = max(abs(P.sum(k) - w).sum() for k, w in ((1, self.a), (0, self.b))) if self.rule == "balanced" else 0
+        # Mass that is not where it belongs counts by what it costs to move: beside far outliers f64
+        # itself may not get there.
+        off = (
+            max(abs(P.sum(k) - w).sum() for k, w in ((1, self.a), (0, self.b)))
+            if self.rule == "balanced"
+            else 0
+        )
         if off * np.max(C[P > 0], initial=0) > 2e-4 * abs(value):
             return None
         return value, max(abs(value), 1e-2 * self.epsilon * P.sum())
 
     def partial(self, C):
-        """A balanced problem with a row and a column for what is left out, of a free pair each, is that of exact mass but for the entropy of what is left
-        out; so this is Dykstra's iteration in logarithms."""
+        """A balanced problem with a row and a column for what is left out, of a free pair each, is
+        that of exact mass but for the entropy of what is left out; so this is Dykstra's iteration
+        in logarithms."""
         with np.errstate(divide="ignore", invalid="ignore"):
             K, la, lb, lm = -C / self.epsilon, np.log(self.a), np.log(self.b), np.log(self.mass)
             u, v = np.where(self.a > 0, 0.0, -np.inf), np.where(self.b > 0, 0.0, -np.inf)
@@ -213,7 +275,9 @@ class Problem:
 
         C = (self.low if self.mask else self.C).astype(float)
         top = C.max()
-        if self.rule == "exact_mass":  # a free row and column take what is left; between them, nothing goes
+        if (
+            self.rule == "exact_mass"
+        ):  # a free row and column take what is left; between them, nothing goes
             C = np.pad(C, ((0, 1), (0, 1)))
             C[-1, -1] = 1e4 * top
             a, b = np.r_[self.a, self.b.sum() - self.mass], np.r_[self.b, self.a.sum() - self.mass]
@@ -221,17 +285,25 @@ class Problem:
         else:
             P = ot.emd(self.a, self.b * (self.a.sum() / self.b.sum()), C, numItermax=1000000)
         used = P * C[: self.n, : self.m]
-        return float(used.sum()), max(abs(float(used.sum())), 1e-6 * np.median(self.C[self.C < 1e5]))
+        return float(used.sum()), max(
+            abs(float(used.sum())), 1e-6 * np.median(self.C[self.C < 1e5])
+        )
 
     def divergence(self):
         value, size = 0.0, 0.0
-        terms = [(self.x, self.y, self.a, self.b, 1.0), (self.x, self.x, self.a, self.a, -0.5), (self.y, self.y, self.b, self.b, -0.5)]
+        terms = [
+            (self.x, self.y, self.a, self.b, 1.0),
+            (self.x, self.x, self.a, self.a, -0.5),
+            (self.y, self.y, self.b, self.b, -0.5),
+        ]
         for x, y, a, b, factor in terms:
             C = distances(x, y, self.metric)
             found = potentials(C, a, b, self.epsilon)
             if found is None:
                 return None
-            u, v = (np.where(w > 0, p - np.log(np.where(w > 0, w, 1)), 0) for p, w in zip(found, (a, b)))
+            u, v = (
+                np.where(w > 0, p - np.log(np.where(w > 0, w, 1)), 0) for p, w in zip(found, (a, b))
+            )
             term = self.epsilon * ((a * u).sum() + (b * v).sum())  # with the product reference
             value, size = value + factor * term, max(size, abs(term))
         return value, max(abs(value), 1e-4 * max(size, self.epsilon))
@@ -259,7 +331,9 @@ class Library:
         self.library = library
 
     def __call__(self, p):
-        l, common = self.library, dict(epsilon=p.epsilon, tolerance=p.tolerance, max_iterations=20000)
+        l, common = self.library, dict(
+            epsilon=p.epsilon, tolerance=p.tolerance, max_iterations=20000
+        )
         if p.form == "exact":
             c = l.exact(p.C, p.a, p.b, p.mass if p.rule == "exact_mass" else None)[-1]
             return c.outcome, c.cost
@@ -267,10 +341,22 @@ class Library:
             value, certificates = l.divergence(p.x, p.y, p.a, p.b, cost=p.metric, **common)
             return max((c._outcome, c.outcome) for c in certificates)[1], value
         if p.form == "barycenter":
-            out = l.barycenter(p.histograms, p.C, epsilon=p.epsilon, tolerance=p.tolerance, max_iterations=20000)
+            out = l.barycenter(
+                p.histograms, p.C, epsilon=p.epsilon, tolerance=p.tolerance, max_iterations=20000
+            )
             return out[-1].outcome, out[0]
         points = dict(y=p.y, cost=p.metric) if p.form == "points" else {}
-        s = l.transport(p.x if points else p.C, source=p.a, target=p.b, rule=p.rule, rho=p.rho, mass=p.mass, plan=not points, **points, **common)
+        s = l.transport(
+            p.x if points else p.C,
+            source=p.a,
+            target=p.b,
+            rule=p.rule,
+            rho=p.rho,
+            mass=p.mass,
+            plan=not points,
+            **points,
+            **common,
+        )
         return s.certificate.outcome, s.certificate.cost
 
 
@@ -292,17 +378,23 @@ class Python:
                     return None
                 value, log = ot.partial_wasserstein2(p.a, p.b, p.C, p.mass, log=True)
             elif p.form == "divergence":
-                value, log = ot.sinkhorn_divergence(p.x, p.y, p.epsilon, p.a, p.b, metric=p.metric, **lazily)
+                value, log = ot.sinkhorn_divergence(
+                    p.x, p.y, p.epsilon, p.a, p.b, metric=p.metric, **lazily
+                )
             elif p.form == "barycenter":
                 value, log = ot.barycenter(p.histograms.T, p.C, p.epsilon, **how)
             elif p.form == "points":
                 if p.rule != "balanced":
                     return None
-                value, log = ot.empirical_sinkhorn2(p.x, p.y, p.epsilon, p.a, p.b, metric=p.metric, isLazy=p.k % 2 == 0, **lazily)
+                value, log = ot.empirical_sinkhorn2(
+                    p.x, p.y, p.epsilon, p.a, p.b, metric=p.metric, isLazy=p.k % 2 == 0, **lazily
+                )
             elif p.rule == "balanced":
                 value, log = ot.sinkhorn2(p.a, p.b, p.C, p.epsilon, **how)
             elif p.rule == "unbalanced":
-                value, log = ot.sinkhorn_unbalanced2(p.a, p.b, p.C, p.epsilon, p.rho, reg_type="entropy", **how)
+                value, log = ot.sinkhorn_unbalanced2(
+                    p.a, p.b, p.C, p.epsilon, p.rho, reg_type="entropy", **how
+                )
             elif p.rule == "exact_mass":
                 plan, log = ot.entropic_partial_wasserstein(p.a, p.b, p.C, p.epsilon, p.mass, **how)
                 value = log["partial_w_dist"]
@@ -322,24 +414,55 @@ class Command:
     def arguments(self, p):
         weights = ["--source-weights", self.put("a", p.a), "--target-weights", self.put("b", p.b)]
         if p.form == "exact":
-            return ["exact", "--cost", self.put("c", p.C), *weights, *(["--mass", repr(p.mass)] if p.rule == "exact_mass" else [])]
+            return [
+                "exact",
+                "--cost",
+                self.put("c", p.C),
+                *weights,
+                *(["--mass", repr(p.mass)] if p.rule == "exact_mass" else []),
+            ]
         how = ["--epsilon", repr(p.epsilon), "--tolerance", repr(p.tolerance)]
         if p.form == "barycenter":
-            return ["barycenter", "--histograms", self.put("h", p.histograms), "--cost", self.put("c", p.C), *how]
+            return [
+                "barycenter",
+                "--histograms",
+                self.put("h", p.histograms),
+                "--cost",
+                self.put("c", p.C),
+                *how,
+            ]
         if p.form == "matrix":
             what = ["solve", "--cost", self.put("c", p.C)]
         else:
-            what = ["divergence" if p.form == "divergence" else "solve", "--points", self.put("x", p.x), self.put("y", p.y), "--metric", p.metric]
+            what = [
+                "divergence" if p.form == "divergence" else "solve",
+                "--points",
+                self.put("x", p.x),
+                self.put("y", p.y),
+                "--metric",
+                p.metric,
+            ]
         rule = {"unbalanced": ["--rho-source", repr(p.rho[0]), "--rho-target", repr(p.rho[1])], "relaxed": ["--mass", repr(p.mass)],
                 "exact_mass": ["--mass", repr(p.mass), "--exact-mass"]}.get(p.rule, [])  # fmt: skip
         return [*what, *weights, *how, "--dtype", "f32" if p.f32 else "f64", *rule]
 
     def __call__(self, p):
-        run = subprocess.run([self.path, "ot", *self.arguments(p), "--json", "--quiet"], capture_output=True, text=True)
+        run = subprocess.run(
+            [self.path, "ot", *self.arguments(p), "--json", "--quiet"],
+            capture_output=True,
+            text=True,
+        )
         if run.returncode:
-            return "refused: " + run.stderr.strip().removeprefix("pisces: error: ").split(":")[0], None
+            return (
+                "refused: " + run.stderr.strip().removeprefix("pisces: error: ").split(":")[0],
+                None,
+            )
         o = json.loads(run.stdout)
-        return o["status"], o["divergence"] if p.form == "divergence" else np.array(o["barycenter"]) if p.form == "barycenter" else o["cost"]
+        return o["status"], (
+            o["divergence"]
+            if p.form == "divergence"
+            else np.array(o["barycenter"]) if p.form == "barycenter" else o["cost"]
+        )
 
 
 def judge(p, reference, status, value):
@@ -356,9 +479,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--commands", type=float, default=0.15, help="share of the problems that also go through the command (exact ones: all)")
+    parser.add_argument(
+        "--commands",
+        type=float,
+        default=0.15,
+        help="share of the problems that also go through the command (exact ones: all)",
+    )
     parser.add_argument("--pisces", default=os.path.join(HERE, "..", ".build", "release", "pisces"))
-    parser.add_argument("--library", default=os.path.join(HERE, "..", ".build", "library", "libpisces_ot.so.1"))
+    parser.add_argument(
+        "--library", default=os.path.join(HERE, "..", ".build", "library", "libpisces_ot.so.1")
+    )
     parser.add_argument("--verbose", action="store_true")
     o = parser.parse_args()
     counts, failures, worst = collections.Counter(), 0, 0.0
@@ -385,14 +515,23 @@ def main():
                 counts[f"{name}, {p.form}: {status}"] += 1
                 worst = max(worst, error or 0)
                 if error is not None and not error <= LIMIT or o.verbose:
-                    print(f"{k}: {name}: {p.form} {p.rule} {p.cloud} mask {p.mask:g} {'f32' if p.f32 else 'f64'} epsilon {p.epsilon:.3g}: "
-                          f"{status}, {value if p.form != 'barycenter' else ''} for {reference and (reference[0] if p.form != 'barycenter' else '')}, error {error}", flush=True)  # fmt: skip
+                    print(
+                        f"{k}: {name}: {p.form} {p.rule} {p.cloud} mask {p.mask:g} {'f32' if p.f32 else 'f64'} epsilon {p.epsilon:.3g}: "                          # fmt: skip
+                        f"{status}, {value if p.form != 'barycenter' else ''} for {reference and (reference[0] if p.form != 'barycenter' else '')}, error {error}",
+                        flush=True,
+                    )
                 failures += error is not None and not error <= LIMIT
             if (k + 1) % 1000 == 0:
-                print(f"{k + 1 - o.first} problems, {failures} failures, largest error {worst:.2g}", file=sys.stderr, flush=True)
+                print(
+                    f"{k + 1 - o.first} problems, {failures} failures, largest error {worst:.2g}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     for name, count in sorted(counts.items()):
         print(f"{count:7d} {name}")
-    print(f"{failures} called converged with an error above {LIMIT:g}; the largest error is {worst:.2g}")
+    print(
+        f"{failures} called converged with an error above {LIMIT:g}; the largest error is {worst:.2g}"
+    )
     sys.exit(failures > 0)
 
 

@@ -1,23 +1,34 @@
 #!/usr/bin/env python3
-"""The peer in PyTorch of `pisces score --model embedded:reward`: quality and semantic reward of one video and one prompt.
+"""The peer in PyTorch of `pisces score --model embedded:reward`: quality and semantic reward of one
+video and one prompt.
 
-usage: torch_score.py --make reward.safetensors    # once: the embedded model, its map and its words in one file
-       torch_score.py --weights reward.safetensors --video clip.safetensors --prompt "a red circle moving left" [--threads N]
+usage: torch_score.py --make reward.safetensors
+       torch_score.py --weights reward.safetensors --video clip.safetensors
+                      --prompt "a red circle moving left" [--threads N]
 
-The video is the tensor `pixels` [T, 3, 32, 32] in [0, 1], as `pisces bench startup` writes it. Quality is the cosine of the video feature and the
-mapped text feature; semantic is the match probability after fusion layers whose cross-attention is multiplied by token plans of partial transport.
-Mirrors Sources/Rewards (RewardModel, QualityReward), Sources/Models/VideoEncoder, Sources/Models/TextEncoder, Sources/Transport/PartialTransport.swift and
-NeuralMap; torch_step.py takes these networks from here. Vanilla scores, which `pisces score` adds, are left out.
+The first is done once: the embedded model, its map and its words in one file.
+
+The video is the tensor `pixels` [T, 3, 32, 32] in [0, 1], as `pisces bench startup` writes it.
+Quality is the cosine of the video feature and the mapped text feature; semantic is the match
+probability after fusion layers whose cross-attention is multiplied by token plans of partial
+transport. Mirrors Sources/Rewards (RewardModel, QualityReward), Sources/Models/VideoEncoder,
+Sources/Models/TextEncoder, Sources/Transport/PartialTransport.swift and NeuralMap; torch_step.py
+takes these networks from here. Vanilla scores, which `pisces score` adds, are left out.
 """
+
 import argparse, json, os
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
-MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "CSupport", "Embedded", "models")
+MODELS = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "..", "CSupport", "Embedded", "models"
+)
 HEADS, FUSION, LAYERS, DEPTH, SIDE, FRAMES = 4, 2, 5, 4, 8, 9
-MEAN, DEVIATION = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+MEAN, DEVIATION = (
+    torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+)
 
 
 def read(path):
@@ -48,7 +59,8 @@ def join(x):
 
 
 def dot_product_attention(q, k, v, mask=None):
-    """Of [B, heads, N, D] in f32: without matrix units that is faster than bf16, backward twice as fast. Heads are joined again."""
+    """Of [B, heads, N, D] in f32: without matrix units that is faster than bf16, backward twice as
+    fast. Heads are joined again."""
     with torch.autocast("cpu", enabled=False):
         return join(F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask))
 
@@ -62,15 +74,29 @@ def attention(q, k, v, mask=None, heads=HEADS):
 
 def video_tokens(w, pixels):
     """Pixels [B, T, 3, 32, 32] in [0, 1] to tokens [B, M, D], [CLS] first."""
-    patch, bias = w["vision_encoder.patch_embed.proj.weight"], w["vision_encoder.patch_embed.proj.bias"]
-    x = F.conv3d(((pixels - MEAN) / DEVIATION).transpose(1, 2), patch, bias, stride=patch.shape[2:]).flatten(2).transpose(1, 2)
-    x = torch.cat((w["vision_encoder.cls_token"].expand(x.shape[0], -1, -1), x), 1) + w["vision_encoder.pos_embed"]
+    patch, bias = (
+        w["vision_encoder.patch_embed.proj.weight"],
+        w["vision_encoder.patch_embed.proj.bias"],
+    )
+    x = (
+        F.conv3d(((pixels - MEAN) / DEVIATION).transpose(1, 2), patch, bias, stride=patch.shape[2:])
+        .flatten(2)
+        .transpose(1, 2)
+    )
+    x = (
+        torch.cat((w["vision_encoder.cls_token"].expand(x.shape[0], -1, -1), x), 1)
+        + w["vision_encoder.pos_embed"]
+    )
     for i in range(DEPTH):
         name = f"vision_encoder.blocks.{i}"
         q, k, v = linear(w, f"{name}.attn.qkv", rms_norm(w, f"{name}.norm1", x)).chunk(3, -1)
-        a = attention(rms_norm(w, f"{name}.attn.q_norm", q), rms_norm(w, f"{name}.attn.k_norm", k), v)
+        a = attention(
+            rms_norm(w, f"{name}.attn.q_norm", q), rms_norm(w, f"{name}.attn.k_norm", k), v
+        )
         x = torch.addcmul(x, w[f"{name}.ls1.gamma"], linear(w, f"{name}.attn.proj", a))
-        up = F.gelu(linear(w, f"{name}.mlp.fc1", rms_norm(w, f"{name}.norm2", x)), approximate="tanh")
+        up = F.gelu(
+            linear(w, f"{name}.mlp.fc1", rms_norm(w, f"{name}.norm2", x)), approximate="tanh"
+        )
         x = torch.addcmul(x, w[f"{name}.ls2.gamma"], linear(w, f"{name}.mlp.fc2", up))
     return x
 
@@ -78,41 +104,72 @@ def video_tokens(w, pixels):
 def video_feature(w, x):
     """Attention pooling of tokens, projected: unit rows [B, E]."""
     pool = "vision_encoder.clip_projector"
-    q, k, v = (layer_norm(w, f"{pool}.norm1_{n}", t, 1e-5) for n, t in (("q", x.mean(1, keepdim=True)), ("k", x), ("v", x)))
-    q, k, v = (F.linear(t, w[f"{pool}.cross_attn.{n}.weight"], w[f"{pool}.cross_attn.{n}_bias"]) for n, t in (("q", q), ("k", k), ("v", v)))
-    return F.normalize(linear(w, "vision_proj", linear(w, f"{pool}.cross_attn.proj", attention(q, k, v)[:, 0])), dim=-1)
+    q, k, v = (
+        layer_norm(w, f"{pool}.norm1_{n}", t, 1e-5)
+        for n, t in (("q", x.mean(1, keepdim=True)), ("k", x), ("v", x))
+    )
+    q, k, v = (
+        F.linear(t, w[f"{pool}.cross_attn.{n}.weight"], w[f"{pool}.cross_attn.{n}_bias"])
+        for n, t in (("q", q), ("k", k), ("v", v))
+    )
+    return F.normalize(
+        linear(w, "vision_proj", linear(w, f"{pool}.cross_attn.proj", attention(q, k, v)[:, 0])),
+        dim=-1,
+    )
 
 
 # Text
 
 
 def key_mask(counts, length, before=0):
-    """Boolean mask [B, 1, 1, before + length]: what a query may see of `before` rows followed by padded text."""
+    """Boolean mask [B, 1, 1, before + length]: what a query may see of `before` rows followed by
+    padded text."""
     return (torch.arange(before + length) < before + counts[:, None])[:, None, None]
 
 
 def text_states(w, ids, mask):
     """The layers that read text alone: [B, L] to [B, L, D]."""
     name = "text_encoder.bert.embeddings"
-    words, positions, types = (w[f"{name}.{n}_embeddings.weight"] for n in ("word", "position", "token_type"))
-    x = layer_norm(w, f"{name}.LayerNorm", F.embedding(ids, words) + positions[: ids.shape[1]] + types[0], 1e-12)
+    words, positions, types = (
+        w[f"{name}.{n}_embeddings.weight"] for n in ("word", "position", "token_type")
+    )
+    x = layer_norm(
+        w,
+        f"{name}.LayerNorm",
+        F.embedding(ids, words) + positions[: ids.shape[1]] + types[0],
+        1e-12,
+    )
     for i in range(FUSION):
         x = text_layer(w, i, x, mask)
     return x
 
 
 def text_layer(w, i, x, mask, vision=None, lexical=None):
-    """BERT's layer; with `vision` also cross-attention, with `lexical` multiplied by token plans on those rows."""
+    """BERT's layer; with `vision` also cross-attention, with `lexical` multiplied by token plans on
+    those rows."""
     name = f"text_encoder.bert.encoder.layer.{i}"
     q, k, v = (linear(w, f"{name}.attention.self.{n}", x) for n in ("query", "key", "value"))
-    x = layer_norm(w, f"{name}.attention.output.LayerNorm", linear(w, f"{name}.attention.output.dense", attention(q, k, v, mask)) + x, 1e-12)
+    x = layer_norm(
+        w,
+        f"{name}.attention.output.LayerNorm",
+        linear(w, f"{name}.attention.output.dense", attention(q, k, v, mask)) + x,
+        1e-12,
+    )
     if vision is not None:
         cross = f"{name}.crossattention"
-        q, k, v = linear(w, f"{cross}.self.query", x), linear(w, f"{cross}.self.key", vision), linear(w, f"{cross}.self.value", vision)
+        q, k, v = (
+            linear(w, f"{cross}.self.query", x),
+            linear(w, f"{cross}.self.key", vision),
+            linear(w, f"{cross}.self.value", vision),
+        )
         a = attention(q, k, v) if lexical is None else planned_attention(q, k, v, lexical)
-        x = layer_norm(w, f"{cross}.output.LayerNorm", linear(w, f"{cross}.output.dense", a) + x, 1e-12)
+        x = layer_norm(
+            w, f"{cross}.output.LayerNorm", linear(w, f"{cross}.output.dense", a) + x, 1e-12
+        )
     up = F.gelu(linear(w, f"{name}.intermediate.dense", x))
-    return layer_norm(w, f"{name}.output.LayerNorm", linear(w, f"{name}.output.dense", up) + x, 1e-12)
+    return layer_norm(
+        w, f"{name}.output.LayerNorm", linear(w, f"{name}.output.dense", up) + x, 1e-12
+    )
 
 
 def planned_attention(q, k, v, lexical):
@@ -127,17 +184,39 @@ def planned_attention(q, k, v, lexical):
     return join(torch.where(lexical[:, None, :, None], fused, a).to(v.dtype) @ split(v))
 
 
-def token_plans(q, k, a, lexical, gamma=0.2, eta=0.2, epsilon=0.05, mass=0.9, iterations=200, tolerance=1e-3):
-    """Row-normalised plans [B, heads, L, M] of partial transport, all problems at once: scaling of exp(-C / epsilon), as ours (algorithm.md 4)."""
+def token_plans(
+    q, k, a, lexical, gamma=0.2, eta=0.2, epsilon=0.05, mass=0.9, iterations=200, tolerance=1e-3
+):
+    """Row-normalised plans [B, heads, L, M] of partial transport, all problems at once: scaling of
+    exp(-C / epsilon), as ours (algorithm.md 4)."""
     (b, heads, length, m), row = a.shape, lexical[:, None, :, None]
     cell = torch.arange(m - 1)
     t = torch.cat((torch.tensor([-1.0]), (cell // SIDE**2).float()))
-    s = torch.cat((torch.tensor([[-1.0, -1.0]]), torch.stack((cell % SIDE**2 // SIDE, cell % SIDE), -1) / (SIDE - 1)))
+    s = torch.cat(
+        (
+            torch.tensor([[-1.0, -1.0]]),
+            torch.stack((cell % SIDE**2 // SIDE, cell % SIDE), -1) / (SIDE - 1),
+        )
+    )
     seen = a / a.sum(-1, keepdim=True).clamp_min(1e-6) @ torch.cat((t[:, None], s), 1)
-    cost = (1 - F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(1, 2)).clamp_(0, 2)[:, None]
-    cost = cost + (seen[..., :1] - t).abs_().mul_(gamma / max((m - 1) // SIDE**2, 1)) + torch.cdist(seen[..., 1:], s).mul_(eta / 2**0.5)
-    low, high = cost.masked_fill(~row, torch.inf).amin((2, 3), keepdim=True), cost.masked_fill(~row, -torch.inf).amax((2, 3), keepdim=True)
-    kernel = ((low - cost) / ((high - low).clamp_min(1e-6) * epsilon)).nan_to_num_(0).exp_().mul_(row).flatten(0, 1)
+    cost = (1 - F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(1, 2)).clamp_(0, 2)[
+        :, None
+    ]
+    cost = (
+        cost
+        + (seen[..., :1] - t).abs_().mul_(gamma / max((m - 1) // SIDE**2, 1))
+        + torch.cdist(seen[..., 1:], s).mul_(eta / 2**0.5)
+    )
+    low, high = cost.masked_fill(~row, torch.inf).amin((2, 3), keepdim=True), cost.masked_fill(
+        ~row, -torch.inf
+    ).amax((2, 3), keepdim=True)
+    kernel = (
+        ((low - cost) / ((high - low).clamp_min(1e-6) * epsilon))
+        .nan_to_num_(0)
+        .exp_()
+        .mul_(row)
+        .flatten(0, 1)
+    )
     outside = ~row.expand(b, heads, length, 1).flatten(0, 1)
     mu = (1 / lexical.sum(1).clamp_min(1)).repeat_interleave(heads)[:, None, None]
     u, v = torch.ones(b * heads, length, 1), torch.ones(b * heads, m, 1)
@@ -160,7 +239,8 @@ def text_target(w, hidden):
 
 
 def rewards(w, pixels, hidden, target, mask, lexical):
-    """Quality and semantic reward [B] of pixels [B, T, 3, 32, 32] and captions. The last layer's plan would not reach [CLS]."""
+    """Quality and semantic reward [B] of pixels [B, T, 3, 32, 32] and captions. The last layer's
+    plan would not reach [CLS]."""
     x = video_tokens(w, pixels)
     quality = (video_feature(w, x) * target).sum(-1)
     h = hidden
@@ -176,11 +256,15 @@ def make(path):
     for name in ("model", "ot_map"):
         with safe_open(f"{MODELS}/reward/{name}.safetensors", "pt") as f:
             tensors |= {key: f.get_tensor(key) for key in f.keys()}
-    save_file(tensors, path, {"words": json.dumps(open(f"{MODELS}/reward/vocab.txt").read().split())})
+    save_file(
+        tensors, path, {"words": json.dumps(open(f"{MODELS}/reward/vocab.txt").read().split())}
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--make", metavar="PATH")
     parser.add_argument("--weights")
     parser.add_argument("--video")
@@ -198,9 +282,18 @@ def main():
         with safe_open(o.video, "pt") as f:
             pixels = f.get_tensor("pixels").float()[None, :FRAMES]
         # Every word of the built-in world is one token; [CLS] is not lexical.
-        ids = torch.tensor([[words.index(x) if x in words else words.index("[UNK]") for x in ["[CLS]", *o.prompt.lower().split()]]])
+        ids = torch.tensor(
+            [
+                [
+                    words.index(x) if x in words else words.index("[UNK]")
+                    for x in ["[CLS]", *o.prompt.lower().split()]
+                ]
+            ]
+        )
         hidden = text_states(w, ids, None)
-        quality, semantic = rewards(w, pixels, hidden, text_target(w, hidden), None, torch.arange(ids.shape[1])[None] > 0)
+        quality, semantic = rewards(
+            w, pixels, hidden, text_target(w, hidden), None, torch.arange(ids.shape[1])[None] > 0
+        )
     print(json.dumps({"quality": quality.item(), "semantic": semantic.item()}))
 
 

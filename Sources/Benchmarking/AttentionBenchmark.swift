@@ -12,42 +12,77 @@ public enum BenchmarkPass: String, Sendable, CaseIterable {
 
 /// Softmax attention of one sample. bf16: keys and values are stored so.
 public struct AttentionBenchmark: Sendable {
-  public var heads = 16, tokens = 2049, dimension = 88, storage = StorageType.f32, pass = BenchmarkPass.forward
-  public init(heads: Int = 16, tokens: Int = 2049, dimension: Int = 88, storage: StorageType = .f32, pass: BenchmarkPass = .forward) {
-    (self.heads, self.tokens, self.dimension, self.storage, self.pass) = (heads, tokens, dimension, storage, pass)
+  public var heads = 16, tokens = 2049, dimension = 88, storage = StorageType.f32,
+    pass = BenchmarkPass.forward
+  public init(
+    heads: Int = 16, tokens: Int = 2049, dimension: Int = 88, storage: StorageType = .f32,
+    pass: BenchmarkPass = .forward
+  ) {
+    (self.heads, self.tokens, self.dimension, self.storage, self.pass) = (
+      heads, tokens, dimension, storage, pass
+    )
   }
 
-  /// The check gives the first queries an upstream gradient and computes just these in f64, against all keys.
+  /// The check gives the first queries an upstream gradient and computes just these in f64, against
+  /// all keys.
   public func prepare() -> BenchmarkCase {
-    let pool = BufferPool(), work = Workspace(pool: pool), width = heads * dimension, shape = Shape(1, tokens, width), s = self
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
+    let width = heads * dimension
+    let shape = Shape(1, tokens, width)
+    let s = self
     let scale = 1 / Double(dimension).squareRoot()
-    let q = Reference.normal(shape, 1, work), k = work.converted(Reference.normal(shape, 2, work), to: storage.element)
-    let v = work.converted(Reference.normal(shape, 3, work), to: storage.element), dout = Reference.normal(shape, 4, work)
-    let n = Double(tokens), pairs = Double(heads) * n * n
+    let q = Reference.normal(shape, 1, work)
+    let k = work.converted(Reference.normal(shape, 2, work), to: storage.element)
+    let v = work.converted(Reference.normal(shape, 3, work), to: storage.element)
+    let dout = Reference.normal(shape, 4, work)
+    let n = Double(tokens)
+    let pairs = Double(heads) * n * n
     let isBoth = pass == .both
     let w = BenchmarkCase.Work(
       // Two products forward, five more backward; exponentials again in backward.
-      flops: 2 * pairs * Double(dimension) * (isBoth ? 7 : 2), bytes: Double(4 * q.count + 2 * k.byteCount) * (isBoth ? 3 : 1), exponentials: pairs * (isBoth ? 2 : 1))
+      flops: 2 * pairs * Double(dimension) * (isBoth ? 7 : 2),
+      bytes: Double(4 * q.count + 2 * k.byteCount) * (isBoth ? 3 : 1),
+      exponentials: pairs * (isBoth ? 2 : 1))
     return BenchmarkCase(
-      "attention", [("heads", .integer(heads)), ("tokens", .integer(tokens)), ("dimension", .integer(dimension)), ("pass", .string(pass.rawValue))] + storage.fields, w,
+      "attention",
+      [
+        ("heads", .integer(heads)), ("tokens", .integer(tokens)),
+        ("dimension", .integer(dimension)), ("pass", .string(pass.rawValue)),
+      ] + storage.fields, w,
       verify: {
-        let work = Workspace(pool: pool), count = min(s.tokens, 48)
-        let kw = work.widened(k), vw = work.widened(v), (o, lse) = work.attention(q: q, k: kw, v: vw, heads: s.heads, scale: scale)
+        let work = Workspace(pool: pool)
+        let count = min(s.tokens, 48)
+        let kw = work.widened(k)
+        let vw = work.widened(v)
+        let (o, lse) = work.attention(q: q, k: kw, v: vw, heads: s.heads, scale: scale)
         func few(_ x: Tensor) -> Tensor { work.narrowed(x, axis: 1, 0..<count) }
-        let q64 = Reference.wide(few(q), work), k64 = Reference.wide(kw, work), v64 = Reference.wide(vw, work)
+        let q64 = Reference.wide(few(q), work)
+        let k64 = Reference.wide(kw, work)
+        let v64 = Reference.wide(vw, work)
         let (o64, lse64) = work.attention(q: q64, k: k64, v: v64, heads: s.heads, scale: scale)
         guard Reference.agree(few(o), o64, tolerance: 1e-5) else { return false }
         if !isBoth { return true }
         var partial = work.zeros(shape)
         work.place(few(dout), into: &partial, axis: 1, at: 0)
-        let d = work.attentionBackward(partial, q: q, k: kw, v: vw, o: o, lse: lse, heads: s.heads, scale: scale)
-        let r = work.attentionBackward(Reference.wide(few(dout), work), q: q64, k: k64, v: v64, o: o64, lse: lse64, heads: s.heads, scale: scale)
-        return Reference.agree(few(d.dq), r.dq, tolerance: 2e-5) && Reference.agree(d.dk, r.dk, tolerance: 2e-5) && Reference.agree(d.dv, r.dv, tolerance: 2e-5)
+        let d = work.attentionBackward(
+          partial, q: q, k: kw, v: vw, o: o, lse: lse, heads: s.heads, scale: scale)
+        let r = work.attentionBackward(
+          Reference.wide(few(dout), work), q: q64, k: k64, v: v64, o: o64, lse: lse64,
+          heads: s.heads, scale: scale)
+        return Reference.agree(few(d.dq), r.dq, tolerance: 2e-5)
+          && Reference.agree(d.dk, r.dk, tolerance: 2e-5)
+          && Reference.agree(d.dv, r.dv, tolerance: 2e-5)
       },
       run: {
-        let work = Workspace(pool: pool), kw = work.widened(k), vw = work.widened(v)
+        let work = Workspace(pool: pool)
+        let kw = work.widened(k)
+        let vw = work.widened(v)
         let (o, lse) = work.attention(q: q, k: kw, v: vw, heads: s.heads, scale: scale)
-        if isBoth { _ = work.attentionBackward(dout, q: q, k: kw, v: vw, o: o, lse: lse, heads: s.heads, scale: scale) }
+        if isBoth {
+          _ = work.attentionBackward(
+            dout, q: q, k: kw, v: vw, o: o, lse: lse, heads: s.heads, scale: scale)
+        }
       })
   }
 }

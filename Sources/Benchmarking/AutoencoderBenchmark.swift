@@ -10,7 +10,9 @@ public struct AutoencoderBenchmark: Sendable {
     case decoderSmall = "decoder-small"
   }
   public var preset = Preset.decoderSmall, storage = StorageType.f32, pass = BenchmarkPass.forward
-  public init(preset: Preset = .decoderSmall, storage: StorageType = .f32, pass: BenchmarkPass = .forward) {
+  public init(
+    preset: Preset = .decoderSmall, storage: StorageType = .f32, pass: BenchmarkPass = .forward
+  ) {
     (self.preset, self.storage, self.pass) = (preset, storage, pass)
   }
   private final class State {
@@ -18,28 +20,42 @@ public struct AutoencoderBenchmark: Sendable {
     init(_ decoder: VideoDecoder) { self.decoder = decoder }
   }
 
-  /// The check runs the same weights in f64 on a small latent; backward is checked by the latents' gradient.
+  /// The check runs the same weights in f64 on a small latent; backward is checked by the latents'
+  /// gradient.
   public func prepare() throws -> BenchmarkCase {
     var c = AutoencoderConfig()
     (c.blockOutChannels, c.normNumGroups) = ([32, 64, 64, 64], 8)
-    let config = c, pass = pass, pool = BufferPool(), work = Workspace(pool: pool)
+    let config = c
+    let pass = pass
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
     let state = State(try VideoDecoder(config, from: Reference.parameters(storage)))
-    let latents = Reference.normal(Shape(1, 16, 5, 16, 16), 1, work), small = Reference.normal(Shape(1, 16, 2, 2, 2), 2, work)
+    let latents = Reference.normal(Shape(1, 16, 5, 16, 16), 1, work)
+    let small = Reference.normal(Shape(1, 16, 2, 2, 2), 2, work)
     if pass == .both { state.decoder.makeTrainable(in: work) }
     let dy = Reference.normal(Shape(1, 3, 17, 128, 128), 3, work)
-    let flops = Self.flops(config, frames: 5, side: 16) * (pass == .both ? 3 : pass == .latents ? 2 : 1)
+    let flops =
+      Self.flops(config, frames: 5, side: 16) * (pass == .both ? 3 : pass == .latents ? 2 : 1)
     return BenchmarkCase(
-      "vae", [("preset", .string(preset.rawValue)), ("parameters", .integer(state.decoder.parameterCount)), ("pass", .string(pass.rawValue))] + storage.fields, .init(flops: flops),
+      "vae",
+      [
+        ("preset", .string(preset.rawValue)),
+        ("parameters", .integer(state.decoder.parameterCount)), ("pass", .string(pass.rawValue)),
+      ] + storage.fields, .init(flops: flops),
       verify: {
         let work = Workspace(pool: pool)
         var wide = try VideoDecoder(config, from: Reference.wideParameters(of: state.decoder))
-        let (y, s) = state.decoder.forward(small, in: work), (y64, s64) = wide.forward(Reference.wide(small, work), in: work)
+        let (y, s) = state.decoder.forward(small, in: work)
+        let (y64, s64) = wide.forward(Reference.wide(small, work), in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
         if pass == .forward { return true }
-        return Reference.agree(state.decoder.backward(y, s, in: work), wide.backward(Reference.wide(y, work), s64, in: work), tolerance: 1e-3)
+        return Reference.agree(
+          state.decoder.backward(y, s, in: work),
+          wide.backward(Reference.wide(y, work), s64, in: work), tolerance: 1e-3)
       },
       run: {
-        let work = Workspace(pool: pool), (_, saved) = state.decoder.forward(latents, recompute: pass == .forward, in: work)
+        let work = Workspace(pool: pool)
+        let (_, saved) = state.decoder.forward(latents, recompute: pass == .forward, in: work)
         if pass == .forward { return }
         state.decoder.zeroGradients(in: work)
         _ = state.decoder.backward(dy, saved, in: work)
@@ -48,8 +64,12 @@ public struct AutoencoderBenchmark: Sendable {
 
   /// Convolutions, and the mid block's attention, of one decoding pass.
   static func flops(_ c: AutoencoderConfig, frames: Int, side: Int) -> Double {
-    var t = frames, s = side, total = 0.0
-    func conv(_ input: Int, _ output: Int, _ taps: Int = 27) { total += 2 * Double(taps * input * output) * Double(t * s * s) }
+    var t = frames
+    var s = side
+    var total = 0.0
+    func conv(_ input: Int, _ output: Int, _ taps: Int = 27) {
+      total += 2 * Double(taps * input * output) * Double(t * s * s)
+    }
     func residual(_ input: Int, _ output: Int) {
       conv(input, output)
       conv(output, output)

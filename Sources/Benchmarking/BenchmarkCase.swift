@@ -6,7 +6,9 @@ public struct BenchmarkCase {
   /// Operations of one run, as the plain algorithm counts them; nil where it makes no sense.
   public struct Work: Sendable {
     public var flops, bytes, exponentials: Double?
-    public init(flops: Double? = nil, bytes: Double? = nil, exponentials: Double? = nil) { (self.flops, self.bytes, self.exponentials) = (flops, bytes, exponentials) }
+    public init(flops: Double? = nil, bytes: Double? = nil, exponentials: Double? = nil) {
+      (self.flops, self.bytes, self.exponentials) = (flops, bytes, exponentials)
+    }
   }
   public let bench: String
   /// What identifies the case, in the order shown.
@@ -22,10 +24,17 @@ public struct BenchmarkCase {
   /// Whether operations are counted as they are done (`OperationCount`) instead of told by `work`.
   public let countsOperations: Bool
 
-  public init(_ bench: String, _ sizes: [(String, JSONValue)], _ work: Work, verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void, phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil, predict: (() -> Int?)? = nil, countsOperations: Bool = false) {
+  public init(
+    _ bench: String, _ sizes: [(String, JSONValue)], _ work: Work,
+    verify: @escaping () async throws -> Bool, run: @escaping () async throws -> Void,
+    phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])? = nil,
+    predict: (() -> Int?)? = nil, countsOperations: Bool = false
+  ) {
     var object = JSONObject()
     for (key, value) in sizes { object[key] = value }
-    (self.bench, self.sizes, self.work, self.verify, self.run, self.phases, self.predict) = (bench, object, work, verify, run, phases, predict)
+    (self.bench, self.sizes, self.work, self.verify, self.run, self.phases, self.predict) = (
+      bench, object, work, verify, run, phases, predict
+    )
     self.countsOperations = countsOperations
   }
 }
@@ -35,7 +44,11 @@ public enum StorageType: String, Sendable, CaseIterable {
   case f32, bf16
   public var element: ElementType { self == .f32 ? .f32 : .bf16 }
   /// How a case says it.
-  var fields: [(String, JSONValue)] { [("dtype", .string(rawValue))] + (self == .f32 && Machine.products == .f32 ? [] : [("products", .string(Machine.products.rawValue))]) }
+  var fields: [(String, JSONValue)] {
+    [("dtype", .string(rawValue))]
+      + (self == .f32 && Machine.products == .f32
+        ? [] : [("products", .string(Machine.products.rawValue))])
+  }
 }
 
 /// What was measured (interfaces.md 9).
@@ -79,8 +92,18 @@ public struct BenchmarkResult: Sendable {
     o["debug_build"] = .bool(isDebugBuild)
     o["noisy"] = .bool(isNoisy)
     if isVerified == nil { o["peak_resident_bytes"] = .integer(peakResidentBytes) }
-    if isVerified == nil, let predictedResidentBytes { o["predicted_resident_bytes"] = .integer(predictedResidentBytes) }
-    if !phases.isEmpty { o["phases"] = .array(phases.map { ["phase": .string($0.name), "seconds": .number($0.seconds), "peak_tensor_bytes": .integer($0.peakBytes)] }) }
+    if isVerified == nil, let predictedResidentBytes {
+      o["predicted_resident_bytes"] = .integer(predictedResidentBytes)
+    }
+    if !phases.isEmpty {
+      o["phases"] = .array(
+        phases.map {
+          [
+            "phase": .string($0.name), "seconds": .number($0.seconds),
+            "peak_tensor_bytes": .integer($0.peakBytes),
+          ]
+        })
+    }
     return .object(o)
   }
 }
@@ -91,16 +114,21 @@ public struct BenchmarkRunner: Sendable {
   public var repeats: Int?
   /// Leave out the check, which takes more memory than the case itself.
   public var skipsCheck = false
-  /// When set, time is taken in turns instead, after `ready`, for as long as `begin` waits and answers true: repeats for at least 0.1 s, whose median `end` is told.
-  public var turns: (ready: @Sendable () -> Void, begin: @Sendable () -> Bool, end: @Sendable (Double) -> Void)?
+  /// When set, time is taken in turns instead, after `ready`, for as long as `begin` waits and
+  /// answers true: repeats for at least 0.1 s, whose median `end` is told.
+  public var turns:
+    (ready: @Sendable () -> Void, begin: @Sendable () -> Bool, end: @Sendable (Double) -> Void)?
   public let rates: MachineRates
   let load: Double, isDebugBuild: Bool
 
   /// Measures the machine's rates now.
   public init(repeats: Int?, isDebugBuild: Bool) {
-    // The load before our own work: the first number of /proc/loadavg, running threads averaged over a minute.
+    // The load before our own work: the first number of /proc/loadavg, running threads averaged
+    // over a minute.
     let text = TextFile.system("/proc/loadavg")?.split(separator: " ").first
-    (self.repeats, load, self.isDebugBuild) = (repeats, text.flatMap { Double($0) } ?? 0, isDebugBuild)
+    (self.repeats, load, self.isDebugBuild) = (
+      repeats, text.flatMap { Double($0) } ?? 0, isDebugBuild
+    )
     rates = MachineRates.measure()
   }
 
@@ -133,15 +161,26 @@ public struct BenchmarkRunner: Sendable {
     seconds.sort()
     let median = seconds[seconds.count / 2]
     var w = benchmark.work
-    if benchmark.countsOperations && turns == nil { w.flops = Double(OperationCount.total - operations) / Double(seconds.count) }
+    if benchmark.countsOperations && turns == nil {
+      w.flops = Double(OperationCount.total - operations) / Double(seconds.count)
+    }
     // The slowest of the three limits is the one that binds.
-    let limits = [("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }), ("exp", w.exponentials.map { $0 / rates.exponentials })]
+    let limits = [
+      ("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }),
+      ("exp", w.exponentials.map { $0 / rates.exponentials }),
+    ]
     let binding = limits.compactMap { name, t in t.map { (name, $0) } }.max { $0.1 < $1.1 }
-    let isNoisy = seconds.last! > 1.25 * median || load + Double(Machine.threads) > Double(Machine.affinity) + 0.7
+    let isNoisy =
+      seconds.last! > 1.25 * median
+      || load + Double(Machine.threads) > Double(Machine.affinity) + 0.7
     return BenchmarkResult(
-      bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads, isa: Machine.current.rawValue, seconds: seconds,
+      bench: benchmark.bench, sizes: benchmark.sizes, threads: Machine.threads,
+      isa: Machine.current.rawValue, seconds: seconds,
       gflops: w.flops.map { $0 / median / 1e9 }, gbytesPerSecond: w.bytes.map { $0 / median / 1e9 },
-      gexpPerSecond: w.exponentials.map { $0 / median / 1e9 }, limit: binding?.0, shareOfLimit: binding.map { $0.1 / median },
-      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy, peakResidentBytes: ProcessMemory.peak, predictedResidentBytes: predicted, phases: benchmark.phases?() ?? [])
+      gexpPerSecond: w.exponentials.map { $0 / median / 1e9 }, limit: binding?.0,
+      shareOfLimit: binding.map { $0.1 / median },
+      isVerified: isVerified, isDebugBuild: isDebugBuild, isNoisy: isNoisy,
+      peakResidentBytes: ProcessMemory.peak, predictedResidentBytes: predicted,
+      phases: benchmark.phases?() ?? [])
   }
 }

@@ -1,7 +1,8 @@
 public import Files
 import TensorRuntime
 
-/// Two files of `bench --json`, case by case: the ratio of the medians with a bootstrap interval over the repeats of both sides.
+/// Two files of `bench --json`, case by case: the ratio of the medians with a bootstrap interval
+/// over the repeats of both sides.
 public struct BenchmarkComparison: Sendable {
   public struct Row: Sendable {
     /// Bench, sizes, threads and instruction set: what must agree for two times to be comparable.
@@ -12,7 +13,11 @@ public struct BenchmarkComparison: Sendable {
     /// Whether either side was measured beside other work, or with a debug build.
     public let isNoisy, isDebugBuild: Bool
     public var json: JSONValue {
-      ["case": .string(name), "before_seconds": .number(before), "after_seconds": .number(after), "ratio": .number(ratio), "low": .number(low), "high": .number(high), "noisy": .bool(isNoisy), "debug_build": .bool(isDebugBuild)]
+      [
+        "case": .string(name), "before_seconds": .number(before), "after_seconds": .number(after),
+        "ratio": .number(ratio), "low": .number(low), "high": .number(high),
+        "noisy": .bool(isNoisy), "debug_build": .bool(isDebugBuild),
+      ]
     }
   }
   /// In the order of the first file.
@@ -20,18 +25,25 @@ public struct BenchmarkComparison: Sendable {
   /// Cases that only one of the files has.
   public let onlyBefore, onlyAfter: [String]
 
-  /// Repeats of one run share the machine's mood, so an interval tells their spread and not that between runs: measure in alternation.
+  /// Repeats of one run share the machine's mood, so an interval tells their spread and not that
+  /// between runs: measure in alternation.
   public init(before: String, after: String, resamples: Int = 2000) throws(FileError) {
-    let a = try Self.read(before), b = try Self.read(after)
+    let a = try Self.read(before)
+    let b = try Self.read(after)
     var rows: [Row] = []
     for x in a {
       guard let y = b.first(where: { $0.name == x.name }) else { continue }
       var stream = RandomStream(seed: 1, .bootstrap, sample: rows.count)
-      func drawn(_ s: [Double]) -> Double { Self.median((0..<s.count).map { _ in s[stream.below(s.count)] }) }
-      let ratios = (0..<resamples).map { _ in drawn(y.seconds) / drawn(x.seconds) }.sorted(), m = (Self.median(x.seconds), Self.median(y.seconds))
-      rows.append(Row(
-        name: x.name, before: m.0, after: m.1, ratio: m.1 / m.0, low: ratios[resamples / 40], high: ratios[resamples - 1 - resamples / 40],
-        isNoisy: x.isNoisy || y.isNoisy, isDebugBuild: x.isDebugBuild || y.isDebugBuild))
+      func drawn(_ s: [Double]) -> Double {
+        Self.median((0..<s.count).map { _ in s[stream.below(s.count)] })
+      }
+      let ratios = (0..<resamples).map { _ in drawn(y.seconds) / drawn(x.seconds) }.sorted()
+      let m = (Self.median(x.seconds), Self.median(y.seconds))
+      rows.append(
+        Row(
+          name: x.name, before: m.0, after: m.1, ratio: m.1 / m.0, low: ratios[resamples / 40],
+          high: ratios[resamples - 1 - resamples / 40],
+          isNoisy: x.isNoisy || y.isNoisy, isDebugBuild: x.isDebugBuild || y.isDebugBuild))
     }
     self.rows = rows
     onlyBefore = a.map(\.name).filter { name in !b.contains { $0.name == name } }
@@ -44,13 +56,26 @@ public struct BenchmarkComparison: Sendable {
     var records: [Record] = []
     for (i, line) in lines.enumerated() {
       let o = try JSONValue(parsing: line, name: "\(path), line \(i + 1)")
-      guard let bench = o["bench"]?.string, let sizes = o["case"]?.object, let seconds = o["seconds"]?.array?.compactMap(\.number), !seconds.isEmpty, seconds.allSatisfy({ $0 > 0 }) else {
-        throw FileError(.badData, "not a result of pisces bench --json", in: "\(path), line \(i + 1)", mend: "make it with this version: pisces bench NAME --json > FILE")
+      guard let bench = o["bench"]?.string, let sizes = o["case"]?.object,
+        let seconds = o["seconds"]?.array?.compactMap(\.number), !seconds.isEmpty,
+        seconds.allSatisfy({ $0 > 0 })
+      else {
+        throw FileError(
+          .badData, "not a result of pisces bench --json", in: "\(path), line \(i + 1)",
+          mend: "make it with this version: pisces bench NAME --json > FILE")
       }
-      let parts = [bench] + sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" } + [o["threads"].map { "threads=\($0.line)" }, o["isa"]?.string].compactMap { $0 }
-      records.append(Record(name: parts.joined(separator: " "), seconds: seconds, isNoisy: o["noisy"] == true, isDebugBuild: o["debug_build"] == true))
+      let parts =
+        [bench] + sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }
+        + [o["threads"].map { "threads=\($0.line)" }, o["isa"]?.string].compactMap { $0 }
+      records.append(
+        Record(
+          name: parts.joined(separator: " "), seconds: seconds, isNoisy: o["noisy"] == true,
+          isDebugBuild: o["debug_build"] == true))
     }
-    if records.isEmpty { throw FileError(.badData, "no results", in: path, mend: "make it with pisces bench NAME --json > FILE") }
+    if records.isEmpty {
+      throw FileError(
+        .badData, "no results", in: path, mend: "make it with pisces bench NAME --json > FILE")
+    }
     return records
   }
   private static func median(_ x: [Double]) -> Double { x.sorted()[x.count / 2] }

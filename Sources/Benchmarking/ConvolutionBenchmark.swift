@@ -3,36 +3,62 @@ import TensorRuntime
 
 /// HunyuanVideo's causal 3×3×3 convolution, C to C channels, of one clip.
 public struct ConvolutionBenchmark: Sendable {
-  public var channels = 64, frames = 17, size = 64, storage = StorageType.f32, pass = BenchmarkPass.forward
-  public init(channels: Int = 64, frames: Int = 17, size: Int = 64, storage: StorageType = .f32, pass: BenchmarkPass = .forward) {
-    (self.channels, self.frames, self.size, self.storage, self.pass) = (channels, frames, size, storage, pass)
+  public var channels = 64, frames = 17, size = 64, storage = StorageType.f32,
+    pass = BenchmarkPass.forward
+  public init(
+    channels: Int = 64, frames: Int = 17, size: Int = 64, storage: StorageType = .f32,
+    pass: BenchmarkPass = .forward
+  ) {
+    (self.channels, self.frames, self.size, self.storage, self.pass) = (
+      channels, frames, size, storage, pass
+    )
   }
 
-  /// The check sums the output channels with random signs: that is one output channel of the signed sum of the weights, in f64.
-  /// Backward: dx and dw are the adjoints of what was checked, ⟨dy, y⟩ = ⟨dx, x⟩ = ⟨dw, w⟩.
+  /// The check sums the output channels with random signs: that is one output channel of the signed
+  /// sum of the weights, in f64. Backward: dx and dw are the adjoints of what was checked, ⟨dy, y⟩
+  /// = ⟨dx, x⟩ = ⟨dw, w⟩.
   public func prepare() -> BenchmarkCase {
-    let pool = BufferPool(), work = Workspace(pool: pool), geometry = ConvolutionGeometry.causal(kernel: 3), c = channels
-    let x = Reference.normal(Shape(1, c, frames, size, size), 1, work), dy = Reference.normal(x.shape, 2, work)
-    let weight = work.converted(Reference.normal(Shape(c, c, 3, 3, 3), 3, work, scale: 0.1), to: storage.element)
-    let flops = 2 * 27 * Double(c) * Double(x.count), isBoth = pass == .both
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
+    let geometry = ConvolutionGeometry.causal(kernel: 3)
+    let c = channels
+    let x = Reference.normal(Shape(1, c, frames, size, size), 1, work)
+    let dy = Reference.normal(x.shape, 2, work)
+    let weight = work.converted(
+      Reference.normal(Shape(c, c, 3, 3, 3), 3, work, scale: 0.1), to: storage.element)
+    let flops = 2 * 27 * Double(c) * Double(x.count)
+    let isBoth = pass == .both
     let backward: @Sendable (borrowing Workspace) -> (dx: Tensor, dw: Tensor) = { work in
-      var dw: Tensor? = work.zeros(weight.shape), none: Tensor?
+      var dw: Tensor? = work.zeros(weight.shape)
+      var none: Tensor?
       work.convolutionBackwardWeight(dy, x: x, weight: weight.shape, geometry, addingTo: &dw, &none)
       return (work.convolutionBackwardInput(dy, input: x.shape, weight: weight, geometry), dw!)
     }
     return BenchmarkCase(
-      "conv", [("channels", .integer(c)), ("frames", .integer(frames)), ("size", .integer(size)), ("pass", .string(pass.rawValue))] + storage.fields,
-      .init(flops: flops * (isBoth ? 3 : 1), bytes: Double(8 * x.count + weight.byteCount) * (isBoth ? 3 : 1)),
+      "conv",
+      [
+        ("channels", .integer(c)), ("frames", .integer(frames)), ("size", .integer(size)),
+        ("pass", .string(pass.rawValue)),
+      ] + storage.fields,
+      .init(
+        flops: flops * (isBoth ? 3 : 1),
+        bytes: Double(8 * x.count + weight.byteCount) * (isBoth ? 3 : 1)),
       verify: {
-        let work = Workspace(pool: pool), y = work.convolution(x, weight: weight, bias: nil, geometry), t = Reference.signs(c, 4).reshaped(Shape(1, c))
+        let work = Workspace(pool: pool)
+        let y = work.convolution(x, weight: weight, bias: nil, geometry)
+        let t = Reference.signs(c, 4).reshaped(Shape(1, c))
         let w64 = Reference.wide(weight, work)
         let summed = work.matmul(t, w64.reshaped(Shape(c, c * 27))).reshaped(Shape(1, c, 3, 3, 3))
-        let expected = work.convolution(Reference.wide(x, work), weight: summed, bias: nil, geometry)
+        let expected = work.convolution(
+          Reference.wide(x, work), weight: summed, bias: nil, geometry)
         let found = work.matmul(t, Reference.wide(y, work).reshaped(Shape(c, y.count / c)))
         guard Reference.agree(found, expected, tolerance: 1e-5) else { return false }
         if !isBoth { return true }
-        let (dx, dw) = backward(work), inner = work.dot(dy, y), scale = (work.sumOfSquares(dy) * work.sumOfSquares(y)).squareRoot()
-        return abs(work.dot(dx, x) - inner) <= 1e-5 * scale && abs(work.dot(dw, work.widened(weight)) - inner) <= 1e-5 * scale
+        let (dx, dw) = backward(work)
+        let inner = work.dot(dy, y)
+        let scale = (work.sumOfSquares(dy) * work.sumOfSquares(y)).squareRoot()
+        return abs(work.dot(dx, x) - inner) <= 1e-5 * scale
+          && abs(work.dot(dw, work.widened(weight)) - inner) <= 1e-5 * scale
       },
       run: {
         let work = Workspace(pool: pool)

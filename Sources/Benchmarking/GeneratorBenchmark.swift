@@ -4,15 +4,19 @@ import Models
 import Optimizers
 import TensorRuntime
 
-/// A small HunyuanVideo transformer: four double and eight single blocks, latents 16×5×16×16, patch 1×2×2, 32 text tokens.
+/// A small HunyuanVideo transformer: four double and eight single blocks, latents 16×5×16×16, patch
+/// 1×2×2, 32 text tokens.
 public struct GeneratorBenchmark: Sendable {
   public enum Preset: String, Sendable, CaseIterable {
-    case mmdit384 = "mmdit-384", mmdit768 = "mmdit-768"
+    case mmdit384 = "mmdit-384"
+    case mmdit768 = "mmdit-768"
     var heads: Int { self == .mmdit384 ? 6 : 12 }
     var batch: Int { self == .mmdit384 ? 4 : 1 }
   }
   public var preset = Preset.mmdit384, storage = StorageType.f32, pass = BenchmarkPass.forward
-  public init(preset: Preset = .mmdit384, storage: StorageType = .f32, pass: BenchmarkPass = .forward) {
+  public init(
+    preset: Preset = .mmdit384, storage: StorageType = .f32, pass: BenchmarkPass = .forward
+  ) {
     (self.preset, self.storage, self.pass) = (preset, storage, pass)
   }
   private var config: TransformerConfig {
@@ -30,37 +34,67 @@ public struct GeneratorBenchmark: Sendable {
     init(_ model: VideoTransformer) { self.model = model }
   }
 
-  /// The check runs the same weights in f64 on one sample of a few tokens; backward is checked by the latents' gradient.
+  /// The check runs the same weights in f64 on one sample of a few tokens; backward is checked by
+  /// the latents' gradient.
   public func prepare() throws -> BenchmarkCase {
-    let c = config, batch = preset.batch, pass = pass, pool = BufferPool(), work = Workspace(pool: pool)
+    let c = config
+    let batch = preset.batch
+    let pass = pass
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
     let state = State(try VideoTransformer(c, from: Reference.parameters(storage)))
-    let isTraining = pass != .forward, words = 32
-    let small = Self.input(Shape(1, c.inChannels, 2, 4, 4), words: 6, c, work), full = Self.input(Shape(batch, c.inChannels, 5, 16, 16), words: words, c, work)
+    let isTraining = pass != .forward
+    let words = 32
+    let small = Self.input(Shape(1, c.inChannels, 2, 4, 4), words: 6, c, work)
+    let full = Self.input(Shape(batch, c.inChannels, 5, 16, 16), words: words, c, work)
     if isTraining { state.model.makeTrainable(in: work) }
-    if pass == .step { state.optimizer = AdamW(AdamW.Options(weightDecay: 0.01), for: state.model, in: work) }
+    if pass == .step {
+      state.optimizer = AdamW(AdamW.Options(weightDecay: 0.01), for: state.model, in: work)
+    }
     let dy = Reference.normal(full.latents.shape, 9, work)
-    let n = 5 * 8 * 8, (d, h, l, i) = (Double(c.width), Double(c.hidden), Double(n + words), Double(n))
-    let blocks = Double(c.numLayers + c.numSingleLayers) * (l * (8 * d * d + 4 * d * h) + 4 * l * l * d)
+    let n = 5 * 8 * 8
+    let (d, h, l, i) = (Double(c.width), Double(c.hidden), Double(n + words), Double(n))
+    let blocks =
+      Double(c.numLayers + c.numSingleLayers) * (l * (8 * d * d + 4 * d * h) + 4 * l * l * d)
     let modulation = d * d * Double(2 * (12 * c.numLayers + 3 * c.numSingleLayers + 2))
     let patch = Double(c.inChannels * c.patch.x * c.patch.y * c.patch.z)
-    let forward = Double(batch) * (blocks + modulation + 4 * i * d * patch + 2 * Double(words * c.textEmbedDim) * d)
-    let exponentials = Double(batch) * (Double(c.numLayers + c.numSingleLayers) * (Double(c.numAttentionHeads) * l * l + l * h))
+    let forward =
+      Double(batch)
+      * (blocks + modulation + 4 * i * d * patch + 2 * Double(words * c.textEmbedDim) * d)
+    let exponentials =
+      Double(batch)
+      * (Double(c.numLayers + c.numSingleLayers) * (Double(c.numAttentionHeads) * l * l + l * h))
     return BenchmarkCase(
       "generator",
-      [("preset", .string(preset.rawValue)), ("batch", .integer(batch)), ("tokens", .integer(n + words)), ("parameters", .integer(state.model.parameterCount)), ("pass", .string(pass.rawValue))]
+      [
+        ("preset", .string(preset.rawValue)), ("batch", .integer(batch)),
+        ("tokens", .integer(n + words)), ("parameters", .integer(state.model.parameterCount)),
+        ("pass", .string(pass.rawValue)),
+      ]
         + storage.fields,
-      .init(flops: forward * (isTraining ? 3 : 1), exponentials: exponentials * (isTraining ? 2 : 1)),
+      .init(
+        flops: forward * (isTraining ? 3 : 1), exponentials: exponentials * (isTraining ? 2 : 1)),
       verify: {
         let work = Workspace(pool: pool)
         var wide = try VideoTransformer(c, from: Reference.wideParameters(of: state.model))
-        if isTraining { wide.makeTrainable(in: work) }  // before forward, which keeps what trainable parameters' gradients need
-        let w = (latents: Reference.wide(small.latents, work), prompt: PromptEmbedding(states: Reference.wide(small.prompt.states, work), counts: small.prompt.counts, pooled: Reference.wide(small.prompt.pooled, work)))
-        let (y, s) = state.model.forward(small.latents, times: small.times, small.prompt, guidance: nil, in: work)
-        let (y64, s64) = wide.forward(w.latents, times: small.times, w.prompt, guidance: nil, in: work)
+        // before forward, which keeps what trainable parameters' gradients need
+        if isTraining { wide.makeTrainable(in: work) }
+        let w = (
+          latents: Reference.wide(small.latents, work),
+          prompt: PromptEmbedding(
+            states: Reference.wide(small.prompt.states, work), counts: small.prompt.counts,
+            pooled: Reference.wide(small.prompt.pooled, work))
+        )
+        let (y, s) = state.model.forward(
+          small.latents, times: small.times, small.prompt, guidance: nil, in: work)
+        let (y64, s64) = wide.forward(
+          w.latents, times: small.times, w.prompt, guidance: nil, in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
         if isTraining {
-          let d = state.model.backward(y, s, wantsLatents: true, in: work), d64 = wide.backward(Reference.wide(y, work), s64, wantsLatents: true, in: work)
-          guard let x = d.latents, let r = d64.latents, Reference.agree(x, r, tolerance: 1e-3) else { return false }
+          let d = state.model.backward(y, s, wantsLatents: true, in: work)
+          let d64 = wide.backward(Reference.wide(y, work), s64, wantsLatents: true, in: work)
+          guard let x = d.latents, let r = d64.latents, Reference.agree(x, r, tolerance: 1e-3)
+          else { return false }
         }
         return true
       },
@@ -70,17 +104,22 @@ public struct GeneratorBenchmark: Sendable {
           _ = state.model(full.latents, times: full.times, full.prompt, guidance: nil, in: work)
           return
         }
-        let saved = state.model.forward(full.latents, times: full.times, full.prompt, guidance: nil, in: work).saved
+        let saved = state.model.forward(
+          full.latents, times: full.times, full.prompt, guidance: nil, in: work
+        ).saved
         state.model.zeroGradients(in: work)
         state.model.backward(dy, saved, in: work)
         state.optimizer?.step(&state.model, learningRate: 1e-4, in: work)
       })
   }
 
-  private static func input(_ shape: Shape, words: Int, _ c: TransformerConfig, _ work: borrowing Workspace) -> (latents: Tensor, times: [Float], prompt: PromptEmbedding) {
+  private static func input(
+    _ shape: Shape, words: Int, _ c: TransformerConfig, _ work: borrowing Workspace
+  ) -> (latents: Tensor, times: [Float], prompt: PromptEmbedding) {
     let b = shape[0]
     let prompt = PromptEmbedding(
-      states: Reference.normal(Shape(b, words, c.textEmbedDim), 5, work), counts: Array(repeating: Int32(words), count: b),
+      states: Reference.normal(Shape(b, words, c.textEmbedDim), 5, work),
+      counts: Array(repeating: Int32(words), count: b),
       pooled: Reference.normal(Shape(b, c.pooledProjectionDim), 6, work))
     return (Reference.normal(shape, 7, work), (0..<b).map { Float(250 + 150 * $0) }, prompt)
   }

@@ -3,7 +3,9 @@ import TensorRuntime
 
 /// Seeded inputs, and comparison with the reference.
 enum Reference {
-  static func normal(_ shape: Shape, _ sample: Int, _ work: borrowing Workspace, scale: Double = 1) -> Tensor {
+  static func normal(_ shape: Shape, _ sample: Int, _ work: borrowing Workspace, scale: Double = 1)
+    -> Tensor
+  {
     let x = RandomStream(seed: 9, .bench, sample: sample).normal(shape, .f32, in: work)
     return scale == 1 ? x : work.scaled(x, by: scale)
   }
@@ -12,22 +14,31 @@ enum Reference {
     var stream = RandomStream(seed: 9, .bench, sample: 1000 + sample)
     return Tensor((0..<n).map { _ in stream.bits() & 1 == 0 ? 1.0 : -1.0 }, Shape(n, 1))
   }
-  static func wide(_ x: Tensor, _ work: borrowing Workspace) -> Tensor { work.converted(x, to: .f64) }
+  static func wide(_ x: Tensor, _ work: borrowing Workspace) -> Tensor {
+    work.converted(x, to: .f64)
+  }
 
-  /// Largest difference at most `tolerance` of the largest magnitude of `reference`; with bf16 products at least 1/32, eight units
-  /// of their rounding.
+  /// Largest difference at most `tolerance` of the largest magnitude of `reference`; with bf16
+  /// products at least 1/32, eight units of their rounding.
   static func agree(_ x: Tensor, _ reference: Tensor, tolerance: Double) -> Bool {
-    let r = reference.doubles, scale = r.reduce(0) { max($0, abs($1)) }
+    let r = reference.doubles
+    let scale = r.reduce(0) { max($0, abs($1)) }
     let tolerance = Machine.products == .bf16 ? max(tolerance, 1.0 / 32) : tolerance
     return zip(x.doubles, r).allSatisfy { abs($0 - $1) <= tolerance * (1e-30 + scale) }
   }
 
-  /// Random parameters with every value small but not zero: gates that start at zero would hide half the network from a check.
+  /// Random parameters with every value small but not zero: gates that start at zero would hide
+  /// half the network from a check.
   static func parameters(_ storage: StorageType) -> ParameterSource {
     ParameterSource { name, shape, initial, _ in
-      let work = Workspace(), fresh = ParameterSource.random(seed: 4)
+      let work = Workspace()
+      let fresh = ParameterSource.random(seed: 4)
       let value: Tensor
-      if case .zeros = initial { value = try fresh(name, shape, .normal(deviation: 0.02)).value } else { value = try fresh(name, shape, initial).value }
+      if case .zeros = initial {
+        value = try fresh(name, shape, .normal(deviation: 0.02)).value
+      } else {
+        value = try fresh(name, shape, initial).value
+      }
       return shape.rank > 1 ? work.converted(value, to: storage.element) : value
     }
   }
@@ -35,6 +46,8 @@ enum Reference {
   static func wideParameters(of model: some Layer) -> ParameterSource {
     var table: [String: Tensor] = [:]
     model.readParameters { table[$0.name] = $0.value }
-    return ParameterSource { name, _, _, _ in table[name].map { Workspace().converted($0, to: .f64) } }
+    return ParameterSource { name, _, _, _ in
+      table[name].map { Workspace().converted($0, to: .f64) }
+    }
   }
 }

@@ -2,7 +2,8 @@
 ///
 ///     @Setting(.whole(1...1_000_000), "Outer steps.") public var steps = 160_000
 ///
-/// It is encoded and decoded as its value alone. What was read from a file was checked against `Limits` before (`SettingsReader`).
+/// It is encoded and decoded as its value alone. What was read from a file was checked against
+/// `Limits` before (`SettingsReader`).
 @propertyWrapper
 public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable, Equatable {
   public var wrappedValue: Value
@@ -11,11 +12,14 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
   public init(wrappedValue: Value, _ limits: Limits, _ meaning: String) {
     (self.wrappedValue, declaration) = (wrappedValue, .key(limits, meaning))
   }
-  /// A part whose keys are declared by name, dots between levels: a model's configuration, which knows nothing of run files.
+  /// A part whose keys are declared by name, dots between levels: a model's configuration, which
+  /// knows nothing of run files.
   public init(wrappedValue: Value, keys: [DeclaredKey]) {
     (self.wrappedValue, declaration) = (wrappedValue, .section(keys))
   }
-  public init(from decoder: any Decoder) throws { (wrappedValue, declaration) = (try Value(from: decoder), .none) }
+  public init(from decoder: any Decoder) throws {
+    (wrappedValue, declaration) = (try Value(from: decoder), .none)
+  }
   public func encode(to encoder: any Encoder) throws { try wrappedValue.encode(to: encoder) }
   public static func == (a: Setting, b: Setting) -> Bool { a.wrappedValue == b.wrappedValue }
 }
@@ -23,11 +27,14 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
 /// What is declared of one key.
 public struct DeclaredKey: Sendable, Equatable {
   public let name: String, limits: Limits, meaning: String
-  public init(_ name: String, _ limits: Limits, _ meaning: String) { (self.name, self.limits, self.meaning) = (name, limits, meaning) }
+  public init(_ name: String, _ limits: Limits, _ meaning: String) {
+    (self.name, self.limits, self.meaning) = (name, limits, meaning)
+  }
 }
 
 enum Declaration: Sendable, Equatable {
-  case key(Limits, String), section([DeclaredKey])
+  case key(Limits, String)
+  case section([DeclaredKey])
   /// A value that was decoded: the defaults have the declaration.
   case none
 }
@@ -42,11 +49,14 @@ extension Settings {
     Mirror(reflecting: part).children.flatMap { child -> [DeclaredKey] in
       // The storage of a wrapped property is its name behind an underscore.
       guard let label = child.label else { return [] }
-      guard let setting = child.value as? any DeclaringSetting else { return keys(of: child.value, prefix: "\(prefix)\(label).") }
+      guard let setting = child.value as? any DeclaringSetting else {
+        return keys(of: child.value, prefix: "\(prefix)\(label).")
+      }
       let name = prefix + label.dropFirst()
       switch setting.declaration {
       case .key(let limits, let meaning): return [DeclaredKey(name, limits, meaning)]
-      case .section(let list): return list.map { DeclaredKey("\(name).\($0.name)", $0.limits, $0.meaning) }
+      case .section(let list):
+        return list.map { DeclaredKey("\(name).\($0.name)", $0.limits, $0.meaning) }
       case .none: return []
       }
     }

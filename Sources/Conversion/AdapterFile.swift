@@ -5,24 +5,36 @@ public import TensorRuntime
 
 /// LoRA files in and out: a PEFT directory, or diffusers' single file (checkpoints.md 6).
 public enum AdapterFile {
-  /// The adapters of a PEFT directory or of a file, whatever tool wrote it. α comes from `alpha` if it is given, else from the file's
-  /// `.alpha` values, else from `adapter_config.json` (or `lora_config.json`) or the file's `lora_adapter_metadata`, else it is r,
-  /// except in PEFT's own files, which need their configuration. Throws `badData` for forms that are not plain low-rank.
-  public static func read(_ path: String, alpha given: Double? = nil) throws(FileError) -> [AdapterWeights] {
-    let (file, configuration) = try place(path), tensors = try WeightTable.source(file)
+  /// The adapters of a PEFT directory or of a file, whatever tool wrote it. α comes from `alpha` if
+  /// it is given, else from the file's `.alpha` values, else from `adapter_config.json` (or
+  /// `lora_config.json`) or the file's `lora_adapter_metadata`, else it is r, except in PEFT's own
+  /// files, which need their configuration. Throws `badData` for forms that are not plain low-rank.
+  public static func read(_ path: String, alpha given: Double? = nil) throws(FileError)
+    -> [AdapterWeights]
+  {
+    let (file, configuration) = try place(path)
+    let tensors = try WeightTable.source(file)
     try refuseMethods(tensors)
     let factors = try Factors(tensors, file)
     let scaling = try scaling(tensors, file, configuration)
-    if given == nil && scaling.isUnknown && factors.alpha.count < factors.order.count && isPEFT(tensors, file) {
-      let what = "alpha is not known: PEFT keeps it in adapter_config.json, which is not beside the file"
+    if given == nil && scaling.isUnknown && factors.alpha.count < factors.order.count
+      && isPEFT(tensors, file)
+    {
+      let what =
+        "alpha is not known: PEFT keeps it in adapter_config.json, which is not beside the file"
       throw FileError(.missingInput, what, in: file, mend: "put it there, or give --alpha")
     }
     return try factors.order.map { (module) throws(FileError) in
-      let a = factors.a[module]!, b = factors.b[module]!
+      let a = factors.a[module]!
+      let b = factors.b[module]!
       guard a.shape.rank == 2, b.shape.rank == 2, a.shape[0] == b.shape[1], a.shape[0] > 0 else {
-        throw FileError(.badData, "factors A and B that do not fit", in: "\(file), '\(module)'", mend: "give a complete LoRA file")
+        throw FileError(
+          .badData, "factors A and B that do not fit", in: "\(file), '\(module)'",
+          mend: "give a complete LoRA file")
       }
-      return AdapterWeights(module: module, a: a, b: b, scale: scaling.scale(module, rank: a.shape[0], alpha: given ?? factors.alpha[module]))
+      return AdapterWeights(
+        module: module, a: a, b: b,
+        scale: scaling.scale(module, rank: a.shape[0], alpha: given ?? factors.alpha[module]))
     }
   }
 
@@ -31,67 +43,107 @@ public enum AdapterFile {
     try WeightTable.source(try place(path).file).names.contains { AdapterNames.isAdapter($0) }
   }
 
-  /// The file of tensors, and the folder whose configuration belongs to it: that of a PEFT directory, or the one PEFT's file lies in.
-  private static func place(_ path: String) throws(FileError) -> (file: String, configuration: String?) {
-    let names = ["adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"]
+  /// The file of tensors, and the folder whose configuration belongs to it: that of a PEFT
+  /// directory, or the one PEFT's file lies in.
+  private static func place(_ path: String) throws(FileError) -> (
+    file: String, configuration: String?
+  ) {
+    let names = [
+      "adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors",
+      "pytorch_lora_weights.bin",
+    ]
     for name in names where TextFile.exists("\(path)/\(name)") {
       return ("\(path)/\(name)", name.hasPrefix("adapter_model") ? path : nil)
     }
     let parts = path.split(separator: "/", omittingEmptySubsequences: false)
     let folder = parts.count == 1 ? "." : parts.dropLast().joined(separator: "/")
-    return (path, parts.last?.hasPrefix("adapter_model.") ?? false ? (folder.isEmpty ? "/" : folder) : nil)
+    return (
+      path, parts.last?.hasPrefix("adapter_model.") ?? false ? (folder.isEmpty ? "/" : folder) : nil
+    )
   }
   private static func isPEFT(_ tensors: any TensorSource, _ file: String) -> Bool {
-    (file.split(separator: "/").last?.hasPrefix("adapter_model.") ?? false) || tensors.names.allSatisfy { $0.hasPrefix("base_model.model.") }
+    (file.split(separator: "/").last?.hasPrefix("adapter_model.") ?? false)
+      || tensors.names.allSatisfy { $0.hasPrefix("base_model.model.") }
   }
   private static func refuseMethods(_ tensors: any TensorSource) throws(FileError) {
     for key in tensors.names {
       guard let method = AdapterNames.method(key) else { continue }
-      throw FileError(.badData, "\(method) is not plain low-rank adaptation", in: "\(tensors.path), '\(key)'", mend: "merge it with its own tools first")
+      throw FileError(
+        .badData, "\(method) is not plain low-rank adaptation", in: "\(tensors.path), '\(key)'",
+        mend: "merge it with its own tools first")
     }
   }
-  private static func scaling(_ tensors: any TensorSource, _ file: String, _ folder: String?) throws(FileError) -> Scaling {
+  private static func scaling(_ tensors: any TensorSource, _ file: String, _ folder: String?)
+    throws(FileError) -> Scaling
+  {
     if let folder, TextFile.exists("\(folder)/adapter_config.json") {
-      return try Scaling(try JSONValue(contentsOf: "\(folder)/adapter_config.json"), place: "\(folder)/adapter_config.json")
+      return try Scaling(
+        try JSONValue(contentsOf: "\(folder)/adapter_config.json"),
+        place: "\(folder)/adapter_config.json")
     }
-    if let folder, TextFile.exists("\(folder)/lora_config.json"), let parameters = try JSONValue(contentsOf: "\(folder)/lora_config.json")["lora_params"] {
-      return try Scaling(.object(["r": parameters["lora_rank"] ?? .null, "lora_alpha": parameters["lora_alpha"] ?? .null]), place: "\(folder)/lora_config.json")
+    if let folder, TextFile.exists("\(folder)/lora_config.json"),
+      let parameters = try JSONValue(contentsOf: "\(folder)/lora_config.json")["lora_params"]
+    {
+      return try Scaling(
+        .object([
+          "r": parameters["lora_rank"] ?? .null, "lora_alpha": parameters["lora_alpha"] ?? .null,
+        ]), place: "\(folder)/lora_config.json")
     }
     guard let text = tensors.metadata["lora_adapter_metadata"] else { return Scaling() }
     var fields = JSONObject()
-    for (key, value) in (try JSONValue(parsing: text, name: "\(file), lora_adapter_metadata").object ?? JSONObject()).members {
-      fields[key.hasPrefix("transformer.") ? String(key.dropFirst("transformer.".count)) : key] = value
+    for (key, value)
+      in (try JSONValue(parsing: text, name: "\(file), lora_adapter_metadata").object
+      ?? JSONObject()).members
+    {
+      fields[key.hasPrefix("transformer.") ? String(key.dropFirst("transformer.".count)) : key] =
+        value
     }
     return try Scaling(.object(fields), place: "\(file), lora_adapter_metadata")
   }
 
   /// The factors of every module, complete, in the order of the file.
   private struct Factors {
-    private(set) var order: [String] = [], a: [String: Tensor] = [:], b: [String: Tensor] = [:], alpha: [String: Double] = [:]
+    private(set) var order: [String] = [], a: [String: Tensor] = [:], b: [String: Tensor] = [:],
+      alpha: [String: Double] = [:]
 
     init(_ tensors: any TensorSource, _ file: String) throws(FileError) {
-      func bad(_ what: String, _ name: String, _ mend: String = "give a complete, plain LoRA file") -> FileError {
+      func bad(_ what: String, _ name: String, _ mend: String = "give a complete, plain LoRA file")
+        -> FileError
+      {
         FileError(.badData, what, in: "\(file), '\(name)'", mend: mend)
       }
       for key in tensors.names {
-        guard let (module, factor) = AdapterNames.parse(key) else { throw bad("not a low-rank adapter's tensor", key) }
-        let tensor = try tensors.tensor(named: key), isTwice: Bool
-        guard tensor.type.isFloating || factor == .alpha else { throw bad("elements of \(tensor.type) where floats were expected", key) }
+        guard let (module, factor) = AdapterNames.parse(key) else {
+          throw bad("not a low-rank adapter's tensor", key)
+        }
+        let tensor = try tensors.tensor(named: key)
+        let isTwice: Bool
+        guard tensor.type.isFloating || factor == .alpha else {
+          throw bad("elements of \(tensor.type) where floats were expected", key)
+        }
         switch factor {
         case .a: isTwice = a.updateValue(tensor, forKey: module) != nil
         case .b: isTwice = b.updateValue(tensor, forKey: module) != nil
         case .alpha:
           let value = tensor.type.isFloating ? tensor.doubles : tensor.integers.map { Double($0) }
-          guard value.count == 1, value[0].isFinite else { throw bad("alpha is not one number", key) }
+          guard value.count == 1, value[0].isFinite else {
+            throw bad("alpha is not one number", key)
+          }
           isTwice = alpha.updateValue(value[0], forKey: module) != nil
         }
-        if isTwice { throw bad("a second tensor for the same part of '\(module)'", key, "give a file with one adapter") }
+        if isTwice {
+          throw bad(
+            "a second tensor for the same part of '\(module)'", key, "give a file with one adapter")
+        }
         if factor != .alpha && a[module] != nil && b[module] != nil { order.append(module) }
       }
-      for module in Set(a.keys).union(b.keys).union(alpha.keys).sorted() where a[module] == nil || b[module] == nil {
+      for module in Set(a.keys).union(b.keys).union(alpha.keys).sorted()
+      where a[module] == nil || b[module] == nil {
         throw bad("factor \(a[module] == nil ? "A" : "B") is missing", module)
       }
-      if order.isEmpty { throw FileError(.badData, "no adapters", in: file, mend: "give a LoRA file") }
+      if order.isEmpty {
+        throw FileError(.badData, "no adapters", in: file, mend: "give a LoRA file")
+      }
     }
   }
 
@@ -102,12 +154,18 @@ public enum AdapterFile {
 
     init() {}
     init(_ config: JSONValue, place: String) throws(FileError) {
-      func refuse(_ what: String) -> FileError { FileError(.badData, "\(what) is not plain low-rank adaptation", in: place, mend: "merge it with its own tools first") }
+      func refuse(_ what: String) -> FileError {
+        FileError(
+          .badData, "\(what) is not plain low-rank adaptation", in: place,
+          mend: "merge it with its own tools first")
+      }
       for key in ["use_dora", "lora_bias"] where config[key]?.bool == true { throw refuse(key) }
       if let type = config["peft_type"]?.string, type != "LORA" { throw refuse(type) }
       alpha = config["lora_alpha"]?.number
       isRankStabilised = config["use_rslora"]?.bool ?? false
-      for (key, value) in (config["alpha_pattern"]?.object ?? JSONObject()).members { if let n = value.number { alphaPattern[key] = n } }
+      for (key, value) in (config["alpha_pattern"]?.object ?? JSONObject()).members {
+        if let n = value.number { alphaPattern[key] = n }
+      }
     }
     /// The rank is the tensor's own: `rank_pattern` can only repeat it.
     func scale(_ module: String, rank: Int, alpha own: Double?) -> Double {
@@ -116,40 +174,66 @@ public enum AdapterFile {
     }
   }
 
-  /// Writes diffusers' `pytorch_lora_weights.safetensors`: the factor is in B, so that every loader's convention (α = r) is right.
-  public static func writeDiffusers(_ adapters: [AdapterWeights], to folder: String, type: ElementType?) throws(FileError) {
-    try SafetensorsWriter.write(tensors(adapters, prefix: "transformer.", type), to: "\(folder)/pytorch_lora_weights.safetensors")
+  /// Writes diffusers' `pytorch_lora_weights.safetensors`: the factor is in B, so that every
+  /// loader's convention (α = r) is right.
+  public static func writeDiffusers(
+    _ adapters: [AdapterWeights], to folder: String, type: ElementType?
+  ) throws(FileError) {
+    try SafetensorsWriter.write(
+      tensors(adapters, prefix: "transformer.", type),
+      to: "\(folder)/pytorch_lora_weights.safetensors")
   }
-  /// Writes a PEFT directory: `adapter_model.safetensors`, `adapter_config.json` and the recipe's `lora_config.json`, with α = r.
-  public static func writePEFT(_ adapters: [AdapterWeights], to folder: String, type: ElementType?) throws(FileError) {
-    try SafetensorsWriter.write(tensors(adapters, prefix: "base_model.model.", type), to: "\(folder)/adapter_model.safetensors")
+  /// Writes a PEFT directory: `adapter_model.safetensors`, `adapter_config.json` and the recipe's
+  /// `lora_config.json`, with α = r.
+  public static func writePEFT(_ adapters: [AdapterWeights], to folder: String, type: ElementType?)
+    throws(FileError)
+  {
+    try SafetensorsWriter.write(
+      tensors(adapters, prefix: "base_model.model.", type),
+      to: "\(folder)/adapter_model.safetensors")
     let rank = adapters.map(\.rank).max()!
-    var ranks = JSONObject(), alphas = JSONObject()
+    var ranks = JSONObject()
+    var alphas = JSONObject()
     for x in adapters where x.rank != rank {
       ranks[x.module] = .integer(x.rank)
       alphas[x.module] = .integer(x.rank)
     }
     // The last part of a name; where that is a number (to_out.0), the last two.
-    let targets = Set(adapters.map { x in
-      let parts = x.module.split(separator: ".")
-      return parts.suffix(parts.last?.allSatisfy(\.isNumber) == true ? 2 : 1).joined(separator: ".")
-    }).sorted()
+    let targets = Set(
+      adapters.map { x in
+        let parts = x.module.split(separator: ".")
+        return parts.suffix(parts.last?.allSatisfy(\.isNumber) == true ? 2 : 1).joined(
+          separator: ".")
+      }
+    ).sorted()
     let list = JSONValue.array(targets.map { .string($0) })
     let config: JSONObject = [
-      "peft_type": "LORA", "r": .integer(rank), "lora_alpha": .integer(rank), "target_modules": list, "lora_dropout": .number(0), "bias": "none", "fan_in_fan_out": false,
-      "init_lora_weights": true, "use_rslora": false, "use_dora": false, "rank_pattern": .object(ranks), "alpha_pattern": .object(alphas), "modules_to_save": nil,
+      "peft_type": "LORA", "r": .integer(rank), "lora_alpha": .integer(rank),
+      "target_modules": list, "lora_dropout": .number(0), "bias": "none", "fan_in_fan_out": false,
+      "init_lora_weights": true, "use_rslora": false, "use_dora": false,
+      "rank_pattern": .object(ranks), "alpha_pattern": .object(alphas), "modules_to_save": nil,
       "base_model_name_or_path": nil, "inference_mode": true, "task_type": nil,
     ]
     try OutputFile.write(JSONValue.object(config).pretty, to: "\(folder)/adapter_config.json")
-    let recipe: JSONObject = ["step": .integer(0), "lora_params": .object(["lora_rank": .integer(rank), "lora_alpha": .integer(rank), "target_modules": list])]
+    let recipe: JSONObject = [
+      "step": .integer(0),
+      "lora_params": .object([
+        "lora_rank": .integer(rank), "lora_alpha": .integer(rank), "target_modules": list,
+      ]),
+    ]
     try OutputFile.write(JSONValue.object(recipe).pretty, to: "\(folder)/lora_config.json")
   }
-  private static func tensors(_ adapters: [AdapterWeights], prefix: String, _ type: ElementType?) -> [(name: String, tensor: Tensor)] {
+  private static func tensors(_ adapters: [AdapterWeights], prefix: String, _ type: ElementType?)
+    -> [(name: String, tensor: Tensor)]
+  {
     let work = Workspace()
     return adapters.flatMap { adapter in
       let x = adapter.normalised(in: work)
       func stored(_ t: Tensor) -> Tensor { type.map { work.converted(t, to: $0) } ?? t }
-      return [("\(prefix)\(x.module).lora_A.weight", stored(x.a)), ("\(prefix)\(x.module).lora_B.weight", stored(x.b))]
+      return [
+        ("\(prefix)\(x.module).lora_A.weight", stored(x.a)),
+        ("\(prefix)\(x.module).lora_B.weight", stored(x.b)),
+      ]
     }
   }
 }

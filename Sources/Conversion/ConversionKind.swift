@@ -1,4 +1,8 @@
 /// What `pisces convert` can be told the input is.
 public enum ConversionKind: String, Sendable, CaseIterable {
-  case internvideo2, hunyuanTransformer = "hunyuan-transformer", hunyuanVAE = "hunyuan-vae", otMap = "ot-map", lora
+  case internvideo2
+  case hunyuanTransformer = "hunyuan-transformer"
+  case hunyuanVAE = "hunyuan-vae"
+  case otMap = "ot-map"
+  case lora
 }

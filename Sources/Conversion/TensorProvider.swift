@@ -2,7 +2,8 @@ import Files
 import Models
 import TensorRuntime
 
-/// Tensors by name that are made when they are asked for: a checkpoint, seen through changes of layout, adapters and type.
+/// Tensors by name that are made when they are asked for: a checkpoint, seen through changes of
+/// layout, adapters and type.
 struct TensorProvider {
   let names: [String]
   private let describe: (String) -> (type: ElementType, shape: Shape)
@@ -10,16 +11,25 @@ struct TensorProvider {
 
   func type(_ name: String) -> ElementType { describe(name).type }
   func shape(_ name: String) -> Shape { describe(name).shape }
-  func callAsFunction(_ name: String, in work: borrowing Workspace) throws -> Tensor { try make(name, work) }
+  func callAsFunction(_ name: String, in work: borrowing Workspace) throws -> Tensor {
+    try make(name, work)
+  }
 
-  private init(names: [String], describe: @escaping (String) -> (type: ElementType, shape: Shape), make: @escaping (String, borrowing Workspace) throws -> Tensor) {
+  private init(
+    names: [String], describe: @escaping (String) -> (type: ElementType, shape: Shape),
+    make: @escaping (String, borrowing Workspace) throws -> Tensor
+  ) {
     (self.names, self.describe, self.make) = (names, describe, make)
   }
 
-  /// The tensors of a checkpoint whose names pass `isWanted`. Eight-bit floats are widened to `type` (nil: bf16), with their scales.
-  /// Throws `badData` for one of a type that cannot be read.
-  init(_ table: WeightTable, widening type: ElementType?, where isWanted: (String) -> Bool = { _ in true }) throws(FileError) {
-    let eight = try EightBitWeights(table), wide = type ?? .bf16
+  /// The tensors of a checkpoint whose names pass `isWanted`. Eight-bit floats are widened to
+  /// `type` (nil: bf16), with their scales. Throws `badData` for one of a type that cannot be read.
+  init(
+    _ table: WeightTable, widening type: ElementType?,
+    where isWanted: (String) -> Bool = { _ in true }
+  ) throws(FileError) {
+    let eight = try EightBitWeights(table)
+    let wide = type ?? .bf16
     var entries: [String: (type: ElementType, shape: Shape)] = [:]
     let names = table.names.filter { isWanted($0) && !eight.isScale($0) }
     for name in names {
@@ -29,37 +39,57 @@ struct TensorProvider {
         continue
       }
       guard let type = entry.type else {
-        throw FileError(.badData, "elements of \(entry.typeName) cannot be read", in: "\(table.path), '\(name)'", mend: "convert the file to f32, f16 or bf16")
+        throw FileError(
+          .badData, "elements of \(entry.typeName) cannot be read", in: "\(table.path), '\(name)'",
+          mend: "convert the file to f32, f16 or bf16")
       }
       entries[name] = (type.loaded, Shape(entry.shape))
     }
     // Each take is from a copy: the table itself keeps no record here.
-    self.init(names: names, describe: { entries[$0]! }, make: { name, work in
-      if eight.holds(name) { return work.converted(try eight.widened(name), to: wide) }
-      var copy = table
-      return try copy.take(name)
-    })
+    self.init(
+      names: names, describe: { entries[$0]! },
+      make: { name, work in
+        if eight.holds(name) { return work.converted(try eight.widened(name), to: wide) }
+        var copy = table
+        return try copy.take(name)
+      })
   }
 
   /// Under other names, which must differ from each other.
   func renamed(_ rename: (String) -> String) -> TensorProvider {
-    let pairs = names.map { (new: rename($0), old: $0) }, origin = Dictionary(pairs.map { ($0.new, $0.old) }) { a, _ in a }
+    let pairs = names.map { (new: rename($0), old: $0) }
+    let origin = Dictionary(pairs.map { ($0.new, $0.old) }) { a, _ in a }
     if origin.count < names.count { return self }
-    return TensorProvider(names: pairs.map(\.new), describe: { describe(origin[$0]!) }, make: { try make(origin[$0]!, $1) })
+    return TensorProvider(
+      names: pairs.map(\.new), describe: { describe(origin[$0]!) },
+      make: { try make(origin[$0]!, $1) })
   }
 
-  /// In another transformer layout. Names that no rule knows are reported to `unknown` and left out.
-  func laidOut(as layout: TransformerLayouts.Layout, _ layouts: TransformerLayouts, path: String, unknown report: (String) -> Void) throws(FileError) -> TensorProvider {
-    let (steps, unknown) = layouts.steps(names, to: layout), present = Set(names)
+  /// In another transformer layout. Names that no rule knows are reported to `unknown` and left
+  /// out.
+  func laidOut(
+    as layout: TransformerLayouts.Layout, _ layouts: TransformerLayouts, path: String,
+    unknown report: (String) -> Void
+  ) throws(FileError) -> TensorProvider {
+    let (steps, unknown) = layouts.steps(names, to: layout)
+    let present = Set(names)
     for name in unknown { report(name) }
-    var origin: [String: (step: TransformerLayouts.Step, index: Int)] = [:], entries: [String: (type: ElementType, shape: Shape)] = [:], order: [String] = []
+    var origin: [String: (step: TransformerLayouts.Step, index: Int)] = [:]
+    var entries: [String: (type: ElementType, shape: Shape)] = [:]
+    var order: [String] = []
     for step in steps {
       if let missing = step.sources.first(where: { !present.contains($0) }) {
-        throw FileError(.badData, "missing parameter", in: "\(path), '\(missing)'", mend: "give a complete checkpoint")
+        throw FileError(
+          .badData, "missing parameter", in: "\(path), '\(missing)'",
+          mend: "give a complete checkpoint")
       }
       let shapes = step.sources.map { shape($0) }
-      guard shapes.allSatisfy({ $0.rank > 0 }), TransformerLayouts.fits(step, rows: shapes[0][0]), Set(step.sources.map { type($0) }).count == 1 else {
-        throw FileError(.badData, "shape \(shapes[0]) does not fit a model of width \(layouts.width)", in: "\(path), '\(step.sources[0])'", mend: "check the checkpoint")
+      guard shapes.allSatisfy({ $0.rank > 0 }), TransformerLayouts.fits(step, rows: shapes[0][0]),
+        Set(step.sources.map { type($0) }).count == 1
+      else {
+        throw FileError(
+          .badData, "shape \(shapes[0]) does not fit a model of width \(layouts.width)",
+          in: "\(path), '\(step.sources[0])'", mend: "check the checkpoint")
       }
       for (i, shape) in TransformerLayouts.shapes(step, shapes).enumerated() {
         origin[step.targets[i]] = (step, i)
@@ -67,29 +97,45 @@ struct TensorProvider {
         order.append(step.targets[i])
       }
     }
-    return TensorProvider(names: order, describe: { entries[$0]! }, make: { name, work in
-      let (step, index) = origin[name]!
-      var sources: [Tensor] = []
-      for source in step.sources { sources.append(try make(source, work)) }
-      return TransformerLayouts.target(index, of: step, sources, in: work)
-    })
+    return TensorProvider(
+      names: order, describe: { entries[$0]! },
+      make: { name, work in
+        let (step, index) = origin[name]!
+        var sources: [Tensor] = []
+        for source in step.sources { sources.append(try make(source, work)) }
+        return TransformerLayouts.target(index, of: step, sources, in: work)
+      })
   }
 
   /// With adapters merged into their weights, which keep their type.
   func merging(_ adapters: [AdapterWeights], path: String) throws(FileError) -> TensorProvider {
-    let byName = Dictionary(adapters.map { ("\($0.module).weight", $0) }) { a, _ in a }, present = Set(names)
+    let byName = Dictionary(adapters.map { ("\($0.module).weight", $0) }) { a, _ in a }
+    let present = Set(names)
     for (name, adapter) in byName {
-      guard present.contains(name) else { throw FileError(.badData, "an adapter for a layer this model does not have", in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on") }
+      guard present.contains(name) else {
+        throw FileError(
+          .badData, "an adapter for a layer this model does not have",
+          in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on")
+      }
       let weight = shape(name)
-      guard weight.rank == 2, adapter.b.shape[0] == weight[0], adapter.a.shape[1] == weight[1] else {
-        throw FileError(.badData, "an adapter of shape [\(adapter.b.shape[0]), \(adapter.a.shape[1])] for a weight of \(weight)", in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on")
+      guard weight.rank == 2, adapter.b.shape[0] == weight[0], adapter.a.shape[1] == weight[1]
+      else {
+        throw FileError(
+          .badData,
+          """
+          an adapter of shape [\(adapter.b.shape[0]), \(adapter.a.shape[1])] for a weight of \
+          \(weight)
+          """,
+          in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on")
       }
     }
-    return TensorProvider(names: names, describe: describe, make: { name, work in
-      let weight = try make(name, work)
-      guard let adapter = byName[name] else { return weight }
-      return work.converted(adapter.merged(into: weight, in: work), to: weight.type)
-    })
+    return TensorProvider(
+      names: names, describe: describe,
+      make: { name, work in
+        let weight = try make(name, work)
+        guard let adapter = byName[name] else { return weight }
+        return work.converted(adapter.merged(into: weight, in: work), to: weight.type)
+      })
   }
 
   /// Floating types changed to `type`; nil changes nothing.
@@ -107,11 +153,17 @@ struct TensorProvider {
       })
   }
 
-  /// Writes one file, or several with an index where they are more than `largest` bytes; never more than one tensor in memory.
-  func write(_ stem: String, to folder: String, metadata: [(key: String, value: String)], largest: Int) throws(FileError) {
-    var shards: [[String]] = [[]], size = 0, total = 0
+  /// Writes one file, or several with an index where they are more than `largest` bytes; never more
+  /// than one tensor in memory.
+  func write(
+    _ stem: String, to folder: String, metadata: [(key: String, value: String)], largest: Int
+  ) throws(FileError) {
+    var shards: [[String]] = [[]]
+    var size = 0
+    var total = 0
     for name in names {
-      let (type, shape) = describe(name), bytes = shape.count * type.byteCount
+      let (type, shape) = describe(name)
+      let bytes = shape.count * type.byteCount
       if size > 0 && size + bytes > largest {
         shards.append([])
         size = 0
@@ -119,22 +171,31 @@ struct TensorProvider {
       shards[shards.count - 1].append(name)
       (size, total) = (size + bytes, total + bytes)
     }
-    func number(_ n: Int) -> String { String(repeating: "0", count: max(0, 5 - "\(n)".count)) + "\(n)" }
+    func number(_ n: Int) -> String {
+      String(repeating: "0", count: max(0, 5 - "\(n)".count)) + "\(n)"
+    }
     var map = JSONObject()
     for (i, shard) in shards.enumerated() {
-      let file = shards.count == 1 ? "\(stem).safetensors" : "\(stem)-\(number(i + 1))-of-\(number(shards.count)).safetensors"
+      let file =
+        shards.count == 1
+        ? "\(stem).safetensors" : "\(stem)-\(number(i + 1))-of-\(number(shards.count)).safetensors"
       let entries = shard.map { (name: $0, type: type($0), shape: shape($0)) }
-      try SafetensorsWriter.write(entries, metadata: metadata, to: "\(folder)/\(file)") { (name) throws(FileError) in
+      try SafetensorsWriter.write(entries, metadata: metadata, to: "\(folder)/\(file)") {
+        (name) throws(FileError) in
         // A workspace for each tensor: what one needed is gone before the next.
-        do { return try make(name, Workspace()) } catch let error as FileError { throw error } catch {
+        do { return try make(name, Workspace()) } catch let error as FileError { throw error } catch
+        {
           throw FileError(.badData, "\(error)", in: name, mend: "check the checkpoint")
         }
       }
       for name in shard { map[name] = .string(file) }
     }
     if shards.count > 1 {
-      let index: JSONObject = ["metadata": .object(["total_size": .integer(total)]), "weight_map": .object(map)]
-      try OutputFile.write(JSONValue.object(index).pretty, to: "\(folder)/\(stem).safetensors.index.json")
+      let index: JSONObject = [
+        "metadata": .object(["total_size": .integer(total)]), "weight_map": .object(map),
+      ]
+      try OutputFile.write(
+        JSONValue.object(index).pretty, to: "\(folder)/\(stem).safetensors.index.json")
     }
   }
 }

@@ -4,7 +4,8 @@ import Report
 import TensorRuntime
 import World
 
-/// The demo's page: what a person wants to see first, tables and curves below. It claims no more than the intervals show.
+/// The demo's page: what a person wants to see first, tables and curves below. It claims no more
+/// than the intervals show.
 struct DemoReport {
   private let o: DemoOutcome
   init(_ outcome: DemoOutcome) { o = outcome }
@@ -13,7 +14,10 @@ struct DemoReport {
   func write(to folder: String) async throws -> JSONObject {
     try createFolder(folder)
     var page = HTML(
-      "PISCES demo: a small text-to-video model, before and after post-training with optimal-transport rewards"
+      """
+      PISCES demo: a small text-to-video model, before and after post-training with \
+      optimal-transport rewards
+      """
     )
     page.paragraph(verdict)
     page.heading("The first \(o.before.unguided.clips.count) prompts, without guidance")
@@ -36,7 +40,10 @@ struct DemoReport {
       ["phase", "seconds", "peak tensor memory, MiB"],
       o.phases.map { [$0.name, Self.short($0.seconds), "\($0.bytes >> 20)"] })
     page.paragraph(
-      "\(Self.short(o.seconds)) s in all, at most \(ProcessMemory.peak >> 20) MiB, \(Machine.threads) threads, \(Machine.current.rawValue) kernels, \(o.machine)."
+      """
+      \(Self.short(o.seconds)) s in all, at most \(ProcessMemory.peak >> 20) MiB, \
+      \(Machine.threads) threads, \(Machine.current.rawValue) kernels, \(o.machine).
+      """
     )
     let rows = zip(o.before.unguided.clips, o.after.unguided.clips).map { [$0, $1] }
     try ClipSheet.picture(rows).write(to: "\(folder)/samples.png")
@@ -57,9 +64,16 @@ struct DemoReport {
         "\(Self.word(x)) (\(Self.short(x.before)) to \(Self.short(x.after)), \(Self.interval(x)))"
     }
     return
-      "On \(s.prompts) held-out prompts the oracle's semantic score \(part(.semantic, guided: false)) without guidance and \(part(.semantic, guided: true)) "
-      + "at each one's best guidance (\(Self.short(s.guidance_before)) before, \(Self.short(s.guidance_after)) after); its quality score \(part(.quality, guided: false)) and "
-      + "\(part(.quality, guided: true))."
+      """
+      On \(s.prompts) held-out prompts the oracle's semantic score \
+      \(part(.semantic, guided: false)) without guidance and \(part(.semantic, guided: true)) 
+      """
+        + """
+        at each one's best guidance (\(Self.short(s.guidance_before)) before, \
+        \(Self.short(s.guidance_after)) after); its quality score \(part(.quality, guided: false)) \
+        and 
+        """
+        + "\(part(.quality, guided: true))."
   }
   /// The control's own change, and what the rewards add to it.
   private var controlled: String? {
@@ -68,11 +82,18 @@ struct DemoReport {
         let over = o.overControl(guided: guided)?[.semantic]
       else { return nil }
       return
-        "\(guided ? "at its best guidance" : "without guidance") its semantic score \(Self.word(own)) (\(Self.interval(own))), and above it the score of post-training \(Self.word(over)) (\(Self.interval(over)))"
+        """
+        \(guided ? "at its best guidance" : "without guidance") its semantic score \
+        \(Self.word(own)) (\(Self.interval(own))), and above it the score of post-training \
+        \(Self.word(over)) (\(Self.interval(over)))
+        """
     }
     return parts.isEmpty
       ? nil
-      : "The control takes the same steps on samples of its own, with flow matching in the place of the rewards: \(parts.joined(separator: "; "))."
+      : """
+      The control takes the same steps on samples of its own, with flow matching in the place of \
+      the rewards: \(parts.joined(separator: "; ")).
+      """
   }
   private var chart: String {
     var rows: [ChangeChart.Row] = []
@@ -93,8 +114,15 @@ struct DemoReport {
     let b = o.after[guided].judgements.map(\.isAllRight)
     let pairs = zip(a, b)
     return
-      "Of all \(a.count) prompts \(a.count { $0 }) were wholly right before and \(b.count { $0 }) are after: \(pairs.count { !$0 && $1 }) became right, \(pairs.count { $0 && !$1 }) became wrong. "
-      + "✓ and ✗ are the oracle's, which reads the pixels and knows nothing of the rewards; ½ is one of two objects."
+      """
+      Of all \(a.count) prompts \(a.count { $0 }) were wholly right before and \(b.count { $0 }) \
+      are after: \(pairs.count { !$0 && $1 }) became right, \(pairs.count { $0 && !$1 }) became \
+      wrong. 
+      """
+        + """
+        ✓ and ✗ are the oracle's, which reads the pixels and knows nothing of the rewards; ½ is \
+        one of two objects.
+        """
   }
   private func cards(guided: Bool) -> [ClipCard] {
     let before = o.before[guided]
@@ -133,7 +161,10 @@ struct DemoReport {
         }
       })
     page.paragraph(
-      "One fixed noise a prompt, \(o.settings.sampler_steps) Euler steps. Brackets are 95 % paired bootstrap intervals over prompts; an interval that holds 0 shows no change."
+      """
+      One fixed noise a prompt, \(o.settings.sampler_steps) Euler steps. Brackets are 95 % paired \
+      bootstrap intervals over prompts; an interval that holds 0 shows no change.
+      """
     )
   }
 

@@ -5,11 +5,15 @@ import TensorRuntime
 public enum LoadedLibraries {
   /// Files mapped into this process, each once, in order of name.
   public static func all() -> [String] {
-    let paths = (TextFile.system("/proc/self/maps") ?? "").split(separator: "\n").compactMap { $0.split(separator: " ").last }.filter { $0.hasPrefix("/") }
+    let paths = (TextFile.system("/proc/self/maps") ?? "").split(separator: "\n").compactMap {
+      $0.split(separator: " ").last
+    }.filter { $0.hasPrefix("/") }
     return Set(paths.map(String.init)).sorted()
   }
   private static func named(_ prefixes: [String]) -> [String] {
-    all().filter { path in prefixes.contains { path.split(separator: "/").last?.hasPrefix($0) == true } }
+    all().filter { path in
+      prefixes.contains { path.split(separator: "/").last?.hasPrefix($0) == true }
+    }
   }
   /// OpenMP runtimes: exactly one, LLVM's, is expected.
   public static var openMP: [String] { named(["libomp", "libgomp", "libiomp"]) }
@@ -21,35 +25,70 @@ public enum MachineCheck {
   /// What the caller knows about threads: their number, where it came from, and the cgroup's quota.
   public struct Threads: Sendable {
     let count: Int, origin: String, quota: Int?, environment: [String: String]
-    public init(count: Int, origin: String, quota: Int?, environment: [String: String]) { (self.count, self.origin, self.quota, self.environment) = (count, origin, quota, environment) }
+    public init(count: Int, origin: String, quota: Int?, environment: [String: String]) {
+      (self.count, self.origin, self.quota, self.environment) = (count, origin, quota, environment)
+    }
   }
 
   public static func run(_ threads: Threads) async -> [Finding] {
-    [team(threads), quota(threads), affinityVariables(threads), openMP, blis] + [await ffmpeg(), Finding("mpi", true, "not in this build: one process")]
+    [team(threads), quota(threads), affinityVariables(threads), openMP, blis] + [
+      await ffmpeg(), Finding("mpi", true, "not in this build: one process"),
+    ]
   }
 
   static func team(_ t: Threads) -> Finding {
     let team = Machine.team
     if team.threads != t.count {
-      return Finding("threads", false, "\(t.count) asked for (\(t.origin)) but the team has \(team.threads): unset OMP_THREAD_LIMIT and OMP_DYNAMIC")
+      return Finding(
+        "threads", false,
+        """
+        \(t.count) asked for (\(t.origin)) but the team has \(team.threads): unset \
+        OMP_THREAD_LIMIT and OMP_DYNAMIC
+        """
+      )
     }
     if team.processors < t.count {
-      return Finding("threads", false, "\(t.count) threads (\(t.origin)) share \(team.processors) processor\(team.processors == 1 ? "" : "s"): give --threads \(team.processors), or a wider affinity mask")
+      return Finding(
+        "threads", false,
+        """
+        \(t.count) threads (\(t.origin)) share \(team.processors) \
+        processor\(team.processors == 1 ? "" : "s"): give --threads \(team.processors), or a wider \
+        affinity mask
+        """
+      )
     }
-    return Finding("threads", true, "\(t.count) (\(t.origin)) on \(team.processors) processors of \(Machine.affinity) allowed")
+    return Finding(
+      "threads", true,
+      "\(t.count) (\(t.origin)) on \(team.processors) processors of \(Machine.affinity) allowed")
   }
   static func quota(_ t: Threads) -> Finding {
     guard let quota = t.quota else { return Finding("cgroup quota", true, "none") }
-    if quota < t.count { return Finding("cgroup quota", false, "\(quota) processors for \(t.count) threads: they will be stopped part of the time; give --threads \(quota)") }
+    if quota < t.count {
+      return Finding(
+        "cgroup quota", false,
+        """
+        \(quota) processors for \(t.count) threads: they will be stopped part of the time; give \
+        --threads \(quota)
+        """
+      )
+    }
     return Finding("cgroup quota", true, "\(quota) processors for \(t.count) threads")
   }
-  /// Variables that bind threads: with a foreign runtime's names they do nothing, with ours they can put the team on one core.
+  /// Variables that bind threads: with a foreign runtime's names they do nothing, with ours they
+  /// can put the team on one core.
   static func affinityVariables(_ t: Threads) -> Finding {
-    let set = ["OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_WAIT_POLICY"].filter { t.environment[$0] != nil }
-    let foreign = ["GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "BLIS_NUM_THREADS", "OPENBLAS_NUM_THREADS"].filter { t.environment[$0] != nil }
+    let set = [
+      "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "OMP_THREAD_LIMIT", "OMP_DYNAMIC",
+      "OMP_WAIT_POLICY",
+    ].filter { t.environment[$0] != nil }
+    let foreign = [
+      "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "BLIS_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    ].filter { t.environment[$0] != nil }
     let list = set.map { "\($0)=\(t.environment[$0]!)" }.joined(separator: " ")
     if let n = t.environment["BLIS_NUM_THREADS"], n != "1", !n.isEmpty {
-      return Finding("thread variables", false, "BLIS_NUM_THREADS=\(n) would start threads inside our own: unset it")
+      return Finding(
+        "thread variables", false,
+        "BLIS_NUM_THREADS=\(n) would start threads inside our own: unset it")
     }
     let ignored = foreign.isEmpty ? "" : "; without effect here: \(foreign.joined(separator: " "))"
     return Finding("thread variables", true, (list.isEmpty ? "none set" : list) + ignored)
@@ -57,19 +96,40 @@ public enum MachineCheck {
   static var openMP: Finding {
     let found = LoadedLibraries.openMP
     if found.count == 1, found[0].contains("libomp") { return Finding("openmp", true, found[0]) }
-    if found.isEmpty { return Finding("openmp", false, "no OpenMP runtime is loaded: build with tools/build") }
-    return Finding("openmp", false, "\(found.joined(separator: " and ")): exactly one, LLVM's, is expected; choose the serial BLIS (update-alternatives --config libblis.so.4-x86_64-linux-gnu)")
+    if found.isEmpty {
+      return Finding("openmp", false, "no OpenMP runtime is loaded: build with tools/build")
+    }
+    return Finding(
+      "openmp", false,
+      """
+      \(found.joined(separator: " and ")): exactly one, LLVM's, is expected; choose the serial \
+      BLIS (update-alternatives --config libblis.so.4-x86_64-linux-gnu)
+      """
+    )
   }
   static var blis: Finding {
-    let path = LoadedLibraries.blis.joined(separator: " "), kernels = Machine.blisKernels
+    let path = LoadedLibraries.blis.joined(separator: " ")
+    let kernels = Machine.blisKernels
     let text = "\(Machine.blisVersion), kernels \(kernels), \(path)"
     if kernels == "generic" && Machine.current != .scalar {
-      return Finding("blis", false, "\(text): plain kernels on a processor with \(Machine.current.rawValue), several times slower; unset BLIS_ARCH_TYPE")
+      return Finding(
+        "blis", false,
+        """
+        \(text): plain kernels on a processor with \(Machine.current.rawValue), several times \
+        slower; unset BLIS_ARCH_TYPE
+        """
+      )
     }
     let isSerial = path.contains("serial")
-    return Finding("blis", true, isSerial || path.isEmpty ? text : "\(text) (not Debian's serial flavour; harmless while one OpenMP runtime is loaded)")
+    return Finding(
+      "blis", true,
+      isSerial || path.isEmpty
+        ? text
+        : "\(text) (not Debian's serial flavour; harmless while one OpenMP runtime is loaded)")
   }
   static func ffmpeg() async -> Finding {
-    do { return Finding("ffmpeg", true, try await VideoProgram.version()) } catch { return Finding("ffmpeg", false, error.description) }
+    do { return Finding("ffmpeg", true, try await VideoProgram.version()) } catch {
+      return Finding("ffmpeg", false, error.description)
+    }
   }
 }

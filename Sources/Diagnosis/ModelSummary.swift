@@ -4,17 +4,34 @@ import TensorRuntime
 
 /// What a set of weights is, by the names in it.
 public enum ModelKind: String, Sendable, CaseIterable {
-  case reward, hunyuanTransformer = "hunyuan-transformer", hunyuanOriginal = "hunyuan-transformer-original", autoencoder = "hunyuan-vae", otMap = "ot-map", lora, tensors
+  case reward
+  case hunyuanTransformer = "hunyuan-transformer"
+  case hunyuanOriginal = "hunyuan-transformer-original"
+  case autoencoder = "hunyuan-vae"
+  case otMap = "ot-map"
+  case lora, tensors
 
   public init(names: [String]) {
-    func has(_ suffix: String) -> Bool { names.contains { $0 == suffix || $0.hasSuffix("." + suffix) } }
-    if names.contains(where: { AdapterNames.isAdapter($0) }) { self = .lora }
-    else if names.contains(where: { $0.contains("vision_encoder.") || $0.contains("text_encoder.bert.") }) { self = .reward }
-    else if has("img_in.proj.weight") { self = .hunyuanOriginal }
-    else if has("x_embedder.proj.weight") { self = .hunyuanTransformer }
-    else if has("decoder.conv_in.conv.weight") || has("encoder.conv_in.conv.weight") { self = .autoencoder }
-    else if has("net.0.weight") && has("net.6.weight") { self = .otMap }
-    else { self = .tensors }
+    func has(_ suffix: String) -> Bool {
+      names.contains { $0 == suffix || $0.hasSuffix("." + suffix) }
+    }
+    if names.contains(where: { AdapterNames.isAdapter($0) }) {
+      self = .lora
+    } else if names.contains(where: {
+      $0.contains("vision_encoder.") || $0.contains("text_encoder.bert.")
+    }) {
+      self = .reward
+    } else if has("img_in.proj.weight") {
+      self = .hunyuanOriginal
+    } else if has("x_embedder.proj.weight") {
+      self = .hunyuanTransformer
+    } else if has("decoder.conv_in.conv.weight") || has("encoder.conv_in.conv.weight") {
+      self = .autoencoder
+    } else if has("net.0.weight") && has("net.6.weight") {
+      self = .otMap
+    } else {
+      self = .tensors
+    }
   }
 }
 
@@ -30,10 +47,13 @@ public struct ModelSummary: Sendable {
   /// Depends on every name, type, shape and byte (`WeightTable.fingerprint`).
   public let fingerprint: String
 
-  /// Summaries of what is at `path`: a file, a model folder, or each model of a generator directory. Reads every byte.
+  /// Summaries of what is at `path`: a file, a model folder, or each model of a generator
+  /// directory. Reads every byte.
   /// Throws `missingInput` or `badData`.
   public static func of(_ path: String) throws(FileError) -> [ModelSummary] {
-    let parts = ["transformer", "vae", "text_encoder"].map { "\(path)/\($0)" }.filter { TextFile.exists("\($0)/config.json") }
+    let parts = ["transformer", "vae", "text_encoder"].map { "\(path)/\($0)" }.filter {
+      TextFile.exists("\($0)/config.json")
+    }
     if !parts.isEmpty {
       var all: [ModelSummary] = []
       for part in parts { all.append(try ModelSummary(part)) }
@@ -44,17 +64,26 @@ public struct ModelSummary: Sendable {
 
   init(_ path: String) throws(FileError) {
     let table = try WeightTable(opening: path, stripping: ["vae."])
-    var parameters = 0, bytes = 0, types: [(name: String, parameters: Int)] = []
+    var parameters = 0
+    var bytes = 0
+    var types: [(name: String, parameters: Int)] = []
     for name in table.names {
-      let entry = table.entry(name)!, count = entry.shape.reduce(1, *)
+      let entry = table.entry(name)!
+      let count = entry.shape.reduce(1, *)
       parameters += count
       bytes += entry.byteCount ?? count * (entry.type?.byteCount ?? 1)
       let type = entry.type?.rawValue ?? entry.typeName.lowercased()
-      if let i = types.firstIndex(where: { $0.name == type }) { types[i].parameters += count } else { types.append((type, count)) }
+      if let i = types.firstIndex(where: { $0.name == type }) {
+        types[i].parameters += count
+      } else {
+        types.append((type, count))
+      }
     }
     (self.path, kind, tensors) = (path, ModelKind(names: table.names), table.names.count)
     (self.parameters, self.bytes, self.types) = (parameters, bytes, types)
-    config = TextFile.exists("\(path)/config.json") ? try JSONValue(contentsOf: "\(path)/config.json") : nil
+    config =
+      TextFile.exists("\(path)/config.json")
+      ? try JSONValue(contentsOf: "\(path)/config.json") : nil
     fingerprint = hexadecimal(try table.fingerprint())
   }
 

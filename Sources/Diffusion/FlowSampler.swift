@@ -1,7 +1,8 @@
 public import Models
 public import TensorRuntime
 
-/// How a velocity network is sampled: Euler steps along the flow from noise to data (algorithm.md 7.8).
+/// How a velocity network is sampled: Euler steps along the flow from noise to data (algorithm.md
+/// 7.8).
 public struct FlowSampler: Sendable, Equatable {
   public var steps = 50
   public var shift = 7.0
@@ -10,23 +11,37 @@ public struct FlowSampler: Sendable, Equatable {
   /// Embedded guidance given to the network (1000 times the scale), where it has such an input.
   public var embeddedGuidance = 6016.0
 
-  public init(steps: Int = 50, shift: Double = 7, guidanceScale: Double = 1, embeddedGuidance: Double = 6016) {
-    (self.steps, self.shift, self.guidanceScale, self.embeddedGuidance) = (steps, shift, guidanceScale, embeddedGuidance)
+  public init(
+    steps: Int = 50, shift: Double = 7, guidanceScale: Double = 1, embeddedGuidance: Double = 6016
+  ) {
+    (self.steps, self.shift, self.guidanceScale, self.embeddedGuidance) = (
+      steps, shift, guidanceScale, embeddedGuidance
+    )
   }
-  public var sigmas: [Double] { NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) } }
+  public var sigmas: [Double] {
+    NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) }
+  }
 
   /// The (guided) velocity at one level.
-  public func velocity(_ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding, unconditional: PromptEmbedding?, in work: borrowing Workspace) -> Tensor {
+  public func velocity(
+    _ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding,
+    unconditional: PromptEmbedding?, in work: borrowing Workspace
+  ) -> Tensor {
     let times = Array(repeating: Float(1000 * sigma), count: x.shape[0])
-    let guidance = model.config.guidanceEmbeds ? Array(repeating: Float(embeddedGuidance), count: x.shape[0]) : nil
+    let guidance =
+      model.config.guidanceEmbeds
+      ? Array(repeating: Float(embeddedGuidance), count: x.shape[0]) : nil
     let v = model(x, times: times, prompt, guidance: guidance, in: work)
     guard guidanceScale != 1, let unconditional else { return v }
     let u = model(x, times: times, unconditional, guidance: guidance, in: work)
     return work.combine(guidanceScale, v, 1 - guidanceScale, u)
   }
-  /// Latents (scaled) from noise `[B, 16, n, h, w]`. `each` sees the state after every step and may stop the run.
+  /// Latents (scaled) from noise `[B, 16, n, h, w]`. `each` sees the state after every step and may
+  /// stop the run.
   public func sample(
-    _ model: VideoTransformer, noise: Tensor, _ prompt: PromptEmbedding, unconditional: PromptEmbedding? = nil, in work: borrowing Workspace, each: (Int, Tensor) -> Void = { _, _ in }
+    _ model: VideoTransformer, noise: Tensor, _ prompt: PromptEmbedding,
+    unconditional: PromptEmbedding? = nil, in work: borrowing Workspace,
+    each: (Int, Tensor) -> Void = { _, _ in }
   ) -> Tensor {
     var x = noise
     let levels = sigmas

@@ -5,13 +5,15 @@ public import Rewards
 public import TensorRuntime
 public import World
 
-/// One generator on a fixed set of prompts and noise: what the oracle sees, and what the rewards say.
+/// One generator on a fixed set of prompts and noise: what the oracle sees, and what the rewards
+/// say.
 public struct GeneratorEvaluation: Sendable {
   public let captions: [String]
   public let judgements: [Judgement]
   /// What the oracle saw, whatever was asked for.
   public let readings: [Reading]
-  /// Rewards with transport and without, per prompt; nil without a reward model (quality: without a map).
+  /// Rewards with transport and without, per prompt; nil without a reward model (quality: without a
+  /// map).
   public let rewards: RewardModel.AllScores?
   /// Final latents `[N, C, n, h, w]`, scaled: what drift is measured on.
   public let latents: Tensor
@@ -20,15 +22,31 @@ public struct GeneratorEvaluation: Sendable {
 
   /// The prompt i gets the noise named by (seed, i), so that two generators are compared alike.
   public init(
-    _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler, prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription], latentShape: [Int],
-    oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32, in work: borrowing Workspace
+    _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler,
+    prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription],
+    latentShape: [Int],
+    oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
+    in work: borrowing Workspace
   ) throws(NonFiniteSample) {
-    var judgements: [Judgement] = [], readings: [Reading] = [], latents: [Tensor] = [], clips: [Tensor] = [], quality: [Double] = [], semantic: [Double] = [], plainQuality: [Double] = [], plainSemantic: [Double] = []
+    var judgements: [Judgement] = []
+    var readings: [Reading] = []
+    var latents: [Tensor] = []
+    var clips: [Tensor] = []
+    var quality: [Double] = []
+    var semantic: [Double] = []
+    var plainQuality: [Double] = []
+    var plainSemantic: [Double] = []
     for start in stride(from: 0, to: captions.count, by: batch) {
-      let range = start..<min(start + batch, captions.count), list = Array(captions[range])
-      let noise = work.stacked(range.map { RandomStream(seed: seed, .evaluation, sample: $0).normal(Shape(latentShape), in: work) })
+      let range = start..<min(start + batch, captions.count)
+      let list = Array(captions[range])
+      let noise = work.stacked(
+        range.map {
+          RandomStream(seed: seed, .evaluation, sample: $0).normal(Shape(latentShape), in: work)
+        })
       let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      let z = sampler.sample(model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work), frames = try decoder.samples(z, first: start, in: work)
+      let z = sampler.sample(
+        model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work)
+      let frames = try decoder.samples(z, first: start, in: work)
       latents.append(z)
       for (i, index) in range.enumerated() {
         let clip = frames[row: i]
@@ -38,7 +56,8 @@ public struct GeneratorEvaluation: Sendable {
         if index < keepClips { clips.append(work.copy(clip)) }
       }
       if let reward {
-        let c = reward.captions(list, in: work), v = reward.videos(frames, in: work)
+        let c = reward.captions(list, in: work)
+        let v = reward.videos(frames, in: work)
         let s = reward.allScores(v, reward.fusion(of: v, in: work), planned: c, plain: c, in: work)
         quality += s.quality ?? []
         semantic += s.semantic
@@ -46,14 +65,22 @@ public struct GeneratorEvaluation: Sendable {
         plainSemantic += s.vanillaSemantic
       }
     }
-    (self.captions, self.judgements, self.readings, self.clips, self.latents) = (captions, judgements, readings, clips, work.concatenated(latents, axis: 0))
-    rewards = reward.map { _ in .init(quality: quality.isEmpty ? nil : quality, semantic: semantic, vanillaQuality: plainQuality, vanillaSemantic: plainSemantic) }
+    (self.captions, self.judgements, self.readings, self.clips, self.latents) = (
+      captions, judgements, readings, clips, work.concatenated(latents, axis: 0)
+    )
+    rewards = reward.map { _ in
+      .init(
+        quality: quality.isEmpty ? nil : quality, semantic: semantic, vanillaQuality: plainQuality,
+        vanillaSemantic: plainSemantic)
+    }
   }
   public var scoreboard: Scoreboard { Scoreboard(judgements) }
 
   /// rms difference of the final latents over their standard deviation.
   public func drift(from other: GeneratorEvaluation, in work: borrowing Workspace) -> Double {
-    let n = Double(latents.count), mean = work.total(other.latents) / n, variance = work.sumOfSquares(other.latents) / n - mean * mean
+    let n = Double(latents.count)
+    let mean = work.total(other.latents) / n
+    let variance = work.sumOfSquares(other.latents) / n - mean * mean
     return (work.sumOfSquares(work.difference(latents, other.latents)) / n / variance).squareRoot()
   }
 }

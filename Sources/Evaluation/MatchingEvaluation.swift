@@ -12,16 +12,27 @@ public struct MatchingEvaluation: Sendable {
   }
   public let planned, plain: Side
 
-  public init(_ reward: RewardModel, _ sampler: SceneSampler, _ renderer: Renderer, count: Int, seed: UInt64, in work: borrowing Workspace) {
-    var planned: [[Double]] = [[], [], []], plain = planned, stream = RandomStream(seed: seed, .evaluation)
+  public init(
+    _ reward: RewardModel, _ sampler: SceneSampler, _ renderer: Renderer, count: Int, seed: UInt64,
+    in work: borrowing Workspace
+  ) {
+    var planned: [[Double]] = [[], [], []]
+    var plain = planned
+    var stream = RandomStream(seed: seed, .evaluation)
     for start in stride(from: 0, to: count, by: 32) {
-      let range = start..<min(start + 32, count), scenes = range.map { sampler.heldOut($0) }, videos = reward.videos(renderer.render(scenes, in: work), in: work)
+      let range = start..<min(start + 32, count)
+      let scenes = range.map { sampler.heldOut($0) }
+      let videos = reward.videos(renderer.render(scenes, in: work), in: work)
       let fusion = reward.fusion(of: videos, in: work)
       let right = scenes.map { CaptionGrammar.caption($0.description, drawing: &stream) }
       let shuffled = scenes.indices.map { i in right[(i + scenes.count / 2) % scenes.count] }
-      let swapped = scenes.map { CaptionGrammar.caption($0.description.swapped(drawing: &stream).description, drawing: &stream) }
+      let swapped = scenes.map {
+        CaptionGrammar.caption(
+          $0.description.swapped(drawing: &stream).description, drawing: &stream)
+      }
       for (k, captions) in [right, shuffled, swapped].enumerated() {
-        let c = reward.captions(captions, in: work), s = reward.allScores(videos, fusion, planned: c, plain: c, in: work)
+        let c = reward.captions(captions, in: work)
+        let s = reward.allScores(videos, fusion, planned: c, plain: c, in: work)
         planned[k] += s.semantic
         plain[k] += s.vanillaSemantic
       }
@@ -29,23 +40,29 @@ public struct MatchingEvaluation: Sendable {
     (self.planned, self.plain) = (Self.side(planned), Self.side(plain))
   }
   private static func side(_ p: [[Double]]) -> Side {
-    func share(_ x: [Double], _ test: (Double) -> Bool) -> Double { Double(x.count(where: test)) / Double(max(x.count, 1)) }
+    func share(_ x: [Double], _ test: (Double) -> Bool) -> Double {
+      Double(x.count(where: test)) / Double(max(x.count, 1))
+    }
     return Side(
-      positives: share(p[0]) { $0 > 0.5 }, shuffled: share(p[1]) { $0 <= 0.5 }, swapped: share(p[2]) { $0 <= 0.5 }, aucShuffled: areaUnderCurve(p[0], p[1]),
+      positives: share(p[0]) { $0 > 0.5 }, shuffled: share(p[1]) { $0 <= 0.5 },
+      swapped: share(p[2]) { $0 <= 0.5 }, aucShuffled: areaUnderCurve(p[0], p[1]),
       aucSwapped: areaUnderCurve(p[0], p[2]))
   }
   /// P(positive > negative), ties counted half.
   static func areaUnderCurve(_ positive: [Double], _ negative: [Double]) -> Double {
     let n = negative.sorted()
     func below(_ x: Double, orEqual: Bool) -> Int {
-      var lo = 0, hi = n.count
+      var lo = 0
+      var hi = n.count
       while lo < hi {
         let mid = (lo + hi) / 2
         if n[mid] < x || orEqual && n[mid] == x { lo = mid + 1 } else { hi = mid }
       }
       return lo
     }
-    let wins = positive.reduce(0.0) { $0 + 0.5 * Double(below($1, orEqual: false) + below($1, orEqual: true)) }
+    let wins = positive.reduce(0.0) {
+      $0 + 0.5 * Double(below($1, orEqual: false) + below($1, orEqual: true))
+    }
     return wins / Double(max(positive.count * n.count, 1))
   }
 }

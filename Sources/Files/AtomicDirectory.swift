@@ -3,17 +3,21 @@ internal import Glibc
 
 /// A folder that appears under its name whole or not at all.
 public enum AtomicDirectory {
-  /// Makes a temporary folder beside `path`, lets `body` fill it, brings it to the disk and renames it. An older folder of
-  /// that name is replaced. If `body` throws, nothing is left and the older folder stays.
+  /// Makes a temporary folder beside `path`, lets `body` fill it, brings it to the disk and renames
+  /// it. An older folder of that name is replaced. If `body` throws, nothing is left and the older
+  /// folder stays.
   ///
   /// Throws `cannotCreate` or `readWrite`, or what `body` throws.
-  public static func write(to path: String, _ body: (String) throws(FileError) -> Void) throws(FileError) {
+  public static func write(to path: String, _ body: (String) throws(FileError) -> Void)
+    throws(FileError)
+  {
     var path = path
     while path.count > 1 && path.hasSuffix("/") { path.removeLast() }
     let kind = PathKind(path)
     guard kind == .nothing || kind == .folder, !path.isEmpty, !path.utf8.contains(0) else {
       throw FileError(
-        .cannotCreate, "something that is not a folder has this name", in: path.isEmpty ? "(empty path)" : path, mend: "choose another name")
+        .cannotCreate, "something that is not a folder has this name",
+        in: path.isEmpty ? "(empty path)" : path, mend: "choose another name")
     }
     let (parent, name) = splitPath(path)
     var temporary = joinPath(parent, temporaryName(for: name))
@@ -35,7 +39,8 @@ public enum AtomicDirectory {
     syncFolder(parent)
   }
 
-  /// Renames, first moving an older folder out of the way; a crash in between leaves it under its hidden name.
+  /// Renames, first moving an older folder out of the way; a crash in between leaves it under its
+  /// hidden name.
   private static func replace(_ path: String, with temporary: String) throws(FileError) {
     let older = temporary + ".old"
     let isReplacing = PathKind(path) == .folder
@@ -57,11 +62,13 @@ public enum AtomicDirectory {
     }
     syncFolder(folder)
   }
-  private static func remove(_ folder: String) { try? FileManager.default.removeItem(atPath: folder) }
+  private static func remove(_ folder: String) {
+    try? FileManager.default.removeItem(atPath: folder)
+  }
 }
 
-/// The `checkpoints` folder of a run: `step-000100` and so on, each whole, and `latest`, which names the newest whole one
-/// (interfaces.md 10).
+/// The `checkpoints` folder of a run: `step-000100` and so on, each whole, and `latest`, which
+/// names the newest whole one (interfaces.md 10).
 public struct CheckpointFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }
@@ -74,7 +81,9 @@ public struct CheckpointFolder: Sendable {
 
   /// Writes the checkpoint of `step` through `body`, then points `latest` at it. Returns its path.
   @discardableResult
-  public func write(step: Int, _ body: (String) throws(FileError) -> Void) throws(FileError) -> String {
+  public func write(step: Int, _ body: (String) throws(FileError) -> Void) throws(FileError)
+    -> String
+  {
     let name = Self.name(step: step)
     try createFolder(path)
     try AtomicDirectory.write(to: joinPath(path, name), body)
@@ -82,26 +91,33 @@ public struct CheckpointFolder: Sendable {
     return joinPath(path, name)
   }
 
-  /// The path of the newest whole checkpoint. Throws `missingInput` if there is none, `badData` if `latest` is not a name here.
+  /// The path of the newest whole checkpoint. Throws `missingInput` if there is none, `badData` if
+  /// `latest` is not a name here.
   public func latest() throws(FileError) -> String {
     let pointer = joinPath(path, "latest")
     guard PathKind(pointer) == .file else {
-      throw FileError(.missingInput, "no checkpoint to resume from", in: pointer, mend: "give the folder of a run that has written one")
+      throw FileError(
+        .missingInput, "no checkpoint to resume from", in: pointer,
+        mend: "give the folder of a run that has written one")
     }
     let name = try TextFile.lines(pointer).first ?? ""
     guard name.hasPrefix("step-"), !name.contains("/"), !name.contains("..") else {
-      throw FileError.bad("not the name of a checkpoint", pointer, mend: "write the name of a step-… folder into it")
+      throw FileError.bad(
+        "not the name of a checkpoint", pointer, mend: "write the name of a step-… folder into it")
     }
     guard PathKind(joinPath(path, name)) == .folder else {
       throw FileError(
-        .missingInput, "the checkpoint is gone", in: joinPath(path, name), mend: "write the name of another step-… folder into \(pointer)")
+        .missingInput, "the checkpoint is gone", in: joinPath(path, name),
+        mend: "write the name of another step-… folder into \(pointer)")
     }
     return joinPath(path, name)
   }
 
   /// The steps that are there, ascending.
   public var steps: [Int] {
-    ((try? listFolder(path)) ?? []).compactMap { $0.hasPrefix("step-") ? Int($0.dropFirst(5)) : nil }.sorted()
+    ((try? listFolder(path)) ?? []).compactMap {
+      $0.hasPrefix("step-") ? Int($0.dropFirst(5)) : nil
+    }.sorted()
   }
   /// Removes the checkpoint of a step, but never the one that `latest` names.
   public func remove(step: Int) {
@@ -115,11 +131,13 @@ public func createFolder(_ path: String) throws(FileError) {
   do {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   } catch {
-    throw FileError(.cannotCreate, "cannot create the folder", in: path, mend: "choose a place you may write to")
+    throw FileError(
+      .cannotCreate, "cannot create the folder", in: path, mend: "choose a place you may write to")
   }
 }
 
-/// Whether a folder of this name is free to be made: nothing is there, or a folder without anything in it. Throws `readWrite`.
+/// Whether a folder of this name is free to be made: nothing is there, or a folder without anything
+/// in it. Throws `readWrite`.
 public func folderIsEmpty(_ path: String) throws(FileError) -> Bool {
   switch PathKind(path) {
   case .nothing: true

@@ -1,14 +1,16 @@
 internal import Glibc
 
-/// The control groups this process is in, from its own up to the root of what is mounted: every level may set a limit, and the smallest
-/// counts (cgroups(7)).
+/// The control groups this process is in, from its own up to the root of what is mounted: every
+/// level may set a limit, and the smallest counts (cgroups(7)).
 public struct ControlGroup: Sendable {
   /// Folders of the levels, innermost first; by controller for version 1.
   private let unified: [String], processor: [String], memory: [String]
 
   /// `root` stands for `/` in tests.
   public init(root: String = "") {
-    let groups = Self.lines("\(root)/proc/self/cgroup").map { $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init) }
+    let groups = Self.lines("\(root)/proc/self/cgroup").map {
+      $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+    }
     let mounts = Self.lines("\(root)/proc/self/mountinfo").compactMap { Mount($0) }
     func levels(_ isMounted: (Mount) -> Bool, _ isGroup: ([String]) -> Bool) -> [String] {
       guard let mount = mounts.first(where: isMounted) else { return [] }
@@ -16,7 +18,9 @@ public struct ControlGroup: Sendable {
       return mount.levels(of: group).map { root + $0 }
     }
     func controller(_ name: String) -> [String] {
-      levels({ $0.type == "cgroup" && $0.options.contains(name) }, { $0[1].split(separator: ",").contains(Substring(name)) })
+      levels(
+        { $0.type == "cgroup" && $0.options.contains(name) },
+        { $0[1].split(separator: ",").contains(Substring(name)) })
     }
     unified = levels({ $0.type == "cgroup2" }, { $0[1].isEmpty })
     (processor, memory) = (controller("cpu"), controller("memory"))
@@ -29,32 +33,46 @@ public struct ControlGroup: Sendable {
       return words.count == 2 ? Self.ratio(words[0], words[1]) : nil
     }
     let old = processor.compactMap { folder -> Double? in
-      guard let quota = Self.words("\(folder)/cpu.cfs_quota_us").first, let period = Self.words("\(folder)/cpu.cfs_period_us").first else { return nil }
+      guard let quota = Self.words("\(folder)/cpu.cfs_quota_us").first,
+        let period = Self.words("\(folder)/cpu.cfs_period_us").first
+      else { return nil }
       return Self.ratio(quota, period)
     }
     return (new + old).min().map { max(1, Int($0)) }
   }
   private static func ratio(_ quota: String, _ period: String) -> Double? {
-    guard let q = Double(quota), let p = Double(period), q > 0, p > 0, q / p < 1e6 else { return nil }
+    guard let q = Double(quota), let p = Double(period), q > 0, p > 0, q / p < 1e6 else {
+      return nil
+    }
     return q / p
   }
 
-  /// Bytes that the tightest level leaves; pages of files that are not in use count as taken there, but give way.
+  /// Bytes that the tightest level leaves; pages of files that are not in use count as taken there,
+  /// but give way.
   public var availableBytes: Int? {
     func left(_ folder: String, _ limit: String, _ usage: String, _ inactive: String) -> Int? {
-      guard let most = Self.words("\(folder)/\(limit)").first.flatMap({ Int($0) }), let used = Self.words("\(folder)/\(usage)").first.flatMap({ Int($0) }) else { return nil }
-      return most - used + (Self.value(after: inactive, in: Self.words("\(folder)/memory.stat")) ?? 0)
+      guard let most = Self.words("\(folder)/\(limit)").first.flatMap({ Int($0) }),
+        let used = Self.words("\(folder)/\(usage)").first.flatMap({ Int($0) })
+      else { return nil }
+      return most - used
+        + (Self.value(after: inactive, in: Self.words("\(folder)/memory.stat")) ?? 0)
     }
     let new = unified.compactMap { left($0, "memory.max", "memory.current", "inactive_file") }
-    let old = memory.compactMap { left($0, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") }
+    let old = memory.compactMap {
+      left($0, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    }
     return (new + old).min()
   }
 
   static func value(after name: String, in words: [String]) -> Int? {
     words.firstIndex(of: name).flatMap { $0 + 1 < words.count ? Int(words[$0 + 1]) : nil }
   }
-  static func lines(_ path: String) -> [String] { (TextFile.system(path) ?? "").split(separator: "\n").map(String.init) }
-  static func words(_ path: String) -> [String] { (TextFile.system(path) ?? "").split(whereSeparator: \.isWhitespace).map(String.init) }
+  static func lines(_ path: String) -> [String] {
+    (TextFile.system(path) ?? "").split(separator: "\n").map(String.init)
+  }
+  static func words(_ path: String) -> [String] {
+    (TextFile.system(path) ?? "").split(whereSeparator: \.isWhitespace).map(String.init)
+  }
 
   /// A line of mountinfo: where which part of a file system is mounted.
   private struct Mount {
@@ -62,33 +80,47 @@ public struct ControlGroup: Sendable {
 
     init?(_ line: String) {
       let words = line.split(separator: " ").map(String.init)
-      guard words.count > 6, let dash = words.firstIndex(of: "-"), words.count > dash + 3 else { return nil }
+      guard words.count > 6, let dash = words.firstIndex(of: "-"), words.count > dash + 3 else {
+        return nil
+      }
       (root, place, type) = (words[3], words[4].replacing("\\040", with: " "), words[dash + 1])
       options = words[dash + 3].split(separator: ",").map(String.init)
     }
-    /// Folders of `group` and of all above it that are mounted, innermost first. A group outside the mounted part (that of another
-    /// namespace, `/../..`) is only known by the mount itself.
+    /// Folders of `group` and of all above it that are mounted, innermost first. A group outside
+    /// the mounted part (that of another namespace, `/../..`) is only known by the mount itself.
     func levels(of group: String) -> [String] {
-      let inside = root == "/" ? group : group == root ? "/" : group.hasPrefix(root + "/") ? String(group.dropFirst(root.count)) : "/"
+      let inside =
+        root == "/"
+        ? group
+        : group == root
+          ? "/" : group.hasPrefix(root + "/") ? String(group.dropFirst(root.count)) : "/"
       var parts = inside.split(separator: "/").map(String.init)
       if parts.contains("..") { parts = [] }
-      return (0...parts.count).reversed().map { ([place] + parts.prefix($0)).joined(separator: "/") }
+      return (0...parts.count).reversed().map {
+        ([place] + parts.prefix($0)).joined(separator: "/")
+      }
     }
   }
 }
 
 /// Memory that a process may still take.
 public enum FreeMemory {
-  /// Bytes: the smallest of what the system has and what the control groups leave; nil where neither says.
+  /// Bytes: the smallest of what the system has and what the control groups leave; nil where
+  /// neither says.
   public static func bytes(root: String = "") -> Int? {
-    let system = ControlGroup.value(after: "MemAvailable:", in: ControlGroup.words("\(root)/proc/meminfo")).map { $0 << 10 }
+    let system = ControlGroup.value(
+      after: "MemAvailable:", in: ControlGroup.words("\(root)/proc/meminfo")
+    ).map { $0 << 10 }
     return [system, ControlGroup(root: root).availableBytes, addressSpace].compactMap { $0 }.min()
   }
   /// What `ulimit -v` leaves; nil without such a limit.
   private static var addressSpace: Int? {
     var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0, limit.rlim_cur != rlim_t.max, let most = Int(exactly: limit.rlim_cur) else { return nil }
-    let lines = ControlGroup.words("/proc/self/status"), used = (ControlGroup.value(after: "VmSize:", in: lines) ?? 0) << 10
+    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
+      limit.rlim_cur != rlim_t.max, let most = Int(exactly: limit.rlim_cur)
+    else { return nil }
+    let lines = ControlGroup.words("/proc/self/status")
+    let used = (ControlGroup.value(after: "VmSize:", in: lines) ?? 0) << 10
     return max(0, most - used)
   }
 }

@@ -22,23 +22,32 @@ public struct Sample: Sendable {
   /// The video's file, if it is a file of its own.
   public var videoPath: String? { if case .video(let path) = content { path } else { nil } }
 
-  /// Decodes the frames (see `VideoReader`). Throws `badData` for a sample that has latents instead, else as `VideoReader`.
+  /// Decodes the frames (see `VideoReader`). Throws `badData` for a sample that has latents
+  /// instead, else as `VideoReader`.
   public func video(frames: Int?) async throws(FileError) -> Video {
     switch content {
     case .video(let path): return try await VideoReader.read(path, frames: frames)
-    case .shard(let entry, let path): return try await VideoReader.read(entry, of: path, frames: frames)
+    case .shard(let entry, let path):
+      return try await VideoReader.read(entry, of: path, frames: frames)
     case .packedShard(let index, let path):
       let shard = try PackedShards.open(path)
-      guard shard.entries.indices.contains(index) else { throw FileError.bad("the shard changed while it was read", path, mend: "try again") }
-      return try await VideoReader.read(shard.entries[index], of: shard.location, named: path, frames: frames)
-    case .latents: throw FileError.bad("the sample holds latents, not a video", name, mend: "use a dataset of videos")
+      guard shard.entries.indices.contains(index) else {
+        throw FileError.bad("the shard changed while it was read", path, mend: "try again")
+      }
+      return try await VideoReader.read(
+        shard.entries[index], of: shard.location, named: path, frames: frames)
+    case .latents:
+      throw FileError.bad(
+        "the sample holds latents, not a video", name, mend: "use a dataset of videos")
     }
   }
 
-  /// Loads the latents and the prompt. Throws `badData` for a sample that has a video instead, or for files of another shape.
+  /// Loads the latents and the prompt. Throws `badData` for a sample that has a video instead, or
+  /// for files of another shape.
   public func latents() throws(FileError) -> LatentSample {
     guard case .latents(let latentPath, let promptPath, let maskPath) = content else {
-      throw FileError.bad("the sample holds a video, not latents", name, mend: "compute latents first: pisces embed")
+      throw FileError.bad(
+        "the sample holds a video, not latents", name, mend: "compute latents first: pisces embed")
     }
     let work = Workspace()
     func floats(_ path: String, _ tensorName: String) throws(FileError) -> Tensor {
@@ -48,18 +57,27 @@ public struct Sample: Sendable {
     }
     var latent = try floats(latentPath, "latent")
     if latent.shape.rank == 5 && latent.shape[0] == 1 { latent = latent[row: 0] }
-    guard latent.shape.rank == 4 else { throw FileError.bad("latents are [C, T, h, w], found \(latent.shape)", latentPath) }
+    guard latent.shape.rank == 4 else {
+      throw FileError.bad("latents are [C, T, h, w], found \(latent.shape)", latentPath)
+    }
     let prompt = try floats(promptPath, "prompt_embeds")
-    guard prompt.shape.rank == 2, prompt.shape[0] > 0 else { throw FileError.bad("prompt embeddings are [L, D], found \(prompt.shape)", promptPath) }
+    guard prompt.shape.rank == 2, prompt.shape[0] > 0 else {
+      throw FileError.bad("prompt embeddings are [L, D], found \(prompt.shape)", promptPath)
+    }
     let maskTensor = try TensorFile.read(maskPath, preferring: "prompt_attention_mask")
-    let mask = (maskTensor.type.isFloating ? maskTensor.doubles.map { $0 != 0 } : maskTensor.integers.map { $0 != 0 })
-    // The published files put the pooled vector in row 0, zero-padded to the width of the others (checkpoints.md 7).
+    let mask =
+      (maskTensor.type.isFloating
+        ? maskTensor.doubles.map { $0 != 0 } : maskTensor.integers.map { $0 != 0 })
+    // The published files put the pooled vector in row 0, zero-padded to the width of the others
+    // (checkpoints.md 7).
     let hasPooledRow = mask.count == prompt.shape[0] - 1
     guard hasPooledRow || mask.count == prompt.shape[0] else {
-      throw FileError.bad("a mask of \(mask.count) for \(prompt.shape[0]) rows of prompt embeddings", maskPath)
+      throw FileError.bad(
+        "a mask of \(mask.count) for \(prompt.shape[0]) rows of prompt embeddings", maskPath)
     }
     return LatentSample(
-      latent: latent, promptEmbeddings: hasPooledRow ? prompt.slice(1..<prompt.shape[0]) : prompt, mask: mask,
+      latent: latent, promptEmbeddings: hasPooledRow ? prompt.slice(1..<prompt.shape[0]) : prompt,
+      mask: mask,
       pooled: hasPooledRow ? prompt[row: 0] : nil, caption: caption)
   }
 }
@@ -72,12 +90,14 @@ public struct LatentSample: Sendable {
   public let promptEmbeddings: Tensor
   /// Which of the L rows are words.
   public let mask: [Bool]
-  /// `[D]`, f32: the pooled vector, zero-padded as in the file (CLIP-L uses the first 768 values). Nil if the file has none.
+  /// `[D]`, f32: the pooled vector, zero-padded as in the file (CLIP-L uses the first 768 values).
+  /// Nil if the file has none.
   public let pooled: Tensor?
   public let caption: String
 }
 
-/// A list of captioned samples in a fixed order, and what was wrong with those left out (interfaces.md 6).
+/// A list of captioned samples in a fixed order, and what was wrong with those left out
+/// (interfaces.md 6).
 public struct Dataset: Sendable {
   public let path: String
   public let samples: [Sample]
@@ -85,14 +105,17 @@ public struct Dataset: Sendable {
   public let problems: [FileError]
 
   /// Opens, by what `path` is:
-  /// - a folder of clips, each with a caption file of the same stem (`a.mp4`, `a.txt`, or `IMG.MP4`, `IMG.TXT`), sorted by name; or one that holds
-  ///   `videos2caption.json`; or one of tar shards;
-  /// - `.jsonl`: objects `{"video": PATH, "prompt": TEXT}`, paths relative to the file, in the order of the lines;
-  /// - `.tar`, `.tar.gz`, `.tgz`, with brace ranges `{00000..00009}.tar`, in the order of the shards;
+  /// - a folder of clips, each with a caption file of the same stem (`a.mp4`, `a.txt`, or
+  ///   `IMG.MP4`, `IMG.TXT`), sorted by name; or one that holds `videos2caption.json`; or one of
+  ///   tar shards;
+  /// - `.jsonl`: objects `{"video": PATH, "prompt": TEXT}`, paths relative to the file, in the
+  ///   order of the lines;
+  /// - `.tar`, `.tar.gz`, `.tgz`, with brace ranges `{00000..00009}.tar`, in the order of the
+  ///   shards;
   /// - `.json`: the list of precomputed latents `videos2caption.json`.
   ///
-  /// Nothing is decoded yet. Throws `missingInput`, `badData` or `readWrite` when the whole cannot be used; an empty dataset is
-  /// `badData`, naming the first problem.
+  /// Nothing is decoded yet. Throws `missingInput`, `badData` or `readWrite` when the whole cannot
+  /// be used; an empty dataset is `badData`, naming the first problem.
   public init(_ path: String) throws(FileError) {
     var builder = Builder()
     if PathKind(path) == .folder {
@@ -114,14 +137,24 @@ public struct Dataset: Sendable {
         if shards.count == 1 { _ = try MappedFile(shards[0]) }
         for shard in shards { builder.addShard(shard) }
       default:
-        if PathKind(path) == .nothing { throw FileError(.missingInput, "no such dataset", in: path, mend: "check the path") }
+        if PathKind(path) == .nothing {
+          throw FileError(.missingInput, "no such dataset", in: path, mend: "check the path")
+        }
         throw FileError.bad(
-          "not a dataset", path, mend: "give a folder of clips and captions, a .jsonl manifest, .tar shards, or videos2caption.json")
+          "not a dataset", path,
+          mend:
+            """
+            give a folder of clips and captions, a .jsonl manifest, .tar shards, or \
+            videos2caption.json
+            """
+        )
       }
     }
     if builder.samples.isEmpty {
       if let first = builder.problems.first { throw first }
-      throw FileError.bad("no samples", path, mend: "a folder needs clips with captions of the same name: a.mp4, a.txt")
+      throw FileError.bad(
+        "no samples", path,
+        mend: "a folder needs clips with captions of the same name: a.mp4, a.txt")
     }
     (self.path, samples, problems) = (path, builder.samples, builder.problems)
   }
@@ -129,10 +162,13 @@ public struct Dataset: Sendable {
   /// Whether a name is that of a tar shard, compressed or not.
   static func isShard(_ name: String) -> Bool {
     let (stem, suffix) = splitExtension(name)
-    return suffix == "tar" || suffix == "tgz" || suffix == "gz" && splitExtension(stem).suffix == "tar"
+    return suffix == "tar" || suffix == "tgz"
+      || suffix == "gz" && splitExtension(stem).suffix == "tar"
   }
   /// Extensions taken for clips.
-  static let videoSuffixes: Set<String> = ["mp4", "webm", "mkv", "mov", "avi", "gif", "m4v", "mpg", "mpeg", "npy", "safetensors"]
+  static let videoSuffixes: Set<String> = [
+    "mp4", "webm", "mkv", "mov", "avi", "gif", "m4v", "mpg", "mpeg", "npy", "safetensors",
+  ]
 }
 
 private struct Builder {
@@ -149,14 +185,19 @@ private struct Builder {
 
   /// A caption from bytes: text without the white space around it.
   static func caption(_ bytes: ByteRegion, _ name: String) throws(FileError) -> String {
-    guard bytes.count <= 1 << 20 else { throw FileError.bad("a caption of \(bytes.count) bytes", name, mend: "write the caption as plain text") }
+    guard bytes.count <= 1 << 20 else {
+      throw FileError.bad(
+        "a caption of \(bytes.count) bytes", name, mend: "write the caption as plain text")
+    }
     return try caption(try TextFile.text(bytes.array, name), name)
   }
   static func caption(_ text: String, _ name: String) throws(FileError) -> String {
     let isSpace: (Character) -> Bool = { $0.isWhitespace }
     let head = text.drop(while: isSpace)
     let end = head.lastIndex { !$0.isWhitespace }.map { head.index(after: $0) } ?? head.startIndex
-    if head.startIndex == end { throw FileError.bad("the caption is empty", name, mend: "write the caption as plain text") }
+    if head.startIndex == end {
+      throw FileError.bad("the caption is empty", name, mend: "write the caption as plain text")
+    }
     return String(head[..<end])
   }
 
@@ -171,11 +212,15 @@ private struct Builder {
       let stem = splitExtension(file).stem
       collect { () throws(FileError) in
         guard let caption = captions[stem] else {
-          throw FileError(.missingInput, "no caption \(stem).txt for the clip", in: joinPath(folder, file), mend: "write its caption beside it")
+          throw FileError(
+            .missingInput, "no caption \(stem).txt for the clip", in: joinPath(folder, file),
+            mend: "write its caption beside it")
         }
         let captionPath = joinPath(folder, caption)
         let text = try Builder.caption(try MappedFile(captionPath).region, captionPath)
-        return Sample(name: joinPath(folder, file), caption: text, content: .video(path: joinPath(folder, file)))
+        return Sample(
+          name: joinPath(folder, file), caption: text, content: .video(path: joinPath(folder, file))
+        )
       }
     }
   }
@@ -186,7 +231,10 @@ private struct Builder {
       do throws(FileError) {
         guard let (video, prompt) = try pairs.next() else { return }
         let caption = try Builder.caption(prompt, pairs.line)
-        samples.append(Sample(name: pairs.line, caption: caption, content: .video(path: PairReader.path(video, in: pairs.folder))))
+        samples.append(
+          Sample(
+            name: pairs.line, caption: caption,
+            content: .video(path: PairReader.path(video, in: pairs.folder))))
       } catch {
         if pairs.isOver { throw error }
         problems.append(error)
@@ -200,7 +248,11 @@ private struct Builder {
       for group in shard.groups {
         let name = "\(path), \(group.key)"
         collect { () throws(FileError) in
-          guard let video = group.files.first(where: { Dataset.videoSuffixes.contains($0.suffix) && $0.suffix != "safetensors" })?.entry else {
+          guard
+            let video = group.files.first(where: {
+              Dataset.videoSuffixes.contains($0.suffix) && $0.suffix != "safetensors"
+            })?.entry
+          else {
             throw FileError.bad("no video in the sample", name, mend: "store it as key.mp4")
           }
           let caption: String
@@ -209,13 +261,17 @@ private struct Builder {
           } else if let json = group["json"] {
             let value = try JSONValue(parsing: try TextFile.text(json.contents, name), name: name)
             guard let text = (value["prompt"] ?? value["caption"] ?? value["text"])?.string else {
-              throw FileError.bad("no caption in the sample's json", name, mend: "store it as key.txt")
+              throw FileError.bad(
+                "no caption in the sample's json", name, mend: "store it as key.txt")
             }
             caption = try Builder.caption(text, name)
           } else {
             throw FileError.bad("no caption in the sample", name, mend: "store it as key.txt")
           }
-          return Sample(name: name, caption: caption, content: shard.isInflated ? .packedShard(video.index, path: path) : .shard(video, path: path))
+          return Sample(
+            name: name, caption: caption,
+            content: shard.isInflated
+              ? .packedShard(video.index, path: path) : .shard(video, path: path))
         }
       }
     } catch {
@@ -226,32 +282,38 @@ private struct Builder {
   mutating func addLatents(_ path: String) throws(FileError) {
     let folder = splitPath(path).folder
     guard let list = try JSONValue(contentsOf: path).array else {
-      throw FileError.bad("not a list of samples", path, mend: "give videos2caption.json as the recipe writes it")
+      throw FileError.bad(
+        "not a list of samples", path, mend: "give videos2caption.json as the recipe writes it")
     }
     for (i, item) in list.enumerated() {
       let name = "\(path), item \(i)"
       collect { () throws(FileError) in
         func file(_ key: String, _ kind: String) throws(FileError) -> String {
           guard let file = item[key]?.string, !file.isEmpty else {
-            throw FileError.bad("no text '\(key)'", name, mend: "give videos2caption.json as the recipe writes it")
+            throw FileError.bad(
+              "no text '\(key)'", name, mend: "give videos2caption.json as the recipe writes it")
           }
           let path = joinPath(joinPath(folder, kind), file)
           guard PathKind(path) == .file else {
-            throw FileError(.missingInput, "no such file", in: path, mend: "check the folder '\(kind)' beside \(name)")
+            throw FileError(
+              .missingInput, "no such file", in: path,
+              mend: "check the folder '\(kind)' beside \(name)")
           }
           return path
         }
         return Sample(
           name: name, caption: item["caption"]?.string ?? "",
           content: .latents(
-            latent: try file("latent_path", "latent"), promptEmbedding: try file("prompt_embed_path", "prompt_embed"),
+            latent: try file("latent_path", "latent"),
+            promptEmbedding: try file("prompt_embed_path", "prompt_embed"),
             mask: try file("prompt_attention_mask", "prompt_attention_mask")))
       }
     }
   }
 }
 
-/// The compressed shard that was opened last, kept inflated: samples come in the order of the shards, and the disk holds one at a time.
+/// The compressed shard that was opened last, kept inflated: samples come in the order of the
+/// shards, and the disk holds one at a time.
 enum PackedShards {
   private static let last = Mutex<TarReader?>(nil)
 

@@ -1,6 +1,7 @@
 public import TensorRuntime
 
-/// Floating-point numbers of eight bits, as checkpoints store them: E4M3 (without infinities, largest 448) and E5M2.
+/// Floating-point numbers of eight bits, as checkpoints store them: E4M3 (without infinities,
+/// largest 448) and E5M2.
 public enum EightBitFloat: Sendable {
   case e4m3, e5m2
 
@@ -18,8 +19,10 @@ public enum EightBitFloat: Sendable {
   /// The values of all 256 codes. Each is exact in bf16 and f16.
   public var values: [Float] {
     (0..<256).map { code in
-      let mantissaBits = self == .e4m3 ? 3 : 2, bias = self == .e4m3 ? 7 : 15
-      let exponent = (code >> mantissaBits) & (self == .e4m3 ? 15 : 31), mantissa = code & ((1 << mantissaBits) - 1)
+      let mantissaBits = self == .e4m3 ? 3 : 2
+      let bias = self == .e4m3 ? 7 : 15
+      let exponent = (code >> mantissaBits) & (self == .e4m3 ? 15 : 31)
+      let mantissa = code & ((1 << mantissaBits) - 1)
       let sign: Float = code & 0x80 == 0 ? 1 : -1
       switch self {
       case .e4m3 where exponent == 15 && mantissa == 7: return .nan
@@ -27,7 +30,8 @@ public enum EightBitFloat: Sendable {
       default: break
       }
       let significand = Float(exponent == 0 ? mantissa : mantissa + (1 << mantissaBits))
-      return sign * significand * Float(sign: .plus, exponent: max(exponent, 1) - bias - mantissaBits, significand: 1)
+      return sign * significand
+        * Float(sign: .plus, exponent: max(exponent, 1) - bias - mantissaBits, significand: 1)
     }
   }
   /// Widened to f32.

@@ -1,7 +1,8 @@
 internal import CEmbedded
 
-/// Files inside the program, under paths that begin with `embedded:` (`embedded:generator/vae/config.json`). They are read like any
-/// other file; nothing is written there.
+/// Files inside the program, under paths that begin with `embedded:`
+/// (`embedded:generator/vae/config.json`). They are read like any other file; nothing is written
+/// there.
 public enum EmbeddedFiles {
   static let prefix = "embedded:"
 
@@ -14,17 +15,23 @@ public enum EmbeddedFiles {
 
   static func bytes(_ path: String) -> UnsafeRawBufferPointer? {
     var count = 0
-    guard let i = paths.firstIndex(of: path), let files = pisces_embedded_files(&count) else { return nil }
+    guard let i = paths.firstIndex(of: path), let files = pisces_embedded_files(&count) else {
+      return nil
+    }
     return UnsafeRawBufferPointer(start: files[i].bytes, count: files[i].count)
   }
   /// What `path` is among the embedded files; nil when it does not begin with the prefix.
   static func kind(_ path: String) -> PathKind? {
     if !path.hasPrefix(prefix) { return nil }
-    return paths.contains(path) ? .file : paths.contains { $0.hasPrefix(path + "/") } ? .folder : .nothing
+    return paths.contains(path)
+      ? .file : paths.contains { $0.hasPrefix(path + "/") } ? .folder : .nothing
   }
   /// Names directly inside a folder.
   static func list(_ path: String) -> [String] {
-    let names = Set(paths.filter { $0.hasPrefix(path + "/") }.map { String($0.dropFirst(path.utf8.count + 1).prefix { $0 != "/" }) })
+    let names = Set(
+      paths.filter { $0.hasPrefix(path + "/") }.map {
+        String($0.dropFirst(path.utf8.count + 1).prefix { $0 != "/" })
+      })
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
   }
 }

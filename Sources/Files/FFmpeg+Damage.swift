@@ -1,9 +1,14 @@
 /// What FFmpeg says of a damaged video while it shows as much of it as it can.
 extension FFmpeg.Log {
-  /// The first complaint of the demuxer or of the decoder of the pictures; nil when there is none. A decoder that patches over what
-  /// it cannot read speaks at any level ("concealing", "corrupt decoded frame"); all else that is wrong is an error.
+  /// The first complaint of the demuxer or of the decoder of the pictures; nil when there is none.
+  /// A decoder that patches over what it cannot read speaks at any level ("concealing", "corrupt
+  /// decoded frame"); all else that is wrong is an error.
   var damage: String? {
-    let others = otherCodecs, mayStartAnywhere = inputFormat.map { format in Self.headless.contains { format.split(separator: ",").contains($0) } } ?? false
+    let others = otherCodecs
+    let mayStartAnywhere =
+      inputFormat.map { format in
+        Self.headless.contains { format.split(separator: ",").contains($0) }
+      } ?? false
     var isStarted = false
     for line in lines {
       if line.hasPrefix("[info] Output #") { isStarted = true }
@@ -12,8 +17,14 @@ extension FFmpeg.Log {
       let isError = ["error", "fatal", "panic"].contains(level)
       // A line without a component may hold the file's name or title.
       let signs = component == nil ? (level == "warning" ? Self.frameSigns : []) : Self.signs
-      if !isError && !signs.contains(where: { text.contains($0) }) || Self.harmless.contains(where: { text.hasPrefix($0) }) { continue }
-      if mayStartAnywhere && !isStarted && Self.atTheStart.contains(where: { text.contains($0) }) { continue }
+      if !isError && !signs.contains(where: { text.contains($0) })
+        || Self.harmless.contains(where: { text.hasPrefix($0) })
+      {
+        continue
+      }
+      if mayStartAnywhere && !isStarted && Self.atTheStart.contains(where: { text.contains($0) }) {
+        continue
+      }
       return String(text)
     }
     return nil
@@ -24,30 +35,47 @@ extension FFmpeg.Log {
     var codecs: Set<Substring> = []
     for line in lines where line.hasPrefix("[info]   Stream #0:") {
       for kind in [": Audio: ", ": Subtitle: ", ": Data: ", ": Attachment: "] {
-        if let range = line.firstRange(of: kind) { codecs.insert(line[range.upperBound...].prefix { $0 != " " && $0 != "," }) }
+        if let range = line.firstRange(of: kind) {
+          codecs.insert(line[range.upperBound...].prefix { $0 != " " && $0 != "," })
+        }
       }
     }
     return codecs
   }
   /// `[h264 @ 0x55d0] [error] text`, or without a component.
-  private static func parts(_ line: String) -> (component: Substring?, level: Substring, text: Substring) {
-    var rest = line[...], component: Substring?
-    if rest.first == "[", let address = rest.firstRange(of: " @ 0x"), let end = rest[address.upperBound...].firstRange(of: "] ") {
+  private static func parts(_ line: String) -> (
+    component: Substring?, level: Substring, text: Substring
+  ) {
+    var rest = line[...]
+    var component: Substring?
+    if rest.first == "[", let address = rest.firstRange(of: " @ 0x"),
+      let end = rest[address.upperBound...].firstRange(of: "] ")
+    {
       component = rest[..<address.lowerBound].dropFirst()
       rest = rest[end.upperBound...]
     }
-    guard rest.first == "[", let end = rest.firstRange(of: "] ") else { return (component, "", rest) }
+    guard rest.first == "[", let end = rest.firstRange(of: "] ") else {
+      return (component, "", rest)
+    }
     return (component, rest[..<end.lowerBound].dropFirst(), rest[end.upperBound...])
   }
 
   private static let signs = ["concealing", "orrupt", "damaged"]
-  private static let frameSigns = [": corrupt decoded frame in stream", ": corrupt input packet in stream"]
-  /// Said of sound files: a reference is given back that an edit list or an open group of pictures left before the start.
+  private static let frameSigns = [
+    ": corrupt decoded frame in stream", ": corrupt input packet in stream",
+  ]
+  /// Said of sound files: a reference is given back that an edit list or an open group of pictures
+  /// left before the start.
   private static let harmless = ["mmco: unref short failure", "co located POCs unavailable"]
-  /// Formats without a head, which may begin between two key frames; what comes before the first cannot be decoded and is not shown.
-  private static let headless: Set<Substring> = ["mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "dts"]
+  /// Formats without a head, which may begin between two key frames; what comes before the first
+  /// cannot be decoded and is not shown.
+  private static let headless: Set<Substring> = [
+    "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "dts",
+  ]
   private static let atTheStart = [
-    "non-existing PPS", "non-existing SPS", "decode_slice_header error", "no frame!", "PPS id out of range", "SPS id out of range", "Could not find ref with POC",
-    "Invalid frame dimensions 0x0", "number of reference frames", "Error parsing NAL unit", "VPS 0 does not exist", "SPS 0 does not exist",
+    "non-existing PPS", "non-existing SPS", "decode_slice_header error", "no frame!",
+    "PPS id out of range", "SPS id out of range", "Could not find ref with POC",
+    "Invalid frame dimensions 0x0", "number of reference frames", "Error parsing NAL unit",
+    "VPS 0 does not exist", "SPS 0 does not exist",
   ]
 }

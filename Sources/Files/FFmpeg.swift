@@ -1,7 +1,8 @@
 internal import Subprocess
 internal import SystemPackage
 
-/// FFmpeg as a separate process: no shell, no terminal, only local files, both of its outputs drained as they come.
+/// FFmpeg as a separate process: no shell, no terminal, only local files, both of its outputs
+/// drained as they come.
 enum FFmpeg {
   /// What FFmpeg said: its log lines with their levels, head and tail if there are many.
   struct Log: Sendable {
@@ -24,20 +25,27 @@ enum FFmpeg {
       partial = []
     }
 
-    /// Lines `[error] ...` and `[fatal] ...`, without their level and without the name of the component before it.
+    /// Lines `[error] ...` and `[fatal] ...`, without their level and without the name of the
+    /// component before it.
     var errors: [String] {
       lines.compactMap { line in
         var rest = line[...]
-        if let address = rest.firstRange(of: " @ 0x"), rest.first == "[", let end = rest[address.upperBound...].firstRange(of: "] ") {
+        if let address = rest.firstRange(of: " @ 0x"), rest.first == "[",
+          let end = rest[address.upperBound...].firstRange(of: "] ")
+        {
           rest = rest[end.upperBound...]
         }
-        for level in ["[error] ", "[fatal] ", "[panic] "] where rest.hasPrefix(level) { return String(rest.dropFirst(level.count)) }
+        for level in ["[error] ", "[fatal] ", "[panic] "] where rest.hasPrefix(level) {
+          return String(rest.dropFirst(level.count))
+        }
         return nil
       }
     }
     /// The demuxer FFmpeg chose.
     var inputFormat: String? {
-      guard let line = lines.first(where: { $0.hasPrefix("[info] Input #0, ") }), let end = line.firstRange(of: ", from '") else { return nil }
+      guard let line = lines.first(where: { $0.hasPrefix("[info] Input #0, ") }),
+        let end = line.firstRange(of: ", from '")
+      else { return nil }
       return String(line["[info] Input #0, ".endIndex..<end.lowerBound])
     }
     /// Frames written, from the closing summary `frame=  600 fps=...`.
@@ -47,23 +55,42 @@ enum FFmpeg {
     }
     /// The number of the stream that was decoded, as in `0:1`.
     private var decodedStream: Substring? {
-      lines.first { $0.hasPrefix("[info]   Stream #") && $0.contains(" -> #") }.map { $0.dropFirst("[info]   Stream #".count).prefix { $0 != " " } }
+      lines.first { $0.hasPrefix("[info]   Stream #") && $0.contains(" -> #") }.map {
+        $0.dropFirst("[info]   Stream #".count).prefix { $0 != " " }
+      }
     }
     /// What the log says of the input's streams, each line from its number on.
     private var streams: [Substring] {
-      let input = lines.prefix { !$0.hasPrefix("[info] Stream mapping:") && !$0.hasPrefix("[info] Output #") }
-      return input.filter { $0.hasPrefix("[info]   Stream #0:") }.map { $0.dropFirst("[info]   Stream #".count) }
+      let input = lines.prefix {
+        !$0.hasPrefix("[info] Stream mapping:") && !$0.hasPrefix("[info] Output #")
+      }
+      return input.filter { $0.hasPrefix("[info]   Stream #0:") }.map {
+        $0.dropFirst("[info]   Stream #".count)
+      }
     }
     /// Frames a second of the stream that was decoded.
     var framesPerSecond: Double? {
       let number = decodedStream
-      let line = streams.first { line in line.contains(": Video: ") && (number.map { line.hasPrefix($0) && !(line.dropFirst($0.count).first?.isNumber ?? false) } ?? true) }
-      return line?.split(separator: ", ").lazy.compactMap { $0.hasSuffix(" fps") ? Double($0.dropLast(4)) : nil }.first
+      let line = streams.first { line in
+        line.contains(": Video: ")
+          && (number.map {
+            line.hasPrefix($0) && !(line.dropFirst($0.count).first?.isNumber ?? false)
+          } ?? true)
+      }
+      return line?.split(separator: ", ").lazy.compactMap {
+        $0.hasSuffix(" fps") ? Double($0.dropLast(4)) : nil
+      }.first
     }
     /// How many streams of pictures there are, covers left out.
-    var videoCount: Int { streams.count { $0.contains(": Video: ") && !$0.contains("(attached pic)") } }
+    var videoCount: Int {
+      streams.count { $0.contains(": Video: ") && !$0.contains("(attached pic)") }
+    }
     /// Whether it was FFmpeg that ran: every line it writes has a level.
-    var isFFmpegs: Bool { lines.contains { line in ["[info] ", "[error] ", "[warning] ", "[fatal] "].contains { line.contains($0) } } }
+    var isFFmpegs: Bool {
+      lines.contains { line in
+        ["[info] ", "[error] ", "[warning] ", "[fatal] "].contains { line.contains($0) }
+      }
+    }
     /// The first words of whatever ran.
     var firstWords: String? { lines.first { !$0.allSatisfy(\.isWhitespace) } }
   }
@@ -76,20 +103,28 @@ enum FFmpeg {
     var isSuccess: Bool { status == 0 }
   }
 
-  /// Runs FFmpeg and hands what it writes to its standard output to `consume`, until that returns false.
+  /// Runs FFmpeg and hands what it writes to its standard output to `consume`, until that returns
+  /// false.
   ///
-  /// Returns its log and how it ended. Throws `missingProgram` if there is no FFmpeg or it does not work, `readWrite` if it cannot be run.
-  static func run(_ arguments: [String], program: String, for path: String, consume: (ArraySlice<UInt8>) throws(FileError) -> Bool)
+  /// Returns its log and how it ended. Throws `missingProgram` if there is no FFmpeg or it does not
+  /// work, `readWrite` if it cannot be run.
+  static func run(
+    _ arguments: [String], program: String, for path: String,
+    consume: (ArraySlice<UInt8>) throws(FileError) -> Bool
+  )
     async throws(FileError) -> Outcome
   {
     let common = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"]
-    // A group of its own: Ctrl-C asks this program to finish its step, and must not take the frames away from it.
+    // A group of its own: Ctrl-C asks this program to finish its step, and must not take the frames
+    // away from it.
     var options = PlatformOptions()
     options.processGroupID = 0
     let environment = Environment.inherit.updating(["AV_LOG_FORCE_NOCOLOR": "1", "FFREPORT": nil])
     do {
       let result = try await Subprocess.run(
-        program.contains("/") ? .path(FilePath(program)) : .name(program), arguments: Arguments(common + arguments), environment: environment, platformOptions: options, input: .none, output: .sequence,
+        program.contains("/") ? .path(FilePath(program)) : .name(program),
+        arguments: Arguments(common + arguments), environment: environment,
+        platformOptions: options, input: .none, output: .sequence,
         error: .sequence
       ) { execution in
         async let log = Self.drain(execution.standardError)
@@ -123,23 +158,35 @@ enum FFmpeg {
       return Outcome(log: log, status: status)
     } catch let error as FileError {
       throw error
-    } catch let error as SubprocessError where error.code == .executableNotFound || error.code == .spawnFailed {
+    } catch let error as SubprocessError
+      where error.code == .executableNotFound || error.code == .spawnFailed
+    {
       let isMissing = error.code == .executableNotFound
       throw FileError(
-        .missingProgram, isMissing ? "FFmpeg is needed to read and write videos" : "FFmpeg does not run (\(error))", in: program,
-        mend: isMissing ? "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)" : brokenMend)
+        .missingProgram,
+        isMissing ? "FFmpeg is needed to read and write videos" : "FFmpeg does not run (\(error))",
+        in: program,
+        mend: isMissing
+          ? "install it (Debian: apt install ffmpeg), or use a tensor file (.safetensors, .npy)"
+          : brokenMend)
     } catch {
-      throw FileError(.readWrite, "FFmpeg could not be run (\(error))", in: path, mend: "check that \(program) works")
+      throw FileError(
+        .readWrite, "FFmpeg could not be run (\(error))", in: path,
+        mend: "check that \(program) works")
     }
   }
   private static let brokenMend = "install FFmpeg again, or put one that works before it in PATH"
 
-  /// Refuses what ran under FFmpeg's name and is not it, or is broken: 126 and 127 are what shells and loaders give, and FFmpeg
-  /// says something whatever it is asked.
-  private static func check(_ log: Log, _ status: Int32, _ program: String, isVersion: Bool) throws(FileError) {
+  /// Refuses what ran under FFmpeg's name and is not it, or is broken: 126 and 127 are what shells
+  /// and loaders give, and FFmpeg says something whatever it is asked.
+  private static func check(_ log: Log, _ status: Int32, _ program: String, isVersion: Bool)
+    throws(FileError)
+  {
     if isVersion ? status == 0 : status != 126 && status != 127 && log.isFFmpegs { return }
     let words = log.firstWords.map { ": \($0)" } ?? ", and it said nothing"
-    throw FileError(.missingProgram, "FFmpeg does not work (exit status \(status)\(words))", in: program, mend: brokenMend)
+    throw FileError(
+      .missingProgram, "FFmpeg does not work (exit status \(status)\(words))", in: program,
+      mend: brokenMend)
   }
 
   private static func drain(_ sequence: SubprocessOutputSequence) async -> Log {
@@ -159,11 +206,14 @@ public enum VideoProgram {
   /// The first line of `ffmpeg -version`. Throws `missingProgram` if there is none.
   public static func version(_ program: String = "ffmpeg") async throws(FileError) -> String {
     var bytes: [UInt8] = []
-    _ = try await FFmpeg.run(["-version"], program: program, for: program) { (part) throws(FileError) in
+    _ = try await FFmpeg.run(["-version"], program: program, for: program) {
+      (part) throws(FileError) in
       bytes += part
       return true
     }
-    guard let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first, line.hasPrefix("ffmpeg ") else {
+    guard let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first,
+      line.hasPrefix("ffmpeg ")
+    else {
       throw FileError(.missingProgram, "FFmpeg does not run", in: program, mend: "install it again")
     }
     return String(line)

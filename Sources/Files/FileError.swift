@@ -1,6 +1,7 @@
 /// What went wrong with something outside the program: a file, a disk, a helper program.
 ///
-/// Its description is exactly one line, `WHAT: WHERE: HOW TO MEND`, whatever bytes a hostile file put into its names.
+/// Its description is exactly one line, `WHAT: WHERE: HOW TO MEND`, whatever bytes a hostile file
+/// put into its names.
 public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The family of the failure, which decides the exit status (interfaces.md 1).
   public enum Kind: Sendable, CaseIterable {
@@ -39,7 +40,9 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   public let remedy: String
 
   public init(_ kind: Kind, _ what: String, in place: String, mend remedy: String) {
-    (self.kind, self.what, self.place, self.remedy) = (kind, oneLine(what), oneLine(place), oneLine(remedy))
+    (self.kind, self.what, self.place, self.remedy) = (
+      kind, oneLine(what), oneLine(place), oneLine(remedy)
+    )
   }
 
   public var exitStatus: Int32 { kind.exitStatus }
@@ -48,13 +51,17 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// Whether it is about the one item it names: the others of a batch may still do.
   public var isOfOneItem: Bool { kind == .badData || kind == .missingInput || kind == .readWrite }
 
-  /// The same failure told of the output the user asked for, not of the temporary it was written to.
+  /// The same failure told of the output the user asked for, not of the temporary it was written
+  /// to.
   func naming(_ path: String, insteadOf temporary: String) -> FileError {
     FileError(kind, what, in: place.replacing(temporary, with: path), mend: remedy)
   }
 
   /// The input at `path`, or the part `field` of it, is not what it should be.
-  static func bad(_ what: String, _ path: String, _ field: String? = nil, mend remedy: String = "check that the file is complete, or make it again")
+  static func bad(
+    _ what: String, _ path: String, _ field: String? = nil,
+    mend remedy: String = "check that the file is complete, or make it again"
+  )
     -> FileError
   {
     FileError(.badData, what, in: field.map { "\(path), \($0)" } ?? path, mend: remedy)
@@ -72,7 +79,9 @@ func oneLine(_ text: String, limit: Int = 1000) -> String {
     case "\r": line += "\\r"
     case "\t": line += "\\t"
     default:
-      let isControl = scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format
+      let isControl =
+        scalar.properties.generalCategory == .control
+        || scalar.properties.generalCategory == .format
       if isControl || scalar.value == 0x2028 || scalar.value == 0x2029 {
         line += "\\u{\(String(scalar.value, radix: 16))}"
       } else {

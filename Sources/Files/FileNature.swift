@@ -1,4 +1,5 @@
-/// What a file is by its first bytes when it is not what was expected, so that the error can say so.
+/// What a file is by its first bytes when it is not what was expected, so that the error can say
+/// so.
 enum FileNature: String {
   case pointer = "a Git LFS pointer, not the file it stands for"
   case page = "a web page, not a file that was downloaded"
@@ -13,18 +14,26 @@ enum FileNature: String {
   case zstd = "a zstd-compressed file"
 
   /// Nil when the first bytes are nothing of these.
-  init?(_ bytes: ByteRegion) { self.init(bytes.region(at: 0, count: min(bytes.count, 600))?.array ?? []) }
+  init?(_ bytes: ByteRegion) {
+    self.init(bytes.region(at: 0, count: min(bytes.count, 600))?.array ?? [])
+  }
   init?(_ head: [UInt8]) {
     if let pointer = Self.pointer(head) {
       self = pointer
       return
     }
     let magics: [(FileNature, [UInt8])] = [
-      (.legacyTorch, Self.legacyMagic), (.zip, [0x50, 0x4b, 0x03, 0x04]), (.gguf, Array("GGUF".utf8)), (.hierarchical, [0x89] + Array("HDF\r\n".utf8)),
-      (.numpy, [0x93] + Array("NUMPY".utf8)), (.gzip, [0x1f, 0x8b]), (.zstd, [0x28, 0xb5, 0x2f, 0xfd]),
+      (.legacyTorch, Self.legacyMagic), (.zip, [0x50, 0x4b, 0x03, 0x04]),
+      (.gguf, Array("GGUF".utf8)), (.hierarchical, [0x89] + Array("HDF\r\n".utf8)),
+      (.numpy, [0x93] + Array("NUMPY".utf8)), (.gzip, [0x1f, 0x8b]),
+      (.zstd, [0x28, 0xb5, 0x2f, 0xfd]),
     ]
     // Of another protocol the number comes after the frame's head.
-    let isLegacy = head.first == 0x80 && (0..<min(24, head.count)).contains { head.dropFirst($0).starts(with: Self.legacyMagic.dropFirst(2)) }
+    let isLegacy =
+      head.first == 0x80
+      && (0..<min(24, head.count)).contains {
+        head.dropFirst($0).starts(with: Self.legacyMagic.dropFirst(2))
+      }
     if isLegacy {
       self = .legacyTorch
     } else if let found = magics.first(where: { head.starts(with: $0.1) }) {
@@ -39,11 +48,17 @@ enum FileNature: String {
       return nil
     }
   }
-  static func pointer(_ head: [UInt8]) -> FileNature? { head.starts(with: Array("version https://git-lfs.github.com/spec/".utf8)) ? .pointer : nil }
+  static func pointer(_ head: [UInt8]) -> FileNature? {
+    head.starts(with: Array("version https://git-lfs.github.com/spec/".utf8)) ? .pointer : nil
+  }
   /// The head of a pickled 0x1950a86a20f9469cfc6c.
-  private static let legacyMagic: [UInt8] = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]
+  private static let legacyMagic: [UInt8] = [
+    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
+  ]
   private static func isPage(_ head: [UInt8]) -> Bool {
-    let text = String(decoding: head.prefix(64), as: UTF8.self).lowercased().drop { $0.isWhitespace }
+    let text = String(decoding: head.prefix(64), as: UTF8.self).lowercased().drop {
+      $0.isWhitespace
+    }
     return text.hasPrefix("<!doctype html") || text.hasPrefix("<html")
   }
 

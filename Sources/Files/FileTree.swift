@@ -1,9 +1,12 @@
 /// Whole folders, embedded ones too.
 public enum FileTree {
   /// Whether `path` leads to a file or a folder.
-  public static func exists(_ path: String) -> Bool { PathKind(path) == .file || PathKind(path) == .folder }
+  public static func exists(_ path: String) -> Bool {
+    PathKind(path) == .file || PathKind(path) == .folder
+  }
 
-  /// Copies a file, or a folder with everything in it that is not hidden. Throws `missingInput` or `readWrite`.
+  /// Copies a file, or a folder with everything in it that is not hidden. Throws `missingInput` or
+  /// `readWrite`.
   public static func copy(_ source: String, to target: String) throws(FileError) {
     if PathKind(source) == .folder {
       try createFolder(target)

@@ -1,5 +1,6 @@
-/// 64 bits that tell one content from another: of files, model folders and datasets, so that a run knows when it is given something else.
-/// FNV-1a over texts and the CRC-32 of bytes; not for adversaries.
+/// 64 bits that tell one content from another: of files, model folders and datasets, so that a run
+/// knows when it is given something else. FNV-1a over texts and the CRC-32 of bytes; not for
+/// adversaries.
 public struct Fingerprint: Sendable {
   private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
   public init() {}
@@ -30,7 +31,9 @@ public struct Fingerprint: Sendable {
   }
   private mutating func addTree(_ path: String, as name: String) throws(FileError) {
     if PathKind(path) == .folder {
-      for child in try listFolder(path) { try addTree(joinPath(path, child), as: "\(name)/\(child)") }
+      for child in try listFolder(path) {
+        try addTree(joinPath(path, child), as: "\(name)/\(child)")
+      }
     } else {
       add(name)
       add(try MappedFile(path).region)
@@ -39,7 +42,8 @@ public struct Fingerprint: Sendable {
 }
 
 extension Dataset {
-  /// Of every sample's caption and bytes, in order: wherever the files lie, and however the samples are stored.
+  /// Of every sample's caption and bytes, in order: wherever the files lie, and however the samples
+  /// are stored.
   public func fingerprint() throws(FileError) -> String {
     var print = Fingerprint()
     for sample in samples {
@@ -57,14 +61,22 @@ extension Sample {
       case .video(let path):
         if PathKind(path) == .file { return [try MappedFile(path).region] }
         var frames: [ByteRegion] = []
-        if FramePattern.isOne(path) { for file in try FramePattern(path).files { frames.append(try MappedFile(file).region) } }
+        if FramePattern.isOne(path) {
+          for file in try FramePattern(path).files { frames.append(try MappedFile(file).region) }
+        }
         // FILE:NAME, a tensor of a file.
         let file = path.lastIndex(of: ":").map { String(path[..<$0]) }
-        if let file, frames.isEmpty, PathKind(file) == .file { frames.append(try MappedFile(file).region) }
+        if let file, frames.isEmpty, PathKind(file) == .file {
+          frames.append(try MappedFile(file).region)
+        }
         return frames
       case .shard(let entry, _): return [entry.bytes]
-      case .packedShard(let index, let path): return [try PackedShards.open(path).entries[index].bytes]
-      case .latents(let latent, let prompt, let mask): return [try MappedFile(latent).region, try MappedFile(prompt).region, try MappedFile(mask).region]
+      case .packedShard(let index, let path):
+        return [try PackedShards.open(path).entries[index].bytes]
+      case .latents(let latent, let prompt, let mask):
+        return [
+          try MappedFile(latent).region, try MappedFile(prompt).region, try MappedFile(mask).region,
+        ]
       }
     }
   }

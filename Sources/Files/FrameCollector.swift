@@ -1,4 +1,5 @@
-/// Takes FFmpeg's stream of PPM pictures apart and keeps the frames, as bytes, while they fit in `budget`.
+/// Takes FFmpeg's stream of PPM pictures apart and keeps the frames, as bytes, while they fit in
+/// `budget`.
 struct FrameCollector {
   private enum State {
     case header
@@ -36,7 +37,11 @@ struct FrameCollector {
         if let (width, height) = try size() {
           if !frames.isEmpty && (width, height) != (self.width, self.height) {
             throw FileError.bad(
-              "the frame size changes from \(self.width) × \(self.height) to \(width) × \(height) at frame \(frames.count)", path,
+              """
+              the frame size changes from \(self.width) × \(self.height) to \(width) × \(height) \
+              at frame \(frames.count)
+              """,
+              path,
               mend: "re-encode the video")
           }
           (self.width, self.height) = (width, height)
@@ -67,17 +72,23 @@ struct FrameCollector {
 
   /// Width and height once `P6 W H 255` and the one space after it are there.
   private func size() throws(FileError) -> (Int, Int)? {
-    let broken = FileError.bad("FFmpeg sent something that is not a picture", path, mend: "check that the file is a video")
+    let broken = FileError.bad(
+      "FFmpeg sent something that is not a picture", path, mend: "check that the file is a video")
     if header.count > 64 { throw broken }
     guard header.last == 0x0a || header.last == 0x20 else { return nil }
-    let words = header.split { $0 == 0x0a || $0 == 0x20 }.map { String(decoding: $0, as: UTF8.self) }
+    let words = header.split { $0 == 0x0a || $0 == 0x20 }.map {
+      String(decoding: $0, as: UTF8.self)
+    }
     if words.first != "P6" { throw broken }
     guard words.count == 4 else { return nil }
-    guard let width = Int(words[1]), let height = Int(words[2]), words[3] == "255", width > 0, height > 0, width <= 1 << 20, height <= 1 << 20 else {
+    guard let width = Int(words[1]), let height = Int(words[2]), words[3] == "255", width > 0,
+      height > 0, width <= 1 << 20, height <= 1 << 20
+    else {
       throw broken
     }
     if width * height > Self.mostPixels {
-      throw FileError.bad("frames of \(width) × \(height) pixels are too large", path, mend: "scale the video down")
+      throw FileError.bad(
+        "frames of \(width) × \(height) pixels are too large", path, mend: "scale the video down")
     }
     return (width, height)
   }

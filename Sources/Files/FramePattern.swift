@@ -1,5 +1,5 @@
-/// A numbered pattern of frames, `frame-%04d.png`: `%d`, `%Nd` and `%0Nd` stand for the number, `%%` for a percent sign, as in
-/// FFmpeg. Only the last part of the path is a pattern.
+/// A numbered pattern of frames, `frame-%04d.png`: `%d`, `%Nd` and `%0Nd` stand for the number,
+/// `%%` for a percent sign, as in FFmpeg. Only the last part of the path is a pattern.
 struct FramePattern {
   /// The path as FFmpeg takes it, and the first number.
   let path: String
@@ -8,30 +8,44 @@ struct FramePattern {
   let files: [String]
 
   /// Whether `path` names no file of its own and has a percent sign in its last part.
-  static func isOne(_ path: String) -> Bool { splitPath(path).name.contains("%") && PathKind(path) == .nothing }
+  static func isOne(_ path: String) -> Bool {
+    splitPath(path).name.contains("%") && PathKind(path) == .nothing
+  }
 
-  /// Finds the frames. Throws `missingInput` where there are none, or one is missing between others; `badData` for what is no pattern.
+  /// Finds the frames. Throws `missingInput` where there are none, or one is missing between
+  /// others; `badData` for what is no pattern.
   init(_ path: String) throws(FileError) {
     let (folder, name) = splitPath(path)
     guard let (before, width, after) = Self.parts(name) else {
-      throw FileError.bad("not a pattern of frames", path, mend: "write one %d or %04d for the frame's number, and %% for a percent sign")
+      throw FileError.bad(
+        "not a pattern of frames", path,
+        mend: "write one %d or %04d for the frame's number, and %% for a percent sign")
     }
     var numbers: [Int: String] = [:]
     for file in PathKind(folder) == .folder ? try listFolder(folder) : [] {
-      guard file.hasPrefix(before), file.hasSuffix(after), file.utf8.count > before.utf8.count + after.utf8.count else { continue }
+      guard file.hasPrefix(before), file.hasSuffix(after),
+        file.utf8.count > before.utf8.count + after.utf8.count
+      else { continue }
       let digits = file.dropFirst(before.count).dropLast(after.count)
       // Padded to the width, and no further.
-      guard let number = Int(digits), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), Self.padded(number, width) == digits else { continue }
+      guard let number = Int(digits), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+        Self.padded(number, width) == digits
+      else { continue }
       numbers[number] = file
     }
     let found = numbers.keys.sorted()
     guard let first = found.first, let last = found.last else {
-      throw FileError(.missingInput, "no file fits the pattern", in: path, mend: "check the pattern and its folder")
+      throw FileError(
+        .missingInput, "no file fits the pattern", in: path,
+        mend: "check the pattern and its folder")
     }
     if last - first + 1 != found.count {
       let gap = zip(found, found.dropFirst()).first { $0 + 1 != $1 }!
-      let lost = gap.0 + 2 == gap.1 ? "frame \(gap.0 + 1) is" : "frames \(gap.0 + 1) to \(gap.1 - 1) are"
-      throw FileError(.missingInput, "\(lost) missing between \(first) and \(last)", in: path, mend: "supply what is missing, or number the frames without a gap")
+      let lost =
+        gap.0 + 2 == gap.1 ? "frame \(gap.0 + 1) is" : "frames \(gap.0 + 1) to \(gap.1 - 1) are"
+      throw FileError(
+        .missingInput, "\(lost) missing between \(first) and \(last)", in: path,
+        mend: "supply what is missing, or number the frames without a gap")
     }
     self.first = first
     files = found.map { joinPath(folder, numbers[$0]!) }
@@ -39,7 +53,9 @@ struct FramePattern {
   }
 
   private static func parts(_ name: String) -> (before: String, width: Int, after: String)? {
-    var before = "", after = "", width: Int?
+    var before = ""
+    var after = ""
+    var width: Int?
     var rest = name[...]
     while let c = rest.popFirst() {
       var text = String(c)

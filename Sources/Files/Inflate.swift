@@ -2,28 +2,37 @@ internal import CZlib
 internal import Glibc
 
 extension ByteRegion {
-  /// What the bytes inflate to (RFC 1951, without a header), which must be `count` bytes and all of them; nil if they do not. The memory is `count` bytes
-  /// whatever the stream says; nil too if there are not so many.
+  /// What the bytes inflate to (RFC 1951, without a header), which must be `count` bytes and all of
+  /// them; nil if they do not. The memory is `count` bytes whatever the stream says; nil too if
+  /// there are not so many.
   func inflated(count length: Int, name: String) -> ByteRegion? {
     let input = file.bytes(range)
     guard let memory = aligned_alloc(64, max(length, 1) / 64 * 64 + 64) else { return nil }
     let owner = MappedFile(taking: memory, count: length, name: name)
     var stream = z_stream()
     // Negative window bits: a raw stream. `inflateInit2` is a macro around this.
-    guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { return nil }
+    guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+    else { return nil }
     defer { inflateEnd(&stream) }
     // zlib counts in 32 bits; a byte of room at the end shows output beyond the length.
-    var read = 0, written = 0, spare: UInt8 = 0, status = Z_OK
+    var read = 0
+    var written = 0
+    var spare: UInt8 = 0
+    var status = Z_OK
     while status == Z_OK {
-      let given = min(input.count - read, 1 << 30), room = min(length - written, 1 << 30)
-      stream.next_in = input.baseAddress.map { UnsafeMutablePointer(mutating: ($0 + read).assumingMemoryBound(to: Bytef.self)) }
+      let given = min(input.count - read, 1 << 30)
+      let room = min(length - written, 1 << 30)
+      stream.next_in = input.baseAddress.map {
+        UnsafeMutablePointer(mutating: ($0 + read).assumingMemoryBound(to: Bytef.self))
+      }
       stream.avail_in = uInt(given)
       status = withUnsafeMutablePointer(to: &spare) { spare in
         stream.next_out = room > 0 ? (memory + written).assumingMemoryBound(to: Bytef.self) : spare
         stream.avail_out = uInt(max(room, 1))
         return inflate(&stream, Z_NO_FLUSH)
       }
-      let gone = given - Int(stream.avail_in), come = max(room, 1) - Int(stream.avail_out)
+      let gone = given - Int(stream.avail_in)
+      let come = max(room, 1) - Int(stream.avail_out)
       if room == 0 && come > 0 { return nil }
       read += gone
       written += room > 0 ? come : 0
@@ -34,10 +43,12 @@ extension ByteRegion {
 }
 
 extension MappedFile {
-  /// What a gzip file holds (RFC 1952, one member after another): in a temporary file without a name, so that it needs no memory and
-  /// is gone with the process. Throws `badData` for damaged contents, `readWrite` where there is no room.
+  /// What a gzip file holds (RFC 1952, one member after another): in a temporary file without a
+  /// name, so that it needs no memory and is gone with the process. Throws `badData` for damaged
+  /// contents, `readWrite` where there is no room.
   func gunzipped() throws(FileError) -> MappedFile {
-    let name = path, folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    let name = path
+    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     let temporary = joinPath(folder, temporaryName(for: "pisces"))
     let descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     if descriptor < 0 {
@@ -54,15 +65,23 @@ extension MappedFile {
     }
   }
   private func inflate(to descriptor: Int32, _ folder: String) throws(FileError) {
-    let input = bytes(0..<count), damaged = FileError.bad("the compressed contents are damaged or cut short", path, mend: "make the archive again")
+    let input = bytes(0..<count)
+    let damaged = FileError.bad(
+      "the compressed contents are damaged or cut short", path, mend: "make the archive again")
     var stream = z_stream()
     // 15 bits of window, and a gzip header.
-    guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { throw damaged }
+    guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+    else { throw damaged }
     defer { inflateEnd(&stream) }
-    var at = 0, block = [UInt8](repeating: 0, count: 1 << 20), status = Z_OK
+    var at = 0
+    var block = [UInt8](repeating: 0, count: 1 << 20)
+    var status = Z_OK
     while true {
-      let given = min(input.count - at, 1 << 30), room = block.count
-      stream.next_in = input.baseAddress.map { UnsafeMutablePointer(mutating: ($0 + at).assumingMemoryBound(to: Bytef.self)) }
+      let given = min(input.count - at, 1 << 30)
+      let room = block.count
+      stream.next_in = input.baseAddress.map {
+        UnsafeMutablePointer(mutating: ($0 + at).assumingMemoryBound(to: Bytef.self))
+      }
       stream.avail_in = uInt(given)
       status = block.withUnsafeMutableBufferPointer { buffer in
         stream.next_out = buffer.baseAddress
@@ -71,8 +90,14 @@ extension MappedFile {
       }
       let made = room - Int(stream.avail_out)
       at += given - Int(stream.avail_in)
-      let code = block.withUnsafeBytes { OutputFile.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<made]), to: descriptor) }
-      if code != 0 { throw FileError(.readWrite, "no room for what \(path) holds (\(systemMessage(code)))", in: folder, mend: "set TMPDIR to a folder with room, or gunzip it first") }
+      let code = block.withUnsafeBytes {
+        OutputFile.writeAll(UnsafeRawBufferPointer(rebasing: $0[..<made]), to: descriptor)
+      }
+      if code != 0 {
+        throw FileError(
+          .readWrite, "no room for what \(path) holds (\(systemMessage(code)))", in: folder,
+          mend: "set TMPDIR to a folder with room, or gunzip it first")
+      }
       if status == Z_STREAM_END {
         // Zeros may fill the last block of a tape; another member begins with the magic again.
         guard at + 1 < input.count, input[at] == 0x1f, input[at + 1] == 0x8b else { return }

@@ -1,13 +1,13 @@
 internal import Glibc
 
-/// A growing file of one JSON value a line. Each line is handed to the system as it comes, in one write, so that a reader
-/// or a crash finds whole lines only.
+/// A growing file of one JSON value a line. Each line is handed to the system as it comes, in one
+/// write, so that a reader or a crash finds whole lines only.
 public final class JSONLinesWriter: Sendable {
   public let path: String
   private let descriptor: Int32
 
-  /// Opens `path` for appending and creates it if it is not there. A last line without its line break, left by a crash,
-  /// is ended first. Throws `cannotCreate`.
+  /// Opens `path` for appending and creates it if it is not there. A last line without its line
+  /// break, left by a crash, is ended first. Throws `cannotCreate`.
   public init(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
     if descriptor < 0 || path.utf8.contains(0) { throw OutputFile.createError(path, errno) }
@@ -32,9 +32,12 @@ public final class JSONLinesWriter: Sendable {
 public enum JSONLines {
   /// All the values with their line numbers (from 1). Throws `badData` naming the file and line.
   public static func read(_ path: String) throws(FileError) -> [(line: Int, value: JSONValue)] {
-    var values: [(Int, JSONValue)] = [], lines = try TextLines(path)
+    var values: [(Int, JSONValue)] = []
+    var lines = try TextLines(path)
     while let (number, text) = try lines.next() {
-      if let value = try parse(text, name: "\(path), line \(number)") { values.append((number, value)) }
+      if let value = try parse(text, name: "\(path), line \(number)") {
+        values.append((number, value))
+      }
     }
     return values
   }

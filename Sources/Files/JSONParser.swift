@@ -1,8 +1,9 @@
 internal import FoundationEssentials
 
 extension JSONValue {
-  /// Parses exactly one JSON value (RFC 8259), strictly: no comments, no trailing commas, no NaN, no duplicate key, UTF-8,
-  /// nesting to 512. `name` is the file (and line) for messages. Throws `badData` with the offset of the fault.
+  /// Parses exactly one JSON value (RFC 8259), strictly: no comments, no trailing commas, no NaN,
+  /// no duplicate key, UTF-8, nesting to 512. `name` is the file (and line) for messages. Throws
+  /// `badData` with the offset of the fault.
   public init(parsing text: String, name: String) throws(FileError) {
     try self.init(parsing: Array(text.utf8), name: name)
   }
@@ -19,15 +20,19 @@ extension JSONValue {
     do {
       return try JSONDecoder().decode(type, from: Data(line.utf8))
     } catch let error as DecodingError {
-      throw FileError.bad("unexpected content (\(Self.words(error)))", name, mend: "correct that field")
+      throw FileError.bad(
+        "unexpected content (\(Self.words(error)))", name, mend: "correct that field")
     } catch {
       throw FileError.bad("unexpected content", name, mend: "correct the file")
     }
   }
   private static func words(_ error: DecodingError) -> String {
-    func at(_ context: DecodingError.Context) -> String { context.codingPath.map(\.stringValue).joined(separator: ".") }
+    func at(_ context: DecodingError.Context) -> String {
+      context.codingPath.map(\.stringValue).joined(separator: ".")
+    }
     return switch error {
-    case .keyNotFound(let key, let context): "no field '\((context.codingPath + [key]).map(\.stringValue).joined(separator: "."))'"
+    case .keyNotFound(let key, let context):
+      "no field '\((context.codingPath + [key]).map(\.stringValue).joined(separator: "."))'"
     case .typeMismatch(let type, let context): "'\(at(context))' is not a \(type)"
     case .valueNotFound(_, let context): "'\(at(context))' is null"
     case .dataCorrupted(let context): "'\(at(context))': \(context.debugDescription)"
@@ -36,7 +41,8 @@ extension JSONValue {
   }
 }
 
-/// A recursive-descent JSON parser over bytes. Numbers outside what f64 holds, and duplicate keys, are errors.
+/// A recursive-descent JSON parser over bytes. Numbers outside what f64 holds, and duplicate keys,
+/// are errors.
 struct JSONParser {
   let bytes: [UInt8]
   let name: String
@@ -52,7 +58,9 @@ struct JSONParser {
     return value
   }
 
-  private func fault(_ what: String) -> FileError { FileError.bad(what, name, "byte \(at)", mend: "correct the JSON") }
+  private func fault(_ what: String) -> FileError {
+    FileError.bad(what, name, "byte \(at)", mend: "correct the JSON")
+  }
   private var next: UInt8? { at < bytes.count ? bytes[at] : nil }
   private mutating func skipSpace() {
     while let c = next, c == 0x20 || c == 0x0a || c == 0x0d || c == 0x09 { at += 1 }
@@ -116,7 +124,9 @@ struct JSONParser {
   private mutating func another(before end: UInt8) throws(FileError) -> Bool {
     skipSpace()
     let c = next
-    guard c == UInt8(ascii: ",") || c == end else { throw fault("expected ',' or '\(UnicodeScalar(end))'") }
+    guard c == UInt8(ascii: ",") || c == end else {
+      throw fault("expected ',' or '\(UnicodeScalar(end))'")
+    }
     at += 1
     return c != end
   }
@@ -158,7 +168,9 @@ struct JSONParser {
       at += 1
       switch c {
       case UInt8(ascii: "\""):
-        guard let text = String(validating: out, as: UTF8.self) else { throw fault("text that is not UTF-8") }
+        guard let text = String(validating: out, as: UTF8.self) else {
+          throw fault("text that is not UTF-8")
+        }
         return text
       case UInt8(ascii: "\\"): try escape(&out)
       case 0..<0x20: throw fault("a control character in a string")
@@ -180,7 +192,8 @@ struct JSONParser {
     case UInt8(ascii: "u"):
       var unit = try hex()
       if unit >= 0xd800 && unit < 0xdc00 {
-        guard next == UInt8(ascii: "\\"), at + 1 < bytes.count, bytes[at + 1] == UInt8(ascii: "u") else { throw fault("half a surrogate pair") }
+        guard next == UInt8(ascii: "\\"), at + 1 < bytes.count, bytes[at + 1] == UInt8(ascii: "u")
+        else { throw fault("half a surrogate pair") }
         at += 2
         let low = try hex()
         guard low >= 0xdc00 && low < 0xe000 else { throw fault("half a surrogate pair") }

@@ -1,5 +1,6 @@
-/// A JSON value. Objects keep the order in which keys were put in; integers stay integers; every finite number is written
-/// in the shortest form that reads back to the same bits, and NaN and infinities, which JSON lacks, as null.
+/// A JSON value. Objects keep the order in which keys were put in; integers stay integers; every
+/// finite number is written in the shortest form that reads back to the same bits, and NaN and
+/// infinities, which JSON lacks, as null.
 public enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)
@@ -42,7 +43,8 @@ public enum JSONValue: Sendable, Equatable {
     write(to: &out)
     return String(decoding: out, as: UTF8.self)
   }
-  /// JSON over several lines, indented by two spaces, with a line break at the end: for files people read.
+  /// JSON over several lines, indented by two spaces, with a line break at the end: for files
+  /// people read.
   public var pretty: String {
     var out: [UInt8] = []
     write(to: &out, indent: 0)
@@ -50,7 +52,9 @@ public enum JSONValue: Sendable, Equatable {
   }
 
   private func write(to out: inout [UInt8], indent: Int? = nil) {
-    func newline(_ depth: Int) { out += Array("\n".utf8) + Array(repeating: 0x20, count: 2 * depth) }
+    func newline(_ depth: Int) {
+      out += Array("\n".utf8) + Array(repeating: 0x20, count: 2 * depth)
+    }
     switch self {
     case .null: out += "null".utf8
     case .bool(let b): out += (b ? "true" : "false").utf8
@@ -129,7 +133,8 @@ public struct JSONObject: Sendable, Equatable, ExpressibleByDictionaryLiteral {
   }
 }
 
-extension JSONValue: ExpressibleByNilLiteral, ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
+extension JSONValue: ExpressibleByNilLiteral, ExpressibleByBooleanLiteral,
+  ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
   ExpressibleByStringLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
   public init(nilLiteral: ()) { self = .null }
@@ -155,7 +160,9 @@ extension JSONValue: Codable {
   public init(from decoder: any Decoder) throws {
     if let container = try? decoder.container(keyedBy: MemberKey.self) {
       var object = JSONObject()
-      for key in container.allKeys { object[key.stringValue] = try container.decode(JSONValue.self, forKey: key) }
+      for key in container.allKeys {
+        object[key.stringValue] = try container.decode(JSONValue.self, forKey: key)
+      }
       self = .object(object)
     } else if var container = try? decoder.unkeyedContainer() {
       var items: [JSONValue] = []
@@ -180,7 +187,9 @@ extension JSONValue: Codable {
     switch self {
     case .object(let object):
       var container = encoder.container(keyedBy: MemberKey.self)
-      for (key, value) in object.members { try container.encode(value, forKey: MemberKey(stringValue: key)) }
+      for (key, value) in object.members {
+        try container.encode(value, forKey: MemberKey(stringValue: key))
+      }
     case .array(let items):
       var container = encoder.unkeyedContainer()
       for item in items { try container.encode(item) }

@@ -2,11 +2,13 @@ internal import CZlib
 internal import Glibc
 internal import TensorRuntime
 
-/// A file's bytes in memory, read-only: mapped, not read, so that opening costs nothing and pages come in as they are
-/// used. Tensors made from it keep it alive. One of two places in this room that hold a pointer (the other writes).
+/// A file's bytes in memory, read-only: mapped, not read, so that opening costs nothing and pages
+/// come in as they are used. Tensors made from it keep it alive. One of two places in this room
+/// that hold a pointer (the other writes).
 ///
-/// Every access is checked against the end: readers ask, and get nil for what is not there. If another program cuts the
-/// file short while it is mapped, the kernel stops this process; nobody should write a checkpoint in place.
+/// Every access is checked against the end: readers ask, and get nil for what is not there. If
+/// another program cuts the file short while it is mapped, the kernel stops this process; nobody
+/// should write a checkpoint in place.
 public final class MappedFile: @unchecked Sendable {
   // Sound: the bytes are never written after init and are released once, by deinit.
   private let base: UnsafeRawPointer?
@@ -22,15 +24,22 @@ public final class MappedFile: @unchecked Sendable {
 
   /// Maps the file at `path`. An empty file is no error here. A pipe is read to its end first.
   ///
-  /// Throws `missingInput` if there is no such file, `badData` for a directory or device, `readWrite` otherwise.
+  /// Throws `missingInput` if there is no such file, `badData` for a directory or device,
+  /// `readWrite` otherwise.
   public init(_ path: String) throws(FileError) {
     self.path = path
     if path.utf8.contains(0) || path.isEmpty {
-      throw FileError(.missingInput, "no such file", in: path.isEmpty ? "(empty path)" : path, mend: "give the name of an existing file")
+      throw FileError(
+        .missingInput, "no such file", in: path.isEmpty ? "(empty path)" : path,
+        mend: "give the name of an existing file")
     }
     if path.hasPrefix(EmbeddedFiles.prefix) {
       guard let bytes = EmbeddedFiles.bytes(path) else {
-        throw FileError(.missingInput, EmbeddedFiles.paths.isEmpty ? "this program was built without embedded models" : "no such embedded file", in: path, mend: "name a model directory")
+        throw FileError(
+          .missingInput,
+          EmbeddedFiles.paths.isEmpty
+            ? "this program was built without embedded models" : "no such embedded file", in: path,
+          mend: "name a model directory")
       }
       (base, count, origin) = (bytes.baseAddress, bytes.count, .embedded)
       return
@@ -55,9 +64,11 @@ public final class MappedFile: @unchecked Sendable {
       let bytes = try Self.drain(descriptor, path)
       (base, count, origin) = (Self.copied(bytes), bytes.count, .allocated)
     case S_IFDIR:
-      throw FileError(.badData, "a folder where a file was expected", in: path, mend: "name a file inside it")
+      throw FileError(
+        .badData, "a folder where a file was expected", in: path, mend: "name a file inside it")
     default:
-      throw FileError(.badData, "not a regular file", in: path, mend: "name a regular file or a pipe")
+      throw FileError(
+        .badData, "not a regular file", in: path, mend: "name a regular file or a pipe")
     }
   }
 
@@ -101,7 +112,8 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   private static func drain(_ descriptor: Int32, _ path: String) throws(FileError) -> [UInt8] {
-    let limit = 2 << 30  // a pipe has no length to check first; 2 GiB is more than any array worth piping
+    // a pipe has no length to check first; 2 GiB is more than any array worth piping
+    let limit = 2 << 30
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 1 << 16)
     while true {
@@ -112,20 +124,26 @@ public final class MappedFile: @unchecked Sendable {
         throw readError(path, errno)
       }
       bytes += block[..<n]
-      if bytes.count > limit { throw FileError.bad("more than 2 GiB from a pipe", path, mend: "write it to a file first") }
+      if bytes.count > limit {
+        throw FileError.bad("more than 2 GiB from a pipe", path, mend: "write it to a file first")
+      }
     }
   }
 
   static func openError(_ path: String, _ code: Int32) -> FileError {
     switch code {
     case ENOENT, ENOTDIR: FileError(.missingInput, "no such file", in: path, mend: "check the path")
-    case EACCES, EPERM: FileError(.missingInput, "permission denied", in: path, mend: "make the file readable")
-    case ENAMETOOLONG: FileError(.missingInput, "file name too long", in: path, mend: "check the path")
+    case EACCES, EPERM:
+      FileError(.missingInput, "permission denied", in: path, mend: "make the file readable")
+    case ENAMETOOLONG:
+      FileError(.missingInput, "file name too long", in: path, mend: "check the path")
     default: readError(path, code)
     }
   }
   static func readError(_ path: String, _ code: Int32) -> FileError {
-    FileError(.readWrite, "cannot read (\(systemMessage(code)))", in: path, mend: "check the disk and try again")
+    FileError(
+      .readWrite, "cannot read (\(systemMessage(code)))", in: path,
+      mend: "check the disk and try again")
   }
 
   // MARK: reading, always checked
@@ -134,8 +152,11 @@ public final class MappedFile: @unchecked Sendable {
   var region: ByteRegion { ByteRegion(file: self, range: 0..<count) }
 
   func bytes(_ range: Range<Int>) -> UnsafeRawBufferPointer {
-    precondition(range.lowerBound >= 0 && range.upperBound <= count, "\(path): bytes \(range) of \(count)")
-    return range.isEmpty ? UnsafeRawBufferPointer(start: nil, count: 0) : UnsafeRawBufferPointer(start: base! + range.lowerBound, count: range.count)
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= count, "\(path): bytes \(range) of \(count)")
+    return range.isEmpty
+      ? UnsafeRawBufferPointer(start: nil, count: 0)
+      : UnsafeRawBufferPointer(start: base! + range.lowerBound, count: range.count)
   }
 }
 
@@ -149,7 +170,8 @@ struct ByteRegion: Sendable {
 
   func region(_ part: Range<Int>) -> ByteRegion? {
     guard part.lowerBound >= 0, part.upperBound <= count else { return nil }
-    return ByteRegion(file: file, range: range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound)
+    return ByteRegion(
+      file: file, range: range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound)
   }
   /// `length` bytes from `offset`; both may be any number a file claims.
   func region(at offset: Int, count length: Int) -> ByteRegion? {
@@ -158,12 +180,15 @@ struct ByteRegion: Sendable {
   }
   func byte(at offset: Int) -> UInt8? { integer(at: offset) }
   /// A little-endian integer.
-  func integer<T: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as _: T.Type = T.self) -> T? {
+  func integer<T: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as _: T.Type = T.self) -> T?
+  {
     guard let part = region(at: offset, count: MemoryLayout<T>.size) else { return nil }
     return T(littleEndian: file.bytes(part.range).loadUnaligned(as: T.self))
   }
   /// A little-endian u64 that fits an Int.
-  func offset(at position: Int) -> Int? { integer(at: position, as: UInt64.self).flatMap { Int(exactly: $0) } }
+  func offset(at position: Int) -> Int? {
+    integer(at: position, as: UInt64.self).flatMap { Int(exactly: $0) }
+  }
   var array: [UInt8] { Array(file.bytes(range)) }
   func starts(with bytes: [UInt8]) -> Bool { region(at: 0, count: bytes.count)?.array == bytes }
   /// The text, if the bytes are UTF-8.
@@ -178,20 +203,26 @@ struct ByteRegion: Sendable {
   /// CRC-32 as zip and PNG use it.
   var crc32: UInt32 { Checksum.crc32(file.bytes(range)) }
 
-  /// The bytes as a tensor, without a copy where the type exists and the address is aligned for it. `extents` must
-  /// have been checked against `count`.
+  /// The bytes as a tensor, without a copy where the type exists and the address is aligned for it.
+  /// `extents` must have been checked against `count`.
   func tensor(_ shape: Shape, _ type: StoredType) -> Tensor? {
-    precondition(type.byteCount(of: shape.dims) == count, "\(path): \(count) bytes for \(shape) of \(type)")
+    precondition(
+      type.byteCount(of: shape.dims) == count, "\(path): \(count) bytes for \(shape) of \(type)")
     let bytes = file.bytes(range)
-    if type.isWidened { return StridedView(shape: shape.dims, strides: StridedView.contiguous(shape.dims), offset: 0).gather(self, type) }
+    if type.isWidened {
+      return StridedView(shape: shape.dims, strides: StridedView.contiguous(shape.dims), offset: 0)
+        .gather(self, type)
+    }
     let isAligned = Int(bitPattern: bytes.baseAddress) % max(type.byteCount, 1) == 0
     if isAligned { return Tensor(borrowing: bytes, shape: shape, type: type.loaded, owner: file) }
     let copy = MappedFile(bytes: Array(bytes), name: path)
-    return Tensor(borrowing: copy.bytes(0..<copy.count), shape: shape, type: type.loaded, owner: copy)
+    return Tensor(
+      borrowing: copy.bytes(0..<copy.count), shape: shape, type: type.loaded, owner: copy)
   }
 }
 
-/// Where the elements of a tensor lie in its storage: strides and offset in elements, as PyTorch keeps them.
+/// Where the elements of a tensor lie in its storage: strides and offset in elements, as PyTorch
+/// keeps them.
 struct StridedView: Sendable {
   let shape: [Int]
   let strides: [Int]
@@ -200,15 +231,18 @@ struct StridedView: Sendable {
   /// The strides of C order.
   static func contiguous(_ shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
-    for axis in stride(from: shape.count - 2, through: 0, by: -1) { strides[axis] = strides[axis + 1] &* max(shape[axis + 1], 1) }
+    for axis in stride(from: shape.count - 2, through: 0, by: -1) {
+      strides[axis] = strides[axis + 1] &* max(shape[axis + 1], 1)
+    }
     return strides
   }
   var isContiguous: Bool {
-    zip(zip(shape, strides), Self.contiguous(shape)).allSatisfy { $0.0 <= 1 || $0.1 == $1 } || shape.contains(0)
+    zip(zip(shape, strides), Self.contiguous(shape)).allSatisfy { $0.0 <= 1 || $0.1 == $1 }
+      || shape.contains(0)
   }
 
-  /// Copies the elements into C order, widening types without a tensor type. Nil if a u64 does not fit an i64. The view
-  /// must have been checked against the region.
+  /// Copies the elements into C order, widening types without a tensor type. Nil if a u64 does not
+  /// fit an i64. The view must have been checked against the region.
   func gather(_ source: ByteRegion, _ type: StoredType) -> Tensor? {
     let count = shape.reduce(1, *)
     let size = type.loaded.byteCount
@@ -218,23 +252,35 @@ struct StridedView: Sendable {
     var at = offset
     for element in 0..<count {
       let p = at * type.byteCount
-      precondition(p >= 0 && p + type.byteCount <= bytes.count, "\(source.path): element outside its storage")
+      precondition(
+        p >= 0 && p + type.byteCount <= bytes.count, "\(source.path): element outside its storage")
       let out = memory + element * size
       switch type {
-      case .i8: out.storeBytes(of: Int32(bytes.load(fromByteOffset: p, as: Int8.self)), as: Int32.self)
-      case .i16: out.storeBytes(of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: Int16.self)), as: Int32.self)
-      case .u16: out.storeBytes(of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self)), as: Int32.self)
-      case .u32: out.storeBytes(of: Int64(bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self)), as: Int64.self)
+      case .i8:
+        out.storeBytes(of: Int32(bytes.load(fromByteOffset: p, as: Int8.self)), as: Int32.self)
+      case .i16:
+        out.storeBytes(
+          of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: Int16.self)), as: Int32.self)
+      case .u16:
+        out.storeBytes(
+          of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self)), as: Int32.self)
+      case .u32:
+        out.storeBytes(
+          of: Int64(bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self)), as: Int64.self)
       case .u64:
-        guard let value = Int64(exactly: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self)) else {
+        guard let value = Int64(exactly: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self))
+        else {
           memory.deallocate()
           return nil
         }
         out.storeBytes(of: value, as: Int64.self)
       case .bool, .u8: out.storeBytes(of: bytes[p], as: UInt8.self)
-      case .f16, .bf16: out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self), as: UInt16.self)
-      case .f32, .i32: out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self), as: UInt32.self)
-      case .f64, .i64: out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self), as: UInt64.self)
+      case .f16, .bf16:
+        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self), as: UInt16.self)
+      case .f32, .i32:
+        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self), as: UInt32.self)
+      case .f64, .i64:
+        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self), as: UInt64.self)
       }
       var axis = shape.count - 1
       while axis >= 0 {
@@ -247,7 +293,9 @@ struct StridedView: Sendable {
       }
     }
     let owner = MappedFile(taking: memory, count: count * size, name: source.path)
-    return Tensor(borrowing: UnsafeRawBufferPointer(start: memory, count: count * size), shape: Shape(shape), type: type.loaded, owner: owner)
+    return Tensor(
+      borrowing: UnsafeRawBufferPointer(start: memory, count: count * size), shape: Shape(shape),
+      type: type.loaded, owner: owner)
   }
 }
 
@@ -255,11 +303,14 @@ struct StridedView: Sendable {
 enum Checksum {
   static func crc32(_ bytes: UnsafeRawBufferPointer, continuing start: UInt32 = 0) -> UInt32 {
     guard let base = bytes.baseAddress else { return start }
-    return UInt32(crc32_z(uLong(start), base.assumingMemoryBound(to: Bytef.self), z_size_t(bytes.count)))
+    return UInt32(
+      crc32_z(uLong(start), base.assumingMemoryBound(to: Bytef.self), z_size_t(bytes.count)))
   }
   static func crc32(_ bytes: [UInt8]) -> UInt32 { bytes.withUnsafeBytes { crc32($0) } }
   static func crc32(_ tensor: Tensor) -> UInt32 { tensor.withBytes { crc32($0) } }
 }
 
 /// The system's words for an error number.
-func systemMessage(_ code: Int32) -> String { strerror(code).map { String(cString: $0) } ?? "error \(code)" }
+func systemMessage(_ code: Int32) -> String {
+  strerror(code).map { String(cString: $0) } ?? "error \(code)"
+}

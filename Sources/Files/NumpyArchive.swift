@@ -1,6 +1,7 @@
 public import TensorRuntime
 
-/// NumPy's `.npz`: a zip of `.npy` entries, stored or deflated (`numpy.savez`, `numpy.savez_compressed`). Names are those of the entries without `.npy`.
+/// NumPy's `.npz`: a zip of `.npy` entries, stored or deflated (`numpy.savez`,
+/// `numpy.savez_compressed`). Names are those of the entries without `.npy`.
 public final class NumpyArchive: TensorSource {
   public let path: String
   public let names: [String]
@@ -13,14 +14,19 @@ public final class NumpyArchive: TensorSource {
     path = file.path
     if file.count == 0 { throw FileError.bad("the file is empty", path) }
     archive = try ZipArchive(file.region, name: path, allowsDeflate: true)
-    names = archive.names.filter { $0.hasSuffix(Self.suffix) }.map { String($0.dropLast(Self.suffix.count)) }
+    names = archive.names.filter { $0.hasSuffix(Self.suffix) }.map {
+      String($0.dropLast(Self.suffix.count))
+    }
   }
   private static let suffix = ".npy"
 
   /// Whether a zip file is one of arrays rather than a PyTorch checkpoint.
   static func holdsArrays(_ bytes: ByteRegion, name: String) -> Bool {
-    guard let archive = try? ZipArchive(bytes, name: name, allowsDeflate: true) else { return false }
-    return archive.names.contains { $0.hasSuffix(suffix) } && !archive.names.contains { $0.hasSuffix("/data.pkl") }
+    guard let archive = try? ZipArchive(bytes, name: name, allowsDeflate: true) else {
+      return false
+    }
+    return archive.names.contains { $0.hasSuffix(suffix) }
+      && !archive.names.contains { $0.hasSuffix("/data.pkl") }
   }
 
   /// Reads the array: its type and extents are in no directory.
@@ -32,7 +38,9 @@ public final class NumpyArchive: TensorSource {
   /// The array, its CRC-32 checked. Throws `badData`.
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let bytes = try archive.entry(name + Self.suffix, checkingCRC: true) else {
-      throw FileError.bad("no array of that name", path, "'\(name)'", mend: "name one of \(SafetensorsFile.list(names))")
+      throw FileError.bad(
+        "no array of that name", path, "'\(name)'",
+        mend: "name one of \(SafetensorsFile.list(names))")
     }
     return try NumpyFile.read(bytes, name: "\(path), '\(name)'")
   }

@@ -3,8 +3,9 @@ internal import Glibc
 internal import Synchronization
 public import TensorRuntime
 
-/// A file being written. Under its final name it appears whole or not at all: the bytes go to a temporary name in the same
-/// folder, reach the disk, and are renamed. A device or pipe (`/dev/stdout`) is written directly.
+/// A file being written. Under its final name it appears whole or not at all: the bytes go to a
+/// temporary name in the same folder, reach the disk, and are renamed. A device or pipe
+/// (`/dev/stdout`) is written directly.
 ///
 ///     try OutputFile.write(to: path) { file throws(FileError) in try file.append(bytes) }
 ///
@@ -15,12 +16,17 @@ public final class OutputFile {
   /// Bytes so far.
   public private(set) var count = 0
 
-  private init(path: String, descriptor: Int32) { (self.path, self.descriptor) = (path, descriptor) }
+  private init(path: String, descriptor: Int32) {
+    (self.path, self.descriptor) = (path, descriptor)
+  }
   deinit { close(descriptor) }
 
-  /// Writes `path` through `body`. If `body` throws, or the disk is full, nothing is left behind and an older file of that
-  /// name stays as it was. Throws `cannotCreate` or `readWrite`, or what `body` throws.
-  public static func write(to path: String, _ body: (OutputFile) throws(FileError) -> Void) throws(FileError) {
+  /// Writes `path` through `body`. If `body` throws, or the disk is full, nothing is left behind
+  /// and an older file of that name stays as it was. Throws `cannotCreate` or `readWrite`, or what
+  /// `body` throws.
+  public static func write(to path: String, _ body: (OutputFile) throws(FileError) -> Void)
+    throws(FileError)
+  {
     let target = try Destination(path)
     if target.isSpecial {
       let descriptor = open(path, O_WRONLY | O_CLOEXEC)
@@ -40,7 +46,8 @@ public final class OutputFile {
     try target.replace(with: temporary)
   }
 
-  /// Whether `path` could be written now, so that hours of work do not end at a folder that is not there. Throws `cannotCreate`.
+  /// Whether `path` could be written now, so that hours of work do not end at a folder that is not
+  /// there. Throws `cannotCreate`.
   public static func probe(_ path: String) throws(FileError) {
     let target = try Destination(path)
     if target.isSpecial { return }
@@ -52,7 +59,9 @@ public final class OutputFile {
   public static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
     try write(to: path) { file throws(FileError) in try file.append(bytes) }
   }
-  public static func write(_ text: String, to path: String) throws(FileError) { try write(Array(text.utf8), to: path) }
+  public static func write(_ text: String, to path: String) throws(FileError) {
+    try write(Array(text.utf8), to: path)
+  }
 
   public func append(_ bytes: [UInt8]) throws(FileError) {
     try check(bytes.withUnsafeBytes { writeAll($0) })
@@ -93,16 +102,19 @@ public final class OutputFile {
       case ENAMETOOLONG: "choose a shorter name"
       default: "choose another output"
       }
-    return FileError(.cannotCreate, "cannot create the file (\(systemMessage(code)))", in: path, mend: remedy)
+    return FileError(
+      .cannotCreate, "cannot create the file (\(systemMessage(code)))", in: path, mend: remedy)
   }
   static func writeError(_ path: String, _ code: Int32) -> FileError {
     FileError(
       code == EPIPE ? .readerGone : .readWrite, "cannot write (\(systemMessage(code)))", in: path,
-      mend: code == ENOSPC || code == EDQUOT ? "free some disk space" : "check the disk and try again")
+      mend: code == ENOSPC || code == EDQUOT
+        ? "free some disk space" : "check the disk and try again")
   }
 }
 
-/// Where an output goes: the file a link points to, its folder, and whether it is a device rather than a file.
+/// Where an output goes: the file a link points to, its folder, and whether it is a device rather
+/// than a file.
 struct Destination {
   let path: String
   let folder: String
@@ -111,16 +123,24 @@ struct Destination {
 
   init(_ given: String) throws(FileError) {
     if given.isEmpty || given.utf8.contains(0) || given.hasSuffix("/") {
-      throw FileError(.cannotCreate, "not a file name", in: given.isEmpty ? "(empty path)" : given, mend: "give the name of a file")
+      throw FileError(
+        .cannotCreate, "not a file name", in: given.isEmpty ? "(empty path)" : given,
+        mend: "give the name of a file")
     }
     var status = stat()
     let exists = stat(given, &status) == 0
     let type = exists ? status.st_mode & S_IFMT : S_IFREG
-    if type == S_IFDIR { throw FileError(.cannotCreate, "a folder of that name exists", in: given, mend: "choose another name or remove the folder") }
+    if type == S_IFDIR {
+      throw FileError(
+        .cannotCreate, "a folder of that name exists", in: given,
+        mend: "choose another name or remove the folder")
+    }
     isSpecial = type != S_IFREG
     var link = stat()
     var resolved = given
-    if exists, lstat(given, &link) == 0, link.st_mode & S_IFMT == S_IFLNK, let real = realpath(given, nil) {
+    if exists, lstat(given, &link) == 0, link.st_mode & S_IFMT == S_IFLNK,
+      let real = realpath(given, nil)
+    {
       resolved = String(cString: real)
       free(real)
     }
@@ -177,10 +197,13 @@ func joinPath(_ folder: String, _ name: String) -> String {
   if name.utf8.first == UInt8(ascii: "/") || folder.isEmpty { return name }
   return folder.utf8.last == UInt8(ascii: "/") ? folder + name : folder + "/" + name
 }
-/// The name without its folder, split before the last dot: `a/b.tar.gz` is ("b.tar", "gz"). A leading dot is no split.
+/// The name without its folder, split before the last dot: `a/b.tar.gz` is ("b.tar", "gz"). A
+/// leading dot is no split.
 func splitExtension(_ path: String) -> (stem: String, suffix: String) {
   let name = splitPath(path).name
-  guard let dot = name.utf8.lastIndex(of: UInt8(ascii: ".")), dot != name.startIndex else { return (name, "") }
+  guard let dot = name.utf8.lastIndex(of: UInt8(ascii: ".")), dot != name.startIndex else {
+    return (name, "")
+  }
   return (String(name[..<dot]), String(name[name.utf8.index(after: dot)...]).lowercased())
 }
 
@@ -211,9 +234,10 @@ func listFolder(_ path: String) throws(FileError) -> [String] {
   }
   if EmbeddedFiles.kind(path) != nil { return EmbeddedFiles.list(path) }
   do {
-    return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }.sorted {
-      $0.utf8.lexicographicallyPrecedes($1.utf8)
-    }
+    return try FileManager.default.contentsOfDirectory(atPath: path).filter { !$0.hasPrefix(".") }
+      .sorted {
+        $0.utf8.lexicographicallyPrecedes($1.utf8)
+      }
   } catch {
     throw FileError(.readWrite, "cannot read the folder", in: path, mend: "check its permissions")
   }

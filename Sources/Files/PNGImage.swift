@@ -12,13 +12,18 @@ public struct PNGImage: Sendable, Equatable {
   static let mostPixels = 1 << 27
 
   public init(width: Int, height: Int, pixels: [UInt8]) {
-    precondition(width > 0 && height > 0 && pixels.count == width * height * 3, "\(pixels.count) bytes for \(width) × \(height) pixels")
+    precondition(
+      width > 0 && height > 0 && pixels.count == width * height * 3,
+      "\(pixels.count) bytes for \(width) × \(height) pixels")
     (self.width, self.height, self.pixels) = (width, height, pixels)
   }
 
-  /// From values in [0,1]; what lies outside is clamped, NaN becomes 0. `image` is `[3, H, W]`, f32.
+  /// From values in [0,1]; what lies outside is clamped, NaN becomes 0. `image` is `[3, H, W]`,
+  /// f32.
   public init(_ image: Tensor) {
-    precondition(image.shape.rank == 3 && image.shape[0] == 3 && image.type == .f32, "a picture is [3, H, W] f32, not \(image.shape) \(image.type)")
+    precondition(
+      image.shape.rank == 3 && image.shape[0] == 3 && image.type == .f32,
+      "a picture is [3, H, W] f32, not \(image.shape) \(image.type)")
     let count = image.shape[1] * image.shape[2]
     let bytes = image.withSpan(of: Float.self) { x in
       [UInt8](unsafeUninitializedCapacity: 3 * count) { out, filled in
@@ -34,12 +39,17 @@ public struct PNGImage: Sendable, Equatable {
   /// `[3, H, W]`, f32, byte / 255.
   public var tensor: Tensor {
     var planes = Tensor.zeros(Shape(3, height, width))
-    planes.withMutableSpan(of: Float.self) { PixelPlanes.fill(&$0, at: 0, from: pixels, count: width * height) }
+    planes.withMutableSpan(of: Float.self) {
+      PixelPlanes.fill(&$0, at: 0, from: pixels, count: width * height)
+    }
     return planes
   }
 
-  /// Reads a PNG file of any kind as 8-bit RGB; transparency is laid over black. Throws `missingInput`, `badData` or `readWrite`.
-  public init(contentsOf path: String) throws(FileError) { try self.init(parsing: try MappedFile(path).region.array, name: path) }
+  /// Reads a PNG file of any kind as 8-bit RGB; transparency is laid over black. Throws
+  /// `missingInput`, `badData` or `readWrite`.
+  public init(contentsOf path: String) throws(FileError) {
+    try self.init(parsing: try MappedFile(path).region.array, name: path)
+  }
 
   public init(parsing bytes: [UInt8], name: String) throws(FileError) {
     var image = png_image()
@@ -49,20 +59,27 @@ public struct PNGImage: Sendable, Equatable {
     var result: [UInt8] = []
     var problem: String?
     bytes.withUnsafeBytes { source in
-      guard let base = source.baseAddress, png_image_begin_read_from_memory(&image, base, source.count) != 0 else {
+      guard let base = source.baseAddress,
+        png_image_begin_read_from_memory(&image, base, source.count) != 0
+      else {
         problem = bytes.isEmpty ? "the file is empty" : "not a PNG file (\(Self.message(image)))"
         return
       }
       let pixels = Int(image.width).multipliedReportingOverflow(by: Int(image.height))
-      // Deflate packs at most 1032:1, and a pixel takes at least one bit: a larger claim cannot be honest.
-      guard !pixels.overflow, pixels.partialValue <= Self.mostPixels, pixels.partialValue / 8 <= 1032 * source.count else {
+      // Deflate packs at most 1032:1, and a pixel takes at least one bit: a larger claim cannot be
+      // honest.
+      guard !pixels.overflow, pixels.partialValue <= Self.mostPixels,
+        pixels.partialValue / 8 <= 1032 * source.count
+      else {
         problem = "\(image.width) × \(image.height) pixels in \(source.count) bytes"
         return
       }
       image.format = png_uint_32(PNG_FORMAT_FLAG_COLOR)
       var background = png_color(red: 0, green: 0, blue: 0)
       result = [UInt8](repeating: 0, count: 3 * pixels.partialValue)
-      if png_image_finish_read(&image, &background, &result, 0, nil) == 0 { problem = "damaged or cut short (\(Self.message(image)))" }
+      if png_image_finish_read(&image, &background, &result, 0, nil) == 0 {
+        problem = "damaged or cut short (\(Self.message(image)))"
+      }
     }
     if let problem { throw FileError.bad(problem, name) }
     (width, height, pixels) = (Int(image.width), Int(image.height), result)
@@ -72,9 +89,12 @@ public struct PNGImage: Sendable, Equatable {
   public func encoded() -> [UInt8] {
     var image = png_image()
     image.version = png_uint_32(PNG_IMAGE_VERSION)
-    (image.width, image.height, image.format) = (png_uint_32(width), png_uint_32(height), png_uint_32(PNG_FORMAT_FLAG_COLOR))
+    (image.width, image.height, image.format) = (
+      png_uint_32(width), png_uint_32(height), png_uint_32(PNG_FORMAT_FLAG_COLOR)
+    )
     defer { png_image_free(&image) }
-    // PNG_IMAGE_PNG_SIZE_MAX of png.h: the rows with their filter bytes, what deflate may add, and the chunks around them.
+    // PNG_IMAGE_PNG_SIZE_MAX of png.h: the rows with their filter bytes, what deflate may add, and
+    // the chunks around them.
     let raw = height * (3 * width + 1)
     var size = raw + (raw + 7) >> 3 + (raw + 63) >> 6 + 11 + 12 * (raw >> 13 + 1) + 1024
     var out = [UInt8](repeating: 0, count: size)
@@ -95,8 +115,11 @@ enum PixelPlanes {
   private static let values: [Float] = (0...255).map { Float($0) / 255 }
 
   /// Writes `[3, count]` at element `start`, from `count` pixels of 3 bytes.
-  static func fill(_ planes: inout MutableSpan<Float>, at start: Int, from pixels: [UInt8], count: Int) {
-    let values = values.span, pixels = pixels.span
+  static func fill(
+    _ planes: inout MutableSpan<Float>, at start: Int, from pixels: [UInt8], count: Int
+  ) {
+    let values = values.span
+    let pixels = pixels.span
     for c in 0..<3 {
       let base = start + c * count
       for i in 0..<count { planes[base + i] = values[Int(pixels[3 * i + c])] }

@@ -1,5 +1,6 @@
-/// Videos and prompts of a manifest, line by line: JSON Lines `{"video": PATH, "prompt": TEXT}`, or `caption` for `prompt`. Paths
-/// are relative to the manifest's folder; those of standard input (`-`) and of pipes to the working directory.
+/// Videos and prompts of a manifest, line by line: JSON Lines `{"video": PATH, "prompt": TEXT}`, or
+/// `caption` for `prompt`. Paths are relative to the manifest's folder; those of standard input
+/// (`-`) and of pipes to the working directory.
 public struct PairReader {
   /// What relative paths begin at.
   public let folder: String
@@ -17,14 +18,18 @@ public struct PairReader {
   /// Whether nothing more can come.
   public var isOver: Bool { lines.isOver }
 
-  /// The next pair, the path as it is written; nil at the end. Throws `badData` for a line that is none, after which the next may be
-  /// asked for unless `isOver`; else `readWrite`.
+  /// The next pair, the path as it is written; nil at the end. Throws `badData` for a line that is
+  /// none, after which the next may be asked for unless `isOver`; else `readWrite`.
   public mutating func next() throws(FileError) -> (video: String, prompt: String)? {
     while let (number, text) = try lines.next() {
       line = "\(name), line \(number)"
       guard let value = try JSONLines.parse(text, name: line) else { continue }
-      guard let video = value["video"]?.string, !video.isEmpty else { throw Self.lacking("video", line) }
-      guard let prompt = (value["prompt"] ?? value["caption"])?.string else { throw Self.lacking("prompt", line) }
+      guard let video = value["video"]?.string, !video.isEmpty else {
+        throw Self.lacking("video", line)
+      }
+      guard let prompt = (value["prompt"] ?? value["caption"])?.string else {
+        throw Self.lacking("prompt", line)
+      }
       return (video, prompt)
     }
     return nil

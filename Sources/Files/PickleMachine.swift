@@ -1,5 +1,5 @@
-/// A value on the pickle stack. Containers are numbers into the machine's arena, so that no file can make values that
-/// nest through references, and cycles are harmless.
+/// A value on the pickle stack. Containers are numbers into the machine's arena, so that no file
+/// can make values that nest through references, and cycles are harmless.
 enum PickleValue: Sendable, Equatable {
   case none
   case bool(Bool)
@@ -7,10 +7,13 @@ enum PickleValue: Sendable, Equatable {
   case float(Double)
   case string(String)
   case bytes
-  case list(Int), tuple(Int), dict(Int)
+  case list(Int)
+  case tuple(Int)
+  case dict(Int)
   /// A class or function by name, never looked up.
   case global(module: String, name: String)
-  case storage(Int), tensor(Int)
+  case storage(Int)
+  case tensor(Int)
   /// Something we do not understand and never run.
   case opaque(String)
 
@@ -45,7 +48,8 @@ struct PickleArena: Sendable {
   var tensors: [PickleTensor] = []
 }
 
-/// A mapping in the order of insertion. Keys that are not texts are kept, and found only by walking.
+/// A mapping in the order of insertion. Keys that are not texts are kept, and found only by
+/// walking.
 struct PickleDictionary: Sendable {
   private(set) var members: [(key: PickleValue, value: PickleValue)] = []
   private var index: [String: Int] = [:]
@@ -66,8 +70,8 @@ struct PickleDictionary: Sendable {
   subscript(name: String) -> PickleValue? { index[name].map { members[$0].value } }
 }
 
-/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints.md 9.2). A callable it
-/// does not know becomes an opaque value.
+/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints.md
+/// 9.2). A callable it does not know becomes an opaque value.
 struct PickleMachine {
   private let code: ByteRegion
   private var at = 0
@@ -92,12 +96,16 @@ struct PickleMachine {
       let opcode = try byte()
       if opcode == 0x2e { return try pop() }
       try step(opcode, start)
-      if stack.count > Self.mostValues || objects > Self.mostValues { throw fault("more than \(Self.mostValues) values") }
+      if stack.count > Self.mostValues || objects > Self.mostValues {
+        throw fault("more than \(Self.mostValues) values")
+      }
     }
   }
 
   func fault(_ what: String) -> FileError {
-    FileError.bad("broken pickle: \(what)", code.path, "data.pkl byte \(at)", mend: "save the file again with torch.save, or use safetensors")
+    FileError.bad(
+      "broken pickle: \(what)", code.path, "data.pkl byte \(at)",
+      mend: "save the file again with torch.save, or use safetensors")
   }
 
   // MARK: reading
@@ -107,14 +115,20 @@ struct PickleMachine {
     at += 1
     return b
   }
-  private mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) throws(FileError) -> Int {
-    guard let value: T = code.integer(at: at), let int = Int(exactly: value) else { throw fault("it ends too early, or a length is too large") }
+  private mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type) throws(FileError)
+    -> Int
+  {
+    guard let value: T = code.integer(at: at), let int = Int(exactly: value) else {
+      throw fault("it ends too early, or a length is too large")
+    }
     at += MemoryLayout<T>.size
     return int
   }
   private mutating func bytes(_ count: Int) throws(FileError) -> ByteRegion {
     guard count <= Self.longestString else { throw fault("a string of \(count) bytes") }
-    guard let part = code.region(at: at, count: count) else { throw fault("a length of \(count) leads past the end") }
+    guard let part = code.region(at: at, count: count) else {
+      throw fault("a length of \(count) leads past the end")
+    }
     at += count
     return part
   }
@@ -123,7 +137,9 @@ struct PickleMachine {
     return .string(text)
   }
   private mutating func line() throws(FileError) -> String {
-    guard let end = code.firstIndex(of: 0x0a, from: at, limit: 1024), let text = code.region(at..<end)?.string else {
+    guard let end = code.firstIndex(of: 0x0a, from: at, limit: 1024),
+      let text = code.region(at..<end)?.string
+    else {
       throw fault("a name without its end")
     }
     at = end + 1
@@ -137,11 +153,15 @@ struct PickleMachine {
     objects += 1
   }
   private mutating func pop() throws(FileError) -> PickleValue {
-    guard stack.count > (marks.last ?? 0), let value = stack.popLast() else { throw fault("the stack is empty") }
+    guard stack.count > (marks.last ?? 0), let value = stack.popLast() else {
+      throw fault("the stack is empty")
+    }
     return value
   }
   private func top() throws(FileError) -> PickleValue {
-    guard stack.count > (marks.last ?? 0), let value = stack.last else { throw fault("the stack is empty") }
+    guard stack.count > (marks.last ?? 0), let value = stack.last else {
+      throw fault("the stack is empty")
+    }
     return value
   }
   private mutating func popToMark() throws(FileError) -> [PickleValue] {
@@ -188,7 +208,9 @@ struct PickleMachine {
   private mutating func set(_ items: [PickleValue], in i: Int) throws(FileError) {
     guard items.count % 2 == 0 else { throw fault("a key without its value") }
     arena.dictionaries[i].depth = max(arena.dictionaries[i].depth, try deeper(items))
-    for k in stride(from: 0, to: items.count, by: 2) { arena.dictionaries[i].set(items[k], items[k + 1]) }
+    for k in stride(from: 0, to: items.count, by: 2) {
+      arena.dictionaries[i].set(items[k], items[k + 1])
+    }
     objects += items.count
   }
   private mutating func append(_ items: [PickleValue]) throws(FileError) {
@@ -221,7 +243,8 @@ struct PickleMachine {
     case 0x4a: push(.int(try integer(Int32.self)))
     case 0x8a: push(try long(try integer(UInt8.self)))
     case 0x8b: push(try long(try integer(Int32.self)))
-    case 0x47: push(.float(Double(bitPattern: UInt64(bigEndian: UInt64(littleEndianBytes: try bytes(8))))))
+    case 0x47:
+      push(.float(Double(bitPattern: UInt64(bigEndian: UInt64(littleEndianBytes: try bytes(8))))))
     case 0x58: push(try text(try integer(UInt32.self)))
     case 0x8c: push(try text(try integer(UInt8.self)))
     case 0x8d: push(try text(try integer(UInt64.self)))
@@ -250,7 +273,9 @@ struct PickleMachine {
     case 0x63: push(.global(module: try line(), name: try line()))
     case 0x93:
       let names = try pop(2)
-      guard case .string(let module) = names[0], case .string(let name) = names[1] else { throw fault("a class whose name is not text") }
+      guard case .string(let module) = names[0], case .string(let name) = names[1] else {
+        throw fault("a class whose name is not text")
+      }
       push(.global(module: module, name: name))
     case 0x51: push(try persistent(try pop()))
     case 0x52, 0x81:
@@ -264,7 +289,12 @@ struct PickleMachine {
       _ = try pop()
       _ = try top()
     case 0x49, 0x4c, 0x46, 0x53, 0x56, 0x67, 0x70, 0x50, 0x69, 0x6f:
-      throw fault("opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save never writes")
+      throw fault(
+        """
+        opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save \
+        never writes
+        """
+      )
     default: throw fault("unknown opcode 0x\(String(opcode, radix: 16)) at \(start)")
     }
   }

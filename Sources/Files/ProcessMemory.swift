@@ -4,7 +4,9 @@ public enum ProcessMemory {
   /// The largest so far.
   public static var peak: Int { value("VmHWM:") }
   private static func value(_ key: String) -> Int {
-    let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first { $0.hasPrefix(key) }
+    let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first {
+      $0.hasPrefix(key)
+    }
     return (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) << 10
   }
 }

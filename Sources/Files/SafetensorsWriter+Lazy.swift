@@ -1,10 +1,12 @@
 public import TensorRuntime
 
 extension SafetensorsWriter {
-  /// Writes tensors that are made one at a time, in the order of the file, so that never more than one is in memory. `make` must give
-  /// what the entry says. Throws `cannotCreate` or `readWrite`, and what `make` throws; nothing is left behind then.
+  /// Writes tensors that are made one at a time, in the order of the file, so that never more than
+  /// one is in memory. `make` must give what the entry says. Throws `cannotCreate` or `readWrite`,
+  /// and what `make` throws; nothing is left behind then.
   public static func write(
-    _ entries: [(name: String, type: ElementType, shape: Shape)], metadata: [(key: String, value: String)] = [], to path: String,
+    _ entries: [(name: String, type: ElementType, shape: Shape)],
+    metadata: [(key: String, value: String)] = [], to path: String,
     make: (String) throws(FileError) -> Tensor
   ) throws(FileError) {
     let ordered = [8, 4, 2, 1].flatMap { size in entries.filter { $0.type.byteCount == size } }
@@ -13,7 +15,9 @@ extension SafetensorsWriter {
       try file.append(littleEndian(UInt64(text.count)) + text)
       for entry in ordered {
         let tensor = try make(entry.name)
-        precondition(tensor.type == entry.type && tensor.shape == entry.shape, "\(entry.name) is \(tensor.type) \(tensor.shape), not \(entry.type) \(entry.shape)")
+        precondition(
+          tensor.type == entry.type && tensor.shape == entry.shape,
+          "\(entry.name) is \(tensor.type) \(tensor.shape), not \(entry.type) \(entry.shape)")
         try file.append(tensor)
       }
     }

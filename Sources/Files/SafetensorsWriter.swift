@@ -2,15 +2,22 @@ public import TensorRuntime
 
 /// Writes `.safetensors` files: whole or not at all, data starting at a multiple of 8.
 public enum SafetensorsWriter {
-  /// Writes the tensors in the order given, except that wider element types come first, so that every one is aligned.
-  /// `format: "pt"` is added to the metadata unless it is there. A name used twice is the caller's bug.
+  /// Writes the tensors in the order given, except that wider element types come first, so that
+  /// every one is aligned.
+  /// `format: "pt"` is added to the metadata unless it is there. A name used twice is the caller's
+  /// bug.
   ///
   /// Throws `cannotCreate` or `readWrite`.
-  public static func write(_ tensors: [(name: String, tensor: Tensor)], metadata: [(key: String, value: String)] = [], to path: String)
+  public static func write(
+    _ tensors: [(name: String, tensor: Tensor)], metadata: [(key: String, value: String)] = [],
+    to path: String
+  )
     throws(FileError)
   {
-    let ordered = [8, 4, 2, 1].flatMap { size in tensors.filter { $0.tensor.type.byteCount == size } }
-    let text = header(ordered.map { ($0.name, $0.tensor.type, $0.tensor.shape) }, metadata: metadata, path: path)
+    let ordered = [8, 4, 2, 1].flatMap { size in tensors.filter { $0.tensor.type.byteCount == size }
+    }
+    let text = header(
+      ordered.map { ($0.name, $0.tensor.type, $0.tensor.shape) }, metadata: metadata, path: path)
     try OutputFile.write(to: path) { file throws(FileError) in
       try file.append(littleEndian(UInt64(text.count)) + text)
       for (_, tensor) in ordered { try file.append(tensor) }
@@ -18,7 +25,10 @@ public enum SafetensorsWriter {
   }
 
   /// The header, padded: `ordered` is the order of the data.
-  static func header(_ ordered: [(name: String, type: ElementType, shape: Shape)], metadata: [(key: String, value: String)], path: String) -> [UInt8] {
+  static func header(
+    _ ordered: [(name: String, type: ElementType, shape: Shape)],
+    metadata: [(key: String, value: String)], path: String
+  ) -> [UInt8] {
     var header = JSONObject()
     var fields = JSONObject()
     fields["format"] = "pt"

@@ -1,5 +1,6 @@
-/// A tar archive (ustar, with the long names of pax and GNU), mapped, or inflated when it is a `.tar.gz`: the entries are found by walking the headers, and their
-/// data are not touched. For WebDataset shards: nothing is ever extracted, so names are only labels.
+/// A tar archive (ustar, with the long names of pax and GNU), mapped, or inflated when it is a
+/// `.tar.gz`: the entries are found by walking the headers, and their data are not touched. For
+/// WebDataset shards: nothing is ever extracted, so names are only labels.
 public final class TarReader: Sendable {
   public let path: String
   /// Regular files in the order of the archive.
@@ -15,7 +16,8 @@ public final class TarReader: Sendable {
     /// The contents, copied.
     public var contents: [UInt8] { bytes.array }
   }
-  /// The files of one sample: `key.mp4`, `key.txt`, ... share the key up to the first dot of the last path component.
+  /// The files of one sample: `key.mp4`, `key.txt`, ... share the key up to the first dot of the
+  /// last path component.
   public struct Group: Sendable {
     public let key: String
     /// By extension, lower case, without the leading dot, in the order of the archive.
@@ -23,10 +25,12 @@ public final class TarReader: Sendable {
     public subscript(suffix: String) -> Entry? { files.first { $0.suffix == suffix }?.entry }
   }
 
-  /// Walks the archive. Throws `missingInput`, `badData` (a broken header, a file cut short, a compressed archive) or `readWrite`.
+  /// Walks the archive. Throws `missingInput`, `badData` (a broken header, a file cut short, a
+  /// compressed archive) or `readWrite`.
   public convenience init(_ path: String) throws(FileError) { try self.init(try MappedFile(path)) }
 
-  /// Whether the archive was compressed: its entries are then in memory that other programs reach under `location`.
+  /// Whether the archive was compressed: its entries are then in memory that other programs reach
+  /// under `location`.
   let isInflated: Bool
   let location: String
 
@@ -35,14 +39,20 @@ public final class TarReader: Sendable {
     let file = isInflated ? try given.gunzipped() : given
     (path, location) = (file.path, file.location)
     let all = file.region
-    func bad(_ what: String, _ at: Int) -> FileError { FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again") }
-    if let nature = FileNature(all), nature == .pointer || nature == .page { throw nature.error(file.path) }
+    func bad(_ what: String, _ at: Int) -> FileError {
+      FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again")
+    }
+    if let nature = FileNature(all), nature == .pointer || nature == .page {
+      throw nature.error(file.path)
+    }
     if file.count == 0 { throw FileError.bad("the file is empty", file.path) }
     var entries: [Entry] = []
     var at = 0
-    var longName: String?, longSize: Int?
+    var longName: String?
+    var longSize: Int?
     while true {
-      // Two blocks of zeros end an archive; a single one, or the end of the file, does too in practice.
+      // Two blocks of zeros end an archive; a single one, or the end of the file, does too in
+      // practice.
       guard let header = all.region(at: at, count: 512) else {
         if at == file.count && !entries.isEmpty { break }
         throw bad("cut short in the middle of a header", at)
@@ -50,21 +60,27 @@ public final class TarReader: Sendable {
       let block = header.array
       if block.allSatisfy({ $0 == 0 }) { break }
       guard Self.checksum(block) == Self.number(block[148..<156]) else {
-        if at == 0, let nature = FileNature(all), nature != .tarTorch { throw nature.error(file.path) }
+        if at == 0, let nature = FileNature(all), nature != .tarTorch {
+          throw nature.error(file.path)
+        }
         throw bad("not a tar archive, or a broken header (checksum)", at)
       }
       guard let ownSize = Self.number(block[124..<136]) else { throw bad("broken size field", at) }
       let type = block[156]
       let isFile = type == UInt8(ascii: "0") || type == 0 || type == UInt8(ascii: "7")
       let size = isFile ? longSize ?? ownSize : ownSize
-      guard let data = all.region(at: at + 512, count: size) else { throw bad("cut short: an entry of \(size) bytes", at) }
+      guard let data = all.region(at: at + 512, count: size) else {
+        throw bad("cut short: an entry of \(size) bytes", at)
+      }
       switch type {
       case UInt8(ascii: "L"):
         guard size <= 1 << 20 else { throw bad("a name of \(size) bytes", at) }
         longName = Self.text(data.array[...])
       case UInt8(ascii: "x"):
         guard size <= 1 << 20 else { throw bad("an extended header of \(size) bytes", at) }
-        guard let records = Self.extended(data.array) else { throw bad("broken extended header", at) }
+        guard let records = Self.extended(data.array) else {
+          throw bad("broken extended header", at)
+        }
         longName = records["path"] ?? longName
         if let text = records["size"] {
           guard let n = Int(text), n >= 0 else { throw bad("broken size field", at) }
@@ -76,17 +92,24 @@ public final class TarReader: Sendable {
           let isUstar = block[257..<262].elementsEqual("ustar".utf8)
           let prefix = isUstar ? Self.text(block[345..<500]) : ""
           let name = Self.text(block[0..<100])
-          entries.append(Entry(name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range, index: entries.count, bytes: data))
+          entries.append(
+            Entry(
+              name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range,
+              index: entries.count, bytes: data))
         }
-        if type != UInt8(ascii: "g") && type != UInt8(ascii: "K") { (longName, longSize) = (nil, nil) }
+        if type != UInt8(ascii: "g") && type != UInt8(ascii: "K") {
+          (longName, longSize) = (nil, nil)
+        }
       }
-      // The data are inside the file, so this cannot overflow; the padding of the last entry may be missing.
+      // The data are inside the file, so this cannot overflow; the padding of the last entry may be
+      // missing.
       at = min(at + 512 + (size + 511) / 512 * 512, file.count)
     }
     self.entries = entries
   }
 
-  /// The samples, in the order of the archive; only neighbouring entries are grouped, as WebDataset does.
+  /// The samples, in the order of the archive; only neighbouring entries are grouped, as WebDataset
+  /// does.
   public var groups: [Group] {
     var groups: [Group] = []
     var key: String?
@@ -115,7 +138,8 @@ public final class TarReader: Sendable {
     for (i, b) in block.enumerated() where !(148..<156).contains(i) { sum += Int(b) }
     return sum
   }
-  /// Octal digits, or a big-endian binary number when the top bit is set (GNU). Nil if it is neither or does not fit.
+  /// Octal digits, or a big-endian binary number when the top bit is set (GNU). Nil if it is
+  /// neither or does not fit.
   private static func number(_ field: ArraySlice<UInt8>) -> Int? {
     if field.first! & 0x80 != 0 {
       var value = Int(field.first! & 0x7f)
@@ -135,52 +159,72 @@ public final class TarReader: Sendable {
     }
     return seen ? value : nil
   }
-  private static func text(_ field: ArraySlice<UInt8>) -> String { String(decoding: field.prefix { $0 != 0 }, as: UTF8.self) }
+  private static func text(_ field: ArraySlice<UInt8>) -> String {
+    String(decoding: field.prefix { $0 != 0 }, as: UTF8.self)
+  }
 
   /// Records `LENGTH KEY=VALUE\n` of a pax header; nil if they are broken.
   private static func extended(_ bytes: [UInt8]) -> [String: String]? {
     var records: [String: String] = [:]
     var rest = bytes[...]
     while !rest.isEmpty {
-      guard let space = rest.prefix(20).firstIndex(of: 0x20), let length = Int(String(decoding: rest[..<space], as: UTF8.self)),
+      guard let space = rest.prefix(20).firstIndex(of: 0x20),
+        let length = Int(String(decoding: rest[..<space], as: UTF8.self)),
         length > space - rest.startIndex + 2, length <= rest.count
       else { return nil }
       let record = rest[space + 1..<rest.startIndex + length]
-      guard record.last == 0x0a, let equals = record.firstIndex(of: UInt8(ascii: "=")) else { return nil }
-      records[String(decoding: record[..<equals], as: UTF8.self)] = String(decoding: record[equals + 1..<record.endIndex - 1], as: UTF8.self)
+      guard record.last == 0x0a, let equals = record.firstIndex(of: UInt8(ascii: "=")) else {
+        return nil
+      }
+      records[String(decoding: record[..<equals], as: UTF8.self)] = String(
+        decoding: record[equals + 1..<record.endIndex - 1], as: UTF8.self)
       rest = rest[(rest.startIndex + length)...]
     }
     return records
   }
 }
 
-/// Brace ranges in a name, as shards are listed: `{00000..00009}.tar` is ten names, `{a,b}.tar` two. Several may stand in one
-/// name, the last running fastest. Braces that are neither are left as they are.
+/// Brace ranges in a name, as shards are listed: `{00000..00009}.tar` is ten names, `{a,b}.tar`
+/// two. Several may stand in one name, the last running fastest. Braces that are neither are left
+/// as they are.
 ///
 /// Throws `badData` if there would be more than a million names.
 public func expandBraces(_ pattern: String) throws(FileError) -> [String] {
   guard let (before, choices, after) = try firstBrace(pattern) else { return [pattern] }
   let rest = try expandBraces(after)
-  if choices.count * rest.count > 1_000_000 { throw FileError.bad("more than a million names", pattern, mend: "shorten the range") }
+  if choices.count * rest.count > 1_000_000 {
+    throw FileError.bad("more than a million names", pattern, mend: "shorten the range")
+  }
   return choices.flatMap { choice in rest.map { before + choice + $0 } }
 }
-private func firstBrace(_ pattern: String) throws(FileError) -> (before: String, choices: [String], after: String)? {
+private func firstBrace(_ pattern: String) throws(FileError) -> (
+  before: String, choices: [String], after: String
+)? {
   var start = pattern.startIndex
-  while let open = pattern[start...].firstIndex(of: "{"), let close = pattern[open...].firstIndex(of: "}") {
+  while let open = pattern[start...].firstIndex(of: "{"),
+    let close = pattern[open...].firstIndex(of: "}")
+  {
     let inner = pattern[pattern.index(after: open)..<close]
-    if let choices = try choices(inner, pattern) { return (String(pattern[..<open]), choices, String(pattern[pattern.index(after: close)...])) }
+    if let choices = try choices(inner, pattern) {
+      return (String(pattern[..<open]), choices, String(pattern[pattern.index(after: close)...]))
+    }
     start = pattern.index(after: open)
   }
   return nil
 }
 private func choices(_ inner: Substring, _ pattern: String) throws(FileError) -> [String]? {
-  if inner.contains(",") { return inner.split(separator: ",", omittingEmptySubsequences: false).map(String.init) }
+  if inner.contains(",") {
+    return inner.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+  }
   guard let dots = inner.firstRange(of: "..") else { return nil }
   let (low, high) = (inner[..<dots.lowerBound], inner[dots.upperBound...])
-  guard low.allSatisfy({ $0.isASCII && $0.isNumber }), high.allSatisfy({ $0.isASCII && $0.isNumber }), let first = Int(low), let last = Int(high),
+  guard low.allSatisfy({ $0.isASCII && $0.isNumber }),
+    high.allSatisfy({ $0.isASCII && $0.isNumber }), let first = Int(low), let last = Int(high),
     first <= last
   else { return nil }
-  if last - first >= 1_000_000 { throw FileError.bad("more than a million names", pattern, mend: "shorten the range") }
+  if last - first >= 1_000_000 {
+    throw FileError.bad("more than a million names", pattern, mend: "shorten the range")
+  }
   // A leading zero sets the width.
   let width = low.first == "0" && low.count > 1 ? low.count : 0
   return (first...last).map { n in

@@ -2,12 +2,16 @@ internal import Glibc
 
 /// Text files, UTF-8.
 public enum TextFile {
-  /// The whole text, without a byte-order mark. Throws `missingInput`, or `badData` when it is not UTF-8, with the line.
-  public static func read(_ path: String) throws(FileError) -> String { try text(try MappedFile(path).region.array, path) }
+  /// The whole text, without a byte-order mark. Throws `missingInput`, or `badData` when it is not
+  /// UTF-8, with the line.
+  public static func read(_ path: String) throws(FileError) -> String {
+    try text(try MappedFile(path).region.array, path)
+  }
 
   /// The lines, without their line ends (`TextLines`); a last line end closes the last line.
   public static func lines(_ path: String) throws(FileError) -> [String] {
-    var lines = try TextLines(path), all: [String] = []
+    var lines = try TextLines(path)
+    var all: [String] = []
     while let line = try lines.next() { all.append(line.text) }
     return all
   }
@@ -22,16 +26,20 @@ public enum TextFile {
   }
 
   static let asUTF8 = "save it as plain text in UTF-8"
-  /// How many bytes of byte-order mark stand before the text. Throws `badData` for what is text in another form, or a stand-in.
+  /// How many bytes of byte-order mark stand before the text. Throws `badData` for what is text in
+  /// another form, or a stand-in.
   static func markLength(_ bytes: [UInt8], _ name: String) throws(FileError) -> Int {
     if bytes.starts(with: [0xef, 0xbb, 0xbf]) { return 3 }
     if let nature = FileNature.pointer(bytes) { throw nature.error(name) }
     let isWide = bytes.starts(with: [0xff, 0xfe, 0, 0]) || bytes.starts(with: [0, 0, 0xfe, 0xff])
     // Without a mark: letters with bytes of zero between them.
-    let pair = bytes.prefix(2), isHalf = pair.count == 2 && pair.contains(0) && pair.contains { $0 != 0 }
+    let pair = bytes.prefix(2)
+    let isHalf = pair.count == 2 && pair.contains(0) && pair.contains { $0 != 0 }
     if isWide || isHalf || bytes.starts(with: [0xff, 0xfe]) || bytes.starts(with: [0xfe, 0xff]) {
       let form = isWide ? "UTF-32" : "UTF-16"
-      throw FileError.bad("\(form) text where UTF-8 was expected", name, mend: "convert it: iconv -f \(form) -t UTF-8")
+      throw FileError.bad(
+        "\(form) text where UTF-8 was expected", name, mend: "convert it: iconv -f \(form) -t UTF-8"
+      )
     }
     return 0
   }
@@ -39,15 +47,19 @@ public enum TextFile {
 
 extension TextFile {
   /// Whether there is something at `path` that may be read.
-  public static func exists(_ path: String) -> Bool { EmbeddedFiles.kind(path).map { $0 == .file } ?? (access(path, R_OK) == 0) }
+  public static func exists(_ path: String) -> Bool {
+    EmbeddedFiles.kind(path).map { $0 == .file } ?? (access(path, R_OK) == 0)
+  }
 
-  /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to its end, at most 16 MiB.
+  /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to
+  /// its end, at most 16 MiB.
   /// Nil if there is no such file or it cannot be read.
   public static func system(_ path: String) -> String? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { return nil }
     defer { close(descriptor) }
-    var bytes: [UInt8] = [], block = [UInt8](repeating: 0, count: 1 << 16)
+    var bytes: [UInt8] = []
+    var block = [UInt8](repeating: 0, count: 1 << 16)
     while bytes.count < 16 << 20 {
       let n = Glibc.read(descriptor, &block, block.count)
       if n < 0 && errno == EINTR { continue }

@@ -1,8 +1,9 @@
 internal import Glibc
 
-/// The lines of a text, one after another: the one reader of everything that is read line by line. A line ends at LF, CR LF or
-/// CR, or at the end of the text; a UTF-8 byte-order mark at the start is no part of the first. Text is UTF-8: UTF-16 and
-/// UTF-32 are refused by name, and a line that is not UTF-8 is refused by its number, after which reading can go on.
+/// The lines of a text, one after another: the one reader of everything that is read line by line.
+/// A line ends at LF, CR LF or CR, or at the end of the text; a UTF-8 byte-order mark at the start
+/// is no part of the first. Text is UTF-8: UTF-16 and UTF-32 are refused by name, and a line that
+/// is not UTF-8 is refused by its number, after which reading can go on.
 public struct TextLines {
   /// A line without its end, and its number from 1.
   public typealias Line = (number: Int, text: String)
@@ -20,17 +21,25 @@ public struct TextLines {
   /// Whether nothing more will come, also after an error that cannot be passed over.
   public private(set) var isOver = false
 
-  /// The lines of a file. Throws `missingInput`, `readWrite`, or `badData` for UTF-16 and what is no text.
-  public init(_ path: String) throws(FileError) { try self.init(try MappedFile(path).region.array, name: path) }
+  /// The lines of a file. Throws `missingInput`, `readWrite`, or `badData` for UTF-16 and what is
+  /// no text.
+  public init(_ path: String) throws(FileError) {
+    try self.init(try MappedFile(path).region.array, name: path)
+  }
   init(_ bytes: [UInt8], name: String) throws(FileError) {
     (self.name, self.bytes, descriptor) = (name, bytes, nil)
     try start()
   }
   /// Standard input, each line as soon as it is there.
-  public static var standardInput: TextLines { TextLines(descriptor: STDIN_FILENO, name: "standard input") }
-  init(descriptor: Int32, name: String) { (self.name, bytes, self.descriptor) = (name, [], descriptor) }
+  public static var standardInput: TextLines {
+    TextLines(descriptor: STDIN_FILENO, name: "standard input")
+  }
+  init(descriptor: Int32, name: String) {
+    (self.name, bytes, self.descriptor) = (name, [], descriptor)
+  }
 
-  /// The next line; nil at the end. Throws `badData` for a line that is not UTF-8 text, and when `isOver` for the whole.
+  /// The next line; nil at the end. Throws `badData` for a line that is not UTF-8 text, and when
+  /// `isOver` for the whole.
   public mutating func next() throws(FileError) -> Line? {
     if isOver { return nil }
     var end = at
@@ -58,7 +67,10 @@ public struct TextLines {
     guard let text = String(validating: line, as: UTF8.self) else {
       throw FileError.bad("not UTF-8 text", "\(name), line \(number)", mend: TextFile.asUTF8)
     }
-    if line.contains(0) { throw FileError.bad("a byte of zero in a text", "\(name), line \(number)", mend: TextFile.asUTF8) }
+    if line.contains(0) {
+      throw FileError.bad(
+        "a byte of zero in a text", "\(name), line \(number)", mend: TextFile.asUTF8)
+    }
     return (number, text)
   }
 

@@ -1,10 +1,12 @@
 public import TensorRuntime
 
-/// Writes a state dict as PyTorch reads it: a stored zip with one storage a tensor (checkpoints.md 9.5). For the raw OT
-/// map and for LoRA interchange; our own files are safetensors.
+/// Writes a state dict as PyTorch reads it: a stored zip with one storage a tensor (checkpoints.md
+/// 9.5). For the raw OT map and for LoRA interchange; our own files are safetensors.
 public enum TorchWriter {
   /// Writes an OrderedDict of the tensors, in order. Throws `cannotCreate` or `readWrite`.
-  public static func write(_ tensors: [(name: String, tensor: Tensor)], to path: String) throws(FileError) {
+  public static func write(_ tensors: [(name: String, tensor: Tensor)], to path: String)
+    throws(FileError)
+  {
     let top = splitExtension(path).stem
     var zip = ZipWriter()
     zip.add("\(top)/data.pkl", bytes: pickle(tensors))
@@ -16,10 +18,16 @@ public enum TorchWriter {
 
   private static func pickle(_ tensors: [(name: String, tensor: Tensor)]) -> [UInt8] {
     var out: [UInt8] = [0x80, 2]
-    func global(_ module: String, _ name: String) { out += [0x63] + Array("\(module)\n\(name)\n".utf8) }
+    func global(_ module: String, _ name: String) {
+      out += [0x63] + Array("\(module)\n\(name)\n".utf8)
+    }
     func text(_ s: String) { out += [0x58] + littleEndian(UInt32(s.utf8.count)) + Array(s.utf8) }
     func integer(_ n: Int) {
-      if let small = Int32(exactly: n) { out += [0x4a] + littleEndian(small) } else { out += [0x8a, 8] + littleEndian(Int64(n)) }
+      if let small = Int32(exactly: n) {
+        out += [0x4a] + littleEndian(small)
+      } else {
+        out += [0x8a, 8] + littleEndian(Int64(n))
+      }
     }
     func tuple(_ items: [Int]) {
       out.append(0x28)
@@ -86,62 +94,94 @@ struct ZipWriter {
   /// Writes ZIP64 fields even where they are not needed.
   var alwaysWide = false
 
-  mutating func add(_ name: String, bytes: [UInt8]) { entries.append((Array(name.utf8), .bytes(bytes))) }
-  mutating func add(_ name: String, tensor: Tensor) { entries.append((Array(name.utf8), .tensor(tensor))) }
+  mutating func add(_ name: String, bytes: [UInt8]) {
+    entries.append((Array(name.utf8), .bytes(bytes)))
+  }
+  mutating func add(_ name: String, tensor: Tensor) {
+    entries.append((Array(name.utf8), .tensor(tensor)))
+  }
 
   func write(to file: OutputFile) throws(FileError) {
-    try write(append: { bytes throws(FileError) in try file.append(bytes) }, tensor: { tensor throws(FileError) in try file.append(tensor) })
+    try write(
+      append: { bytes throws(FileError) in try file.append(bytes) },
+      tensor: { tensor throws(FileError) in try file.append(tensor) })
   }
   /// The archive in memory.
   func bytes() -> [UInt8] {
     var out: [UInt8] = []
-    try? write(append: { bytes throws(FileError) in out += bytes }, tensor: { tensor throws(FileError) in tensor.withBytes { out += $0 } })
+    try? write(
+      append: { bytes throws(FileError) in out += bytes },
+      tensor: { tensor throws(FileError) in tensor.withBytes { out += $0 } })
     return out
   }
 
-  private func write(append: ([UInt8]) throws(FileError) -> Void, tensor appendTensor: (Tensor) throws(FileError) -> Void) throws(FileError) {
+  private func write(
+    append: ([UInt8]) throws(FileError) -> Void,
+    tensor appendTensor: (Tensor) throws(FileError) -> Void
+  ) throws(FileError) {
     var directory: [UInt8] = []
     var at = 0
     for (name, content) in entries {
-      let crc = content.crc, size = content.count
+      let crc = content.crc
+      let size = content.count
       let isWide = alwaysWide || size >= Int(UInt32.max) || at >= Int(UInt32.max)
       // Version, flags (UTF-8 names), method 0, a fixed date (1 January 1980), CRC, sizes.
       func common(wideSizes: Bool) -> [UInt8] {
         let narrow = wideSizes ? UInt32.max : UInt32(size)
-        return littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800)) + [0, 0, 0, 0, 0x21, 0] + littleEndian(crc) + littleEndian(narrow)
+        return littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800)) + [
+          0, 0, 0, 0, 0x21, 0,
+        ] + littleEndian(crc) + littleEndian(narrow)
           + littleEndian(narrow)
           + littleEndian(UInt16(name.count))
       }
-      let wideLocal = isWide ? littleEndian(UInt16(1)) + littleEndian(UInt16(16)) + littleEndian(UInt64(size)) + littleEndian(UInt64(size)) : []
+      let wideLocal =
+        isWide
+        ? littleEndian(UInt16(1)) + littleEndian(UInt16(16)) + littleEndian(UInt64(size))
+          + littleEndian(UInt64(size)) : []
       let unpadded = at + 30 + name.count + wideLocal.count + 4
       let padding = (64 - unpadded % 64) % 64
       // 'FB', the padding field of PyTorch.
-      let extra = wideLocal + [0x46, 0x42] + littleEndian(UInt16(padding)) + [UInt8](repeating: 0x5a, count: padding)
-      try append(littleEndian(UInt32(0x0403_4b50)) + common(wideSizes: isWide) + littleEndian(UInt16(extra.count)) + name + extra)
+      let extra =
+        wideLocal + [0x46, 0x42] + littleEndian(UInt16(padding))
+        + [UInt8](repeating: 0x5a, count: padding)
+      try append(
+        littleEndian(UInt32(0x0403_4b50)) + common(wideSizes: isWide)
+          + littleEndian(UInt16(extra.count)) + name + extra)
       switch content {
       case .bytes(let bytes): try append(bytes)
       case .tensor(let tensor): try appendTensor(tensor)
       }
       let wideEntry =
         isWide
-        ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + littleEndian(UInt64(size)) + littleEndian(UInt64(size)) + littleEndian(UInt64(at)) : []
-      directory += littleEndian(UInt32(0x0201_4b50)) + littleEndian(UInt16(45)) + common(wideSizes: isWide) + littleEndian(UInt16(wideEntry.count))
-      directory += [0, 0, 0, 0, 0, 0, 0, 0, 0, 0] + littleEndian(isWide ? UInt32.max : UInt32(at)) + name + wideEntry
+        ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + littleEndian(UInt64(size))
+          + littleEndian(UInt64(size)) + littleEndian(UInt64(at)) : []
+      directory +=
+        littleEndian(UInt32(0x0201_4b50)) + littleEndian(UInt16(45)) + common(wideSizes: isWide)
+        + littleEndian(UInt16(wideEntry.count))
+      directory +=
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0] + littleEndian(isWide ? UInt32.max : UInt32(at)) + name
+        + wideEntry
       at = unpadded + padding + size
     }
     try append(directory)
     let count = entries.count
-    let isWide = alwaysWide || count >= 0xffff || at >= Int(UInt32.max) || directory.count >= Int(UInt32.max)
+    let isWide =
+      alwaysWide || count >= 0xffff || at >= Int(UInt32.max) || directory.count >= Int(UInt32.max)
     if isWide {
       let n = littleEndian(UInt64(count))
       try append(
-        littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44)) + littleEndian(UInt16(45)) + littleEndian(UInt16(45))
+        littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44)) + littleEndian(UInt16(45))
+          + littleEndian(UInt16(45))
           + [UInt8](repeating: 0, count: 8) + n + n)
       try append(littleEndian(UInt64(directory.count)) + littleEndian(UInt64(at)))
-      try append(littleEndian(UInt32(0x0706_4b50)) + littleEndian(UInt32(0)) + littleEndian(UInt64(at + directory.count)) + littleEndian(UInt32(1)))
+      try append(
+        littleEndian(UInt32(0x0706_4b50)) + littleEndian(UInt32(0))
+          + littleEndian(UInt64(at + directory.count)) + littleEndian(UInt32(1)))
     }
     let n = isWide ? littleEndian(UInt16.max) : littleEndian(UInt16(count))
     try append(littleEndian(UInt32(0x0605_4b50)) + [0, 0, 0, 0] + n + n)
-    try append(littleEndian(isWide ? UInt32.max : UInt32(directory.count)) + littleEndian(isWide ? UInt32.max : UInt32(at)) + [0, 0])
+    try append(
+      littleEndian(isWide ? UInt32.max : UInt32(directory.count))
+        + littleEndian(isWide ? UInt32.max : UInt32(at)) + [0, 0])
   }
 }

@@ -1,7 +1,8 @@
 public import TensorRuntime
 
-/// The parameters of a model, whatever they came in: one safetensors file, a sharded index, a folder, a PyTorch file. Names are
-/// matched after the wrappers' prefixes are taken off (checkpoints.md 1), and what was never asked for can be listed.
+/// The parameters of a model, whatever they came in: one safetensors file, a sharded index, a
+/// folder, a PyTorch file. Names are matched after the wrappers' prefixes are taken off
+/// (checkpoints.md 1), and what was never asked for can be listed.
 ///
 ///     var weights = try WeightTable(opening: "model", stripping: ["vae."])
 ///     let w = try weights.take("encoder.conv_in.weight", shape: Shape(128, 3, 3, 3, 3))
@@ -16,17 +17,21 @@ public struct WeightTable: Sendable {
   public var checksFinite = false
 
   /// Prefixes that training wrappers put before every name.
-  static let wrapperPrefixes = ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."]
+  static let wrapperPrefixes = [
+    "module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.",
+  ]
 
-  /// Takes off the wrappers' prefixes and `prefixes`, again and again, from the front of each name, and `model.` when every
-  /// name has it. Throws `badData` if two names become one.
+  /// Takes off the wrappers' prefixes and `prefixes`, again and again, from the front of each name,
+  /// and `model.` when every name has it. Throws `badData` if two names become one.
   public init(_ source: any TensorSource, stripping prefixes: [String] = []) throws(FileError) {
     var short = source.names
     var isChanging = true
     while isChanging {
       isChanging = false
       for i in short.indices {
-        while let prefix = (Self.wrapperPrefixes + prefixes).first(where: { short[i].hasPrefix($0) && short[i] != $0 }) {
+        while let prefix = (Self.wrapperPrefixes + prefixes).first(where: {
+          short[i].hasPrefix($0) && short[i] != $0
+        }) {
           short[i].removeFirst(prefix.count)
           isChanging = true
         }
@@ -40,15 +45,19 @@ public struct WeightTable: Sendable {
     for (name, long) in zip(short, source.names) {
       if let other = original.updateValue(long, forKey: name) {
         throw FileError.bad(
-          "two tensors of the same name once prefixes are taken off ('\(other)')", source.path, "tensor '\(long)'", mend: "remove one of them")
+          "two tensors of the same name once prefixes are taken off ('\(other)')", source.path,
+          "tensor '\(long)'", mend: "remove one of them")
       }
     }
     (path, names, self.source, self.original) = (source.path, short, source, original)
   }
 
-  /// Opens whatever is at `path`, by its contents. In a folder: the one sharded index, else all `.safetensors` files, else the
-  /// one PyTorch file. Throws `missingInput`, `badData` or `readWrite`.
-  public init(opening path: String, stripping prefixes: [String] = []) throws(FileError) { try self.init(try Self.source(path), stripping: prefixes) }
+  /// Opens whatever is at `path`, by its contents. In a folder: the one sharded index, else all
+  /// `.safetensors` files, else the one PyTorch file. Throws `missingInput`, `badData` or
+  /// `readWrite`.
+  public init(opening path: String, stripping prefixes: [String] = []) throws(FileError) {
+    try self.init(try Self.source(path), stripping: prefixes)
+  }
 
   /// The tensors at `path`, under the names they have there.
   public static func source(_ path: String) throws(FileError) -> any TensorSource {
@@ -60,35 +69,54 @@ public struct WeightTable: Sendable {
     // By the contents: an extension is only what somebody called it.
     if TorchCheckpoint.isZip(file.region) { return try TorchCheckpoint(file).stateDictionary() }
     let isNamedTorch = ["pt", "pth", "ckpt", "bin"].contains(suffix)
-    return isNamedTorch && file.region.byte(at: 8) != UInt8(ascii: "{") ? try TorchCheckpoint(file).stateDictionary() : try SafetensorsFile(file)
+    return isNamedTorch && file.region.byte(at: 8) != UInt8(ascii: "{")
+      ? try TorchCheckpoint(file).stateDictionary() : try SafetensorsFile(file)
   }
   private static func folderSource(_ path: String) throws(FileError) -> any TensorSource {
     let files = try listFolder(path)
     func only(_ candidates: [String], _ what: String) throws(FileError) -> String? {
       if candidates.count > 1 {
         throw FileError.bad(
-          "\(candidates.count) \(what) in one folder (\(candidates.prefix(3).joined(separator: ", ")))", path, mend: "name the file to use")
+          """
+          \(candidates.count) \(what) in one folder \
+          (\(candidates.prefix(3).joined(separator: ", ")))
+          """,
+          path, mend: "name the file to use")
       }
       return candidates.first.map { joinPath(path, $0) }
     }
-    if let index = try only(files.filter { $0.hasSuffix(".safetensors.index.json") }, "sharded indices") { return try SafetensorsIndex(index) }
+    if let index = try only(
+      files.filter { $0.hasSuffix(".safetensors.index.json") }, "sharded indices")
+    {
+      return try SafetensorsIndex(index)
+    }
     let safetensors = files.filter { $0.hasSuffix(".safetensors") }
-    if let model = ["model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors"].first(where: { safetensors.contains($0) }
+    if let model = [
+      "model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors",
+    ].first(where: { safetensors.contains($0) }
     ) {
       return try SafetensorsFile(joinPath(path, model))
     }
     if let one = try only(safetensors, "safetensors files") { return try SafetensorsFile(one) }
-    if let one = try only(files.filter { ["pt", "pth", "ckpt", "bin"].contains(splitExtension($0).suffix) }, "PyTorch files") {
+    if let one = try only(
+      files.filter { ["pt", "pth", "ckpt", "bin"].contains(splitExtension($0).suffix) },
+      "PyTorch files")
+    {
       return try TorchCheckpoint(one).stateDictionary()
     }
-    throw FileError(.missingInput, "no weights in the folder (*.safetensors, *.pt)", in: path, mend: "check the folder")
+    throw FileError(
+      .missingInput, "no weights in the folder (*.safetensors, *.pt)", in: path,
+      mend: "check the folder")
   }
 
   public func contains(_ name: String) -> Bool { original[name] != nil }
   /// Type and extents, without touching the data.
-  public func entry(_ name: String) -> TensorEntry? { original[name].flatMap { source.entry(named: $0) } }
+  public func entry(_ name: String) -> TensorEntry? {
+    original[name].flatMap { source.entry(named: $0) }
+  }
 
-  /// The parameter `name`, which must have this shape. Throws `badData` naming file, parameter, expected and found shape.
+  /// The parameter `name`, which must have this shape. Throws `badData` naming file, parameter,
+  /// expected and found shape.
   public mutating func take(_ name: String, shape: Shape) throws(FileError) -> Tensor {
     guard let entry = entry(name) else {
       throw FileError.bad(
@@ -97,7 +125,8 @@ public struct WeightTable: Sendable {
     }
     if entry.shape != shape.dims {
       throw FileError.bad(
-        "wrong shape: expected \(shape), found \(entry.shape)", path, "'\(name)'", mend: "check that the configuration belongs to these weights")
+        "wrong shape: expected \(shape), found \(entry.shape)", path, "'\(name)'",
+        mend: "check that the configuration belongs to these weights")
     }
     return try take(name)
   }
@@ -105,11 +134,14 @@ public struct WeightTable: Sendable {
   public mutating func take(_ name: String) throws(FileError) -> Tensor {
     guard let long = original[name] else {
       throw FileError.bad(
-        "missing parameter", path, "'\(name)'", mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
+        "missing parameter", path, "'\(name)'",
+        mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
     }
     let tensor = try source.tensor(named: long)
     if checksFinite, let index = tensor.firstNonFinite {
-      throw FileError.bad("a value that is not finite at element \(index)", path, "'\(name)'", mend: "use a checkpoint from before training diverged")
+      throw FileError.bad(
+        "a value that is not finite at element \(index)", path, "'\(name)'",
+        mend: "use a checkpoint from before training diverged")
     }
     taken.insert(name)
     return tensor
@@ -117,16 +149,22 @@ public struct WeightTable: Sendable {
 
   /// The elements as they are stored, also of a type that cannot be read.
   public func bytes(_ name: String) throws(FileError) -> [UInt8] {
-    guard let long = original[name] else { throw FileError.bad("missing parameter", path, "'\(name)'") }
+    guard let long = original[name] else {
+      throw FileError.bad("missing parameter", path, "'\(name)'")
+    }
     return try source.bytes(named: long)
   }
 
-  /// Names never taken that match none of `patterns`, in the order of the file. In a pattern `*` stands for any text.
+  /// Names never taken that match none of `patterns`, in the order of the file. In a pattern `*`
+  /// stands for any text.
   public func unexpected(ignoring patterns: [String] = []) -> [String] {
-    names.filter { name in !taken.contains(name) && !patterns.contains { matches(name, pattern: $0) } }
+    names.filter { name in
+      !taken.contains(name) && !patterns.contains { matches(name, pattern: $0) }
+    }
   }
 
-  /// 64 bits that depend on every name, type, shape and byte, but not on the order or the container. Reads everything.
+  /// 64 bits that depend on every name, type, shape and byte, but not on the order or the
+  /// container. Reads everything.
   public func fingerprint() throws(FileError) -> UInt64 {
     // FNV-1a over the sorted names with the CRC-32 of each tensor.
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -149,7 +187,8 @@ public struct WeightTable: Sendable {
 func matches(_ text: String, pattern: String) -> Bool {
   let parts = pattern.split(separator: "*", omittingEmptySubsequences: false)
   if parts.count == 1 { return text == pattern }
-  guard text.hasPrefix(parts[0]), text.hasSuffix(parts[parts.count - 1]), text.utf8.count >= parts[0].utf8.count + parts[parts.count - 1].utf8.count
+  guard text.hasPrefix(parts[0]), text.hasSuffix(parts[parts.count - 1]),
+    text.utf8.count >= parts[0].utf8.count + parts[parts.count - 1].utf8.count
   else { return false }
   var rest = text.dropFirst(parts[0].count).dropLast(parts[parts.count - 1].count)
   for part in parts.dropFirst().dropLast() where !part.isEmpty {
@@ -176,7 +215,9 @@ extension Tensor {
   }
 }
 /// A floating-point number is not finite exactly if all bits of its exponent are set.
-private func firstElement<Bits: FixedWidthInteger & BitwiseCopyable>(_ elements: Span<Bits>, withAllOf exponent: Bits) -> Int? {
+private func firstElement<Bits: FixedWidthInteger & BitwiseCopyable>(
+  _ elements: Span<Bits>, withAllOf exponent: Bits
+) -> Int? {
   for i in elements.indices where elements[i] & exponent == exponent { return i }
   return nil
 }

@@ -1,5 +1,5 @@
-/// The directory of a ZIP archive, with ZIP64 (checkpoints.md 9.1). Encrypted, repeated and escaping entries are refused, and compressed ones
-/// unless deflate is allowed.
+/// The directory of a ZIP archive, with ZIP64 (checkpoints.md 9.1). Encrypted, repeated and
+/// escaping entries are refused, and compressed ones unless deflate is allowed.
 struct ZipArchive: Sendable {
   let path: String
   /// Names in the order of the central directory, which is the order of the file.
@@ -15,23 +15,30 @@ struct ZipArchive: Sendable {
   }
   private static let mostEntries = 10_000_000
   private static let deflate: UInt16 = 8
-  /// The most that deflate makes of a byte (zlib's technical details); an entry that claims more is no archive of ours.
+  /// The most that deflate makes of a byte (zlib's technical details); an entry that claims more is
+  /// no archive of ours.
   private static let deflateLimit = 1032
 
   init(_ file: ByteRegion, name path: String, allowsDeflate: Bool = false) throws(FileError) {
     func bad(_ what: String) -> FileError { FileError.bad(what, path, "zip directory") }
-    guard let end = Self.endRecord(file) else { throw bad("no end of the zip directory: a PyTorch file or another zip that was cut short") }
+    guard let end = Self.endRecord(file) else {
+      throw bad("no end of the zip directory: a PyTorch file or another zip that was cut short")
+    }
     var count = Int(file.integer(at: end + 10, as: UInt16.self) ?? 0)
     var size = Int(file.integer(at: end + 12, as: UInt32.self) ?? 0)
     var start = Int(file.integer(at: end + 16, as: UInt32.self) ?? 0)
     if count == 0xffff || size == 0xffff_ffff || start == 0xffff_ffff {
-      guard end >= 20, file.integer(at: end - 20, as: UInt32.self) == 0x0706_4b50, let record = file.offset(at: end - 12),
+      guard end >= 20, file.integer(at: end - 20, as: UInt32.self) == 0x0706_4b50,
+        let record = file.offset(at: end - 12),
         file.integer(at: record, as: UInt32.self) == 0x0606_4b50,
-        let n = file.offset(at: record + 32), let s = file.offset(at: record + 40), let o = file.offset(at: record + 48)
+        let n = file.offset(at: record + 32), let s = file.offset(at: record + 40),
+        let o = file.offset(at: record + 48)
       else { throw bad("broken ZIP64 record") }
       (count, size, start) = (n, s, o)
     }
-    guard count <= Self.mostEntries, let directory = file.region(at: start, count: size), count <= size / 46 else {
+    guard count <= Self.mostEntries, let directory = file.region(at: start, count: size),
+      count <= size / 46
+    else {
       throw bad("directory outside the file")
     }
 
@@ -39,40 +46,62 @@ struct ZipArchive: Sendable {
     var entries: [String: Entry] = [:]
     var at = 0
     for _ in 0..<count {
-      guard directory.integer(at: at, as: UInt32.self) == 0x0201_4b50, let flags = directory.integer(at: at + 8, as: UInt16.self),
+      guard directory.integer(at: at, as: UInt32.self) == 0x0201_4b50,
+        let flags = directory.integer(at: at + 8, as: UInt16.self),
         let method = directory.integer(at: at + 10, as: UInt16.self),
-        let crc = directory.integer(at: at + 16, as: UInt32.self), let packed = directory.integer(at: at + 20, as: UInt32.self),
+        let crc = directory.integer(at: at + 16, as: UInt32.self),
+        let packed = directory.integer(at: at + 20, as: UInt32.self),
         let unpacked = directory.integer(at: at + 24, as: UInt32.self),
-        let nameCount = directory.integer(at: at + 28, as: UInt16.self), let extraCount = directory.integer(at: at + 30, as: UInt16.self),
-        let commentCount = directory.integer(at: at + 32, as: UInt16.self), let local = directory.integer(at: at + 42, as: UInt32.self),
+        let nameCount = directory.integer(at: at + 28, as: UInt16.self),
+        let extraCount = directory.integer(at: at + 30, as: UInt16.self),
+        let commentCount = directory.integer(at: at + 32, as: UInt16.self),
+        let local = directory.integer(at: at + 42, as: UInt32.self),
         let name = directory.region(at: at + 46, count: Int(nameCount))?.string,
         let extra = directory.region(at: at + 46 + Int(nameCount), count: Int(extraCount))
       else { throw bad("broken directory entry") }
       at += 46 + Int(nameCount) + Int(extraCount) + Int(commentCount)
       let entry = "entry '\(name)'"
-      if flags & 1 != 0 { throw FileError.bad("encrypted entry", path, entry, mend: "save the file without encryption") }
+      if flags & 1 != 0 {
+        throw FileError.bad(
+          "encrypted entry", path, entry, mend: "save the file without encryption")
+      }
       if method != 0 && !(allowsDeflate && method == Self.deflate) {
-        throw FileError.bad("compressed entry (method \(method))", path, entry, mend: "save the file again with \(allowsDeflate ? "numpy.savez" : "torch.save")")
+        throw FileError.bad(
+          "compressed entry (method \(method))", path, entry,
+          mend: "save the file again with \(allowsDeflate ? "numpy.savez" : "torch.save")")
       }
-      if name.split(separator: "/", omittingEmptySubsequences: false).contains("..") || name.hasPrefix("/") {
-        throw FileError.bad("entry name leads outside the archive", path, entry, mend: "do not use this file")
+      if name.split(separator: "/", omittingEmptySubsequences: false).contains("..")
+        || name.hasPrefix("/")
+      {
+        throw FileError.bad(
+          "entry name leads outside the archive", path, entry, mend: "do not use this file")
       }
-      if entries[name] != nil { throw FileError.bad("two entries of the same name", path, entry, mend: "do not use this file") }
+      if entries[name] != nil {
+        throw FileError.bad(
+          "two entries of the same name", path, entry, mend: "do not use this file")
+      }
       let wide = Self.zip64(extra, unpacked: unpacked, packed: packed, local: local)
-      guard let wide, method == 0 ? wide.unpacked == wide.packed : wide.unpacked / Self.deflateLimit <= wide.packed else {
+      guard let wide,
+        method == 0
+          ? wide.unpacked == wide.packed : wide.unpacked / Self.deflateLimit <= wide.packed
+      else {
         throw FileError.bad("broken sizes", path, entry)
       }
       names.append(name)
-      entries[name] = Entry(localHeader: wide.local, method: method, packed: wide.packed, count: wide.unpacked, crc: crc)
+      entries[name] = Entry(
+        localHeader: wide.local, method: method, packed: wide.packed, count: wide.unpacked, crc: crc
+      )
     }
     (self.path, self.names, self.entries, self.file) = (path, names, entries, file)
   }
 
-  /// Offset of the end-of-directory record: the last one whose comment reaches exactly to the end of the file.
+  /// Offset of the end-of-directory record: the last one whose comment reaches exactly to the end
+  /// of the file.
   private static func endRecord(_ file: ByteRegion) -> Int? {
     var at = file.count - 22
     while at >= max(0, file.count - 65_557) {
-      if file.integer(at: at, as: UInt32.self) == 0x0605_4b50, let comment = file.integer(at: at + 20, as: UInt16.self),
+      if file.integer(at: at, as: UInt32.self) == 0x0605_4b50,
+        let comment = file.integer(at: at + 20, as: UInt16.self),
         at + 22 + Int(comment) == file.count
       {
         return at
@@ -83,10 +112,14 @@ struct ZipArchive: Sendable {
   }
 
   /// Sizes and offset, with those that are all ones taken from the ZIP64 extra field.
-  private static func zip64(_ extra: ByteRegion, unpacked: UInt32, packed: UInt32, local: UInt32) -> (unpacked: Int, packed: Int, local: Int)? {
+  private static func zip64(_ extra: ByteRegion, unpacked: UInt32, packed: UInt32, local: UInt32)
+    -> (unpacked: Int, packed: Int, local: Int)?
+  {
     var wide = ArraySlice<Int>()
     var at = 0
-    while let id = extra.integer(at: at, as: UInt16.self), let size = extra.integer(at: at + 2, as: UInt16.self) {
+    while let id = extra.integer(at: at, as: UInt16.self),
+      let size = extra.integer(at: at + 2, as: UInt16.self)
+    {
       if id == 1 {
         guard extra.region(at: at + 4, count: Int(size)) != nil else { return nil }
         for field in 0..<min(Int(size) / 8, 3) {
@@ -101,21 +134,30 @@ struct ZipArchive: Sendable {
     return (u, p, l)
   }
 
-  /// The bytes of an entry, inflated if need be; nil if there is none. Checks the CRC if asked. Throws `badData` if it lies outside the file or is damaged.
+  /// The bytes of an entry, inflated if need be; nil if there is none. Checks the CRC if asked.
+  /// Throws `badData` if it lies outside the file or is damaged.
   func entry(_ name: String, checkingCRC: Bool = false) throws(FileError) -> ByteRegion? {
     guard let entry = entries[name] else { return nil }
     let field = "entry '\(name)'"
-    guard file.integer(at: entry.localHeader, as: UInt32.self) == 0x0403_4b50, let method = file.integer(at: entry.localHeader + 8, as: UInt16.self),
+    guard file.integer(at: entry.localHeader, as: UInt32.self) == 0x0403_4b50,
+      let method = file.integer(at: entry.localHeader + 8, as: UInt16.self),
       method == entry.method,
       let nameCount = file.integer(at: entry.localHeader + 26, as: UInt16.self),
       let extraCount = file.integer(at: entry.localHeader + 28, as: UInt16.self),
-      let packed = file.region(at: entry.localHeader + 30 + Int(nameCount) + Int(extraCount), count: entry.packed)
-    else { throw FileError.bad("entry lies outside the file, or its header is broken", path, field) }
-    guard let bytes = entry.method == 0 ? packed : packed.inflated(count: entry.count, name: path) else {
-      throw FileError.bad("compressed contents are damaged, or not of the \(entry.count) bytes promised", path, field)
+      let packed = file.region(
+        at: entry.localHeader + 30 + Int(nameCount) + Int(extraCount), count: entry.packed)
+    else {
+      throw FileError.bad("entry lies outside the file, or its header is broken", path, field)
+    }
+    guard let bytes = entry.method == 0 ? packed : packed.inflated(count: entry.count, name: path)
+    else {
+      throw FileError.bad(
+        "compressed contents are damaged, or not of the \(entry.count) bytes promised", path, field)
     }
     // A stored 0 says that none was computed (torch.serialization.set_crc32_options).
-    if checkingCRC && entry.crc != 0 && bytes.crc32 != entry.crc { throw FileError.bad("wrong CRC-32: the contents are damaged", path, field) }
+    if checkingCRC && entry.crc != 0 && bytes.crc32 != entry.crc {
+      throw FileError.bad("wrong CRC-32: the contents are damaged", path, field)
+    }
     return bytes
   }
 }

@@ -9,7 +9,10 @@ public struct FeedForward: Layer {
   public struct Saved: Sendable { let up: Linear.Saved, hidden: Tensor, down: Linear.Saved }
 
   /// `upName`, `downName` are the checkpoint names of the two linear layers.
-  public init(_ upName: String, _ downName: String, width: Int, hidden: Int, output: Int? = nil, activation: Activation, initial: ParameterSource.Initial? = nil, from source: ParameterSource) throws {
+  public init(
+    _ upName: String, _ downName: String, width: Int, hidden: Int, output: Int? = nil,
+    activation: Activation, initial: ParameterSource.Initial? = nil, from source: ParameterSource
+  ) throws {
     up = try Linear(upName, width, hidden, initial: initial, from: source)
     down = try Linear(downName, hidden, output ?? width, initial: initial, from: source)
     self.activation = activation
@@ -20,10 +23,15 @@ public struct FeedForward: Layer {
     let (y, down) = down.forward(active, in: work)
     return (y, Saved(up: up, hidden: hidden, down: down))
   }
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { down(up(x, then: activation, in: work), in: work) }
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    down(up(x, then: activation, in: work), in: work)
+  }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
     down.backwardParameters(dy, saved.down, in: work)
-    return up.backward(down.backwardInput(dy, through: activation, at: saved.hidden, in: work), saved.up, in: work)
+    return up.backward(
+      down.backwardInput(dy, through: activation, at: saved.hidden, in: work), saved.up, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try up.forEachParameter(body)

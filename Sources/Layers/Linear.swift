@@ -2,7 +2,8 @@ public import TensorRuntime
 
 /// y = x Wᵀ + b (+ s (x Aᵀ) Bᵀ with a low-rank adapter; Hu et al. 2021, arXiv:2106.09685, eq. 3).
 ///
-/// Shapes: x `[..., in]`, W `[out, in]`, b `[out]`, y `[..., out]`; A `[r, in]`, B `[out, r]`, s = α / r.
+/// Shapes: x `[..., in]`, W `[out, in]`, b `[out]`, y `[..., out]`; A `[r, in]`, B `[out, r]`, s =
+/// α / r.
 public struct Linear: Layer {
   public var weight: Parameter
   public var bias: Parameter?
@@ -14,9 +15,16 @@ public struct Linear: Layer {
     let down: Tensor?  // x Aᵀ
   }
 
-  public init(_ name: String, _ input: Int, _ output: Int, bias: Bool = true, initial: ParameterSource.Initial? = nil, biasName: String? = nil, from source: ParameterSource) throws {
+  public init(
+    _ name: String, _ input: Int, _ output: Int, bias: Bool = true,
+    initial: ParameterSource.Initial? = nil, biasName: String? = nil, from source: ParameterSource
+  ) throws {
     weight = try source("\(name).weight", Shape(output, input), initial ?? .fanIn(input))
-    self.bias = bias ? try source(biasName ?? "\(name).bias", Shape(output), initial.map { _ in .zeros } ?? .fanIn(input)) : nil
+    self.bias =
+      bias
+      ? try source(
+        biasName ?? "\(name).bias", Shape(output), initial.map { _ in .zeros } ?? .fanIn(input))
+      : nil
   }
 
   public var inputWidth: Int { weight.value.shape[1] }
@@ -29,70 +37,119 @@ public struct Linear: Layer {
     work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y)
     return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(x, in: work).y
+  }
   /// y, and f(y) in columns `column...` of `active`.
-  public func forward(_ x: Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  public func forward(
+    _ x: Tensor, then f: Activation, into active: inout Tensor, at column: Int = 0,
+    in work: borrowing Workspace
+  ) -> (y: Tensor, saved: Saved) {
     guard let adapter else {
-      return (work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f, into: &active, at: column), Saved(x: kept(x), down: nil))
+      return (
+        work.linear(
+          x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f,
+          into: &active, at: column), Saved(x: kept(x), down: nil)
+      )
     }
     var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
-    work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y, then: f, into: &active, at: column)
+    work.linear(
+      down, weight: adapter.b.value, times: adapter.scale, addingTo: &y, then: f, into: &active,
+      at: column)
     return (y, Saved(x: kept(x), down: adapter.isTrainable ? down : nil))
   }
   /// f(y) alone.
-  public func callAsFunction(_ x: Tensor, then f: Activation, in work: borrowing Workspace) -> Tensor {
+  public func callAsFunction(_ x: Tensor, then f: Activation, in work: borrowing Workspace)
+    -> Tensor
+  {
     guard adapter == nil else {
       var active = work.tensor(x.shape.replacingLast(with: outputWidth), x.type)
       _ = forward(x, then: f, into: &active, in: work)
       return active
     }
-    return work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f)
+    return work.linear(
+      x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f)
   }
 
-  /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's and s (dy B)ᵀ x to A's.
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor {
+  /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's
+  /// and s (dy B)ᵀ x to A's.
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
     let low = lowRank(dy, in: work)
     parametersBackward(dy, low, saved, in: work)
     return inputBackward(dy, low, in: work)
   }
   /// As `backward`, with dx added to another's.
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, addingTo dx: inout Tensor, in work: borrowing Workspace) {
+  public mutating func backward(
+    _ dy: Tensor, _ saved: Saved, addingTo dx: inout Tensor, in work: borrowing Workspace
+  ) {
     let low = lowRank(dy, in: work)
     parametersBackward(dy, low, saved, in: work)
     work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, addingTo: &dx)
     if let adapter { work.linearBackwardInput(low!, weight: adapter.a.value, addingTo: &dx) }
   }
   /// dx alone, or some of its columns.
-  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, in work: borrowing Workspace) -> Tensor { inputBackward(dy, lowRank(dy, in: work), columns: columns, in: work) }
+  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, in work: borrowing Workspace)
+    -> Tensor
+  { inputBackward(dy, lowRank(dy, in: work), columns: columns, in: work) }
   /// The same through the derivative of f at `before` (where x was f(before)).
-  public func backwardInput(_ dy: Tensor, columns: Range<Int>? = nil, through f: Activation, at before: Tensor, in work: borrowing Workspace) -> Tensor {
+  public func backwardInput(
+    _ dy: Tensor, columns: Range<Int>? = nil, through f: Activation, at before: Tensor,
+    in work: borrowing Workspace
+  ) -> Tensor {
     inputBackward(dy, lowRank(dy, in: work), columns: columns, through: f, at: before, in: work)
   }
   /// The parameters' gradients alone (when nothing below wants dx).
-  public mutating func backwardParameters(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace) {
-    parametersBackward(dy, adapter?.a.isTrainable == true ? lowRank(dy, in: work) : nil, saved, in: work)
+  public mutating func backwardParameters(
+    _ dy: Tensor, _ saved: Saved, in work: borrowing Workspace
+  ) {
+    parametersBackward(
+      dy, adapter?.a.isTrainable == true ? lowRank(dy, in: work) : nil, saved, in: work)
   }
 
-  private func kept(_ x: Tensor) -> Tensor? { weight.isTrainable || adapter?.a.isTrainable == true ? x : nil }
+  private func kept(_ x: Tensor) -> Tensor? {
+    weight.isTrainable || adapter?.a.isTrainable == true ? x : nil
+  }
   private func input(_ saved: Saved) -> Tensor {
-    guard let x = saved.x else { preconditionFailure("\(weight.name) was frozen when it ran forward: its input was not kept") }
+    guard let x = saved.x else {
+      preconditionFailure("\(weight.name) was frozen when it ran forward: its input was not kept")
+    }
     return x
   }
   /// s dy B.
-  private func lowRank(_ dy: Tensor, in work: borrowing Workspace) -> Tensor? { adapter.map { work.linearBackwardInput(dy, weight: $0.b.value, times: $0.scale) } }
-  private func inputBackward(_ dy: Tensor, _ low: Tensor?, columns: Range<Int>? = nil, through f: Activation? = nil, at before: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
-    guard let adapter else { return work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f, at: before) }
-    var dx = work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns)
-    work.linearBackwardInput(low!, weight: adapter.a.value, columns: columns, addingTo: &dx, through: f, at: before)
+  private func lowRank(_ dy: Tensor, in work: borrowing Workspace) -> Tensor? {
+    adapter.map { work.linearBackwardInput(dy, weight: $0.b.value, times: $0.scale) }
+  }
+  private func inputBackward(
+    _ dy: Tensor, _ low: Tensor?, columns: Range<Int>? = nil, through f: Activation? = nil,
+    at before: Tensor? = nil, in work: borrowing Workspace
+  ) -> Tensor {
+    guard let adapter else {
+      return work.linearBackwardInput(
+        dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f,
+        at: before)
+    }
+    var dx = work.linearBackwardInput(
+      dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns)
+    work.linearBackwardInput(
+      low!, weight: adapter.a.value, columns: columns, addingTo: &dx, through: f, at: before)
     return dx
   }
-  private mutating func parametersBackward(_ dy: Tensor, _ low: Tensor?, _ saved: Saved, in work: borrowing Workspace) {
-    if weight.isTrainable { work.linearBackwardWeight(dy, x: input(saved), addingTo: &weight.gradient) }
+  private mutating func parametersBackward(
+    _ dy: Tensor, _ low: Tensor?, _ saved: Saved, in work: borrowing Workspace
+  ) {
+    if weight.isTrainable {
+      work.linearBackwardWeight(dy, x: input(saved), addingTo: &weight.gradient)
+    }
     if bias != nil { work.addColumnSums(dy, to: &bias!.gradient) }
     if adapter != nil, adapter!.isTrainable {
-      work.linearBackwardWeight(dy, x: saved.down!, times: adapter!.scale, addingTo: &adapter!.b.gradient)
-      if adapter!.a.isTrainable { work.linearBackwardWeight(low!, x: input(saved), addingTo: &adapter!.a.gradient) }
+      work.linearBackwardWeight(
+        dy, x: saved.down!, times: adapter!.scale, addingTo: &adapter!.b.gradient)
+      if adapter!.a.isTrainable {
+        work.linearBackwardWeight(low!, x: input(saved), addingTo: &adapter!.a.gradient)
+      }
     }
   }
 
@@ -103,7 +160,8 @@ public struct Linear: Layer {
   }
 }
 
-/// The trainable low-rank part of an adapted linear layer; B starts at zero, so the adapted layer starts unchanged.
+/// The trainable low-rank part of an adapted linear layer; B starts at zero, so the adapted layer
+/// starts unchanged.
 public struct LowRankAdapter: Layer {
   public var a: Parameter
   public var b: Parameter
@@ -113,17 +171,26 @@ public struct LowRankAdapter: Layer {
   public var isTrainable: Bool { a.isTrainable || b.isTrainable }
 
   public init(a: Parameter, b: Parameter, scale: Double) {
-    precondition(a.value.shape[0] == b.value.shape[1], "\(a.name): ranks \(a.value.shape), \(b.value.shape) differ")
+    precondition(
+      a.value.shape[0] == b.value.shape[1],
+      "\(a.name): ranks \(a.value.shape), \(b.value.shape) differ")
     (self.a, self.b, self.scale) = (a, b, scale)
   }
-  /// `module` is the adapted layer's name; parameters are `module.lora_A.weight`, `module.lora_B.weight`.
-  public init(_ module: String, input: Int, output: Int, rank: Int, alpha: Double, from source: ParameterSource) throws {
+  /// `module` is the adapted layer's name; parameters are `module.lora_A.weight`,
+  /// `module.lora_B.weight`.
+  public init(
+    _ module: String, input: Int, output: Int, rank: Int, alpha: Double,
+    from source: ParameterSource
+  ) throws {
     self.init(
-      a: try source("\(module).lora_A.weight", Shape(rank, input), .fanIn(input)), b: try source("\(module).lora_B.weight", Shape(output, rank), .zeros),
+      a: try source("\(module).lora_A.weight", Shape(rank, input), .fanIn(input)),
+      b: try source("\(module).lora_B.weight", Shape(output, rank), .zeros),
       scale: alpha / Double(rank))
   }
   /// s B A, the change of the weight.
-  public func delta(in work: borrowing Workspace) -> Tensor { work.matmul(b.value, a.value, alpha: scale) }
+  public func delta(in work: borrowing Workspace) -> Tensor {
+    work.matmul(b.value, a.value, alpha: scale)
+  }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try body(&a)

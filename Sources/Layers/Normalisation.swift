@@ -1,6 +1,7 @@
 public import TensorRuntime
 
-/// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4); `affine: false` has no γ, β.
+/// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4);
+/// `affine: false` has no γ, β.
 public struct LayerNorm: Layer {
   public var scale: Parameter?
   public var shift: Parameter?
@@ -8,7 +9,8 @@ public struct LayerNorm: Layer {
 
   public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
 
-  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws {
+  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws
+  {
     scale = try source("\(name).weight", Shape(channels), .ones)
     shift = try source("\(name).bias", Shape(channels), .zeros)
     self.epsilon = epsilon
@@ -17,17 +19,29 @@ public struct LayerNorm: Layer {
   public init(epsilon: Double) { (scale, shift, self.epsilon) = (nil, nil, epsilon) }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (y, statistics) = work.layerNorm(x, scale: scale?.value, shift: shift?.value, epsilon: epsilon)
+    let (y, statistics) = work.layerNorm(
+      x, scale: scale?.value, shift: shift?.value, epsilon: epsilon)
     return (y, Saved(x: x, statistics: statistics))
   }
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
-  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the gradient is that of h.
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, rectified: Bool = false, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(x, in: work).y
+  }
+  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the
+  /// gradient is that of h.
+  public mutating func backward(
+    _ dy: Tensor, _ saved: Saved, rectified: Bool = false, adding side: Tensor? = nil,
+    in work: borrowing Workspace
+  ) -> Tensor {
     guard scale != nil else {
-      var none: Tensor?, nothing: Tensor?
-      return work.layerNormBackward(dy, x: saved.x, rectified: rectified, scale: nil, statistics: saved.statistics, adding: side, addingTo: &none, &nothing)
+      var none: Tensor?
+      var nothing: Tensor?
+      return work.layerNormBackward(
+        dy, x: saved.x, rectified: rectified, scale: nil, statistics: saved.statistics,
+        adding: side, addingTo: &none, &nothing)
     }
-    return work.layerNormBackward(dy, x: saved.x, rectified: rectified, scale: scale!.value, statistics: saved.statistics, adding: side, addingTo: &scale!.gradient, &shift!.gradient)
+    return work.layerNormBackward(
+      dy, x: saved.x, rectified: rectified, scale: scale!.value, statistics: saved.statistics,
+      adding: side, addingTo: &scale!.gradient, &shift!.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     if scale != nil { try body(&scale!) }
@@ -35,7 +49,8 @@ public struct LayerNorm: Layer {
   }
 }
 
-/// Root-mean-square normalisation over the last axis (Zhang, Sennrich 2019, arXiv:1910.07467, eq. 4).
+/// Root-mean-square normalisation over the last axis (Zhang, Sennrich 2019, arXiv:1910.07467, eq.
+/// 4).
 public struct RMSNorm: Layer {
   public var scale: Parameter
   public let epsilon: Double
@@ -45,7 +60,8 @@ public struct RMSNorm: Layer {
     public var shape: Shape { x.shape }
   }
 
-  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws {
+  public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws
+  {
     scale = try source("\(name).weight", Shape(channels), .ones)
     self.epsilon = epsilon
   }
@@ -54,21 +70,40 @@ public struct RMSNorm: Layer {
     return (y, Saved(x: x, rstd: rstd))
   }
   /// dx plus `side`, the gradient that passes the norm by.
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
-    work.rmsNormBackward(dy, x: saved.x, scale: scale.value, rstd: saved.rstd, adding: side, addingTo: &scale.gradient)
+  public mutating func backward(
+    _ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace
+  ) -> Tensor {
+    work.rmsNormBackward(
+      dy, x: saved.x, scale: scale.value, rstd: saved.rstd, adding: side, addingTo: &scale.gradient)
   }
-  /// Queries or keys, normed per head with γ `[dim]` and turned, in columns of x `[B, N, ...]` and rows of y `[B, M, heads * dim]`: `Workspace.headNorm`.
-  public func forwardHeads(_ x: Tensor, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil, into y: inout Tensor, row: Int = 0, in work: borrowing Workspace) -> Saved {
-    Saved(x: x, rstd: work.headNorm(x, column: column, heads: heads, scale: scale.value, epsilon: epsilon, rotation: rotation, into: &y, row: row))
+  /// Queries or keys, normed per head with γ `[dim]` and turned, in columns of x `[B, N, ...]` and
+  /// rows of y `[B, M, heads * dim]`: `Workspace.headNorm`.
+  public func forwardHeads(
+    _ x: Tensor, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil,
+    into y: inout Tensor, row: Int = 0, in work: borrowing Workspace
+  ) -> Saved {
+    Saved(
+      x: x,
+      rstd: work.headNorm(
+        x, column: column, heads: heads, scale: scale.value, epsilon: epsilon, rotation: rotation,
+        into: &y, row: row))
   }
   /// Into the same columns of dx, from the same rows of dy.
-  public mutating func backwardHeads(_ dy: Tensor, row: Int = 0, _ s: Saved, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil, into dx: inout Tensor, in work: borrowing Workspace) {
-    work.headNormBackward(dy, row: row, x: s.x, column: column, heads: heads, scale: scale.value, rstd: s.rstd, rotation: rotation, into: &dx, addingTo: &scale.gradient)
+  public mutating func backwardHeads(
+    _ dy: Tensor, row: Int = 0, _ s: Saved, column: Int = 0, heads: Int = 1,
+    rotation: Workspace.Rotation? = nil, into dx: inout Tensor, in work: borrowing Workspace
+  ) {
+    work.headNormBackward(
+      dy, row: row, x: s.x, column: column, heads: heads, scale: scale.value, rstd: s.rstd,
+      rotation: rotation, into: &dx, addingTo: &scale.gradient)
   }
-  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try body(&scale) }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try body(&scale)
+  }
 }
 
-/// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally with SiLU fused behind it.
+/// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally with SiLU fused
+/// behind it.
 public struct GroupNorm: Layer {
   public var scale: Parameter
   public var shift: Parameter
@@ -76,25 +111,37 @@ public struct GroupNorm: Layer {
 
   public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
 
-  public init(_ name: String, _ channels: Int, groups: Int, epsilon: Double, silu: Bool, from source: ParameterSource) throws {
+  public init(
+    _ name: String, _ channels: Int, groups: Int, epsilon: Double, silu: Bool,
+    from source: ParameterSource
+  ) throws {
     scale = try source("\(name).weight", Shape(channels), .ones)
     shift = try source("\(name).bias", Shape(channels), .zeros)
     (self.groups, self.epsilon, self.silu) = (groups, epsilon, silu)
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (y, statistics) = work.groupNorm(x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+    let (y, statistics) = work.groupNorm(
+      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
     return (y, Saved(x: x, statistics: statistics))
   }
   /// For a convolution to apply as it reads x.
-  func pending(_ x: Tensor, in work: borrowing Workspace) -> (norm: Workspace.PendingNorm, saved: Saved) {
-    let (norm, statistics) = work.pendingGroupNorm(x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+  func pending(_ x: Tensor, in work: borrowing Workspace) -> (
+    norm: Workspace.PendingNorm, saved: Saved
+  ) {
+    let (norm, statistics) = work.pendingGroupNorm(
+      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
     return (norm, Saved(x: x, statistics: statistics))
   }
-  public mutating func backward(_ dy: consuming Tensor, _ saved: Saved, in work: borrowing Workspace) -> Tensor { backward(dy, saved, adding: nil, in: work) }
+  public mutating func backward(
+    _ dy: consuming Tensor, _ saved: Saved, in work: borrowing Workspace
+  ) -> Tensor { backward(dy, saved, adding: nil, in: work) }
   /// dx plus `side`, the gradient that passes the norm by.
-  public mutating func backward(_ dy: consuming Tensor, _ saved: Saved, adding side: Tensor?, in work: borrowing Workspace) -> Tensor {
+  public mutating func backward(
+    _ dy: consuming Tensor, _ saved: Saved, adding side: Tensor?, in work: borrowing Workspace
+  ) -> Tensor {
     work.groupNormBackward(
-      dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu, statistics: saved.statistics, adding: side,
+      dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon,
+      silu: silu, statistics: saved.statistics, adding: side,
       addingTo: &scale.gradient, &shift.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

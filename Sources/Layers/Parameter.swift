@@ -1,6 +1,7 @@
 public import TensorRuntime
 
-/// A weight with its checkpoint name. The gradient is only ever added to; a frozen parameter has none.
+/// A weight with its checkpoint name. The gradient is only ever added to; a frozen parameter has
+/// none.
 public struct Parameter: Sendable {
   public let name: String
   public var value: Tensor
@@ -10,7 +11,8 @@ public struct Parameter: Sendable {
 
   public var isTrainable: Bool { gradient != nil }
 
-  /// Gives the parameter a gradient of zeros. Storage types (bf16, f16) become f32 first: they are never trained.
+  /// Gives the parameter a gradient of zeros. Storage types (bf16, f16) become f32 first: they are
+  /// never trained.
   public mutating func makeTrainable(in work: borrowing Workspace) {
     value = work.widened(value)
     gradient = work.zeros(value.shape, value.type)
@@ -24,7 +26,8 @@ public struct Parameter: Sendable {
 /// Something with parameters. A layer also has a pair `forward`, `backward` of its own shape:
 /// `forward` returns what `backward` reads, so one layer can run many times before any backward.
 public protocol Layer: Sendable {
-  /// Visits every parameter in declaration order: the order of checkpoints, optimiser state and sums over parameters.
+  /// Visits every parameter in declaration order: the order of checkpoints, optimiser state and
+  /// sums over parameters.
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows
 }
 
@@ -44,13 +47,17 @@ extension Layer {
     readParameters { n += $0.value.count }
     return n
   }
-  public mutating func makeTrainable(in work: borrowing Workspace, where wanted: (String) -> Bool = { _ in true }) {
+  public mutating func makeTrainable(
+    in work: borrowing Workspace, where wanted: (String) -> Bool = { _ in true }
+  ) {
     forEachParameter { p in
       if wanted(p.name) { p.makeTrainable(in: work) }
     }
   }
   public mutating func freeze() { forEachParameter { $0.freeze() } }
-  public mutating func zeroGradients(in work: borrowing Workspace) { forEachParameter { $0.zeroGradient(in: work) } }
+  public mutating func zeroGradients(in work: borrowing Workspace) {
+    forEachParameter { $0.zeroGradient(in: work) }
+  }
 }
 
 extension Array: Layer where Element: Layer {

@@ -1,12 +1,14 @@
 public import TensorRuntime
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// [cos(t ω₀..), sin(t ω₀..)], ω_k = exp(-ln(10000) k / (n/2)): cosines first (HunyuanVideo; algorithm.md 6.3).
+/// [cos(t ω₀..), sin(t ω₀..)], ω_k = exp(-ln(10000) k / (n/2)): cosines first (HunyuanVideo;
+/// algorithm.md 6.3).
 public enum SinusoidalEmbedding {
-  /// Times `[B]` to `[B, width]`. ω and the product t ω are rounded to f32, as the trained networks did; at guidance
-  /// values of 6000 the f32 product has a spacing of 4.9e-4.
+  /// Times `[B]` to `[B, width]`. ω and the product t ω are rounded to f32, as the trained networks
+  /// did; at guidance values of 6000 the f32 product has a spacing of 4.9e-4.
   public static func embed(_ times: [Float], width: Int, type: ElementType) -> Tensor {
     let half = width / 2
     let omega = (0..<half).map { Float(exp(-log(Float(10000)) * Float($0) / Float(half))) }

@@ -1,6 +1,7 @@
 public import TensorRuntime
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 /// Rows scaled to unit length: ŷ = y / max(‖y‖, 1e-12) (algorithm.md 5.1, 13.10). y `[..., D]`.
@@ -8,13 +9,18 @@ public enum Rows {
   public struct Saved: Sendable { let y: Tensor, rstd: Tensor }
 
   /// An RMS norm with ε far below any real row is the unit row times √D.
-  public static func normalised(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let d = Double(x.shape.last), (n, rstd) = work.rmsNorm(x, scale: nil, epsilon: 1e-24 / d)
+  public static func normalised(_ x: Tensor, in work: borrowing Workspace) -> (
+    y: Tensor, saved: Saved
+  ) {
+    let d = Double(x.shape.last)
+    let (n, rstd) = work.rmsNorm(x, scale: nil, epsilon: 1e-24 / d)
     return (work.scaled(n, by: 1 / d.squareRoot()), Saved(y: x, rstd: rstd))
   }
   public static func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     var none: Tensor?
-    return work.rmsNormBackward(work.scaled(dy, by: 1 / Double(dy.shape.last).squareRoot()), x: s.y, scale: nil, rstd: s.rstd, addingTo: &none)
+    return work.rmsNormBackward(
+      work.scaled(dy, by: 1 / Double(dy.shape.last).squareRoot()), x: s.y, scale: nil, rstd: s.rstd,
+      addingTo: &none)
   }
 }
 

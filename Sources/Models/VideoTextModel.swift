@@ -5,7 +5,11 @@ public import TensorRuntime
 public struct VideoTextConfig: ModelConfig, Equatable {
   public struct MapConfig: Codable, Sendable, Equatable {
     public var inputDim = 512, hiddenDim = 1024, outputDim = 512
-    enum CodingKeys: String, CodingKey { case inputDim = "input_dim", hiddenDim = "hidden_dim", outputDim = "output_dim" }
+    enum CodingKeys: String, CodingKey {
+      case inputDim = "input_dim"
+      case hiddenDim = "hidden_dim"
+      case outputDim = "output_dim"
+    }
     public init() {}
     public init(from decoder: any Decoder) throws {
       let c = try decoder.container(keyedBy: CodingKeys.self)
@@ -21,7 +25,12 @@ public struct VideoTextConfig: ModelConfig, Equatable {
   public var otMap = MapConfig()
 
   enum CodingKeys: String, CodingKey {
-    case modelType = "model_type", embedDim = "embed_dim", maxTxtL = "max_txt_l", visionEncoder = "vision_encoder", textEncoder = "text_encoder", otMap = "ot_map"
+    case modelType = "model_type"
+    case embedDim = "embed_dim"
+    case maxTxtL = "max_txt_l"
+    case visionEncoder = "vision_encoder"
+    case textEncoder = "text_encoder"
+    case otMap = "ot_map"
   }
   public init() {}
   public init(from decoder: any Decoder) throws {
@@ -29,27 +38,43 @@ public struct VideoTextConfig: ModelConfig, Equatable {
     modelType = try c.decodeIfPresent(String.self, forKey: .modelType) ?? modelType
     embedDim = try c.decodeIfPresent(Int.self, forKey: .embedDim) ?? embedDim
     maxTxtL = try c.decodeIfPresent(Int.self, forKey: .maxTxtL) ?? maxTxtL
-    visionEncoder = try c.decodeIfPresent(VideoEncoderConfig.self, forKey: .visionEncoder) ?? visionEncoder
+    visionEncoder =
+      try c.decodeIfPresent(VideoEncoderConfig.self, forKey: .visionEncoder) ?? visionEncoder
     textEncoder = try c.decodeIfPresent(TextEncoderConfig.self, forKey: .textEncoder) ?? textEncoder
     otMap = try c.decodeIfPresent(MapConfig.self, forKey: .otMap) ?? otMap
   }
 
   /// What is wrong with these sizes, as `field: reason`, or nil.
   public var problem: String? {
-    if modelType != "internvideo2_stage2" { return "model_type: \(modelType) is not internvideo2_stage2" }
+    if modelType != "internvideo2_stage2" {
+      return "model_type: \(modelType) is not internvideo2_stage2"
+    }
     if embedDim < 1 || embedDim > 1 << 16 { return "embed_dim: \(embedDim) is out of range" }
-    for (name, value) in [("input_dim", otMap.inputDim), ("hidden_dim", otMap.hiddenDim), ("output_dim", otMap.outputDim)] where value < 1 || value > 1 << 16 {
+    for (name, value) in [
+      ("input_dim", otMap.inputDim), ("hidden_dim", otMap.hiddenDim),
+      ("output_dim", otMap.outputDim),
+    ] where value < 1 || value > 1 << 16 {
       return "ot_map.\(name): \(value) is out of range"
     }
-    if maxTxtL < 1 || maxTxtL > textEncoder.maxPositionEmbeddings { return "max_txt_l: \(maxTxtL) exceeds max_position_embeddings \(textEncoder.maxPositionEmbeddings)" }
+    if maxTxtL < 1 || maxTxtL > textEncoder.maxPositionEmbeddings {
+      return
+        "max_txt_l: \(maxTxtL) exceeds max_position_embeddings \(textEncoder.maxPositionEmbeddings)"
+    }
     if let p = visionEncoder.problem { return "vision_encoder.\(p)" }
     if let p = textEncoder.problem { return "text_encoder.\(p)" }
-    if textEncoder.encoderWidth != visionEncoder.dModel { return "text_encoder.encoder_width: \(textEncoder.encoderWidth) is not vision_encoder.d_model \(visionEncoder.dModel)" }
+    if textEncoder.encoderWidth != visionEncoder.dModel {
+      return
+        """
+        text_encoder.encoder_width: \(textEncoder.encoderWidth) is not vision_encoder.d_model \
+        \(visionEncoder.dModel)
+        """
+    }
     return nil
   }
 }
 
-/// InternVideo2 stage 2: video encoder, text encoder with fusion layers, text projection and matching head.
+/// InternVideo2 stage 2: video encoder, text encoder with fusion layers, text projection and
+/// matching head.
 public struct VideoTextModel: Layer {
   public let config: VideoTextConfig
   public var video: VideoEncoder
@@ -76,7 +101,9 @@ public struct VideoTextModel: Layer {
   }
   /// Names of a published checkpoint that the rewards never use (checkpoints.md 2).
   public static let ignoredNames = [
-    "vision_encoder.clip_pos_embed", "vision_encoder.clip_img_pos_embed", "vision_encoder.img_pos_embed", "vision_encoder.clip_decoder.*", "vision_encoder.final_clip_decoder.*",
+    "vision_encoder.clip_pos_embed", "vision_encoder.clip_img_pos_embed",
+    "vision_encoder.img_pos_embed", "vision_encoder.clip_decoder.*",
+    "vision_encoder.final_clip_decoder.*",
     "text_encoder.bert.embeddings.position_ids", "text_encoder.cls.*", "temp",
   ]
 }

@@ -1,11 +1,12 @@
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 /// Learning rate as a function of the number of completed steps.
 public enum LearningRateSchedule: Sendable, Equatable {
   case constant
-  /// Half a cosine over all steps down to `floor` times the rate: lr_min + (lr - lr_min)(1 + cos(πk/n))/2.
+  /// Half a cosine over all steps down to `floor` times the rate: lr_min + (lr - lr_min)(1 +
+  /// cos(πk/n))/2.
   case cosine(floor: Double)
   /// Straight down to `floor` times the rate.
   case linear(floor: Double)
@@ -20,7 +21,8 @@ public enum LearningRateSchedule: Sendable, Equatable {
     case .constant: return base
     case .cosine(let floor): return base * (floor + (1 - floor) * (1 + cos(.pi * t)) / 2)
     case .linear(let floor): return base * (floor + (1 - floor) * (1 - t))
-    case .holdThenLinear(let hold, let floor): return t < hold ? base : base * (floor + (1 - floor) * (1 - (t - hold) / (1 - hold)))
+    case .holdThenLinear(let hold, let floor):
+      return t < hold ? base : base * (floor + (1 - floor) * (1 - (t - hold) / (1 - hold)))
     }
   }
 }

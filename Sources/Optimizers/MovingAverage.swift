@@ -12,16 +12,23 @@ public struct MovingAverage: Sendable {
     values = []
     for p in model.trainableParameters() { values.append((p.name, work.copy(p.value))) }
   }
-  public init(decay: Double, values: [(name: String, value: Tensor)]) { (self.decay, self.values) = (decay, values) }
+  public init(decay: Double, values: [(name: String, value: Tensor)]) {
+    (self.decay, self.values) = (decay, values)
+  }
 
   /// `decay` may be lowered for the first steps.
-  public mutating func update(from model: some Layer, decay: Double? = nil, in work: borrowing Workspace) {
+  public mutating func update(
+    from model: some Layer, decay: Double? = nil, in work: borrowing Workspace
+  ) {
     let d = decay ?? self.decay
-    for (i, p) in model.trainableParameters().enumerated() { work.blend(d, &values[i].value, with: p.value) }
+    for (i, p) in model.trainableParameters().enumerated() {
+      work.blend(d, &values[i].value, with: p.value)
+    }
   }
   /// `model` with the averaged values in place of its trainable parameters.
   public func applied<Model: Layer>(to model: Model) -> Model {
-    var copy = model, i = 0
+    var copy = model
+    var i = 0
     copy.forEachParameter { p in
       guard p.isTrainable else { return }
       precondition(values[i].name == p.name, "\(p.name): the average was made for other parameters")

@@ -4,23 +4,41 @@ import Rewards
 import TensorRuntime
 import Transport
 
-/// Which word went to which frames and patches: the token plans of every fusion layer, averaged over layers and heads.
+/// Which word went to which frames and patches: the token plans of every fusion layer, averaged
+/// over layers and heads.
 struct Explanation {
   let words: [String]
-  /// Per word: share of its plan on the CLS token, on each time position, and `[times, grid, grid]`.
+  /// Per word: share of its plan on the CLS token, on each time position, and `[times, grid,
+  /// grid]`.
   let cls: [Double], times: [[Double]], maps: [[Double]]
-  /// Mean over layers and heads of the plan's total mass before row normalisation, and per word the mass left unmatched:
+  /// Mean over layers and heads of the plan's total mass before row normalisation, and per word the
+  /// mass left unmatched:
   /// 1 - N · (row sum), where the marginals ask for 1/N a word.
   let mass: Double, unmatched: [Double]
   let grid: Int, prompt: String
   let pixels: Tensor
 
-  init(_ reward: RewardModel, _ tokenizer: WordPieceTokenizer, _ video: RewardModel.VideoFeatures, _ captions: CaptionBatch, _ source: Video, _ prompt: String, in work: borrowing Workspace) throws {
-    var sum: [Double] = [], raw: [Double] = [], masses: [Double] = [], layers = 0
-    let tokens = captions.tokens, rows = (0..<tokens.length).filter { tokens.lexical[$0] != 0 }, m = video.tokens.shape[1], l = tokens.length
+  init(
+    _ reward: RewardModel, _ tokenizer: WordPieceTokenizer, _ video: RewardModel.VideoFeatures,
+    _ captions: CaptionBatch, _ source: Video, _ prompt: String, in work: borrowing Workspace
+  ) throws {
+    var sum: [Double] = []
+    var raw: [Double] = []
+    var masses: [Double] = []
+    var layers = 0
+    let tokens = captions.tokens
+    let rows = (0..<tokens.length).filter { tokens.lexical[$0] != 0 }
+    let m = video.tokens.shape[1]
+    let l = tokens.length
     let prior = reward.prior(lastLayer: true) { view, plans in
-      let h = view.attention.shape[1], p = plans.plan.doubles, q = plans.raw!.doubles
-      if sum.isEmpty { (sum, raw) = (Array(repeating: 0, count: rows.count * m), Array(repeating: 0, count: rows.count)) }
+      let h = view.attention.shape[1]
+      let p = plans.plan.doubles
+      let q = plans.raw!.doubles
+      if sum.isEmpty {
+        (sum, raw) = (
+          Array(repeating: 0, count: rows.count * m), Array(repeating: 0, count: rows.count)
+        )
+      }
       for (i, row) in rows.enumerated() {
         for head in 0..<h {
           let base = (head * l + row) * m
@@ -33,48 +51,74 @@ struct Explanation {
       masses += plans.mass
       layers += 1
     }
-    _ = reward.model.text.fusion(captions.hidden, tokens, vision: video.tokens, prior: prior, in: work)
-    let n = Double(max(layers, 1)), patches = reward.model.config.visionEncoder.patchesPerFrame
+    _ = reward.model.text.fusion(
+      captions.hidden, tokens, vision: video.tokens, prior: prior, in: work)
+    let n = Double(max(layers, 1))
+    let patches = reward.model.config.visionEncoder.patchesPerFrame
     words = rows.map { tokenizer.token(Int(tokens.ids[$0])) ?? "?" }
     cls = rows.indices.map { sum[$0 * m] / n }
     maps = rows.indices.map { i in (1..<m).map { sum[i * m + $0] / n } }
-    times = maps.map { map in stride(from: 0, to: map.count, by: patches).map { map[$0..<$0 + patches].reduce(0, +) } }
+    times = maps.map { map in
+      stride(from: 0, to: map.count, by: patches).map { map[$0..<$0 + patches].reduce(0, +) }
+    }
     mass = masses.isEmpty ? 0 : masses.reduce(0, +) / Double(masses.count)
     unmatched = raw.map { max(0, 1 - Double(rows.count) * $0 / n) }
     (grid, self.prompt, pixels) = (reward.model.config.visionEncoder.grid, prompt, source.pixels)
   }
 
-  /// `NNNN.json` and `NNNN.png`: a row of frames, then a row of the same frames for every word with its share as light.
+  /// `NNNN.json` and `NNNN.png`: a row of frames, then a row of the same frames for every word with
+  /// its share as light.
   func write(to folder: String, index: Int, video: String) throws -> String {
     let name = "\(folder)/" + String(String(10000 + index).dropFirst())
     let list = words.indices.map { i -> JSONValue in
       [
-        "word": .string(words[i]), "unmatched_mass": .number(unmatched[i]), "cls": .number(cls[i]), "frames": .array(times[i].map { .number($0) }),
+        "word": .string(words[i]), "unmatched_mass": .number(unmatched[i]), "cls": .number(cls[i]),
+        "frames": .array(times[i].map { .number($0) }),
         "patches": .array(maps[i].map { .number($0) }),
       ]
     }
-    let json: JSONValue = ["video": .string(video), "prompt": .string(prompt), "mass": .number(mass), "grid": .integer(grid), "words": .array(list)]
+    let json: JSONValue = [
+      "video": .string(video), "prompt": .string(prompt), "mass": .number(mass),
+      "grid": .integer(grid), "words": .array(list),
+    ]
     try picture().write(to: name + ".png")
     try OutputFile.write(json.line + "\n", to: name + ".json")
     return name + ".json"
   }
 
   private func picture() -> PNGImage {
-    let (t, h, w) = (pixels.shape[0], pixels.shape[2], pixels.shape[3]), scale = max(1, 96 / max(h, 1)), gap = 2
-    let cell = (h: h * scale, w: w * scale), rows = words.count + 1, width = t * (cell.w + gap) - gap, height = rows * (cell.h + gap) - gap, x = pixels.floats
+    let (t, h, w) = (pixels.shape[0], pixels.shape[2], pixels.shape[3])
+    let scale = max(1, 96 / max(h, 1))
+    let gap = 2
+    let cell = (h: h * scale, w: w * scale)
+    let rows = words.count + 1
+    let width = t * (cell.w + gap) - gap
+    let height = rows * (cell.h + gap) - gap
+    let x = pixels.floats
     var out = [UInt8](repeating: 255, count: width * height * 3)
     for r in 0..<rows {
       for f in 0..<t {
-        let slot = times.first.map { f * $0.count / t } ?? 0, peak = r > 0 ? maps[r - 1].max() ?? 1 : 1
+        let slot = times.first.map { f * $0.count / t } ?? 0
+        let peak = r > 0 ? maps[r - 1].max() ?? 1 : 1
         for i in 0..<cell.h {
           for j in 0..<cell.w {
             let (y, c) = (i / scale, j / scale)
             // The plan's patches cover the centre crop; outside it the picture stays dark.
-            let side = min(h, w), py = (y - (h - side) / 2) * grid / side, px = (c - (w - side) / 2) * grid / side
+            let side = min(h, w)
+            let py = (y - (h - side) / 2) * grid / side
+            let px = (c - (w - side) / 2) * grid / side
             let inside = py >= 0 && py < grid && px >= 0 && px < grid
-            let light = r == 0 ? 1 : inside ? 0.15 + 0.85 * maps[r - 1][slot * grid * grid + py * grid + px] / max(peak, 1e-12) : 0.15
+            let light =
+              r == 0
+              ? 1
+              : inside
+                ? 0.15 + 0.85 * maps[r - 1][slot * grid * grid + py * grid + px] / max(peak, 1e-12)
+                : 0.15
             let at = ((r * (cell.h + gap) + i) * width + f * (cell.w + gap) + j) * 3
-            for k in 0..<3 { out[at + k] = UInt8(min(max(Double(x[((f * 3 + k) * h + y) * w + c]) * light, 0), 1) * 255) }
+            for k in 0..<3 {
+              out[at + k] = UInt8(
+                min(max(Double(x[((f * 3 + k) * h + y) * w + c]) * light, 0), 1) * 255)
+            }
           }
         }
       }

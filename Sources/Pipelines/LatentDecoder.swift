@@ -1,8 +1,9 @@
 public import Models
 public import TensorRuntime
 
-/// The frozen decoder between latents and the frames the rewards see: z / s, decode (in groups of latents when chunked),
-/// clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to frames `[B, T, 3, H, W]`.
+/// The frozen decoder between latents and the frames the rewards see: z / s, decode (in groups of
+/// latents when chunked), clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to
+/// frames `[B, T, 3, H, W]`.
 public struct LatentDecoder: Sendable {
   public private(set) var decoder: VideoDecoder
   /// 1 / s: latents are multiplied by the scaling factor s when they enter training.
@@ -12,19 +13,29 @@ public struct LatentDecoder: Sendable {
   public var chunk = 0
   public var recompute = false
 
-  public struct Saved: Sendable { let chunks: [(frames: Int, saved: VideoDecoder.Saved)], raw: Tensor }
+  public struct Saved: Sendable {
+    let chunks: [(frames: Int, saved: VideoDecoder.Saved)], raw: Tensor
+  }
 
-  public init(_ decoder: VideoDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0, recompute: Bool = false) {
-    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.recompute) = (decoder, scalingFactor, tiling, chunk, recompute)
+  public init(
+    _ decoder: VideoDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0,
+    recompute: Bool = false
+  ) {
+    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.recompute) = (
+      decoder, scalingFactor, tiling, chunk, recompute
+    )
   }
   private func ranges(_ n: Int) -> [Range<Int>] {
-    chunk <= 0 || chunk >= n ? [0..<n] : stride(from: 0, to: n, by: chunk).map { $0..<min($0 + chunk, n) }
+    chunk <= 0 || chunk >= n
+      ? [0..<n] : stride(from: 0, to: n, by: chunk).map { $0..<min($0 + chunk, n) }
   }
   public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
     let unscaled = work.scaled(z, by: 1 / scalingFactor)
-    var parts: [Tensor] = [], saved: [(frames: Int, saved: VideoDecoder.Saved)] = []
+    var parts: [Tensor] = []
+    var saved: [(frames: Int, saved: VideoDecoder.Saved)] = []
     for r in ranges(z.shape[2]) {
-      let (y, s) = decoder.forward(work.narrowed(unscaled, axis: 2, r), tiling: tiling, recompute: recompute, in: work)
+      let (y, s) = decoder.forward(
+        work.narrowed(unscaled, axis: 2, r), tiling: tiling, recompute: recompute, in: work)
       parts.append(y)
       saved.append((y.shape[2], s))
     }
@@ -32,12 +43,18 @@ public struct LatentDecoder: Sendable {
     let unit = work.affineClamp(raw, alpha: 0.5, beta: 0.5, to: 0...1)
     return (work.permuted(unit, [0, 2, 1, 3, 4]), Saved(chunks: saved, raw: raw))
   }
-  public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor { forward(z, in: work).frames }
-  /// The frames of samples that somebody will look at or judge: what is not finite is an error, never a black clip. `first` is the number
-  /// of the first sample.
-  public func samples(_ z: Tensor, first: Int = 0, in work: borrowing Workspace) throws(NonFiniteSample) -> Tensor {
+  public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(z, in: work).frames
+  }
+  /// The frames of samples that somebody will look at or judge: what is not finite is an error,
+  /// never a black clip. `first` is the number of the first sample.
+  public func samples(_ z: Tensor, first: Int = 0, in work: borrowing Workspace)
+    throws(NonFiniteSample) -> Tensor
+  {
     func check(_ x: Tensor, _ what: String) throws(NonFiniteSample) {
-      for i in 0..<x.shape[0] where !work.isFinite(x[row: i]) { throw NonFiniteSample(what: what, index: first + i) }
+      for i in 0..<x.shape[0] where !work.isFinite(x[row: i]) {
+        throw NonFiniteSample(what: what, index: first + i)
+      }
     }
     try check(z, "the latent")
     let (frames, saved) = forward(z, in: work)
@@ -46,12 +63,16 @@ public struct LatentDecoder: Sendable {
   }
 
   /// Gradient of the scaled latents.
-  public mutating func backward(_ dFrames: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+  public mutating func backward(_ dFrames: Tensor, _ s: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
     let dUnit = work.permuted(dFrames, [0, 2, 1, 3, 4])
     let dRaw = work.affineClampBackward(dUnit, x: s.raw, alpha: 0.5, beta: 0.5, to: 0...1)
-    var parts: [Tensor] = [], start = 0
+    var parts: [Tensor] = []
+    var start = 0
     for (frames, saved) in s.chunks {
-      parts.append(decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
+      parts.append(
+        decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
       start += frames
     }
     let dz = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
@@ -63,6 +84,9 @@ public struct LatentDecoder: Sendable {
 public struct NonFiniteSample: Error, CustomStringConvertible {
   let what: String, index: Int
   public var description: String {
-    "\(what) of sample \(index) is not finite: sampling: lower the guidance or the shift, or look at the weights with pisces doctor"
+    """
+    \(what) of sample \(index) is not finite: sampling: lower the guidance or the shift, or look \
+    at the weights with pisces doctor
+    """
   }
 }

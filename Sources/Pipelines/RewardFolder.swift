@@ -6,8 +6,9 @@ public import TensorRuntime
 import Training
 public import Transport
 
-/// A reward-model directory (interfaces.md 4), opened strictly: every parameter the rewards need must be there, of the right
-/// shape and finite; what they do not need is ignored; anything else is reported once.
+/// A reward-model directory (interfaces.md 4), opened strictly: every parameter the rewards need
+/// must be there, of the right shape and finite; what they do not need is ignored; anything else is
+/// reported once.
 public struct RewardFolder {
   public let path: String
   public let config: VideoTextConfig
@@ -21,7 +22,8 @@ public struct RewardFolder {
   /// Tensors nobody asked for.
   public let unexpected: [String]
 
-  /// `otMap` overrides the directory's own `ot_map.safetensors`; `frames` the number of frames the encoder is built for.
+  /// `otMap` overrides the directory's own `ot_map.safetensors`; `frames` the number of frames the
+  /// encoder is built for.
   public init(_ path: String, otMap: String? = nil, frames: Int? = nil) throws {
     self.path = path
     let file = "\(path)/config.json"
@@ -29,7 +31,10 @@ public struct RewardFolder {
     if let p = c.problem { throw FileError(.badData, p, in: file, mend: "correct the field") }
     if let frames {
       if frames < 1 || frames % c.visionEncoder.tubeletSize != 0 {
-        throw FileError(.badData, "\(frames) frames are no multiple of tubelet_size \(c.visionEncoder.tubeletSize)", in: file, mend: "choose another --frames")
+        throw FileError(
+          .badData,
+          "\(frames) frames are no multiple of tubelet_size \(c.visionEncoder.tubeletSize)",
+          in: file, mend: "choose another --frames")
       }
       c.visionEncoder.numFrames = frames
     }
@@ -45,7 +50,12 @@ public struct RewardFolder {
       (map, mapNormalizesText) = (opened.map, opened.normalizesText)
       print = print &* 0x100_0000_01b3 ^ opened.fingerprint
       if c.otMap.inputDim != c.embedDim || c.otMap.outputDim != c.embedDim {
-        throw FileError(.badData, "an OT map from \(c.otMap.inputDim) to \(c.otMap.outputDim) for features of \(c.embedDim)", in: file, mend: "correct ot_map.input_dim and output_dim")
+        throw FileError(
+          .badData,
+          """
+          an OT map from \(c.otMap.inputDim) to \(c.otMap.outputDim) for features of \(c.embedDim)
+          """,
+          in: file, mend: "correct ot_map.input_dim and output_dim")
       }
     } else {
       (map, mapNormalizesText) = (nil, nil)
@@ -54,7 +64,9 @@ public struct RewardFolder {
   }
 
   /// `storage` keeps the weights in another floating type; arithmetic stays f32.
-  public func reward(_ options: RewardOptions = RewardOptions(), storage: ElementType? = nil) throws -> RewardModel {
+  public func reward(_ options: RewardOptions = RewardOptions(), storage: ElementType? = nil) throws
+    -> RewardModel
+  {
     var model = model
     if let storage {
       let work = Workspace()
@@ -67,21 +79,31 @@ public struct RewardFolder {
   }
 }
 
-/// An OT map on disk: raw tensors `net.*`, or a structured training checkpoint that holds them (checkpoints.md 3).
+/// An OT map on disk: raw tensors `net.*`, or a structured training checkpoint that holds them
+/// (checkpoints.md 3).
 public struct OTMapFile {
   public let map: NeuralMap, normalizesText: Bool?, fingerprint: UInt64
 
   public init(_ path: String, config c: VideoTextConfig.MapConfig) throws {
     let holder = try WeightHolder.opening(path, stripping: [])
-    map = try NeuralMap(.init(input: c.inputDim, hidden: c.hiddenDim, output: c.outputDim), from: holder.source)
-    normalizesText = path.hasSuffix(".safetensors") ? try SafetensorsFile(path).metadata["normalize_text"].map { $0 == "true" } : nil
+    map = try NeuralMap(
+      .init(input: c.inputDim, hidden: c.hiddenDim, output: c.outputDim), from: holder.source)
+    normalizesText =
+      path.hasSuffix(".safetensors")
+      ? try SafetensorsFile(path).metadata["normalize_text"].map { $0 == "true" } : nil
     fingerprint = try holder.table.fingerprint()
   }
   /// Writes the ten tensors with the flag that belongs to them.
-  public static func write(_ map: NeuralMap, normalizesText: Bool, step: Int, to path: String) throws(FileError) {
+  public static func write(_ map: NeuralMap, normalizesText: Bool, step: Int, to path: String)
+    throws(FileError)
+  {
     var tensors: [(name: String, tensor: Tensor)] = []
     map.readParameters { tensors.append(($0.name, $0.value)) }
-    let metadata = [("format", "pt"), ("normalize_text", normalizesText ? "true" : "false"), ("step", "\(step)"), ("dim", "\(map.config.input)")]
-    try SafetensorsWriter.write(tensors, metadata: metadata.map { (key: $0.0, value: $0.1) }, to: path)
+    let metadata = [
+      ("format", "pt"), ("normalize_text", normalizesText ? "true" : "false"), ("step", "\(step)"),
+      ("dim", "\(map.config.input)"),
+    ]
+    try SafetensorsWriter.write(
+      tensors, metadata: metadata.map { (key: $0.0, value: $0.1) }, to: path)
   }
 }

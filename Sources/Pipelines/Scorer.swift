@@ -3,7 +3,8 @@ import Models
 import Rewards
 public import TensorRuntime
 
-/// Scores video/prompt pairs one at a time: a score depends on its own pair alone, never on batch, order or padding.
+/// Scores video/prompt pairs one at a time: a score depends on its own pair alone, never on batch,
+/// order or padding.
 public struct Scorer {
   let folder: RewardFolder, frames: Int
   let planned: RewardModel, plain: RewardModel
@@ -11,20 +12,33 @@ public struct Scorer {
   let explanations: String?, strict: Bool
   private var count = 0
   private var last: (file: FileIdentity, video: SeenVideo)?
-  private typealias SeenVideo = (source: Video, features: RewardModel.VideoFeatures, fusion: TextEncoder.FusionVision)
+  private typealias SeenVideo = (
+    source: Video, features: RewardModel.VideoFeatures, fusion: TextEncoder.FusionVision
+  )
 
-  /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a folder for explanations; `strict`
-  /// takes no damaged video.
-  public init(_ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil, strict: Bool = false) throws {
+  /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a
+  /// folder for explanations; `strict` takes no damaged video.
+  public init(
+    _ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil,
+    strict: Bool = false
+  ) throws {
     (self.folder, self.frames, explanations, self.strict) = (folder, frames, explain, strict)
     planned = try folder.reward(storage: storage)
-    plain = try folder.reward({ var o = RewardOptions(); o.useTransport = false; return o }(), storage: storage)
+    plain = try folder.reward(
+      {
+        var o = RewardOptions()
+        o.useTransport = false
+        return o
+      }(), storage: storage)
     if let explain { try createFolder(explain) }
   }
 
-  /// The record of one pair (interfaces.md 7), or one with an `error`; `place` is the folder a relative path begins at. Throws what is
-  /// no fault of the pair: a program that is missing, an output that cannot be written.
-  public mutating func record(_ video: String, in place: String = ".", _ prompt: String) async throws -> JSONObject {
+  /// The record of one pair (interfaces.md 7), or one with an `error`; `place` is the folder a
+  /// relative path begins at. Throws what is no fault of the pair: a program that is missing, an
+  /// output that cannot be written.
+  public mutating func record(_ video: String, in place: String = ".", _ prompt: String)
+    async throws -> JSONObject
+  {
     count += 1
     do { return try await scored(video, in: place, prompt) } catch {
       if let error = error as? FileError, !error.isOfOneItem { throw error }
@@ -32,27 +46,41 @@ public struct Scorer {
     }
   }
 
-  /// What the video side yields. That of the last file is kept while the file stays as it is, for captions of one video in a row.
+  /// What the video side yields. That of the last file is kept while the file stays as it is, for
+  /// captions of one video in a row.
   private mutating func seen(_ path: String) async throws -> SeenVideo {
     let file = FileIdentity(path)
     if let last, last.file == file { return last.video }
     last = nil
-    let work = Workspace(pool: pool), video = try await VideoReader.read(path, frames: frames)
-    let features = planned.videos(video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work)
+    let work = Workspace(pool: pool)
+    let video = try await VideoReader.read(path, frames: frames)
+    let features = planned.videos(
+      video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work)
     let seen = (video, features, planned.fusion(of: features, in: work))
     last = file.map { ($0, seen) }
     return seen
   }
-  private mutating func scored(_ name: String, in place: String, _ prompt: String) async throws -> JSONObject {
-    let work = Workspace(pool: pool), clock = ContinuousClock(), start = clock.now
-    let path = PairReader.path(name, in: place), (video, features, fusion) = try await seen(path)
+  private mutating func scored(_ name: String, in place: String, _ prompt: String) async throws
+    -> JSONObject
+  {
+    let work = Workspace(pool: pool)
+    let clock = ContinuousClock()
+    let start = clock.now
+    let path = PairReader.path(name, in: place)
+    let (video, features, fusion) = try await seen(path)
     if strict, let error = video.damageError(path) { throw error }
-    let long = planned.captions([prompt], in: work), short = plain.captions([prompt], in: work)
+    let long = planned.captions([prompt], in: work)
+    let short = plain.captions([prompt], in: work)
     let s = planned.allScores(features, fusion, planned: long, plain: short, in: work)
-    for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]] where value?.isFinite == false {
-      throw FileError(.badData, "a score is not finite", in: path, mend: "check the pixels and the weights")
+    for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]]
+    where value?.isFinite == false {
+      throw FileError(
+        .badData, "a score is not finite", in: path, mend: "check the pixels and the weights")
     }
-    var r: JSONObject = ["video": .string(name), "prompt": .string(prompt), "quality": JSONValue(s.quality?[0]), "semantic": .number(s.semantic[0])]
+    var r: JSONObject = [
+      "video": .string(name), "prompt": .string(prompt), "quality": JSONValue(s.quality?[0]),
+      "semantic": .number(s.semantic[0]),
+    ]
     r["vanilla_quality"] = .number(s.vanillaQuality[0])
     r["vanilla_semantic"] = .number(s.vanillaSemantic[0])
     r["frames"] = .array(video.frameIndices.map { .integer($0) })
@@ -67,7 +95,11 @@ public struct Scorer {
     }
     if !notes.isEmpty { r["notes"] = .array(notes.map { .string($0) }) }
     r["seconds"] = .number((clock.now - start) / .seconds(1))
-    if let explanations { r["explanation"] = .string(try Explanation(planned, folder.tokenizer, features, long, video, prompt, in: work).write(to: explanations, index: count, video: path)) }
+    if let explanations {
+      r["explanation"] = .string(
+        try Explanation(planned, folder.tokenizer, features, long, video, prompt, in: work).write(
+          to: explanations, index: count, video: path))
+    }
     return r
   }
 }

@@ -5,7 +5,8 @@ public import Pipelines
 public import Rewards
 public import TensorRuntime
 
-/// One accumulation step of direct back-propagation, in the order of algorithm.md 7.5 (PISCES algorithm 1).
+/// One accumulation step of direct back-propagation, in the order of algorithm.md 7.5 (PISCES
+/// algorithm 1).
 public struct DirectStep: Sendable {
   public struct Options: Sendable, Equatable {
     public var phases = 1
@@ -13,7 +14,8 @@ public struct DirectStep: Sendable {
     public var huberC = 0.001
     /// Weight of flow matching: mean (v - (ε - z))² at x_t.
     public var flowWeight = 0.0
-    /// Each reward's gradient is divided by the reward's standard deviation over the batch (algorithm.md 5.5, the adaptive variant).
+    /// Each reward's gradient is divided by the reward's standard deviation over the batch
+    /// (algorithm.md 5.5, the adaptive variant).
     public var normalisesRewards = false
     /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
     public var decayWeight = 0.0, decayIsSquared = false
@@ -28,13 +30,16 @@ public struct DirectStep: Sendable {
     /// Factor on the rewards' gradient alone (D-18).
     public var rewardGradientScale = 1.0
     public var recompute = false
-    /// Also tell the cosine of the two rewards' gradients on the trainable parameters; costs two more backward passes each.
+    /// Also tell the cosine of the two rewards' gradients on the trainable parameters; costs two
+    /// more backward passes each.
     public var comparesRewards = false
     public init() {}
   }
   public let schedule: NoiseSchedule
   public var options: Options
-  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) { (self.schedule, self.options) = (schedule, options) }
+  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) {
+    (self.schedule, self.options) = (schedule, options)
+  }
 
   /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise, a level per sample, prompts.
   public struct Batch: Sendable {
@@ -45,14 +50,16 @@ public struct DirectStep: Sendable {
     public var captions: CaptionBatch?
     public var crop: PixelPreprocessing.Crop
     public init(
-      latents: Tensor, noise: Tensor, indices: [Int], prompt: PromptEmbedding, unconditional: PromptEmbedding? = nil, captions: CaptionBatch? = nil,
+      latents: Tensor, noise: Tensor, indices: [Int], prompt: PromptEmbedding,
+      unconditional: PromptEmbedding? = nil, captions: CaptionBatch? = nil,
       crop: PixelPreprocessing.Crop = .center
     ) {
       (self.latents, self.noise, self.indices, self.prompt) = (latents, noise, indices, prompt)
       (self.unconditional, self.captions, self.crop) = (unconditional, captions, crop)
     }
   }
-  /// Every quantity of the step; nil where its term is off. Losses are divided by the accumulation, weights not applied.
+  /// Every quantity of the step; nil where its term is off. Losses are divided by the accumulation,
+  /// weights not applied.
   public struct Output: Sendable {
     public var noisy, velocity: Tensor
     public var clean, frames: Tensor?
@@ -63,57 +70,86 @@ public struct DirectStep: Sendable {
     public var loss = 0.0
     /// Cosine of the two rewards' gradients.
     public var rewardCosine: Double?
-    /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms (nil without a teacher pass).
+    /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms
+    /// (nil without a teacher pass).
     public var departure: Double?
   }
 
-  /// Adds to the student's gradients. `target` is the network of the consistency target: the moving average, or nil for the
-  /// student itself.
+  /// Adds to the student's gradients. `target` is the network of the consistency target: the moving
+  /// average, or nil for the student itself.
   public func run(
-    student: inout VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil, decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
+    student: inout VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil,
+    decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
     phases: StepPhases? = nil, in work: borrowing Workspace
   ) -> Output {
-    let o = options, b = batch.indices.count, g = Double(o.accumulation), z = batch.latents
-    let sigma = batch.indices.map { schedule.sigmas[$0] }, previous = batch.indices.map { schedule.previous[$0] }
-    let end = batch.indices.map { schedule.endLevel($0, phases: o.phases) }, clean = batch.indices.map { _ in schedule.cleanLevel }
-    func velocity(_ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding, _ guidance: Double) -> Tensor {
-      model(x, times: levels.map { Float(1000 * $0) }, prompt, guidance: Self.guidance(model, guidance, b), in: work)
+    let o = options
+    let b = batch.indices.count
+    let g = Double(o.accumulation)
+    let z = batch.latents
+    let sigma = batch.indices.map { schedule.sigmas[$0] }
+    let previous = batch.indices.map { schedule.previous[$0] }
+    let end = batch.indices.map { schedule.endLevel($0, phases: o.phases) }
+    let clean = batch.indices.map { _ in schedule.cleanLevel }
+    func velocity(
+      _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding,
+      _ guidance: Double
+    ) -> Tensor {
+      model(
+        x, times: levels.map { Float(1000 * $0) }, prompt,
+        guidance: Self.guidance(model, guidance, b), in: work)
     }
     let x = work.noised(z, batch.noise, sigmas: sigma)
     let (v, saved) = student.forward(
-      x, times: sigma.map { Float(1000 * $0) }, batch.prompt, guidance: Self.guidance(student, o.studentGuidance, b), recompute: o.recompute, in: work)
-    var out = Output(noisy: x, velocity: v), dv = work.zeros(v.shape, v.type)
+      x, times: sigma.map { Float(1000 * $0) }, batch.prompt,
+      guidance: Self.guidance(student, o.studentGuidance, b), recompute: o.recompute, in: work)
+    var out = Output(noisy: x, velocity: v)
+    var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
 
     if let captions = batch.captions, var model = reward.take() {
       let prediction = work.flowStep(x, velocity: v, from: sigma, to: clean)
       let (frames, decoded) = decoder.forward(prediction, in: work)
       phases?.end("decode", in: work)
-      let (scores, scored) = model.forward(frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
+      let (scores, scored) = model.forward(
+        frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
       phases?.end("rewards", in: work)
       let weight = -o.rewardGradientScale / (Double(b) * g)
       func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
         let unit = o.normalisesRewards ? GroupRelative.deviation(rewards) + 1e-6 : 1
         return rewards.map { _ in weight * w / unit }
       }
-      let dFrames = model.backward(dQuality: slopes(scores.quality, o.qualityWeight), dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
+      let dFrames = model.backward(
+        dQuality: slopes(scores.quality, o.qualityWeight),
+        dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
       phases?.end("rewards backward", in: work)
       let dClean = decoder.backward(dFrames, decoded, in: work)
       if o.comparesRewards, !scores.quality.isEmpty, !scores.semantic.isEmpty {
         func gradient(_ dQuality: [Double], _ dSemantic: [Double]) -> [Tensor] {
-          var reward = model, d = decoder, copy = student
+          var reward = model
+          var d = decoder
+          var copy = student
           copy.zeroGradients(in: work)
-          let dClean = d.backward(reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded, in: work)
-          copy.backward(work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean), saved, in: work)
+          let dClean = d.backward(
+            reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded,
+            in: work)
+          copy.backward(
+            work.mixEach(
+              clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean),
+            saved, in: work)
           return copy.trainableParameters().compactMap(\.gradient)
         }
-        let none = scores.quality.map { _ in 0.0 }, one = scores.quality.map { _ in weight }
-        let a = gradient(one, none), b = gradient(none, one)
-        func dot(_ x: [Tensor], _ y: [Tensor]) -> Double { zip(x, y).reduce(0) { $0 + work.dot($1.0, $1.1) } }
+        let none = scores.quality.map { _ in 0.0 }
+        let one = scores.quality.map { _ in weight }
+        let a = gradient(one, none)
+        let b = gradient(none, one)
+        func dot(_ x: [Tensor], _ y: [Tensor]) -> Double {
+          zip(x, y).reduce(0) { $0 + work.dot($1.0, $1.1) }
+        }
         out.rewardCosine = dot(a, b) / max((dot(a, a) * dot(b, b)).squareRoot(), 1e-300)
       }
       phases?.end("decode backward", in: work)
-      dv = work.mixEach(clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
+      dv = work.mixEach(
+        clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
       (out.clean, out.frames, out.scores) = (prediction, frames, scores)
       if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
       if !scores.semantic.isEmpty { out.semanticLoss = -mean(scores.semantic) / g }
@@ -131,7 +167,8 @@ public struct DirectStep: Sendable {
         var phi = velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)
         teacherVelocity = phi
         if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
-          phi = work.combine(1 + w, phi, -w, velocity(teacher, x, sigma, unconditional, o.teacherGuidance))
+          phi = work.combine(
+            1 + w, phi, -w, velocity(teacher, x, sigma, unconditional, o.teacherGuidance))
         }
         let before = work.flowStep(x, velocity: phi, from: sigma, to: previous)
         let minus = velocity(target ?? student, before, previous, batch.prompt, o.teacherGuidance)
@@ -143,12 +180,18 @@ public struct DirectStep: Sendable {
       }
       if o.decayWeight > 0 {
         let zero = work.zeros(v.shape, v.type)
-        let (loss, d) = o.decayIsSquared ? work.meanSquaredError(prediction, target: zero) : work.pseudoHuber(prediction, target: zero, c: 1e-12)
+        let (loss, d) =
+          o.decayIsSquared
+          ? work.meanSquaredError(prediction, target: zero)
+          : work.pseudoHuber(prediction, target: zero, c: 1e-12)
         work.add(d, times: o.decayWeight / g, to: &dPrediction)
         out.decayLoss = loss / g
         out.loss += o.decayWeight * loss / g
       }
-      work.add(work.mixEach(end.indices.map { end[$0] - sigma[$0] }, dPrediction, end.map { _ in 0 }, dPrediction), to: &dv)
+      work.add(
+        work.mixEach(
+          end.indices.map { end[$0] - sigma[$0] }, dPrediction, end.map { _ in 0 }, dPrediction),
+        to: &dv)
     }
     if o.anchorWeight > 0 {
       let phi = teacherVelocity ?? velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)

@@ -8,7 +8,8 @@ import Rewards
 public import TensorRuntime
 public import Training
 
-/// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and AdamW.
+/// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and
+/// AdamW.
 public struct DirectTask: PostTask {
   public let settings: PostSettings
   public private(set) var models: PostModels
@@ -25,81 +26,132 @@ public struct DirectTask: PostTask {
   /// Copies what a generator directory holds beside its transformer.
   let companions: @Sendable (String) throws -> Void
 
-  /// `pool` holds data latents, or nil when the generator's own samples for `captions` take their place.
+  /// `pool` holds data latents, or nil when the generator's own samples for `captions` take their
+  /// place.
   public init(
-    _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String], latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
+    _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String],
+    latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.companions) = (settings, models, companions)
     student = models.teacher
     if settings.lora.enabled {
       let source = ParameterSource.random(seed: UInt64(settings.seed))
-      let count = try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: source, in: work)
+      let count = try student.attachAdapters(
+        targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha,
+        from: source, in: work)
       if count == 0 { throw PostSettings.noLayer }
     } else {
       student.makeTrainable(in: work)
     }
-    schedule = NoiseSchedule(shift: settings.schedule.shift, steps: settings.schedule.levels, end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
+    schedule = NoiseSchedule(
+      shift: settings.schedule.shift, steps: settings.schedule.levels,
+      end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
     phases = PhaseSchedule(settings.schedule.phases)!
     poolCaptions = captions
-    pool = data ?? LatentPool.sampled(
-      models.teacher, settings.sampler, captions: captions, shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work)
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
-    average = settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
+    pool =
+      data
+      ?? LatentPool.sampled(
+        models.teacher, settings.sampler, captions: captions, shape: latentShape,
+        prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work
+      )
+    optimizer = AdamW(
+      .init(
+        beta2: settings.beta2, weightDecay: settings.weight_decay,
+        narrowMoments: settings.moments == "bf16"), for: student, in: work)
+    average =
+      settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
-  public var isFinished: Bool { settings.post.departure_limit > 0 && departure > settings.post.departure_limit }
+  public var isFinished: Bool {
+    settings.post.departure_limit > 0 && departure > settings.post.departure_limit
+  }
   /// The student as it would be used: averaged where that is asked for.
-  public var result: VideoTransformer { settings.ema.export ? average?.applied(to: student) ?? student : student }
+  public var result: VideoTransformer {
+    settings.ema.export ? average?.applied(to: student) ?? student : student
+  }
 
-  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
+  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
+    -> StepRecord
+  {
     phases?.begin(in: work)
-    let seed = UInt64(settings.seed), b = settings.batch, g = settings.accumulation
-    if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0, step % settings.post.refresh == 0 {
+    let seed = UInt64(settings.seed)
+    let b = settings.batch
+    let g = settings.accumulation
+    if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0,
+      step % settings.post.refresh == 0
+    {
       pool = LatentPool.sampled(
-        student, settings.sampler, captions: poolCaptions, shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
+        student, settings.sampler, captions: poolCaptions,
+        shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
         noise: RandomStream(seed: seed, .latent, step: step), in: work)
     }
-    var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1))), sums = TermSums()
+    var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1)))
+    var sums = TermSums()
     direct.options.accumulation = g
-    direct.options.comparesRewards = settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
+    direct.options.comparesRewards =
+      settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
     student.zeroGradients(in: work)
     let target = average?.applied(to: student)
     for micro in 0..<work.rounds(g) {
       let sample = step * g + micro
-      var order = RandomStream(seed: seed, .order, step: step, sample: micro), levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
+      var order = RandomStream(seed: seed, .order, step: step, sample: micro)
+      var levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
       var crops = RandomStream(seed: seed, .crop, step: step, sample: micro)
-      // Published order: through the data front to back, not shuffled; own samples are drawn at random.
-      let rows = (0..<b).map { settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count) }
-      let range = settings.post.index_range, captions = rows.map { pool.captions[$0] }
+      // Published order: through the data front to back, not shuffled; own samples are drawn at
+      // random.
+      let rows = (0..<b).map {
+        settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count)
+      }
+      let range = settings.post.index_range
+      let captions = rows.map { pool.captions[$0] }
       let z = pool.rows(rows, in: work)
       let batch = DirectStep.Batch(
-        latents: z, noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(z.shape, in: work),
-        indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) }, prompt: models.prompts(captions, in: work),
-        unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts(captions.map { _ in "" }, in: work) : nil,
+        latents: z,
+        noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(
+          z.shape, in: work),
+        indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
+        prompt: models.prompts(captions, in: work),
+        unconditional: settings.guidance.teacher_cfg > 0
+          ? models.prompts(captions.map { _ in "" }, in: work) : nil,
         captions: models.reward.map { contexts.batch(captions, $0, in: work) },
-        crop: settings.reward.crop == "random" ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
-      let out = direct.run(student: &student, teacher: models.teacher, target: target, decoder: &models.decoder, reward: &models.reward, batch, phases: phases, in: work)
+        crop: settings.reward.crop == "random"
+          ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
+      let out = direct.run(
+        student: &student, teacher: models.teacher, target: target, decoder: &models.decoder,
+        reward: &models.reward, batch, phases: phases, in: work)
       if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
       sums.add(out)
     }
     average?.update(from: student, in: work)
     departure = 0.9 * departure + 0.1 * (sums.departure(microSteps: g) ?? 0)
-    let rate = settings.rate(step: step), loss = sums.loss
-    let norm = try student.update(&optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let rate = settings.rate(step: step)
+    let loss = sums.loss
+    let norm = try student.update(
+      &optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     phases?.end("update", in: work)
-    return StepRecord(loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate, samples: b * g)
+    return StepRecord(
+      loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate,
+      samples: b * g)
   }
 
   static func options(_ settings: PostSettings, _ phases: Int) -> DirectStep.Options {
     var o = DirectStep.Options()
     o.phases = phases
-    (o.flowWeight, o.normalisesRewards) = (settings.weights.flow, settings.reward.normalise == "group")
-    (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (settings.weights.consistency, settings.weights.quality, settings.weights.semantic, settings.weights.decay)
-    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute)
+    (o.flowWeight, o.normalisesRewards) = (
+      settings.weights.flow, settings.reward.normalise == "group"
+    )
+    (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (
+      settings.weights.consistency, settings.weights.quality, settings.weights.semantic,
+      settings.weights.decay
+    )
+    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (
+      settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute
+    )
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
-    o.teacherGuidanceWeight = settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
+    o.teacherGuidanceWeight =
+      settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
     return o
   }
   public func state() -> TrainingState {
@@ -113,18 +165,26 @@ public struct DirectTask: PostTask {
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try student.forEachParameter { p in
-      if p.isTrainable { p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work) }
+      if p.isTrainable {
+        p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work)
+      }
     }
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
     departure = state.numbers["departure"]?.number ?? 0
     if let old = average { average = try state.average("ema.", like: old, in: work) }
-    if settings.post.latents == .`self` { pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work) }
+    if settings.post.latents == .`self` {
+      pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work)
+    }
   }
 
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
-    models.preview(result, settings, captions: pool.captions, latentShape: Array(pool.latents.shape.dims.dropFirst()), in: work)
+    models.preview(
+      result, settings, captions: pool.captions,
+      latentShape: Array(pool.latents.shape.dims.dropFirst()), in: work)
   }
-  public func export(to folder: String) throws { try GeneratorExport.write(result, settings, to: folder, companions) }
+  public func export(to folder: String) throws {
+    try GeneratorExport.write(result, settings, to: folder, companions)
+  }
 }
 
 /// Sums of loss terms and reward means over the accumulation steps of one step.
@@ -136,13 +196,25 @@ struct TermSums {
     loss += out.loss
     func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
     for (name, value, isMean) in [
-      ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false), ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
-      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false), ("reward_quality", mean(out.scores.quality), true), ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true), ("reward_cosine", out.rewardCosine, true),
+      ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false),
+      ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
+      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false),
+      ("reward_quality", mean(out.scores.quality), true),
+      ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
+      ("reward_cosine", out.rewardCosine, true),
     ] {
       guard let value else { continue }
-      if let i = totals.firstIndex(where: { $0.name == name }) { totals[i].value += value } else { totals.append((name, value, isMean)) }
+      if let i = totals.firstIndex(where: { $0.name == name }) {
+        totals[i].value += value
+      } else {
+        totals.append((name, value, isMean))
+      }
     }
   }
-  func departure(microSteps: Int) -> Double? { totals.first { $0.name == "departure" }.map { $0.value / Double(microSteps) } }
-  func terms(microSteps: Int) -> [(name: String, value: Double)] { totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) } }
+  func departure(microSteps: Int) -> Double? {
+    totals.first { $0.name == "departure" }.map { $0.value / Double(microSteps) }
+  }
+  func terms(microSteps: Int) -> [(name: String, value: Double)] {
+    totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) }
+  }
 }

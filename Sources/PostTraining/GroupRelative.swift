@@ -1,38 +1,49 @@
 import Diffusion
 public import Models
 public import TensorRuntime
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// Group-relative policy optimisation on a flow (algorithm.md 9; DanceGRPO, arXiv:2505.07818; PISCES eq. 6).
+/// Group-relative policy optimisation on a flow (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
+/// PISCES eq. 6).
 public enum GroupRelative {
   /// (R - mean) / (std + 1e-6), std with divisor K - 1; K rewards of one prompt.
   public static func advantages(_ rewards: [Double], epsilon: Double = 1e-6) -> [Double] {
-    let mean = rewards.reduce(0, +) / Double(rewards.count), deviation = deviation(rewards)
+    let mean = rewards.reduce(0, +) / Double(rewards.count)
+    let deviation = deviation(rewards)
     return rewards.map { ($0 - mean) / (deviation + epsilon) }
   }
   /// Standard deviation with divisor K - 1; 0 for one value.
   static func deviation(_ x: [Double]) -> Double {
-    let k = Double(x.count), mean = x.reduce(0, +) / k
+    let k = Double(x.count)
+    let mean = x.reduce(0, +) / k
     return x.count > 1 ? (x.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (k - 1)).squareRoot() : 0
   }
-  /// The `n`/2 highest scores, then the `n`/2 lowest, each in ascending order; everybody when n covers the group.
+  /// The `n`/2 highest scores, then the `n`/2 lowest, each in ascending order; everybody when n
+  /// covers the group.
   public static func bestAndWorst(_ scores: [Double], keep n: Int) -> [Int] {
     let order = scores.indices.sorted { (scores[$0], $0) < (scores[$1], $1) }
     if n >= scores.count { return Array(scores.indices) }
     return Array(order.suffix(n / 2)) + Array(order.prefix(n / 2))
   }
 
-  /// One clipped term: max(-A ρ, -A clip(ρ, 1-ε, 1+ε)) with ρ = exp(new - old), and its derivative with respect to `new`.
-  public static func clipped(advantage: Double, new: Double, old: Double, clip: Double) -> (loss: Double, slope: Double, ratio: Double) {
-    let ratio = exp(new - old), inside = -advantage * ratio, limited = -advantage * min(max(ratio, 1 - clip), 1 + clip)
-    // Zero where the clipped branch is strictly larger (then ρ is outside the range and that branch is constant).
+  /// One clipped term: max(-A ρ, -A clip(ρ, 1-ε, 1+ε)) with ρ = exp(new - old), and its derivative
+  /// with respect to `new`.
+  public static func clipped(advantage: Double, new: Double, old: Double, clip: Double) -> (
+    loss: Double, slope: Double, ratio: Double
+  ) {
+    let ratio = exp(new - old)
+    let inside = -advantage * ratio
+    let limited = -advantage * min(max(ratio, 1 - clip), 1 + clip)
+    // Zero where the clipped branch is strictly larger (then ρ is outside the range and that branch
+    // is constant).
     return (max(inside, limited), limited > inside ? 0 : inside, ratio)
   }
 
-  /// A rollout: states and log-probabilities of the steps taken by the SDE, under the policy that sampled them, and the clean prediction of
-  /// the last step.
+  /// A rollout: states and log-probabilities of the steps taken by the SDE, under the policy that
+  /// sampled them, and the clean prediction of the last step.
   public struct Rollout: Sendable {
     /// The steps taken by the SDE; the others follow the ODE.
     public let window: Range<Int>
@@ -47,7 +58,9 @@ public enum GroupRelative {
       logProbabilities = []
     }
     /// Room for `rows` samples `[C, n, h, w]`, to be filled in parts.
-    init(rows: Int, latent: [Int], _ policy: Policy, window: Range<Int>, in work: borrowing Workspace) {
+    init(
+      rows: Int, latent: [Int], _ policy: Policy, window: Range<Int>, in work: borrowing Workspace
+    ) {
       let shape = Shape([rows] + latent)
       self.init(
         window: window, states: (0...window.count).map { _ in work.tensor(shape) },
@@ -68,16 +81,26 @@ public enum GroupRelative {
   }
   public struct Policy: Sendable {
     public var steps = 16, shift = 5.0, eta = 0.25, guidance = 6016.0
-    /// Euler steps behind the window, over the levels that are left; 0: one a level (MixGRPO's flash variant has fewer, too).
+    /// Euler steps behind the window, over the levels that are left; 0: one a level (MixGRPO's
+    /// flash variant has fewer, too).
     public var tail = 0
-    public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) { (self.steps, self.shift, self.eta, self.guidance) = (steps, shift, eta, guidance) }
-    public var sigmas: [Double] { NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) } }
-    func step(_ k: Int) -> StochasticStep { StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta) }
+    public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) {
+      (self.steps, self.shift, self.eta, self.guidance) = (steps, shift, eta, guidance)
+    }
+    public var sigmas: [Double] {
+      NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) }
+    }
+    func step(_ k: Int) -> StochasticStep {
+      StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta)
+    }
   }
-  /// What the ODE's steps before the window start from, when the members of a group start alike: they are taken once a group.
+  /// What the ODE's steps before the window start from, when the members of a group start alike:
+  /// they are taken once a group.
   public struct SharedStart: Sendable {
     public let prompt: PromptEmbedding, members: Int
-    public init(prompt: PromptEmbedding, members: Int) { (self.prompt, self.members) = (prompt, members) }
+    public init(prompt: PromptEmbedding, members: Int) {
+      (self.prompt, self.members) = (prompt, members)
+    }
   }
 
   /// S steps from `initial`, those of `window` (nil: all) by the SDE; the last ends at σ = 0.
@@ -88,28 +111,40 @@ public enum GroupRelative {
     window: Range<Int>? = nil, shared: SharedStart? = nil,
     noise: (Int, borrowing Workspace) -> Tensor, in work: borrowing Workspace
   ) -> Rollout {
-    let sigmas = policy.sigmas, window = window ?? 0..<policy.steps
-    var out = Rollout(window: window, states: [], clean: initial, sigmas: sigmas), z = initial
+    let sigmas = policy.sigmas
+    let window = window ?? 0..<policy.steps
+    var out = Rollout(window: window, states: [], clean: initial, sigmas: sigmas)
+    var z = initial
     func velocity(_ k: Int, _ prompt: PromptEmbedding) -> Tensor {
       let rows = z.shape[0]
-      return model(z, times: Array(repeating: out.time(k), count: rows), prompt, guidance: DirectStep.guidance(model, policy.guidance, rows), in: work)
+      return model(
+        z, times: Array(repeating: out.time(k), count: rows), prompt,
+        guidance: DirectStep.guidance(model, policy.guidance, rows), in: work)
     }
-    for k in 0..<window.lowerBound { z = work.combine(1, z, sigmas[k + 1] - sigmas[k], velocity(k, shared?.prompt ?? prompt)) }
+    for k in 0..<window.lowerBound {
+      z = work.combine(1, z, sigmas[k + 1] - sigmas[k], velocity(k, shared?.prompt ?? prompt))
+    }
     if let shared {
       let each = (0..<z.shape[0] * shared.members).map { Int32($0 / shared.members) }
-      z = work.gather(z.reshaped(Shape(z.shape[0], z.count / z.shape[0])), each).reshaped(Shape([each.count] + z.shape.dims.dropFirst()))
+      z = work.gather(z.reshaped(Shape(z.shape[0], z.count / z.shape[0])), each).reshaped(
+        Shape([each.count] + z.shape.dims.dropFirst()))
     }
     for k in window {
-      let v = velocity(k, prompt), step = StochasticSteps(repeating: policy.step(k), count: z.shape[0]), mean = step.mean(z, velocity: v, in: work)
+      let v = velocity(k, prompt)
+      let step = StochasticSteps(repeating: policy.step(k), count: z.shape[0])
+      let mean = step.mean(z, velocity: v, in: work)
       if k == policy.steps - 1 { out.clean = work.combine(1, z, -sigmas[k], v) }
       out.states.append(z)
       z = step.sample(mean, noise: noise(k, work), in: work)
       out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
     }
     out.states.append(z)
-    let left = policy.steps - window.upperBound, count = policy.tail > 0 ? min(policy.tail, left) : left
+    let left = policy.steps - window.upperBound
+    let count = policy.tail > 0 ? min(policy.tail, left) : left
     let levels = (0...count).map { window.upperBound + ($0 * left + count / 2) / max(count, 1) }
-    for (k, next) in zip(levels, levels.dropFirst()) { z = work.combine(1, z, sigmas[next] - sigmas[k], velocity(k, prompt)) }
+    for (k, next) in zip(levels, levels.dropFirst()) {
+      z = work.combine(1, z, sigmas[next] - sigmas[k], velocity(k, prompt))
+    }
     if count > 0 { out.clean = z }
     return out
   }
@@ -117,7 +152,9 @@ public enum GroupRelative {
   /// A step of a rollout that is trained on, with the advantages of its sample by reward.
   public struct Transition: Sendable {
     public let sample, step: Int, advantages: [Double]
-    public init(sample: Int, step: Int, advantages: [Double]) { (self.sample, self.step, self.advantages) = (sample, step, advantages) }
+    public init(sample: Int, step: Int, advantages: [Double]) {
+      (self.sample, self.step, self.advantages) = (sample, step, advantages)
+    }
   }
   public struct Options: Sendable {
     /// Of the rewards' terms.
@@ -133,26 +170,45 @@ public enum GroupRelative {
   public struct Term: Sendable {
     public let loss, newLogProbability, ratio, divergence: Double
   }
-  /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the student. `prompt` has a row a transition; the
-  /// log-probabilities of the policy that sampled are the rollout's.
+  /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the
+  /// student. `prompt` has a row a transition; the log-probabilities of the policy that sampled are
+  /// the rollout's.
   public static func train(
-    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout, _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil, _ o: Options,
+    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout,
+    _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil,
+    _ o: Options,
     in work: borrowing Workspace
   ) -> [Term] {
-    let first = rollout.window.lowerBound, n = transitions.count
-    func rows(_ behind: Int) -> Tensor { work.stacked(transitions.map { rollout.states[$0.step - first + behind][row: $0.sample] }) }
-    let z = rows(0), next = rows(1), times = transitions.map { rollout.time($0.step) }, steps = StochasticSteps(transitions.map { policy.step($0.step) })
-    let guidance = DirectStep.guidance(student, policy.guidance, n), reference = o.divergence > 0 ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
-    let (v, saved) = student.forward(z, times: times, prompt, guidance: guidance, recompute: o.recompute, in: work)
-    let mean = steps.mean(z, velocity: v, in: work), new = steps.logProbability(of: next, mean: mean, in: work)
-    let other = reference.map { steps.mean(z, velocity: $0, in: work) }, divergences = other.map { steps.divergence(mean, from: $0, in: work) } ?? Array(repeating: 0, count: n)
+    let first = rollout.window.lowerBound
+    let n = transitions.count
+    func rows(_ behind: Int) -> Tensor {
+      work.stacked(transitions.map { rollout.states[$0.step - first + behind][row: $0.sample] })
+    }
+    let z = rows(0)
+    let next = rows(1)
+    let times = transitions.map { rollout.time($0.step) }
+    let steps = StochasticSteps(transitions.map { policy.step($0.step) })
+    let guidance = DirectStep.guidance(student, policy.guidance, n)
+    let reference =
+      o.divergence > 0
+      ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
+    let (v, saved) = student.forward(
+      z, times: times, prompt, guidance: guidance, recompute: o.recompute, in: work)
+    let mean = steps.mean(z, velocity: v, in: work)
+    let new = steps.logProbability(of: next, mean: mean, in: work)
+    let other = reference.map { steps.mean(z, velocity: $0, in: work) }
+    let divergences =
+      other.map { steps.divergence(mean, from: $0, in: work) } ?? Array(repeating: 0, count: n)
 
     var slopes = Array(repeating: 0.0, count: n)
     let terms = transitions.indices.map { i in
       let old = rollout.logProbabilities[transitions[i].step - first][transitions[i].sample]
-      var loss = o.scale * o.divergence * divergences[i], ratio = 1.0
+      var loss = o.scale * o.divergence * divergences[i]
+      var ratio = 1.0
       for (a, c) in zip(transitions[i].advantages, o.coefficients) {
-        let t = clipped(advantage: min(max(a, -o.advantageClip), o.advantageClip), new: new[i], old: old, clip: o.clip)
+        let t = clipped(
+          advantage: min(max(a, -o.advantageClip), o.advantageClip), new: new[i], old: old,
+          clip: o.clip)
         loss += o.scale * c * t.loss
         slopes[i] += o.scale * c * t.slope
         ratio = t.ratio
@@ -160,7 +216,11 @@ public enum GroupRelative {
       return Term(loss: loss, newLogProbability: new[i], ratio: ratio, divergence: divergences[i])
     }
     var dv = steps.logProbabilityBackward(slopes, next: next, mean: mean, in: work)
-    if let other { work.add(steps.divergenceBackward(slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv) }
+    if let other {
+      work.add(
+        steps.divergenceBackward(
+          slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv)
+    }
     student.backward(dv, saved, in: work)
     return terms
   }

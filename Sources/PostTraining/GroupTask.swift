@@ -9,7 +9,8 @@ import Rewards
 public import TensorRuntime
 public import Training
 
-/// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or encoders (algorithm.md 9).
+/// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or
+/// encoders (algorithm.md 9).
 public struct GroupTask: PostTask {
   public let settings: PostSettings
   var models: PostModels
@@ -23,65 +24,95 @@ public struct GroupTask: PostTask {
   let companions: @Sendable (String) throws -> Void
 
   public init(
-    _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String], latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void, in work: borrowing Workspace
+    _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String],
+    latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
+    in work: borrowing Workspace
   ) throws {
-    (self.settings, self.models, self.pool, self.captions, self.latentShape, self.companions) = (settings, models, pool, captions, latentShape, companions)
+    (self.settings, self.models, self.pool, self.captions, self.latentShape, self.companions) = (
+      settings, models, pool, captions, latentShape, companions
+    )
     student = models.teacher
     if settings.lora.enabled {
       let source = ParameterSource.random(seed: UInt64(settings.seed))
-      let count = try student.attachAdapters(targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha, from: source, in: work)
+      let count = try student.attachAdapters(
+        targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha,
+        from: source, in: work)
       if count == 0 { throw PostSettings.noLayer }
     } else {
       student.makeTrainable(in: work)
     }
-    schedule = NoiseSchedule(shift: settings.schedule.shift, steps: settings.schedule.levels, end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
+    schedule = NoiseSchedule(
+      shift: settings.schedule.shift, steps: settings.schedule.levels,
+      end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
     phases = PhaseSchedule(settings.schedule.phases)!
-    optimizer = AdamW(.init(beta2: settings.beta2, weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"), for: student, in: work)
+    optimizer = AdamW(
+      .init(
+        beta2: settings.beta2, weightDecay: settings.weight_decay,
+        narrowMoments: settings.moments == "bf16"), for: student, in: work)
   }
   public var totalSteps: Int { settings.steps }
   public var result: VideoTransformer { student }
 
-  /// A step is the groups of a few prompts in rollout mode (with an optimiser step after every G kept samples), or G groups of one
-  /// sample each in single-step mode.
-  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
+  /// A step is the groups of a few prompts in rollout mode (with an optimiser step after every G
+  /// kept samples), or G groups of one sample each in single-step mode.
+  public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
+    -> StepRecord
+  {
     phases?.begin(in: work)
-    return settings.grpo.mode == "rollout" ? try rolloutStep(step, phases, in: work) : try singleStep(step, in: work)
+    return settings.grpo.mode == "rollout"
+      ? try rolloutStep(step, phases, in: work) : try singleStep(step, in: work)
   }
   /// Rewards of clean predictions: quality then semantic, as far as they are enabled.
-  private static func score(_ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace) -> [[Double]] {
-    let s = models.reward!.forward(models.decoder(clean, in: work), context, recompute: true, in: work).scores
+  private static func score(
+    _ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace
+  ) -> [[Double]] {
+    let s = models.reward!.forward(
+      models.decoder(clean, in: work), context, recompute: true, in: work
+    ).scores
     return [s.quality, s.semantic].filter { !$0.isEmpty }
   }
-  private mutating func context(_ caption: String, _ count: Int, in work: borrowing Workspace) -> CaptionBatch {
+  private mutating func context(_ caption: String, _ count: Int, in work: borrowing Workspace)
+    -> CaptionBatch
+  {
     contexts.batch(Array(repeating: caption, count: count), models.reward!, in: work)
   }
   private var coefficients: [Double] {
-    (settings.weights.quality > 0 ? [settings.grpo.quality] : []) + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
+    (settings.weights.quality > 0 ? [settings.grpo.quality] : [])
+      + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
   }
-  /// The steps that the SDE takes at training step `step`, which are trained on; nil: all, of which some
-  /// are drawn, but not the last. The window slides from noise to data and starts again (MixGRPO,
-  /// arXiv:2507.21802, algorithm 1).
+  /// The steps that the SDE takes at training step `step`, which are trained on; nil: all, of which
+  /// some are drawn, but not the last. The window slides from noise to data and starts again
+  /// (MixGRPO, arXiv:2507.21802, algorithm 1).
   func window(step: Int) -> Range<Int>? {
     let o = settings.grpo
     if o.window == 0 { return nil }
-    let places = o.sampling_steps - o.window, start = step / max(o.window_every, 1) * o.window_stride % places
+    let places = o.sampling_steps - o.window
+    let start = step / max(o.window_every, 1) * o.window_stride % places
     return start..<start + o.window
   }
-  /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in one
-  /// pass; row = prompt * K + member. A row's noise is its own, whatever it is in a pass with.
+  /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in
+  /// one pass; row = prompt * K + member. A row's noise is its own, whatever it is in a pass with.
   private mutating func rollouts(
     _ list: [String], _ policy: GroupRelative.Policy, _ step: Int, _ parts: StepPhases?,
     in work: borrowing Workspace
   ) -> (GroupRelative.Rollout, rewards: [[Double]]) {
-    let o = settings.grpo, seed = UInt64(settings.seed), k = o.generations, most = o.chunk
-    let latent = latentShape, total = list.count * k, window = window(step: step) ?? 0..<o.sampling_steps
+    let o = settings.grpo
+    let seed = UInt64(settings.seed)
+    let k = o.generations
+    let most = o.chunk
+    let latent = latentShape
+    let total = list.count * k
+    let window = window(step: step) ?? 0..<o.sampling_steps
     var all = GroupRelative.Rollout(rows: total, latent: latent, policy, window: window, in: work)
     var rewards = coefficients.map { _ in Array(repeating: 0.0, count: total) }
-    let starts = RandomStream(seed: seed, .noise, step: step).normal(Shape([list.count] + latent), in: work)
+    let starts = RandomStream(seed: seed, .noise, step: step).normal(
+      Shape([list.count] + latent), in: work)
     // Whole groups at once, or parts of one.
     let pieces: [(prompts: Range<Int>, members: Range<Int>)] =
       k <= most
-      ? stride(from: 0, to: list.count, by: most / k).map { ($0..<min($0 + most / k, list.count), 0..<k) }
+      ? stride(from: 0, to: list.count, by: most / k).map {
+        ($0..<min($0 + most / k, list.count), 0..<k)
+      }
       : list.indices.flatMap { p in
         stride(from: 0, to: k, by: most).map { (p..<p + 1, $0..<min($0 + most, k)) }
       }
@@ -89,17 +120,22 @@ public struct GroupTask: PostTask {
       let captions = prompts.flatMap { Array(repeating: list[$0], count: members.count) }
       let first = prompts.lowerBound * k + members.lowerBound
       let rows = first..<(prompts.upperBound - 1) * k + members.upperBound
-      func own(_ purpose: RandomStream.Purpose, _ set: Int, in work: borrowing Workspace) -> Tensor {
+      func own(_ purpose: RandomStream.Purpose, _ set: Int, in work: borrowing Workspace) -> Tensor
+      {
         work.stacked(
           rows.map { row in
-            RandomStream(seed: seed, purpose, step: step, sample: set * total + row).normal(Shape(latent), in: work)
+            RandomStream(seed: seed, purpose, step: step, sample: set * total + row).normal(
+              Shape(latent), in: work)
           })
       }
-      let shared = o.same_noise
-        ? GroupRelative.SharedStart(prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
+      let shared =
+        o.same_noise
+        ? GroupRelative.SharedStart(
+          prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
         : nil
       let run = GroupRelative.rollout(
-        student, policy, initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
+        student, policy,
+        initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
         prompt: models.prompts(captions, in: work), window: window, shared: shared,
         noise: { own(.rollout, $0, in: $1) }, in: work)
       all.place(run, at: first, in: work)
@@ -112,91 +148,166 @@ public struct GroupTask: PostTask {
     }
     return (all, rewards)
   }
-  private mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace) throws -> StepRecord {
-    let o = settings.grpo, k = o.generations, c = coefficients, list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
-    var policy = GroupRelative.Policy(steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
+  private mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace)
+    throws -> StepRecord
+  {
+    let o = settings.grpo
+    let k = o.generations
+    let c = coefficients
+    let list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
+    var policy = GroupRelative.Policy(
+      steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
     policy.tail = o.tail
-    let (run, rewards) = rollouts(list, policy, step, parts, in: work), rows = run.clean.shape[0]
-    var advantages = rewards.map { _ in [Double]() }, kept: [Int] = []
+    let (run, rewards) = rollouts(list, policy, step, parts, in: work)
+    let rows = run.clean.shape[0]
+    var advantages = rewards.map { _ in [Double]() }
+    var kept: [Int] = []
     for first in stride(from: 0, to: rows, by: k) {
-      let members = first..<first + k, own = rewards.map { GroupRelative.advantages(Array($0[members])) }
+      let members = first..<first + k
+      let own = rewards.map { GroupRelative.advantages(Array($0[members])) }
       for r in own.indices { advantages[r] += own[r] }
-      kept += GroupRelative.bestAndWorst(members.indices.map { i in zip(c, own).reduce(0) { $0 + $1.0 * $1.1[i - first] } }, keep: o.best_of).map { first + $0 }
+      kept += GroupRelative.bestAndWorst(
+        members.indices.map { i in zip(c, own).reduce(0) { $0 + $1.0 * $1.1[i - first] } },
+        keep: o.best_of
+      ).map { first + $0 }
     }
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
-    let shuffled = order.permutation(kept.count).map { kept[$0] }, g = min(settings.accumulation, kept.count)
-    let trained = o.window > 0 ? o.window : max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction))
+    let shuffled = order.permutation(kept.count).map { kept[$0] }
+    let g = min(settings.accumulation, kept.count)
+    let trained =
+      o.window > 0 ? o.window : max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction))
     var options = GroupRelative.Options(coefficients: c)
-    (options.clip, options.advantageClip, options.scale, options.divergence, options.recompute) = (o.clip, o.advantage_clip, 1 / Double(g * trained), o.kl, settings.recompute)
-    var loss = 0.0, norm = 0.0, updates = 0, consistency = 0.0, terms: [GroupRelative.Term] = []
+    (options.clip, options.advantageClip, options.scale, options.divergence, options.recompute) = (
+      o.clip, o.advantage_clip, 1 / Double(g * trained), o.kl, settings.recompute
+    )
+    var loss = 0.0
+    var norm = 0.0
+    var updates = 0
+    var consistency = 0.0
+    var terms: [GroupRelative.Term] = []
     let groups = stride(from: 0, to: shuffled.count, by: g).map { $0..<min($0 + g, shuffled.count) }
     for range in groups.prefix(work.rounds(groups.count)) {
       student.zeroGradients(in: work)
       var total = 0.0
       if let pool, o.use_cd, settings.weights.consistency > 0 {
         for start in stride(from: range.lowerBound, to: range.upperBound, by: o.chunk) {
-          let draws = start..<min(start + o.chunk, range.upperBound), out = distil(pool, draws, of: kept.count, step, share: Double(draws.count) / Double(g), in: work)
+          let draws = start..<min(start + o.chunk, range.upperBound)
+          let out = distil(
+            pool, draws, of: kept.count, step, share: Double(draws.count) / Double(g), in: work)
           total += out.loss
           consistency += (out.consistencyLoss ?? 0) * Double(draws.count) / Double(shuffled.count)
         }
       }
       let transitions = shuffled[range].flatMap { row in
-        (o.window > 0 ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map {
+        (o.window > 0
+          ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map
+        {
           GroupRelative.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
         }
       }
-      let passes = stride(from: 0, to: transitions.count, by: o.chunk).map { Array(transitions[$0..<min($0 + o.chunk, transitions.count)]) }
+      let passes = stride(from: 0, to: transitions.count, by: o.chunk).map {
+        Array(transitions[$0..<min($0 + o.chunk, transitions.count)])
+      }
       for pass in passes.prefix(work.rounds(passes.count)) {
         let prompt = models.prompts(pass.map { list[$0.sample / k] }, in: work)
-        let some = GroupRelative.train(&student, policy, run, pass, prompt: prompt, teacher: models.teacher, options, in: work)
-        for (t, term) in zip(pass, some) where !term.loss.isFinite { throw NonFinite("the loss", step: step, sample: t.sample) }
+        let some = GroupRelative.train(
+          &student, policy, run, pass, prompt: prompt, teacher: models.teacher, options, in: work)
+        for (t, term) in zip(pass, some) where !term.loss.isFinite {
+          throw NonFinite("the loss", step: step, sample: t.sample)
+        }
         total += some.reduce(0) { $0 + $1.loss }
         terms += some
       }
       parts?.end("train", in: work)
-      norm += try student.update(&optimizer, loss: total, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
+      norm += try student.update(
+        &optimizer, loss: total, rate: settings.rate(step: step),
+        maximumNorm: settings.max_grad_norm, step: step, in: work)
       parts?.end("update", in: work)
       updates += 1
       loss += total
     }
-    func mean(_ x: (GroupRelative.Term) -> Double) -> Double { terms.reduce(0) { $0 + x($1) } / Double(terms.count) }
-    let more = (pool != nil && o.use_cd ? [("consistency", consistency)] : []) + (o.kl > 0 ? [("kl", mean(\.divergence))] : [])
+    func mean(_ x: (GroupRelative.Term) -> Double) -> Double {
+      terms.reduce(0) { $0 + x($1) } / Double(terms.count)
+    }
+    let more =
+      (pool != nil && o.use_cd ? [("consistency", consistency)] : [])
+      + (o.kl > 0 ? [("kl", mean(\.divergence))] : [])
     return StepRecord(
-      loss: loss / Double(updates), terms: means(rewards) + more + [("ratio", mean(\.ratio)), ("clip_fraction", mean { abs($0.ratio - 1) > o.clip ? 1 : 0 })],
+      loss: loss / Double(updates),
+      terms: means(rewards) + more + [
+        ("ratio", mean(\.ratio)), ("clip_fraction", mean { abs($0.ratio - 1) > o.clip ? 1 : 0 }),
+      ],
       gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: rows)
   }
 
-  /// The consistency term alone, on data latents, one for each of the kept samples `draws`: adds `share` of its gradient to the student.
-  private mutating func distil(_ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double, in work: borrowing Workspace) -> DirectStep.Output {
+  /// The consistency term alone, on data latents, one for each of the kept samples `draws`: adds
+  /// `share` of its gradient to the student.
+  private mutating func distil(
+    _ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double,
+    in work: borrowing Workspace
+  ) -> DirectStep.Output {
     var direct = DirectStep(schedule, DirectTask.options(settings, phases.phases(step: step + 1)))
-    (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight) = (0, 0, 0)
+    (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight) = (
+      0, 0, 0
+    )
     direct.options.consistencyWeight *= share
     direct.options.decayWeight *= share
-    let seed = UInt64(settings.seed), range = settings.post.index_range, rows = draws.map { (step * kept + $0) % pool.count }, z = pool.rows(rows, in: work), captions = rows.map { pool.captions[$0] }
-    var levels = RandomStream(seed: seed, .timestep, step: step, sample: draws.lowerBound), none: RewardModel?
+    let seed = UInt64(settings.seed)
+    let range = settings.post.index_range
+    let rows = draws.map { (step * kept + $0) % pool.count }
+    let z = pool.rows(rows, in: work)
+    let captions = rows.map { pool.captions[$0] }
+    var levels = RandomStream(seed: seed, .timestep, step: step, sample: draws.lowerBound)
+    var none: RewardModel?
     let batch = DirectStep.Batch(
-      latents: z, noise: RandomStream(seed: seed, .latent, step: step, sample: draws.lowerBound).normal(z.shape, in: work), indices: draws.map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-      prompt: models.prompts(captions, in: work), unconditional: settings.guidance.teacher_cfg > 0 ? models.prompts(captions.map { _ in "" }, in: work) : nil)
-    return direct.run(student: &student, teacher: models.teacher, decoder: &models.decoder, reward: &none, batch, in: work)
+      latents: z,
+      noise: RandomStream(seed: seed, .latent, step: step, sample: draws.lowerBound).normal(
+        z.shape, in: work),
+      indices: draws.map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
+      prompt: models.prompts(captions, in: work),
+      unconditional: settings.guidance.teacher_cfg > 0
+        ? models.prompts(captions.map { _ in "" }, in: work) : nil)
+    return direct.run(
+      student: &student, teacher: models.teacher, decoder: &models.decoder, reward: &none, batch,
+      in: work)
   }
   private mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let pool = pool!, seed = UInt64(settings.seed), k = settings.grpo.generations, range = settings.post.index_range
+    let pool = pool!
+    let seed = UInt64(settings.seed)
+    let k = settings.grpo.generations
+    let range = settings.post.index_range
     var o = SingleStepGroup.Options()
-    (o.phases, o.huberC, o.accumulation, o.eta, o.clip, o.advantageClip) = (phases.phases(step: step + 1), settings.huber_c, settings.accumulation, settings.grpo.eta, settings.grpo.clip, settings.grpo.advantage_clip)
-    (o.consistencyWeight, o.rewardWeight, o.recompute) = (settings.weights.consistency, max(settings.weights.quality, settings.weights.semantic), settings.recompute)
+    (o.phases, o.huberC, o.accumulation, o.eta, o.clip, o.advantageClip) = (
+      phases.phases(step: step + 1), settings.huber_c, settings.accumulation, settings.grpo.eta,
+      settings.grpo.clip, settings.grpo.advantage_clip
+    )
+    (o.consistencyWeight, o.rewardWeight, o.recompute) = (
+      settings.weights.consistency, max(settings.weights.quality, settings.weights.semantic),
+      settings.recompute
+    )
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
-    let group = SingleStepGroup(schedule, o), old = student
-    var loss = 0.0, rewards: [[Double]] = [], consistency = 0.0
+    let group = SingleStepGroup(schedule, o)
+    let old = student
+    var loss = 0.0
+    var rewards: [[Double]] = []
+    var consistency = 0.0
     student.zeroGradients(in: work)
     for micro in 0..<work.rounds(settings.accumulation) {
       var levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
-      let row = (step * settings.accumulation + micro) % pool.count, caption = pool.captions[row], z = pool.rows([row], in: work), shape = Shape([k] + z.shape.dims.dropFirst())
+      let row = (step * settings.accumulation + micro) % pool.count
+      let caption = pool.captions[row]
+      let z = pool.rows([row], in: work)
+      let shape = Shape([k] + z.shape.dims.dropFirst())
       var scored: [[Double]] = []
-      let frozen = models, captioned = context(caption, k, in: work)
+      let frozen = models
+      let captioned = context(caption, k, in: work)
       let out = group.run(
-        student: &student, old: old, teacher: models.teacher, latents: z, noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(shape, in: work),
-        stepNoise: RandomStream(seed: seed, .rollout, step: step, sample: micro).normal(shape, in: work), index: range[0] + levels.below(range[1] - range[0] + 1),
-        prompt: models.prompts([caption], in: work), score: { clean, work in
+        student: &student, old: old, teacher: models.teacher, latents: z,
+        noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(shape, in: work),
+        stepNoise: RandomStream(seed: seed, .rollout, step: step, sample: micro).normal(
+          shape, in: work), index: range[0] + levels.below(range[1] - range[0] + 1),
+        prompt: models.prompts([caption], in: work),
+        score: { clean, work in
           scored = Self.score(clean, frozen, captioned, in: work)
           return scored
         }, in: work)
@@ -205,11 +316,17 @@ public struct GroupTask: PostTask {
       consistency += out.consistencyLosses.reduce(0, +) / Double(k * settings.accumulation)
       rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
     }
-    let norm = try student.update(&optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm, step: step, in: work)
-    return StepRecord(loss: loss, terms: means(rewards) + [("consistency", consistency)], gradientNorm: norm, learningRate: settings.rate(step: step), samples: k * settings.accumulation)
+    let norm = try student.update(
+      &optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm,
+      step: step, in: work)
+    return StepRecord(
+      loss: loss, terms: means(rewards) + [("consistency", consistency)], gradientNorm: norm,
+      learningRate: settings.rate(step: step), samples: k * settings.accumulation)
   }
   private func means(_ rewards: [[Double]]) -> [(name: String, value: Double)] {
-    let names = (settings.weights.quality > 0 ? ["reward_quality"] : []) + (settings.weights.semantic > 0 ? ["reward_semantic"] : [])
+    let names =
+      (settings.weights.quality > 0 ? ["reward_quality"] : [])
+      + (settings.weights.semantic > 0 ? ["reward_semantic"] : [])
     return zip(names, rewards).map { (name: $0, value: $1.reduce(0, +) / Double(max($1.count, 1))) }
   }
 
@@ -221,26 +338,39 @@ public struct GroupTask: PostTask {
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try student.forEachParameter { p in
-      if p.isTrainable { p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work) }
+      if p.isTrainable {
+        p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work)
+      }
     }
     optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
   }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
-    models.preview(student, settings, captions: pool?.captions ?? captions, latentShape: latentShape, in: work)
+    models.preview(
+      student, settings, captions: pool?.captions ?? captions, latentShape: latentShape, in: work)
   }
-  public func export(to folder: String) throws { try GeneratorExport.write(student, settings, to: folder, companions) }
+  public func export(to folder: String) throws {
+    try GeneratorExport.write(student, settings, to: folder, companions)
+  }
 }
 
-/// What both objectives leave: adapters in PEFT's layout under `lora/`, and a whole generator directory, adapters merged.
+/// What both objectives leave: adapters in PEFT's layout under `lora/`, and a whole generator
+/// directory, adapters merged.
 enum GeneratorExport {
-  static func write(_ student: VideoTransformer, _ settings: PostSettings, to folder: String, _ companions: (String) throws -> Void) throws {
+  static func write(
+    _ student: VideoTransformer, _ settings: PostSettings, to folder: String,
+    _ companions: (String) throws -> Void
+  ) throws {
     let work = Workspace()
     var merged = student
     if settings.lora.enabled {
-      try LoraFolder.write(student, rank: settings.lora.rank, alpha: settings.lora.alpha, targets: settings.lora.targets, step: settings.steps, to: "\(folder)/lora")
+      try LoraFolder.write(
+        student, rank: settings.lora.rank, alpha: settings.lora.alpha,
+        targets: settings.lora.targets, step: settings.steps, to: "\(folder)/lora")
       merged.mergeAdapters(in: work)
     }
-    try ModelFolder.write(merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel", weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try ModelFolder.write(
+      merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel",
+      weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
     try companions(folder)
   }
 }

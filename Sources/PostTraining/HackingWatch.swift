@@ -10,16 +10,18 @@ public import Training
   import Glibc
 #endif
 
-/// Whether a run improves what its rewards stand for, or the rewards alone (Gao et al. 2023, arXiv:2210.10760: over-optimisation shows in a
-/// reward that was not trained on). The same prompts and noise are sampled from the student again and again, and scored by the rewards of the run and by
-/// a held-out reward model, such as one of another seed.
+/// Whether a run improves what its rewards stand for, or the rewards alone (Gao et al. 2023,
+/// arXiv:2210.10760: over-optimisation shows in a reward that was not trained on). The same prompts
+/// and noise are sampled from the student again and again, and scored by the rewards of the run and
+/// by a held-out reward model, such as one of another seed.
 public struct HackingWatch: Sendable {
   public struct Finding: Sendable {
     /// Mean changes since the start.
     public let reward, heldOut: Double
     /// Share of the samples whose reward rose while the held-out one fell.
     public let share: Double
-    /// The run's reward rose and the held-out one fell, each by more than two standard errors, or the share passes the limit.
+    /// The run's reward rose and the held-out one fell, each by more than two standard errors, or
+    /// the share passes the limit.
     public let isHacking: Bool
   }
   let settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
@@ -113,13 +115,21 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
     guard (step + 1) % every == 0 || step + 1 == totalSteps else { return record }
     let f = watch.look(at: base.result, in: work)
     record.terms += [
-      ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share), ("watch_hacking", f.isHacking ? 1 : 0),
+      ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share),
+      ("watch_hacking", f.isHacking ? 1 : 0),
     ]
     if f.isHacking {
       let figures =
-        "the reward has changed by \(short(f.reward)) and the held-out one by \(short(f.heldOut)) since the start; in \(short(100 * f.share)) % of the samples the reward rose while the held-out one fell"
+        """
+        the reward has changed by \(short(f.reward)) and the held-out one by \(short(f.heldOut)) \
+        since the start; in \(short(100 * f.share)) % of the samples the reward rose while the \
+        held-out one fell
+        """
       record.warning =
-        "the rewards are being hacked after step \(step + 1): \(figures): lower the learning rate, raise post.anchor_weight, or stop earlier"
+        """
+        the rewards are being hacked after step \(step + 1): \(figures): lower the learning rate, \
+        raise post.anchor_weight, or stop earlier
+        """
       if stops { stopReason = "stopped by --stop-when-hacking" }
     }
     return record

@@ -1,12 +1,13 @@
 public import Configuration
 import Diffusion
-import Optimizers
 import Models
+import Optimizers
 public import Rewards
 import Transport
 
-/// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data latents, every level,
-/// consistency and both rewards with weight 1, LoRA on the attention and projection layers.
+/// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data
+/// latents, every level, consistency and both rewards with weight 1, LoRA on the attention and
+/// projection layers.
 public struct PostSettings: TrainingSettings {
   public enum Latents: String, Codable, Sendable, CaseIterable {
     /// Latents of real clips, or of the world's.
@@ -15,23 +16,41 @@ public struct PostSettings: TrainingSettings {
     case `self`
   }
   public struct Post: Codable, Sendable, Equatable {
-    @Setting(.choice(Latents.self), "Latents trained on: of clips, or the generator's own samples.") public var latents = Latents.data
-    @Setting(.list(of: .whole(0...999), count: 2...2), "First and last level index drawn; [0, 49] is every level of 50.") public var index_range = [0, 49]
+    @Setting(.choice(Latents.self), "Latents trained on: of clips, or the generator's own samples.")
+    public var latents = Latents.data
+    @Setting(
+      .list(of: .whole(0...999), count: 2...2),
+      "First and last level index drawn; [0, 49] is every level of 50.") public var index_range = [
+        0, 49,
+      ]
     @Setting(.weight, "Weight of mean (v_student - v_teacher)².") public var anchor_weight = 0.0
-    @Setting(.real(0...1e6, zero: "never"), "End once the velocity departs from the teacher's by this share of its rms (mean of ten steps).")
+    @Setting(
+      .real(0...1e6, zero: "never"),
+      """
+      End once the velocity departs from the teacher's by this share of its rms (mean of ten steps).
+      """
+    )
     public var departure_limit = 0.0
     @Setting(.every, "Steps between new own samples.") public var refresh = 0
-    @Setting(.every, "Direct step: steps between measurements of the cosine of the two rewards' gradients (App. N).") public var cosine_every = 0
+    @Setting(
+      .every,
+      """
+      Direct step: steps between measurements of the cosine of the two rewards' gradients (App. N).
+      """
+    ) public var cosine_every = 0
     @Setting(.whole(1...10_000_000), "Own samples kept.") public var pool = 768
     @Setting(.whole(1...10_000), "Euler steps of own samples.") public var sampler_steps = 16
     @Setting(.shift, "Schedule shift of own samples.") public var sampler_shift = 3.0
-    @Setting(.guidance, "Classifier-free guidance of own samples; 1: none.") public var sampler_guidance = 1.0
+    @Setting(.guidance, "Classifier-free guidance of own samples; 1: none.") public
+      var sampler_guidance = 1.0
   }
   public struct Lora: Codable, Sendable, Equatable {
     @Setting(.toggle, "Train low-rank adapters; otherwise every weight.") public var enabled = true
     @Setting(.whole(1...65536), "Rank of an adapter.") public var rank = 256
-    @Setting(.real(above: 0, to: 1e6), "An adapter is multiplied by alpha / rank.") public var alpha = 32.0
-    @Setting(.list(of: .text, count: 1...1000), "Names of the layers that get an adapter.") public var targets: [String] = VideoTransformer.defaultTargets
+    @Setting(.real(above: 0, to: 1e6), "An adapter is multiplied by alpha / rank.") public
+      var alpha = 32.0
+    @Setting(.list(of: .text, count: 1...1000), "Names of the layers that get an adapter.") public
+      var targets: [String] = VideoTransformer.defaultTargets
   }
   public struct Weights: Codable, Sendable, Equatable {
     @Setting(.weight, "Weight of the consistency loss.") public var consistency = 1.0
@@ -43,23 +62,39 @@ public struct PostSettings: TrainingSettings {
   public struct Schedule: Codable, Sendable, Equatable {
     @Setting(.shift, "Shift of the levels.") public var shift = 17.0
     @Setting(.whole(1...1000), "Levels; a divisor of 1000.") public var levels = 50
-    @Setting(.choice(NoiseSchedule.End.self), "Where the clean prediction ends: first table entry, or exactly 0 (D-15).") public var end = "first"
-    @Setting(.text, "Phases of consistency: STEP-PHASES, comma-separated.") public var phases = "4000-1"
+    @Setting(
+      .choice(NoiseSchedule.End.self),
+      "Where the clean prediction ends: first table entry, or exactly 0 (D-15).") public var end =
+      "first"
+    @Setting(.text, "Phases of consistency: STEP-PHASES, comma-separated.") public var phases =
+      "4000-1"
   }
   public struct Guidance: Codable, Sendable, Equatable {
-    @Setting(.embeddedGuidance, "Embedded guidance of the student, 1000 times the scale.") public var student = 6016.0
+    @Setting(.embeddedGuidance, "Embedded guidance of the student, 1000 times the scale.") public
+      var student = 6016.0
     @Setting(.embeddedGuidance, "Embedded guidance of the teacher.") public var teacher = 6016.0
-    @Setting(.real(0...1000, zero: "off"), "The teacher of the consistency loss is v + w (v - v_uncond).") public var teacher_cfg = 0.0
+    @Setting(
+      .real(0...1000, zero: "off"), "The teacher of the consistency loss is v + w (v - v_uncond).")
+    public var teacher_cfg = 0.0
   }
   public struct Reward: Codable, Sendable, Equatable {
-    @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public var use_ot = true
+    @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public
+      var use_ot = true
     @Setting(.choice(["random", "center"]), "Crop of the decoded clip.") public var crop = "random"
-    @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale = 1.0
-    @Setting(.choice(["none", "group"]), "Direct step: rewards as they are, or each divided by its deviation over a micro-step (adaptive weights, App. M).")
+    @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale =
+      1.0
+    @Setting(
+      .choice(["none", "group"]),
+      """
+      Direct step: rewards as they are, or each divided by its deviation over a micro-step \
+      (adaptive weights, App. M).
+      """
+    )
     public var normalise = "none"
     @Setting(.weight, "Weight of the temporal distance in token transport.") public var gamma = 0.2
     @Setting(.weight, "Weight of the spatial distance in token transport.") public var eta = 0.2
-    @Setting(.real(1e-6...1e6), "Entropic regularisation of token transport.") public var epsilon = 0.05
+    @Setting(.real(1e-6...1e6), "Entropic regularisation of token transport.") public var epsilon =
+      0.05
     @Setting(.real(above: 0, to: 1), "Marginal exponent of token transport.") public var mass = 0.9
   }
   public struct EMA: Codable, Sendable, Equatable {
@@ -69,95 +104,172 @@ public struct PostSettings: TrainingSettings {
   }
   public struct VAE: Codable, Sendable, Equatable {
     @Setting(.toggle, "Decode in tiles.") public var tiling = false
-    @Setting(.choice(Tiling.Style.self), "How tiles are cut and blended.") public var tiling_style = "original"
-    @Setting(.whole(0...100_000, zero: "whole"), "Latent frames decoded at once.") public var chunk_latents = 0
-    @Setting(.toggle, "Compute the decoder's activations again for its backward pass.") public var recompute = false
+    @Setting(.choice(Tiling.Style.self), "How tiles are cut and blended.") public var tiling_style =
+      "original"
+    @Setting(.whole(0...100_000, zero: "whole"), "Latent frames decoded at once.") public
+      var chunk_latents = 0
+    @Setting(.toggle, "Compute the decoder's activations again for its backward pass.") public
+      var recompute = false
   }
   public struct Watch: Codable, Sendable, Equatable {
     @Setting(.every, "Steps between looks at a held-out reward (--watch).") public var every = 25
     @Setting(.whole(2...100_000), "Prompts sampled at a look.") public var prompts = 64
-    @Setting(.share, "Share of the samples whose reward rose while the held-out one fell that is called hacking.") public var limit = 0.5
+    @Setting(
+      .share,
+      "Share of the samples whose reward rose while the held-out one fell that is called hacking.")
+    public var limit = 0.5
   }
   public struct GRPO: Codable, Sendable, Equatable {
-    @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.") public var mode = "rollout"
+    @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.")
+    public var mode = "rollout"
     @Setting(.whole(2...65536), "Samples of a group.") public var generations = 24
-    @Setting(.whole(2...65536), "Samples of a group that are trained on: the best and the worst half.") public var best_of = 8
+    @Setting(
+      .whole(2...65536), "Samples of a group that are trained on: the best and the worst half.")
+    public var best_of = 8
     @Setting(.whole(1...65536), "Prompts of a step, a group each.") public var prompts = 1
     @Setting(.whole(2...10_000), "Steps of a rollout.") public var sampling_steps = 16
-    @Setting(.whole(0...9_999, zero: "every step"), "Steps of a rollout that are noisy and trained on; the others follow the ODE (MixGRPO).")
+    @Setting(
+      .whole(0...9_999, zero: "every step"),
+      "Steps of a rollout that are noisy and trained on; the others follow the ODE (MixGRPO).")
     public var window = 0
-    @Setting(.whole(0...10_000, zero: "the window stays"), "Steps by which the window moves towards the data.") public var window_stride = 1
-    @Setting(.whole(0...1_000_000_000, zero: "as 1"), "Training steps between two moves of the window.") public var window_every = 1
-    @Setting(.whole(0...10_000, zero: "one a level"), "Steps behind the window.") public var tail = 0
-    @Setting(.whole(1...65536), "Samples or transitions in one pass: memory against speed.") public var chunk = 32
+    @Setting(
+      .whole(0...10_000, zero: "the window stays"),
+      "Steps by which the window moves towards the data.") public var window_stride = 1
+    @Setting(
+      .whole(0...1_000_000_000, zero: "as 1"), "Training steps between two moves of the window.")
+    public var window_every = 1
+    @Setting(.whole(0...10_000, zero: "one a level"), "Steps behind the window.") public var tail =
+      0
+    @Setting(.whole(1...65536), "Samples or transitions in one pass: memory against speed.") public
+      var chunk = 32
     @Setting(.weight, "Weight of KL(student || teacher) at a transition.") public var kl = 0.0
     @Setting(.real(above: 0, to: 100), "η, the noise of a step.") public var eta = 0.25
     @Setting(.shift, "Schedule shift of a rollout.") public var shift = 5.0
-    @Setting(.share, "Share of the transitions that are trained on; at least one.") public var timestep_fraction = 0.6
-    @Setting(.real(above: 0, to: 1e6), "Clip range of the probability ratio.") public var clip = 1e-4
-    @Setting(.real(above: 0, to: 1e6), "Clip range of the advantages.") public var advantage_clip = 5.0
+    @Setting(.share, "Share of the transitions that are trained on; at least one.") public
+      var timestep_fraction = 0.6
+    @Setting(.real(above: 0, to: 1e6), "Clip range of the probability ratio.") public var clip =
+      1e-4
+    @Setting(.real(above: 0, to: 1e6), "Clip range of the advantages.") public var advantage_clip =
+      5.0
     @Setting(.weight, "Coefficient of the quality advantage.") public var quality = 1.0
     @Setting(.weight, "Coefficient of the semantic advantage.") public var semantic = 1.0
-    @Setting(.toggle, "One noise for the whole group, or one a member.") public var same_noise = true
-    @Setting(.toggle, "Rollouts: add the consistency loss on one data latent for each kept sample (D-21).") public var use_cd = true
+    @Setting(.toggle, "One noise for the whole group, or one a member.") public var same_noise =
+      true
+    @Setting(
+      .toggle, "Rollouts: add the consistency loss on one data latent for each kept sample (D-21).")
+    public var use_cd = true
   }
-  @Setting(.choice(["direct", "grpo"]), "Back-propagation through the rewards, or GRPO.") public var objective = "direct"
-  @Setting(.choice(["f32", "bf16"]), "Operands of products, attention and convolutions; bf16 where it is faster.") public var products = "f32"
-  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.") public var moments = "f32"
+  @Setting(.choice(["direct", "grpo"]), "Back-propagation through the rewards, or GRPO.") public
+    var objective = "direct"
+  @Setting(
+    .choice(["f32", "bf16"]),
+    "Operands of products, attention and convolutions; bf16 where it is faster.") public
+    var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = "f32"
   @Setting(.seed, "Seed.") public var seed = 42
   @Setting(.steps, "Optimiser steps.") public var steps = 256
   @Setting(.batch, "Clips of a micro-step.") public var batch = 1
   @Setting(.batch, "Micro-steps of a step.") public var accumulation = 32
   @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-6
   @Setting(.warmup, "Steps of linear rise.") public var warmup = 0
-  @Setting(.choice(["constant", "linear", "cosine"]), "How the learning rate goes.") public var rate_schedule = "constant"
+  @Setting(.choice(["constant", "linear", "cosine"]), "How the learning rate goes.") public
+    var rate_schedule = "constant"
   @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.001
   @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.999
   @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
-  @Setting(.real(above: 0, to: 1e6), "c of the consistency loss (pseudo-Huber).") public var huber_c = 0.001
-  public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(), guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO(), watch = Watch()
-  @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public var clips = 1024
-  @Setting(.toggle, "Compute the student's activations again for its backward pass.") public var recompute = false
+  @Setting(.real(above: 0, to: 1e6), "c of the consistency loss (pseudo-Huber).") public
+    var huber_c = 0.001
+  public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(),
+    guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO(),
+    watch = Watch()
+  @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public
+    var clips = 1024
+  @Setting(.toggle, "Compute the student's activations again for its backward pass.") public
+    var recompute = false
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 64
   @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   public init() {}
 
   /// Combinations that cannot work, found before any work starts (algorithm.md 7.5, 5.2).
   public func check(hasRewardModel: Bool) throws {
-    func fail(_ what: String, _ place: String, _ mend: String) -> ConfigurationError { ConfigurationError(what, place, mend) }
+    func fail(_ what: String, _ place: String, _ mend: String) -> ConfigurationError {
+      ConfigurationError(what, place, mend)
+    }
     let rewarded = weights.quality > 0 || weights.semantic > 0
-    if !rewarded && weights.consistency == 0 && weights.decay == 0 && weights.flow == 0 && post.anchor_weight == 0 { throw fail("nothing to train on: every weight is 0", "weights", "give at least one term a weight") }
+    if !rewarded && weights.consistency == 0 && weights.decay == 0 && weights.flow == 0
+      && post.anchor_weight == 0
+    {
+      throw fail(
+        "nothing to train on: every weight is 0", "weights", "give at least one term a weight")
+    }
     if reward.normalise == "group" && objective == "direct" && batch < 2 {
-      throw fail("a micro-step of one clip has no deviation", "reward.normalise", "raise batch, or set it to none")
+      throw fail(
+        "a micro-step of one clip has no deviation", "reward.normalise",
+        "raise batch, or set it to none")
     }
-    if rewarded && !hasRewardModel { throw fail("rewards need a reward model", "weights", "give --reward DIR, or set weights.quality and weights.semantic to 0") }
+    if rewarded && !hasRewardModel {
+      throw fail(
+        "rewards need a reward model", "weights",
+        "give --reward DIR, or set weights.quality and weights.semantic to 0")
+    }
     if post.index_range[1] < post.index_range[0] || post.index_range[1] >= schedule.levels {
-      throw fail("post.index_range needs [first, last] within 0...\(schedule.levels - 1)", "post.index_range", "for example [4, 29]")
+      throw fail(
+        "post.index_range needs [first, last] within 0...\(schedule.levels - 1)",
+        "post.index_range", "for example [4, 29]")
     }
-    if 1000 % schedule.levels != 0 { throw fail("\(schedule.levels) levels do not divide 1000", "schedule.levels", "use 50") }
-    guard let phases = PhaseSchedule(schedule.phases) else { throw fail("schedule.phases is \(schedule.phases.isEmpty ? "empty" : schedule.phases)", "schedule.phases", "write it as 4000-1") }
+    if 1000 % schedule.levels != 0 {
+      throw fail("\(schedule.levels) levels do not divide 1000", "schedule.levels", "use 50")
+    }
+    guard let phases = PhaseSchedule(schedule.phases) else {
+      throw fail(
+        "schedule.phases is \(schedule.phases.isEmpty ? "empty" : schedule.phases)",
+        "schedule.phases", "write it as 4000-1")
+    }
     if let entry = phases.entries.first(where: { $0.phases > schedule.levels }) {
-      throw fail("\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases", "give at most one phase a level")
+      throw fail(
+        "\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases",
+        "give at most one phase a level")
     }
-    if objective == "grpo" && !rewarded { throw fail("grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight") }
+    if objective == "grpo" && !rewarded {
+      throw fail(
+        "grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight")
+    }
     if objective == "grpo" && grpo.window >= grpo.sampling_steps {
-      throw fail("a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window", "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
+      throw fail(
+        "a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window",
+        "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
     }
     if objective == "grpo" && weights.flow > 0 {
-      throw fail("grpo has no flow matching", "weights.flow", "set it to 0, or use the direct objective")
+      throw fail(
+        "grpo has no flow matching", "weights.flow", "set it to 0, or use the direct objective")
     }
-    if post.departure_limit > 0 && post.anchor_weight == 0 { throw fail("a departure limit needs the anchor, which measures it", "post.departure_limit", "give post.anchor_weight a value") }
-    if (vae.tiling || vae.recompute) && !rewarded { throw fail("tiling and recomputation of the decoder act on rewards only", "vae", "switch them off, or a reward on") }
-    if post.latents == .`self` && (post.pool < batch) { throw fail("a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it") }
+    if post.departure_limit > 0 && post.anchor_weight == 0 {
+      throw fail(
+        "a departure limit needs the anchor, which measures it", "post.departure_limit",
+        "give post.anchor_weight a value")
+    }
+    if (vae.tiling || vae.recompute) && !rewarded {
+      throw fail(
+        "tiling and recomputation of the decoder act on rewards only", "vae",
+        "switch them off, or a reward on")
+    }
+    if post.latents == .`self` && (post.pool < batch) {
+      throw fail(
+        "a pool of \(post.pool) own samples is smaller than a batch", "post.pool", "raise it")
+    }
   }
 }
 
 extension PostSettings {
-  static let noLayer = ConfigurationError("no layer has such a name", "lora.targets", "use names such as attn.to_q or proj_mlp")
+  static let noLayer = ConfigurationError(
+    "no layer has such a name", "lora.targets", "use names such as attn.to_q or proj_mlp")
 
   /// The learning rate of a step (0-based).
   func rate(step: Int) -> Double {
-    let schedule: LearningRateSchedule = rate_schedule == "linear" ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
+    let schedule: LearningRateSchedule =
+      rate_schedule == "linear"
+      ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
   }
   /// How own samples are drawn: for the pool, the previews and the watch.
@@ -169,8 +281,12 @@ extension PostSettings {
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {
     var o = RewardOptions()
-    (o.useTransport, o.quality, o.semantic) = (reward.use_ot, weights.quality > 0, weights.semantic > 0)
-    (o.plans.gamma, o.plans.eta, o.plans.epsilon, o.plans.mass) = (reward.gamma, reward.eta, reward.epsilon, reward.mass)
+    (o.useTransport, o.quality, o.semantic) = (
+      reward.use_ot, weights.quality > 0, weights.semantic > 0
+    )
+    (o.plans.gamma, o.plans.eta, o.plans.epsilon, o.plans.mass) = (
+      reward.gamma, reward.eta, reward.epsilon, reward.mass
+    )
     return o
   }
 }

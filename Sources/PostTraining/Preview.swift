@@ -4,15 +4,25 @@ import Pipelines
 import TensorRuntime
 
 extension PostModels {
-  /// Samples for the first captions, a row each: the teacher on the left, `student` on the right, from the same noise.
-  func preview(_ student: VideoTransformer, _ settings: PostSettings, captions: [String], latentShape: [Int], in work: borrowing Workspace) -> [[Tensor]] {
-    let list = Array(captions.prefix(4)), sampler = settings.sampler
-    let noise = RandomStream(seed: UInt64(settings.seed), .evaluation).normal(Shape([list.count] + latentShape), in: work)
+  /// Samples for the first captions, a row each: the teacher on the left, `student` on the right,
+  /// from the same noise.
+  func preview(
+    _ student: VideoTransformer, _ settings: PostSettings, captions: [String], latentShape: [Int],
+    in work: borrowing Workspace
+  ) -> [[Tensor]] {
+    let list = Array(captions.prefix(4))
+    let sampler = settings.sampler
+    let noise = RandomStream(seed: UInt64(settings.seed), .evaluation).normal(
+      Shape([list.count] + latentShape), in: work)
     func clips(_ model: VideoTransformer) -> Tensor {
       let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      return decoder(sampler.sample(model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work), in: work)
+      return decoder(
+        sampler.sample(
+          model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work),
+        in: work)
     }
-    let before = clips(teacher), after = clips(student)
+    let before = clips(teacher)
+    let after = clips(student)
     return list.indices.map { [work.copy(before[row: $0]), work.copy(after[row: $0])] }
   }
 }

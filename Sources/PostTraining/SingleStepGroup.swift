@@ -2,8 +2,9 @@ public import Diffusion
 public import Models
 public import TensorRuntime
 
-/// GRPO on one noise level of data latents, with consistency (algorithm.md 9.3): a group of K noises of one sample, each one
-/// SDE step at the same level, rewarded on its prediction of the clean video.
+/// GRPO on one noise level of data latents, with consistency (algorithm.md 9.3): a group of K
+/// noises of one sample, each one SDE step at the same level, rewarded on its prediction of the
+/// clean video.
 public struct SingleStepGroup: Sendable {
   public struct Options: Sendable, Equatable {
     public var phases = 1, huberC = 0.001, accumulation = 1
@@ -15,7 +16,9 @@ public struct SingleStepGroup: Sendable {
   }
   public let schedule: NoiseSchedule
   public var options: Options
-  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) { (self.schedule, self.options) = (schedule, options) }
+  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) {
+    (self.schedule, self.options) = (schedule, options)
+  }
 
   /// Per member of the group; the losses are not divided by K and the accumulation, `loss` is.
   public struct Output: Sendable {
@@ -26,35 +29,58 @@ public struct SingleStepGroup: Sendable {
     public var loss: Double
   }
 
-  /// `old` samples (θ_old); latents `[1, ...]`, noises `[K, ...]`; `score` gives the rewards of clean predictions, by reward
-  /// then member. Adds to the student's gradients.
+  /// `old` samples (θ_old); latents `[1, ...]`, noises `[K, ...]`; `score` gives the rewards of
+  /// clean predictions, by reward then member. Adds to the student's gradients.
   public func run(
-    student: inout VideoTransformer, old: VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil, latents: Tensor, noise: Tensor, stepNoise: Tensor,
-    index: Int, prompt: PromptEmbedding, score: (Tensor, borrowing Workspace) -> [[Double]], in work: borrowing Workspace
+    student: inout VideoTransformer, old: VideoTransformer, teacher: VideoTransformer,
+    target: VideoTransformer? = nil, latents: Tensor, noise: Tensor, stepNoise: Tensor,
+    index: Int, prompt: PromptEmbedding, score: (Tensor, borrowing Workspace) -> [[Double]],
+    in work: borrowing Workspace
   ) -> Output {
-    let o = options, k = noise.shape[0], sigma = schedule.sigmas[index], previous = schedule.previous[index], end = schedule.endLevel(index, phases: o.phases)
-    let stochastic = StochasticSteps(repeating: StochasticStep(sigma: sigma, next: previous, eta: o.eta), count: k)
-    let group = PromptEmbedding(states: work.repeated(prompt.states[row: 0], k), counts: Array(repeating: prompt.counts[0], count: k), pooled: work.repeated(prompt.pooled[row: 0], k))
+    let o = options
+    let k = noise.shape[0]
+    let sigma = schedule.sigmas[index]
+    let previous = schedule.previous[index]
+    let end = schedule.endLevel(index, phases: o.phases)
+    let stochastic = StochasticSteps(
+      repeating: StochasticStep(sigma: sigma, next: previous, eta: o.eta), count: k)
+    let group = PromptEmbedding(
+      states: work.repeated(prompt.states[row: 0], k),
+      counts: Array(repeating: prompt.counts[0], count: k),
+      pooled: work.repeated(prompt.pooled[row: 0], k))
     func all(_ x: Double) -> [Double] { Array(repeating: x, count: k) }
-    func velocity(_ model: VideoTransformer, _ x: Tensor, _ level: Double, _ guidance: Double) -> Tensor {
-      model(x, times: all(level).map { Float(1000 * $0) }, group, guidance: DirectStep.guidance(model, guidance, k), in: work)
+    func velocity(_ model: VideoTransformer, _ x: Tensor, _ level: Double, _ guidance: Double)
+      -> Tensor
+    {
+      model(
+        x, times: all(level).map { Float(1000 * $0) }, group,
+        guidance: DirectStep.guidance(model, guidance, k), in: work)
     }
     let x = work.noised(work.repeated(latents[row: 0], k), noise, sigmas: all(sigma))
-    let vOld = velocity(old, x, sigma, o.studentGuidance), meanOld = stochastic.mean(x, velocity: vOld, in: work)
-    let next = stochastic.sample(meanOld, noise: stepNoise, in: work), oldLog = stochastic.logProbability(of: next, mean: meanOld, in: work)
+    let vOld = velocity(old, x, sigma, o.studentGuidance)
+    let meanOld = stochastic.mean(x, velocity: vOld, in: work)
+    let next = stochastic.sample(meanOld, noise: stepNoise, in: work)
+    let oldLog = stochastic.logProbability(of: next, mean: meanOld, in: work)
     let clean = work.flowStep(x, velocity: vOld, from: all(sigma), to: all(schedule.cleanLevel))
     let advantages = score(clean, work).map { GroupRelative.advantages($0) }
 
     let (v, saved) = student.forward(
-      x, times: all(sigma).map { Float(1000 * $0) }, group, guidance: DirectStep.guidance(student, o.studentGuidance, k), recompute: o.recompute, in: work)
-    let scale = 1 / Double(k * o.accumulation), mean = stochastic.mean(x, velocity: v, in: work), newLog = stochastic.logProbability(of: next, mean: mean, in: work)
+      x, times: all(sigma).map { Float(1000 * $0) }, group,
+      guidance: DirectStep.guidance(student, o.studentGuidance, k), recompute: o.recompute, in: work
+    )
+    let scale = 1 / Double(k * o.accumulation)
+    let mean = stochastic.mean(x, velocity: v, in: work)
+    let newLog = stochastic.logProbability(of: next, mean: mean, in: work)
     var out = Output(
-      clean: clean, next: next, old: oldLog, new: newLog, ratios: [], consistencyLosses: [], advantages: advantages,
+      clean: clean, next: next, old: oldLog, new: newLog, ratios: [], consistencyLosses: [],
+      advantages: advantages,
       rewardLosses: advantages.map { _ in [] }, loss: 0)
     var slopes = all(0)
     for i in 0..<k {
       for (r, a) in advantages.enumerated() {
-        let t = GroupRelative.clipped(advantage: min(max(a[i], -o.advantageClip), o.advantageClip), new: newLog[i], old: oldLog[i], clip: o.clip)
+        let t = GroupRelative.clipped(
+          advantage: min(max(a[i], -o.advantageClip), o.advantageClip), new: newLog[i],
+          old: oldLog[i], clip: o.clip)
         slopes[i] += scale * o.rewardWeight * t.slope
         out.rewardLosses[r].append(t.loss)
         out.loss += scale * o.rewardWeight * t.loss
@@ -65,14 +91,19 @@ public struct SingleStepGroup: Sendable {
 
     if o.consistencyWeight > 0 {
       let prediction = work.flowStep(x, velocity: v, from: all(sigma), to: all(end))
-      let before = work.flowStep(x, velocity: velocity(teacher, x, sigma, o.teacherGuidance), from: all(sigma), to: all(previous))
+      let before = work.flowStep(
+        x, velocity: velocity(teacher, x, sigma, o.teacherGuidance), from: all(sigma),
+        to: all(previous))
       let minus = velocity(target ?? student, before, previous, o.teacherGuidance)
       let goal = work.flowStep(before, velocity: minus, from: all(previous), to: all(end))
       for i in 0..<k {
-        let (loss, d) = work.pseudoHuber(prediction.slice(i..<i + 1), target: goal.slice(i..<i + 1), c: o.huberC)
+        let (loss, d) = work.pseudoHuber(
+          prediction.slice(i..<i + 1), target: goal.slice(i..<i + 1), c: o.huberC)
         out.consistencyLosses.append(loss)
         out.loss += scale * o.consistencyWeight * loss
-        work.place(work.combine(scale * o.consistencyWeight * (end - sigma), d, 1, dv.slice(i..<i + 1)), into: &dv, axis: 0, at: i)
+        work.place(
+          work.combine(scale * o.consistencyWeight * (end - sigma), d, 1, dv.slice(i..<i + 1)),
+          into: &dv, axis: 0, at: i)
       }
     }
     student.backward(dv, saved, in: work)

@@ -4,7 +4,8 @@ public import Training
 
 /// A task that can tell how long the parts of its step take.
 public protocol PhasedTask: TrainingTask {
-  mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws -> StepRecord
+  mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
+    -> StepRecord
 }
 /// A task that trains a generator.
 public protocol PostTask: PhasedTask {
@@ -12,7 +13,9 @@ public protocol PostTask: PhasedTask {
   var result: VideoTransformer { get }
 }
 extension PhasedTask {
-  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord { try self.step(step, phases: nil, in: work) }
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    try self.step(step, phases: nil, in: work)
+  }
 }
 
 /// Time and peak tensor memory of the parts of a step, summed over steps in the order first seen.
@@ -28,7 +31,8 @@ public final class StepPhases {
     mark = clock.now
   }
   public func end(_ name: String, in work: borrowing Workspace) {
-    let seconds = (clock.now - mark) / .seconds(1), bytes = work.pool.statistics.peakBytes
+    let seconds = (clock.now - mark) / .seconds(1)
+    let bytes = work.pool.statistics.peakBytes
     if let i = list.firstIndex(where: { $0.name == name }) {
       list[i].seconds += seconds
       list[i].peakBytes = max(list[i].peakBytes, bytes)

@@ -3,15 +3,22 @@ import Pipelines
 public import TensorRuntime
 
 extension ClipSource {
-  /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most` clips are encoded at once, fewer where a tensor of the encoder's first level would pass 128 MiB:
-  /// a full-size encoder holds about ten of them. `progress` hears how many are done, about every 4096.
+  /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most`
+  /// clips are encoded at once, fewer where a tensor of the encoder's first level would pass 128
+  /// MiB: a full-size encoder holds about ten of them. `progress` hears how many are done, about
+  /// every 4096.
   public func latents(
-    _ count: Int, of encoder: VideoCompressor, times scale: Double, atOnce most: Int, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
+    _ count: Int, of encoder: VideoCompressor, times scale: Double, atOnce most: Int,
+    in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
   ) -> Tensor {
-    let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0], few = max(1, min(most, (1 << 25) / cells))
-    let shape = encoder.config.latentShape(batch: count, frames: canvas.frames, height: canvas.height, width: canvas.width)
+    let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0]
+    let few = max(1, min(most, (1 << 25) / cells))
+    let shape = encoder.config.latentShape(
+      batch: count, frames: canvas.frames, height: canvas.height, width: canvas.width)
     var all = work.tensor(Shape(shape))
-    for start in stride(from: 0, to: min(count, work.rounds((count + few - 1) / few) * few), by: few) {
+    for start in stride(
+      from: 0, to: min(count, work.rounds((count + few - 1) / few) * few), by: few)
+    {
       if start % 4096 < few { progress(start) }
       let x = PixelRange.centered(clips(Array(start..<min(start + few, count)), in: work), in: work)
       let z = work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale)

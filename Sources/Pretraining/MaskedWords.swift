@@ -1,7 +1,8 @@
 import Models
 import TensorRuntime
 
-/// Words hidden in captions, for the model to predict (Devlin et al. 2019, arXiv:1810.04805, always by [MASK]).
+/// Words hidden in captions, for the model to predict (Devlin et al. 2019, arXiv:1810.04805, always
+/// by [MASK]).
 enum MaskedWords {
   struct Target { let row, position: Int, id: Int32 }
 

@@ -3,8 +3,9 @@ public import Models
 public import Pipelines
 public import TensorRuntime
 
-/// What a generator makes of a clip on the way: its latent, noised to a level σ, taken to clean data in one step (algorithm.md 7.3) and
-/// decoded. The direct step shows such pictures to the rewards: near σ = 0 the clip, near σ = 1 a blur of what the caption asks for.
+/// What a generator makes of a clip on the way: its latent, noised to a level σ, taken to clean
+/// data in one step (algorithm.md 7.3) and decoded. The direct step shows such pictures to the
+/// rewards: near σ = 0 the clip, near σ = 1 a blur of what the caption asks for.
 public struct OneStepPrediction: Sendable {
   let encoder: VideoCompressor, decoder: LatentDecoder, transformer: VideoTransformer,
     prompts: PromptEncoder
@@ -19,7 +20,8 @@ public struct OneStepPrediction: Sendable {
     decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor)
     shift = try folder.scheduler().shift
   }
-  /// Clips `[B, T, 3, H, W]` in [0, 1] as the generator sees them under `captions`, each at a level of its own.
+  /// Clips `[B, T, 3, H, W]` in [0, 1] as the generator sees them under `captions`, each at a level
+  /// of its own.
   public func callAsFunction(
     _ clips: Tensor, _ captions: [String], levels: inout RandomStream, noise: RandomStream,
     in work: borrowing Workspace

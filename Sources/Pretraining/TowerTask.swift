@@ -5,9 +5,11 @@ import Optimizers
 public import TensorRuntime
 public import Training
 
-/// One tower by itself: text layers on masked words, or the video tower on telling clips apart (two views of a clip against those of the others;
-/// Chen et al. 2020, arXiv:2002.05709). Towers that are joined afterwards in few steps at a low temperature keep the gap between their modalities that real
-/// encoders have (Liang et al. 2022, arXiv:2203.02053).
+/// One tower by itself: text layers on masked words, or the video tower on telling clips apart (two
+/// views of a clip against those of the others;
+/// Chen et al. 2020, arXiv:2002.05709). Towers that are joined afterwards in few steps at a low
+/// temperature keep the gap between their modalities that real encoders have (Liang et al. 2022,
+/// arXiv:2203.02053).
 public struct TowerTask: EncoderTraining {
   let settings: EncoderSettings
   let source: ClipSource

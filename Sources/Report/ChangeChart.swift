@@ -26,14 +26,22 @@ public struct ChangeChart: Sendable {
     func text(_ x: Double, _ y: Double, _ words: String, size: Int = 13, anchor: String = "start")
       -> String
     {
-      "<text x=\"\(at(x))\" y=\"\(at(y))\" font-size=\"\(size)\" text-anchor=\"\(anchor)\">\(HTML.escape(words))</text>"
+      """
+      <text x="\(at(x))" y="\(at(y))" font-size="\(size)" \
+      text-anchor="\(anchor)">\(HTML.escape(words))</text>
+      """
     }
     var out =
-      "<svg viewBox=\"0 0 \(at(width)) \(at(bottom + 44))\" style=\"width:100%;max-width:560px\" role=\"img\" aria-label=\"what changed\">"
+      """
+      <svg viewBox="0 0 \(at(width)) \(at(bottom + 44))" style="width:100%;max-width:560px" \
+      role="img" aria-label="what changed">
+      """
     for tick in 0...4 {
       let v = floor + (1 - floor) * Double(tick) / 4
       out +=
-        "<line x1=\"\(at(x(v)))\" x2=\"\(at(x(v)))\" y1=\"20\" y2=\"\(at(bottom))\" stroke=\"#ddd\"/>"
+        """
+        <line x1="\(at(x(v)))" x2="\(at(x(v)))" y1="20" y2="\(at(bottom))" stroke="#ddd"/>
+        """
       out += text(
         x(v), bottom + 14, "\((v * 1000).rounded() / 1000)", size: 11,
         anchor: tick == 0 ? "start" : tick == 4 ? "end" : "middle")
@@ -43,12 +51,21 @@ public struct ChangeChart: Sendable {
       let y = top + 18
       out += text(0, top, r.name) + text(width, top, r.note, anchor: "end")
       out +=
-        "<line x1=\"\(at(x(r.before)))\" x2=\"\(at(x(r.after)))\" y1=\"\(at(y))\" y2=\"\(at(y))\" stroke=\"#06c\" stroke-width=\"3\"/>"
+        """
+        <line x1="\(at(x(r.before)))" x2="\(at(x(r.after)))" y1="\(at(y))" y2="\(at(y))" \
+        stroke="#06c" stroke-width="3"/>
+        """
       out +=
-        "<circle cx=\"\(at(x(r.before)))\" cy=\"\(at(y))\" r=\"6\" fill=\"#fff\" stroke=\"#444\" stroke-width=\"2\"/>"
+        """
+        <circle cx="\(at(x(r.before)))" cy="\(at(y))" r="6" fill="#fff" stroke="#444" \
+        stroke-width="2"/>
+        """
       if let c = r.control {
         out +=
-          "<path d=\"M\(at(x(c))) \(at(y - 7)) l6 7 -6 7 -6 -7z\" fill=\"none\" stroke=\"#a60\" stroke-width=\"2\"/>"
+          """
+          <path d="M\(at(x(c))) \(at(y - 7)) l6 7 -6 7 -6 -7z" fill="none" stroke="#a60" \
+          stroke-width="2"/>
+          """
       }
       out += "<circle cx=\"\(at(x(r.after)))\" cy=\"\(at(y))\" r=\"6\" fill=\"#06c\"/>"
     }

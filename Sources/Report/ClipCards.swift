@@ -15,7 +15,10 @@ public struct ClipCard: Sendable {
       let changed = before != after
       let kind = after > before ? "good" : after < before ? "bad" : "same"
       return
-        "<span class=\"\(kind)\">\(HTML.escape(name)) \(changed ? "\(sign(before)) → \(sign(after))" : sign(after))</span>"
+        """
+        <span class="\(kind)">\(HTML.escape(name)) \
+        \(changed ? "\(sign(before)) → \(sign(after))" : sign(after))</span>
+        """
     }
   }
   let prompt: String, clips: [(caption: String, clip: Tensor)], marks: [Mark]
@@ -31,10 +34,18 @@ public struct ClipCard: Sendable {
       let style =
         "width:\(frames * 112)px;animation-timing-function:steps(\(max(frames, 2)),jump-none)"
       return
-        "<figure><div class=\"loop\"><img alt=\"\(HTML.escape("\(prompt), \(caption)"))\" style=\"\(style)\" src=\"data:image/png;base64,\(picture)\"></div><figcaption>\(HTML.escape(caption))</figcaption></figure>"
+        """
+        <figure><div class="loop"><img alt="\(HTML.escape("\(prompt), \(caption)"))" \
+        style="\(style)" \
+        src="data:image/png;base64,\(picture)"></div><figcaption>\(HTML.escape(caption))</figcaption></figure>
+        """
     }
     return
-      "<div class=\"card\"><p><b>\(HTML.escape(prompt))</b></p><div class=\"clips\">\(loops.joined())</div><div class=\"marks\">\(marks.map(\.html).joined(separator: " &nbsp; "))</div></div>"
+      """
+      <div class="card"><p><b>\(HTML.escape(prompt))</b></p><div \
+      class="clips">\(loops.joined())</div><div \
+      class="marks">\(marks.map(\.html).joined(separator: " &nbsp; "))</div></div>
+      """
   }
 }
 

@@ -1,8 +1,8 @@
 public import Models
 public import TensorRuntime
 
-/// Everything the rewards need of captions, computed once: token ids, the states the fusion layers start from, and the
-/// feature the quality reward compares with.
+/// Everything the rewards need of captions, computed once: token ids, the states the fusion layers
+/// start from, and the feature the quality reward compares with.
 public struct CaptionBatch: Sendable {
   public let tokens: TokenBatch
   /// Text states `[B, L, D]` (the output of the text layers).
@@ -14,10 +14,13 @@ public struct CaptionBatch: Sendable {
 
   /// Captions `indices`, in that order (repeats allowed).
   public func selecting(_ indices: [Int], in work: borrowing Workspace) -> CaptionBatch {
-    let rows = indices.map { Int32($0) }, (b, l, d) = (indices.count, tokens.length, hidden.shape[2])
+    let rows = indices.map { Int32($0) }
+    let (b, l, d) = (indices.count, tokens.length, hidden.shape[2])
     func pick(_ t: Tensor) -> Tensor { work.gather(t, rows) }
     return CaptionBatch(
-      tokens: tokens.selecting(indices), hidden: pick(hidden.reshaped(Shape(hidden.shape[0], l * d))).reshaped(Shape(b, l, d)), feature: pick(feature), unit: pick(unit),
+      tokens: tokens.selecting(indices),
+      hidden: pick(hidden.reshaped(Shape(hidden.shape[0], l * d))).reshaped(Shape(b, l, d)),
+      feature: pick(feature), unit: pick(unit),
       mapped: mapped.map { pick($0) })
   }
 }
@@ -25,7 +28,8 @@ public struct CaptionBatch: Sendable {
 extension CaptionBatch {
   /// Several captions, padded to the longest.
   public init(joining parts: [CaptionBatch], in work: borrowing Workspace) {
-    let length = parts.map(\.tokens.length).max() ?? 1, tokens = TokenBatch(joining: parts.map(\.tokens))
+    let length = parts.map(\.tokens.length).max() ?? 1
+    let tokens = TokenBatch(joining: parts.map(\.tokens))
     let hidden = parts.map { p -> Tensor in
       if p.tokens.length == length { return p.hidden }
       var wide = work.zeros(Shape(p.hidden.shape[0], length, p.hidden.shape[2]), p.hidden.type)
@@ -34,6 +38,8 @@ extension CaptionBatch {
     }
     func join(_ t: [Tensor]) -> Tensor { work.concatenated(t, axis: 0) }
     let mapped = parts.compactMap(\.mapped)
-    self.init(tokens: tokens, hidden: join(hidden), feature: join(parts.map(\.feature)), unit: join(parts.map(\.unit)), mapped: mapped.count == parts.count ? join(mapped) : nil)
+    self.init(
+      tokens: tokens, hidden: join(hidden), feature: join(parts.map(\.feature)),
+      unit: join(parts.map(\.unit)), mapped: mapped.count == parts.count ? join(mapped) : nil)
   }
 }

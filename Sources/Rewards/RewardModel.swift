@@ -25,9 +25,13 @@ public struct RewardModel: Sendable {
   let transport: PartialTransport
   let pixels: PixelPreprocessing
 
-  public init(_ model: VideoTextModel, tokenizer: WordPieceTokenizer?, map: Map?, options: RewardOptions = RewardOptions()) throws {
+  public init(
+    _ model: VideoTextModel, tokenizer: WordPieceTokenizer?, map: Map?,
+    options: RewardOptions = RewardOptions()
+  ) throws {
     (self.model, self.tokenizer, self.map, self.options) = (model, tokenizer, map, options)
-    transport = try PartialTransport(options.plans, patchesPerFrame: model.config.visionEncoder.patchesPerFrame)
+    transport = try PartialTransport(
+      options.plans, patchesPerFrame: model.config.visionEncoder.patchesPerFrame)
     pixels = PixelPreprocessing(size: model.config.visionEncoder.imgSize)
   }
   var config: VideoTextConfig { model.config }
@@ -36,20 +40,33 @@ public struct RewardModel: Sendable {
 
   /// The most tokens of a caption that are read.
   private var mostTokens: Int {
-    min(options.useTransport && options.semantic ? options.plannedLength : options.plainLength, config.textEncoder.maxPositionEmbeddings)
+    min(
+      options.useTransport && options.semantic ? options.plannedLength : options.plainLength,
+      config.textEncoder.maxPositionEmbeddings)
   }
   /// What is left out of a caption, in words; nil when all of it is read.
-  public func truncation(of caption: String) -> String? { tokenizer?.truncation(of: caption, maxLength: mostTokens) }
-  public func tokens(_ captions: [String]) -> TokenBatch {
-    guard let tokenizer else { preconditionFailure("this reward model was opened without a vocabulary") }
-    let most = mostTokens
-    return TokenBatch(captions.map { tokenizer.encode($0, maxLength: most) }, padding: tokenizer.pad, special: tokenizer.special)
+  public func truncation(of caption: String) -> String? {
+    tokenizer?.truncation(of: caption, maxLength: mostTokens)
   }
-  public func captions(_ captions: [String], in work: borrowing Workspace) -> CaptionBatch { self.captions(tokens(captions), in: work) }
+  public func tokens(_ captions: [String]) -> TokenBatch {
+    guard let tokenizer else {
+      preconditionFailure("this reward model was opened without a vocabulary")
+    }
+    let most = mostTokens
+    return TokenBatch(
+      captions.map { tokenizer.encode($0, maxLength: most) }, padding: tokenizer.pad,
+      special: tokenizer.special)
+  }
+  public func captions(_ captions: [String], in work: borrowing Workspace) -> CaptionBatch {
+    self.captions(tokens(captions), in: work)
+  }
   public func captions(_ tokens: TokenBatch, in work: borrowing Workspace) -> CaptionBatch {
     let hidden = model.text.text(tokens, in: work).hidden
-    let feature = model.textProjection(VideoTextModel.cls(hidden, in: work), in: work), unit = Rows.normalised(feature, in: work).y
-    return CaptionBatch(tokens: tokens, hidden: hidden, feature: feature, unit: unit, mapped: map.map { Rows.normalised($0(unit, work), in: work).y })
+    let feature = model.textProjection(VideoTextModel.cls(hidden, in: work), in: work)
+    let unit = Rows.normalised(feature, in: work).y
+    return CaptionBatch(
+      tokens: tokens, hidden: hidden, feature: feature, unit: unit,
+      mapped: map.map { Rows.normalised($0(unit, work), in: work).y })
   }
 
   // MARK: rewards and their gradient
@@ -57,10 +74,18 @@ public struct RewardModel: Sendable {
   /// What the video side yields: tokens `[B, M, D]`, feature `[B, E]` not normalised, unit feature.
   public struct VideoFeatures: Sendable { public let tokens, projected, unit: Tensor }
   /// What the fusion layers see of videos, the same for all their captions.
-  public func fusion(of video: VideoFeatures, in work: borrowing Workspace) -> TextEncoder.FusionVision { model.text.vision(video.tokens, in: work) }
-  public func videos(_ x: Tensor, crop: PixelPreprocessing.Crop = .center, in work: borrowing Workspace) -> VideoFeatures {
-    let out = model.video.forward(pixels.forward(x, crop: crop, in: work).y, recompute: true, in: work).output
-    return VideoFeatures(tokens: out.tokens, projected: out.projected, unit: Rows.normalised(out.projected, in: work).y)
+  public func fusion(of video: VideoFeatures, in work: borrowing Workspace)
+    -> TextEncoder.FusionVision
+  { model.text.vision(video.tokens, in: work) }
+  public func videos(
+    _ x: Tensor, crop: PixelPreprocessing.Crop = .center, in work: borrowing Workspace
+  ) -> VideoFeatures {
+    let out = model.video.forward(
+      pixels.forward(x, crop: crop, in: work).y, recompute: true, in: work
+    ).output
+    return VideoFeatures(
+      tokens: out.tokens, projected: out.projected, unit: Rows.normalised(out.projected, in: work).y
+    )
   }
 
   public struct Scores: Sendable {
@@ -75,12 +100,22 @@ public struct RewardModel: Sendable {
     let fusion: TextEncoder.FusionSaved?, logits: Tensor?, probability: [Double]
   }
 
-  /// Both rewards (those that are enabled) of B pairs. A caption without lexical tokens keeps its plain attention (D-30).
-  public func forward(_ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center, recompute: Bool = false, in work: borrowing Workspace) -> (scores: Scores, saved: Saved) {
-    precondition(x.shape[0] == captions.tokens.batch, "\(x.shape[0]) videos for \(captions.tokens.batch) captions")
+  /// Both rewards (those that are enabled) of B pairs. A caption without lexical tokens keeps its
+  /// plain attention (D-30).
+  public func forward(
+    _ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center,
+    recompute: Bool = false, in work: borrowing Workspace
+  ) -> (scores: Scores, saved: Saved) {
+    precondition(
+      x.shape[0] == captions.tokens.batch,
+      "\(x.shape[0]) videos for \(captions.tokens.batch) captions")
     let (input, ps) = pixels.forward(x, crop: crop, in: work)
     let (video, vs) = model.video.forward(input, recompute: recompute, in: work)
-    var scores = Scores(), unit: Rows.Saved?, target: Tensor?, fusion: TextEncoder.FusionSaved?, logits: Tensor?
+    var scores = Scores()
+    var unit: Rows.Saved?
+    var target: Tensor?
+    var fusion: TextEncoder.FusionSaved?
+    var logits: Tensor?
     if options.quality {
       let (v, s) = Rows.normalised(video.projected, in: work)
       let t = qualityTarget(captions)
@@ -88,24 +123,33 @@ public struct RewardModel: Sendable {
       (unit, target) = (s, t)
     }
     if options.semantic {
-      let (hidden, s) = model.text.fusion(captions.hidden, captions.tokens, vision: video.tokens, prior: options.useTransport ? prior() : nil, in: work)
+      let (hidden, s) = model.text.fusion(
+        captions.hidden, captions.tokens, vision: video.tokens,
+        prior: options.useTransport ? prior() : nil, in: work)
       let l = model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work)
       scores.semantic = MatchProbability.forward(l)
       (fusion, logits) = (s, l)
     }
-    let saved = Saved(pixels: ps, video: vs, tokens: video.tokens.shape, projected: video.projected, unit: unit, target: target, fusion: fusion, logits: logits, probability: scores.semantic)
+    let saved = Saved(
+      pixels: ps, video: vs, tokens: video.tokens.shape, projected: video.projected, unit: unit,
+      target: target, fusion: fusion, logits: logits, probability: scores.semantic)
     return (scores, saved)
   }
 
   /// Gradient of the pixels for upstream gradients of the rewards (empty where a reward has none).
-  public mutating func backward(dQuality: [Double], dSemantic: [Double], _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    var dTokens: Tensor?, dProjected: Tensor?
+  public mutating func backward(
+    dQuality: [Double], dSemantic: [Double], _ s: Saved, in work: borrowing Workspace
+  ) -> Tensor {
+    var dTokens: Tensor?
+    var dProjected: Tensor?
     if let unit = s.unit, let target = s.target, dQuality.contains(where: { $0 != 0 }) {
-      dProjected = Rows.backward(QualityReward.backward(dQuality, target: target, in: work), unit, in: work)
+      dProjected = Rows.backward(
+        QualityReward.backward(dQuality, target: target, in: work), unit, in: work)
     }
     if let fusion = s.fusion, let logits = s.logits, dSemantic.contains(where: { $0 != 0 }) {
       let dLogits = MatchProbability.backward(dSemantic, s.probability, type: logits.type)
-      let dCls = model.matchingHead.backwardInput(dLogits, in: work), d = dCls.shape[1]
+      let dCls = model.matchingHead.backwardInput(dLogits, in: work)
+      let d = dCls.shape[1]
       var dHidden = work.zeros(Shape(dCls.shape[0], fusion.length, d), dCls.type)
       work.place(dCls.reshaped(Shape(dCls.shape[0], 1, d)), into: &dHidden, axis: 1, at: 0)
       dTokens = model.text.fusionBackward(dHidden, fusion, wantsText: false, in: work).dVision
@@ -115,22 +159,34 @@ public struct RewardModel: Sendable {
     return pixels.backward(dInput, s.pixels, in: work)
   }
 
-  /// The same model with and without transport, from one pass of the video encoder (what `score` reports).
+  /// The same model with and without transport, from one pass of the video encoder (what `score`
+  /// reports).
   public struct AllScores: Sendable {
     /// With the map (nil without one), with token plans, and the same model without transport.
     public let quality: [Double]?, semantic, vanillaQuality, vanillaSemantic: [Double]
-    public init(quality: [Double]?, semantic: [Double], vanillaQuality: [Double], vanillaSemantic: [Double]) {
-      (self.quality, self.semantic, self.vanillaQuality, self.vanillaSemantic) = (quality, semantic, vanillaQuality, vanillaSemantic)
+    public init(
+      quality: [Double]?, semantic: [Double], vanillaQuality: [Double], vanillaSemantic: [Double]
+    ) {
+      (self.quality, self.semantic, self.vanillaQuality, self.vanillaSemantic) = (
+        quality, semantic, vanillaQuality, vanillaSemantic
+      )
     }
   }
-  public func allScores(_ video: VideoFeatures, _ fusion: TextEncoder.FusionVision, planned: CaptionBatch, plain: CaptionBatch, in work: borrowing Workspace) -> AllScores {
+  public func allScores(
+    _ video: VideoFeatures, _ fusion: TextEncoder.FusionVision, planned: CaptionBatch,
+    plain: CaptionBatch, in work: borrowing Workspace
+  ) -> AllScores {
     func match(_ c: CaptionBatch, _ prior: AttentionPrior?) -> [Double] {
-      let hidden = model.text.fusion(c.hidden, c.tokens, vision: fusion, prior: prior, in: work).hidden
-      return MatchProbability.forward(model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work))
+      let hidden = model.text.fusion(c.hidden, c.tokens, vision: fusion, prior: prior, in: work)
+        .hidden
+      return MatchProbability.forward(
+        model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work))
     }
     return AllScores(
-      quality: planned.mapped.map { QualityReward.forward(video.unit, $0, in: work) }, semantic: match(planned, prior()),
-      vanillaQuality: QualityReward.forward(video.unit, plain.unit, in: work), vanillaSemantic: match(plain, nil))
+      quality: planned.mapped.map { QualityReward.forward(video.unit, $0, in: work) },
+      semantic: match(planned, prior()),
+      vanillaQuality: QualityReward.forward(video.unit, plain.unit, in: work),
+      vanillaSemantic: match(plain, nil))
   }
 
   /// ẑ with transport and a map, ŷ otherwise (5.1).
@@ -139,12 +195,18 @@ public struct RewardModel: Sendable {
     return c.unit
   }
 
-  /// Token plans for the fusion layers. A plan in the last layer never reaches the matching head (2.4), so it is left out
-  /// unless [CLS] itself gets one. `each` sees every layer's plans.
-  public func prior(lastLayer: Bool = false, each: ((CrossAttentionView, TokenPlans) -> Void)? = nil) -> AttentionPrior {
-    let last = config.textEncoder.numHiddenLayers - 1, skipsLast = !options.plans.includeCLS && !lastLayer
-    return AttentionPrior(acts: { transport.acts(onLayer: $0) && !(skipsLast && $0 == last) }) { view, work in
-      let plans = transport.plans(queries: view.queries, keys: view.keys, attention: view.attention, lexical: view.lexical, details: each != nil, in: work)
+  /// Token plans for the fusion layers. A plan in the last layer never reaches the matching head
+  /// (2.4), so it is left out unless [CLS] itself gets one. `each` sees every layer's plans.
+  public func prior(
+    lastLayer: Bool = false, each: ((CrossAttentionView, TokenPlans) -> Void)? = nil
+  ) -> AttentionPrior {
+    let last = config.textEncoder.numHiddenLayers - 1
+    let skipsLast = !options.plans.includeCLS && !lastLayer
+    return AttentionPrior(acts: { transport.acts(onLayer: $0) && !(skipsLast && $0 == last) }) {
+      view, work in
+      let plans = transport.plans(
+        queries: view.queries, keys: view.keys, attention: view.attention, lexical: view.lexical,
+        details: each != nil, in: work)
       each?(view, plans)
       return plans.plan
     }

@@ -1,8 +1,8 @@
-internal import Synchronization
 import Glibc
+internal import Synchronization
 
-/// Recycled memory: 64-byte aligned blocks in size classes of four per octave. A block goes back to its class when the
-/// last tensor on it is released, and leaves the pool only with the pool itself.
+/// Recycled memory: 64-byte aligned blocks in size classes of four per octave. A block goes back to
+/// its class when the last tensor on it is released, and leaves the pool only with the pool itself.
 public final class BufferPool: Sendable {
   private struct Contents: ~Copyable {
     var free: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 256)
@@ -10,8 +10,10 @@ public final class BufferPool: Sendable {
     var live = 0
     /// Where blocks of the system start.
     var obtained: [UnsafeMutableRawPointer] = []
-    /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them; and bytes used of every other.
-    var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:], mapped: [UnsafeMutableRawPointer: Int] = [:]
+    /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them;
+    /// and bytes used of every other.
+    var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:],
+      mapped: [UnsafeMutableRawPointer: Int] = [:]
     /// Of a plan: bytes of all blocks so far, and as `MemoryLimit` last heard of them.
     var total = 0, asked = 0
   }
@@ -36,7 +38,9 @@ public final class BufferPool: Sendable {
   /// A pool whose blocks take no memory until they are written, for `MemoryPlan`.
   init(planningFor pool: BufferPool?) {
     isPlan = true
-    contents.held = pool.map { p in p.lock.withLock { _ in p.contents.free.map(\.count) } } ?? Array(repeating: 0, count: 256)
+    contents.held =
+      pool.map { p in p.lock.withLock { _ in p.contents.free.map(\.count) } }
+      ?? Array(repeating: 0, count: 256)
   }
   /// Bytes of a plan's blocks that were used at some time, without those that cost nothing.
   var touched: Int { lock.withLock { _ in contents.used.values.reduce(0, +) } }
@@ -72,8 +76,10 @@ public final class BufferPool: Sendable {
     return (recycled ?? obtain(capacity), capacity)
   }
 
-  /// A block from the system. Large blocks begin at different lines of a page: the system's all begin at the same one, and rows of several tensors that are used together (a product, its activation,
-  /// what it was before) then share the low bits of their addresses, which costs up to a fifth of a product with an activation (`Documentation/performance.md`).
+  /// A block from the system. Large blocks begin at different lines of a page: the system's all
+  /// begin at the same one, and rows of several tensors that are used together (a product, its
+  /// activation, what it was before) then share the low bits of their addresses, which costs up to
+  /// a fifth of a product with an activation (`Documentation/performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = MemoryLimit.block(capacity + (colours - 1) * 64)
@@ -91,7 +97,11 @@ public final class BufferPool: Sendable {
       contents.asked = contents.total
       MemoryLimit.check(contents.total)
     }
-    guard let p = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), p != MAP_FAILED else { MemoryLimit.refuse(contents.total) }
+    guard
+      let p = mmap(
+        nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+      p != MAP_FAILED
+    else { MemoryLimit.refuse(contents.total) }
     contents.mapped[p] = capacity
     if contents.held[index] > 0 { contents.held[index] -= 1 } else { contents.used[p] = bytes }
     return p

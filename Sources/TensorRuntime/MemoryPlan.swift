@@ -1,8 +1,12 @@
-/// What a step will take, learnt by running it without its arithmetic: every operation takes its result and its scratch as it always does, and kernels are not called. Control flow that depends on
-/// sizes alone, which is all there is in a step, then asks for the same memory in the same order.
+/// What a step will take, learnt by running it without its arithmetic: every operation takes its
+/// result and its scratch as it always does, and kernels are not called. Control flow that depends
+/// on sizes alone, which is all there is in a step, then asks for the same memory in the same
+/// order.
 ///
-/// Everything a planned step computes is meaningless, so it runs on a copy of its task; nothing of the original is written (`Tensor.makeUnique` gives the copy memory of its own,
-/// cleared gradients stay cleared, panels are counted but not made). At start-up only: no other thread may touch a tensor meanwhile.
+/// Everything a planned step computes is meaningless, so it runs on a copy of its task; nothing of
+/// the original is written (`Tensor.makeUnique` gives the copy memory of its own, cleared gradients
+/// stay cleared, panels are counted but not made). At start-up only: no other thread may touch a
+/// tensor meanwhile.
 public struct MemoryPlan: Sendable {
   /// Bytes that the step will write for the first time, in blocks the pool does not hold yet.
   public let stepBytes: Int
@@ -26,7 +30,9 @@ public struct MemoryPlan: Sendable {
     struct Panels: Hashable { let storage: ObjectIdentifier, key: PackedPanels.Key }
     var panels: [Panels: Int] = [:]
     func pool(for pool: BufferPool) -> BufferPool { pool === copies ? copies : self.pool }
-    init(_ pool: BufferPool) { (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil)) }
+    init(_ pool: BufferPool) {
+      (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil))
+    }
   }
   nonisolated(unsafe) static var current: Run?
 }

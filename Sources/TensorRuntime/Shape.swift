@@ -1,7 +1,8 @@
 /// The extents of a tensor, outermost first, rank at most 8. No heap memory.
 ///
-/// No vector type is stored here or in anything that lives in a model: a value that wants more than 16-byte alignment does not get
-/// it in the frame of an async function (Swift 6.3, measured), the likely cause of a heap overwritten in an optimised build.
+/// No vector type is stored here or in anything that lives in a model: a value that wants more than
+/// 16-byte alignment does not get it in the frame of an async function (Swift 6.3, measured), the
+/// likely cause of a heap overwritten in an optimised build.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
   /// Those at and behind `rank` are 1.
   private var extents: [8 of Int]
@@ -18,11 +19,26 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     hasher.combine(rank)
     for axis in 0..<rank { hasher.combine(extents[axis]) }
   }
-  public init(_ a: Int) { self.init(); append(a) }
-  public init(_ a: Int, _ b: Int) { self.init(a); append(b) }
-  public init(_ a: Int, _ b: Int, _ c: Int) { self.init(a, b); append(c) }
-  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(a, b, c); append(d) }
-  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int, _ e: Int) { self.init(a, b, c, d); append(e) }
+  public init(_ a: Int) {
+    self.init()
+    append(a)
+  }
+  public init(_ a: Int, _ b: Int) {
+    self.init(a)
+    append(b)
+  }
+  public init(_ a: Int, _ b: Int, _ c: Int) {
+    self.init(a, b)
+    append(c)
+  }
+  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) {
+    self.init(a, b, c)
+    append(d)
+  }
+  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int, _ e: Int) {
+    self.init(a, b, c, d)
+    append(e)
+  }
   public init(_ extents: some Sequence<Int>) {
     self.init()
     for e in extents { append(e) }
@@ -46,7 +62,8 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// Number of elements. Beyond 2^56 it stays there: more than any memory holds, and its bytes are still a number (`MemoryLimit`).
+  /// Number of elements. Beyond 2^56 it stays there: more than any memory holds, and its bytes are
+  /// still a number (`MemoryLimit`).
   public var count: Int {
     var n = 1
     for axis in 0..<rank {
@@ -69,7 +86,8 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
   public var description: String { "[" + dims.map(String.init).joined(separator: ", ") + "]" }
 }
 
-/// Three numbers of a grid (time, height, width) as they are stored; see `Shape` for why they are not a `SIMD3`.
+/// Three numbers of a grid (time, height, width) as they are stored; see `Shape` for why they are
+/// not a `SIMD3`.
 public struct Extents3: Hashable, Sendable {
   private let x, y, z: Int
   public init(_ v: SIMD3<Int>) { (x, y, z) = (v.x, v.y, v.z) }

@@ -12,18 +12,25 @@ public struct Tensor: Sendable {
 
   /// A tensor with memory of its own (not recycled), elements not set.
   init(uninitialized shape: Shape, type: ElementType) {
-    self.init(shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount))
+    self.init(
+      shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount))
   }
 
   public static func zeros(_ shape: Shape, type: ElementType = .f32) -> Tensor {
     let t = Tensor(uninitialized: shape, type: type)
-    if MemoryPlan.current == nil { t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1)) }
+    if MemoryPlan.current == nil {
+      t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1))
+    }
     return t
   }
   public static func full(_ shape: Shape, _ value: Double, type: ElementType = .f32) -> Tensor {
-    type == .f64 ? Tensor(Array(repeating: value, count: shape.count), shape) : Tensor(Array(repeating: Float(value), count: shape.count), shape)
+    type == .f64
+      ? Tensor(Array(repeating: value, count: shape.count), shape)
+      : Tensor(Array(repeating: Float(value), count: shape.count), shape)
   }
-  public static func ones(_ shape: Shape, type: ElementType = .f32) -> Tensor { full(shape, 1, type: type) }
+  public static func ones(_ shape: Shape, type: ElementType = .f32) -> Tensor {
+    full(shape, 1, type: type)
+  }
 
   public init(_ values: [Float], _ shape: Shape) { self.init(copying: values, shape, .f32) }
   public init(_ values: [Double], _ shape: Shape) { self.init(copying: values, shape, .f64) }
@@ -38,15 +45,24 @@ public struct Tensor: Sendable {
     precondition(values.count == shape.count, "\(values.count) values for shape \(shape)")
     self.init(uninitialized: shape, type: type)
     values.withUnsafeBytes { bytes in
-      if let base = bytes.baseAddress { storage.pointer.copyMemory(from: base, byteCount: bytes.count) }
+      if let base = bytes.baseAddress {
+        storage.pointer.copyMemory(from: base, byteCount: bytes.count)
+      }
     }
   }
 
   /// A tensor over memory that `owner` keeps alive and nobody writes (a mapped file).
-  public init(borrowing bytes: UnsafeRawBufferPointer, shape: Shape, type: ElementType, owner: any AnyObject & Sendable) {
-    precondition(bytes.count >= shape.count * type.byteCount, "\(bytes.count) bytes for \(shape) of \(type)")
+  public init(
+    borrowing bytes: UnsafeRawBufferPointer, shape: Shape, type: ElementType,
+    owner: any AnyObject & Sendable
+  ) {
+    precondition(
+      bytes.count >= shape.count * type.byteCount, "\(bytes.count) bytes for \(shape) of \(type)")
     let empty = UnsafeRawPointer(bitPattern: 64)!
-    self.init(shape: shape, type: type, storage: TensorStorage(borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
+    self.init(
+      shape: shape, type: type,
+      storage: TensorStorage(
+        borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
   }
 
   public var count: Int { shape.count }
@@ -61,7 +77,9 @@ public struct Tensor: Sendable {
   }
   /// Elements `range` of the leading axis, sharing memory.
   public func slice(_ range: Range<Int>) -> Tensor {
-    precondition(shape.rank > 0 && range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
+    precondition(
+      shape.rank > 0 && range.lowerBound >= 0 && range.upperBound <= shape[0],
+      "rows \(range) of \(shape)")
     var t = self
     t.shape[0] = range.count
     t.offset += range.lowerBound * (count / max(shape[0], 1))
@@ -111,14 +129,20 @@ public struct Tensor: Sendable {
   }
 
   /// Calls `body` with the elements.
-  public func withSpan<Element: BitwiseCopyable, R>(of _: Element.Type = Element.self, _ body: (Span<Element>) throws -> R) rethrows -> R {
+  public func withSpan<Element: BitwiseCopyable, R>(
+    of _: Element.Type = Element.self, _ body: (Span<Element>) throws -> R
+  ) rethrows -> R {
     try withBuffer(as: Element.self) { try body($0.span) }
   }
   /// Calls `body` with the elements, for writing; copies them first if they are shared.
-  public mutating func withMutableSpan<Element: BitwiseCopyable, R>(of _: Element.Type = Element.self, _ body: (inout MutableSpan<Element>) throws -> R) rethrows -> R {
-    precondition(MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
+  public mutating func withMutableSpan<Element: BitwiseCopyable, R>(
+    of _: Element.Type = Element.self, _ body: (inout MutableSpan<Element>) throws -> R
+  ) rethrows -> R {
+    precondition(
+      MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
     makeUnique()
-    let buffer = UnsafeMutableBufferPointer(start: base.bindMemory(to: Element.self, capacity: max(count, 1)), count: count)
+    let buffer = UnsafeMutableBufferPointer(
+      start: base.bindMemory(to: Element.self, capacity: max(count, 1)), count: count)
     var span = buffer.mutableSpan
     return try body(&span)
   }
@@ -127,9 +151,13 @@ public struct Tensor: Sendable {
     try body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
-  func withBuffer<Element, R>(as _: Element.Type, _ body: (UnsafeBufferPointer<Element>) throws -> R) rethrows -> R {
-    precondition(MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
-    return try body(UnsafeBufferPointer(start: base.assumingMemoryBound(to: Element.self), count: count))
+  func withBuffer<Element, R>(
+    as _: Element.Type, _ body: (UnsafeBufferPointer<Element>) throws -> R
+  ) rethrows -> R {
+    precondition(
+      MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
+    return try body(
+      UnsafeBufferPointer(start: base.assumingMemoryBound(to: Element.self), count: count))
   }
 
   // MARK: memory
@@ -139,7 +167,8 @@ public struct Tensor: Sendable {
     storage.settle()
     return storage.pointer + offset * type.byteCount
   }
-  /// Makes every element zero without writing them yet. False, and nothing done, where this is only a part of its memory.
+  /// Makes every element zero without writing them yet. False, and nothing done, where this is only
+  /// a part of its memory.
   mutating func clear() -> Bool {
     makeUnique()
     if offset != 0 || byteCount != storage.byteCount { return false }
@@ -147,10 +176,14 @@ public struct Tensor: Sendable {
     return true
   }
   /// Whether the elements are zeros that nobody has written yet: the caller overwrites all of them.
-  func takeCleared() -> Bool { offset == 0 && byteCount == storage.byteCount && storage.takeCleared() }
+  func takeCleared() -> Bool {
+    offset == 0 && byteCount == storage.byteCount && storage.takeCleared()
+  }
 
   /// Whether nothing else holds its memory, so that a result may be written over it.
-  mutating func isOnlyHolder() -> Bool { isKnownUniquelyReferenced(&storage) && !storage.isReadOnly }
+  mutating func isOnlyHolder() -> Bool {
+    isKnownUniquelyReferenced(&storage) && !storage.isReadOnly
+  }
   /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
   mutating func makeUnique() {
     if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }

@@ -1,17 +1,17 @@
 internal import CKernels
-internal import Synchronization
 import Glibc
+internal import Synchronization
 
-/// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped file), which is never
-/// written. Elements are written only by a holder that has made sure it is the only one (`Tensor.makeUnique`), which is
-/// what makes sharing it between tasks sound.
+/// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped
+/// file), which is never written. Elements are written only by a holder that has made sure it is
+/// the only one (`Tensor.makeUnique`), which is what makes sharing it between tasks sound.
 final class TensorStorage: @unchecked Sendable {
   let pointer: UnsafeMutableRawPointer
   let byteCount: Int
   let isReadOnly: Bool
   private let origin: Origin
-  /// Whether the elements are zero without having been written yet: gradients at the start of a step, which the first product then
-  /// overwrites instead of adding to.
+  /// Whether the elements are zero without having been written yet: gradients at the start of a
+  /// step, which the first product then overwrites instead of adding to.
   private let isCleared = Atomic<Bool>(false)
   /// Panels of a weight for products (`Workspace.linear`), kept until the elements change.
   private let panels = Mutex<[PackedPanels]>([])
@@ -25,12 +25,16 @@ final class TensorStorage: @unchecked Sendable {
   init(byteCount: Int, from pool: BufferPool) {
     let pool = MemoryPlan.current?.pool(for: pool) ?? pool
     let (pointer, capacity) = pool.take(byteCount)
-    (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(pool, capacity: capacity))
+    (self.pointer, self.byteCount, isReadOnly, origin) = (
+      pointer, byteCount, false, .pool(pool, capacity: capacity)
+    )
   }
   init(byteCount: Int) {
     if let plan = MemoryPlan.current {
       let (pointer, capacity) = plan.pool.take(byteCount)
-      (self.pointer, self.byteCount, isReadOnly, origin) = (pointer, byteCount, false, .pool(plan.pool, capacity: capacity))
+      (self.pointer, self.byteCount, isReadOnly, origin) = (
+        pointer, byteCount, false, .pool(plan.pool, capacity: capacity)
+      )
       return
     }
     pointer = MemoryLimit.block(max(byteCount, 64))
@@ -43,8 +47,13 @@ final class TensorStorage: @unchecked Sendable {
 
   /// Makes every element zero, once somebody looks.
   func clear() { isCleared.store(true, ordering: .releasing) }
-  /// Whether the elements were cleared and not looked at since; they are the caller's to overwrite then.
-  func takeCleared() -> Bool { MemoryPlan.current == nil ? isCleared.exchange(false, ordering: .acquiringAndReleasing) : isCleared.load(ordering: .acquiring) }
+  /// Whether the elements were cleared and not looked at since; they are the caller's to overwrite
+  /// then.
+  func takeCleared() -> Bool {
+    MemoryPlan.current == nil
+      ? isCleared.exchange(false, ordering: .acquiringAndReleasing)
+      : isCleared.load(ordering: .acquiring)
+  }
   /// Writes the zeros of `clear`.
   @inline(__always) func settle() { if isCleared.load(ordering: .acquiring) { writeZeros() } }
   private func writeZeros() {
@@ -52,7 +61,9 @@ final class TensorStorage: @unchecked Sendable {
     panels.withLock { _ in
       if !isCleared.load(ordering: .acquiring) { return }
       check(pk_fill(PK_F32, byteCount / 4, 0, pointer))
-      for i in byteCount / 4 * 4..<byteCount { pointer.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+      for i in byteCount / 4 * 4..<byteCount {
+        pointer.storeBytes(of: 0, toByteOffset: i, as: UInt8.self)
+      }
       isCleared.store(false, ordering: .releasing)
     }
   }

@@ -1,23 +1,31 @@
 internal import CKernels
 
-/// Where results live: every operation takes its output and scratch from here, and both are recycled when released.
-/// Not copyable: it is borrowed down the call tree, and there is no other source of memory in a training step.
+/// Where results live: every operation takes its output and scratch from here, and both are
+/// recycled when released.
+/// Not copyable: it is borrowed down the call tree, and there is no other source of memory in a
+/// training step.
 public struct Workspace: ~Copyable {
   public let pool: BufferPool
   public init(pool: BufferPool = BufferPool()) { self.pool = pool }
 
-  /// Whether this is a plan's: nothing is computed, and what costs time without taking memory may be left out (`MemoryPlan`).
+  /// Whether this is a plan's: nothing is computed, and what costs time without taking memory may
+  /// be left out (`MemoryPlan`).
   public var isPlanned: Bool { MemoryPlan.current != nil }
-  /// How many of `count` rounds to run that take the same memory again and again: all, but of a plan's only the first two.
+  /// How many of `count` rounds to run that take the same memory again and again: all, but of a
+  /// plan's only the first two.
   public func rounds(_ count: Int) -> Int { isPlanned ? min(count, 2) : count }
 
   /// A tensor whose elements are not set.
   public func tensor(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
-    Tensor(shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount, from: pool))
+    Tensor(
+      shape: shape, type: type,
+      storage: TensorStorage(byteCount: shape.count * type.byteCount, from: pool))
   }
   public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     let t = tensor(shape, type)
-    if MemoryPlan.current == nil { _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount) }
+    if MemoryPlan.current == nil {
+      _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount)
+    }
     return t
   }
   /// Scratch of `count` elements.
@@ -40,18 +48,24 @@ public struct Workspace: ~Copyable {
     }
     return y
   }
-  /// A weight ready for arithmetic: bf16 and f16 storage is widened to f32, anything else is returned as it is.
-  public func widened(_ x: Tensor) -> Tensor { x.type == .bf16 || x.type == .f16 ? converted(x, to: .f32) : x }
+  /// A weight ready for arithmetic: bf16 and f16 storage is widened to f32, anything else is
+  /// returned as it is.
+  public func widened(_ x: Tensor) -> Tensor {
+    x.type == .bf16 || x.type == .f16 ? converted(x, to: .f32) : x
+  }
 
   /// A copy with memory of its own.
   public func copy(_ x: Tensor) -> Tensor {
     let y = tensor(x.shape, x.type)
-    if MemoryPlan.current == nil { y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount) }
+    if MemoryPlan.current == nil {
+      y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
+    }
     return y
   }
 }
 
-/// Calls a kernel, which refuses only what a precondition should have caught; a plan does not call it.
+/// Calls a kernel, which refuses only what a precondition should have caught; a plan does not call
+/// it.
 func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
   if MemoryPlan.current != nil { return }
   let status = kernel()
@@ -73,17 +87,21 @@ public enum Machine {
   }
   /// Processors this process may run on.
   public static var affinity: Int { Int(pk_affinity_count()) }
-  /// The type to which f32 operands of matrix products, attention and convolutions are rounded; sums stay in f32. Reading tells what is
-  /// in effect: bf16 is ignored where the processor does not multiply it, and with AMX is for matrix products alone.
+  /// The type to which f32 operands of matrix products, attention and convolutions are rounded;
+  /// sums stay in f32. Reading tells what is in effect: bf16 is ignored where the processor does
+  /// not multiply it, and with AMX is for matrix products alone.
   public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var products: Products {
     get { pk_products() == PK_BF16 ? .bf16 : .f32 }
     set { pk_products_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
-  /// Whether bf16 products use AMX's tiles; attention and convolutions are then f32, which is faster than pairs there.
+  /// Whether bf16 products use AMX's tiles; attention and convolutions are then f32, which is
+  /// faster than pairs there.
   public static var hasAMX: Bool { pk_isa_has_amx() != 0 }
   public static var blisVersion: String { String(cString: pk_blis_version()) }
   public static var blisKernels: String { String(cString: pk_blis_kernels()) }
-  private static func name(_ isa: pk_isa) -> InstructionSet { isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar }
+  private static func name(_ isa: pk_isa) -> InstructionSet {
+    isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar
+  }
 }

@@ -1,14 +1,21 @@
-import FoundationEssentials
 public import Files
+import FoundationEssentials
 public import Layers
 import TensorRuntime
 
 /// A model directory: `config.json` and safetensors, in and out.
 public enum ModelFolder {
-  /// Writes `config.json` (with `_class_name` when `kind` is given) and the weights, widened types kept as they are.
-  public static func write(_ model: some Layer, config: some Encodable, kind: String? = nil, weights: String, metadata: [(key: String, value: String)] = [("format", "pt")], to folder: String) throws {
+  /// Writes `config.json` (with `_class_name` when `kind` is given) and the weights, widened types
+  /// kept as they are.
+  public static func write(
+    _ model: some Layer, config: some Encodable, kind: String? = nil, weights: String,
+    metadata: [(key: String, value: String)] = [("format", "pt")], to folder: String
+  ) throws {
     try createFolder(folder)
-    var json = try JSONValue(parsing: String(decoding: try JSONEncoder().encode(config), as: UTF8.self), name: "config").object ?? JSONObject()
+    var json =
+      try JSONValue(
+        parsing: String(decoding: try JSONEncoder().encode(config), as: UTF8.self), name: "config"
+      ).object ?? JSONObject()
     if let kind { json["_class_name"] = .string(kind) }
     var tensors: [(name: String, tensor: Tensor)] = []
     model.readParameters { tensors.append(($0.name, $0.value)) }
@@ -18,8 +25,11 @@ public enum ModelFolder {
 
   /// Decodes `config.json` of a folder. Throws `badData` for sizes that no network can have.
   public static func config<C: ModelConfig>(_ folder: String, as _: C.Type = C.self) throws -> C {
-    let file = "\(folder)/config.json", config: C = try JSONValue(contentsOf: file).decoded(name: file)
-    if let problem = config.problem { throw FileError(.badData, problem, in: file, mend: "correct the field") }
+    let file = "\(folder)/config.json"
+    let config: C = try JSONValue(contentsOf: file).decoded(name: file)
+    if let problem = config.problem {
+      throw FileError(.badData, problem, in: file, mend: "correct the field")
+    }
     return config
   }
 }
@@ -28,8 +38,11 @@ public enum ModelFolder {
 public final class WeightHolder {
   public var table: WeightTable
   public init(_ table: WeightTable) { self.table = table }
-  /// A file, a sharded index or a folder that holds one of them; weights that are NaN or infinite are refused.
-  public static func opening(_ path: String, stripping prefixes: [String] = []) throws(FileError) -> WeightHolder {
+  /// A file, a sharded index or a folder that holds one of them; weights that are NaN or infinite
+  /// are refused.
+  public static func opening(_ path: String, stripping prefixes: [String] = []) throws(FileError)
+    -> WeightHolder
+  {
     let holder = WeightHolder(try WeightTable(opening: path, stripping: prefixes))
     holder.table.checksFinite = true
     return holder

@@ -1,23 +1,35 @@
-import FoundationEssentials
 public import Files
+import FoundationEssentials
 import TensorRuntime
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// The folder of one training run (interfaces.md 10): configuration, environment, metrics, log, checkpoints, samples.
+/// The folder of one training run (interfaces.md 10): configuration, environment, metrics, log,
+/// checkpoints, samples.
 public struct RunDirectory: Sendable {
   public let path: String
   let metrics: JSONLinesWriter
   let events: EventFile
   let checkpoints: CheckpointFolder
 
-  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration`, `environment` and `record`
-  /// (what the run was given beside them) are written once.
-  public init(_ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue, record: JSONValue? = nil) throws(FileError) {
+  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration`, `environment`
+  /// and `record` (what the run was given beside them) are written once.
+  public init(
+    _ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue,
+    record: JSONValue? = nil
+  ) throws(FileError) {
     let exists = FileManager.default.fileExists(atPath: "\(path)/config.json")
-    if resuming && !exists { throw FileError(.missingInput, "no run to resume", in: path, mend: "give the folder of an earlier run") }
-    if !resuming && exists { throw FileError(.cannotCreate, "a run is there already", in: path, mend: "resume it with --resume, or choose another folder") }
+    if resuming && !exists {
+      throw FileError(
+        .missingInput, "no run to resume", in: path, mend: "give the folder of an earlier run")
+    }
+    if !resuming && exists {
+      throw FileError(
+        .cannotCreate, "a run is there already", in: path,
+        mend: "resume it with --resume, or choose another folder")
+    }
     try createFolder(path)
     try createFolder("\(path)/checkpoints")
     try createFolder("\(path)/samples")
@@ -32,11 +44,16 @@ public struct RunDirectory: Sendable {
     metrics = try JSONLinesWriter("\(path)/metrics.jsonl")
     events = try EventFile(in: path)
   }
-  /// A run that was killed has told of steps after its last checkpoint; they are taken again, and told once.
+  /// A run that was killed has told of steps after its last checkpoint; they are taken again, and
+  /// told once.
   private static func forgetMetrics(_ file: String, after checkpoint: String) throws(FileError) {
     guard TextFile.exists(file) else { return }
-    let step = try JSONValue(contentsOf: "\(checkpoint)/state.json")["step"]?.integer ?? 0, lines = try TextFile.read(file).split(separator: "\n")
-    let kept = lines.filter { line in ((try? JSONValue(parsing: String(line), name: file))?["step"]?.integer).map { $0 <= step } ?? false }
+    let step = try JSONValue(contentsOf: "\(checkpoint)/state.json")["step"]?.integer ?? 0
+    let lines = try TextFile.read(file).split(separator: "\n")
+    let kept = lines.filter { line in
+      ((try? JSONValue(parsing: String(line), name: file))?["step"]?.integer).map { $0 <= step }
+        ?? false
+    }
     if kept.count < lines.count { try OutputFile.write(kept.map { $0 + "\n" }.joined(), to: file) }
   }
   public var samples: String { "\(path)/samples" }
@@ -52,7 +69,9 @@ public struct RunDirectory: Sendable {
     line["samples_per_second"] = .number(Double(r.samples) / max(seconds, 1e-9))
     line["peak_tensor_bytes"] = .integer(peakBytes)
     try metrics.append(.object(line))
-    let scalars = [("loss", r.loss), ("grad_norm", r.gradientNorm), ("learning_rate", r.learningRate)] + r.terms.map { ($0.name, $0.value) }
+    let scalars =
+      [("loss", r.loss), ("grad_norm", r.gradientNorm), ("learning_rate", r.learningRate)]
+      + r.terms.map { ($0.name, $0.value) }
     try events.append(step: step + 1, scalars.map { (tag: $0.0, value: Float($0.1)) })
   }
   func save(step: Int, _ state: TrainingState, keeping: Int) throws(FileError) {

@@ -1,10 +1,12 @@
 import Synchronization
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// SIGTERM, SIGINT and SIGUSR1 ask the loop to write a checkpoint and stop (exit status 75). Launchers and shells send the same signal
-/// to a process and to its group, so what follows within a second is the same request; a later one leaves at once.
+/// SIGTERM, SIGINT and SIGUSR1 ask the loop to write a checkpoint and stop (exit status 75).
+/// Launchers and shells send the same signal to a process and to its group, so what follows within
+/// a second is the same request; a later one leaves at once.
 public enum StopRequest {
   /// Nanoseconds of the monotonic clock at the first request; 0: none.
   private static let first = Atomic<UInt64>(0)
@@ -12,14 +14,16 @@ public enum StopRequest {
 
   public static var isPending: Bool { first.load(ordering: .relaxed) > 0 }
 
-  /// Installs the handlers. Inside them only an atomic and the clock are touched, which signals allow.
+  /// Installs the handlers. Inside them only an atomic and the clock are touched, which signals
+  /// allow.
   public static func install() {
     for number in [SIGTERM, SIGINT, SIGUSR1] {
       signal(number) { number in
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         let now = UInt64(time.tv_sec) * StopRequest.second + UInt64(time.tv_nsec)
-        let (isFirst, earlier) = StopRequest.first.compareExchange(expected: 0, desired: now, ordering: .relaxed)
+        let (isFirst, earlier) = StopRequest.first.compareExchange(
+          expected: 0, desired: now, ordering: .relaxed)
         if !isFirst && now >= earlier + StopRequest.second { _exit(128 + number) }
       }
     }

@@ -4,10 +4,15 @@ public import TensorRuntime
 /// Runs a task to its end, or until it is asked to stop.
 public struct TrainingLoop {
   public struct Options: Sendable {
-    /// Steps between checkpoints and between samples (0: never; a checkpoint is written at the end in any case), between progress lines; newest checkpoints kept.
+    /// Steps between checkpoints and between samples (0: never; a checkpoint is written at the end
+    /// in any case), between progress lines; newest checkpoints kept.
     public var checkpointEvery = 500, sampleEvery = 0, reportEvery = 25, keep = 2
-    public init(checkpointEvery: Int = 500, sampleEvery: Int = 0, reportEvery: Int = 25, keep: Int = 2) {
-      (self.checkpointEvery, self.sampleEvery, self.reportEvery, self.keep) = (checkpointEvery, sampleEvery, reportEvery, keep)
+    public init(
+      checkpointEvery: Int = 500, sampleEvery: Int = 0, reportEvery: Int = 25, keep: Int = 2
+    ) {
+      (self.checkpointEvery, self.sampleEvery, self.reportEvery, self.keep) = (
+        checkpointEvery, sampleEvery, reportEvery, keep
+      )
     }
   }
   public enum Outcome: Sendable, Equatable {
@@ -17,7 +22,8 @@ public struct TrainingLoop {
   }
 
   public static func run(
-    _ task: inout some TrainingTask, in directory: RunDirectory, resuming: Bool, _ options: Options, work: borrowing Workspace, report: (String) -> Void
+    _ task: inout some TrainingTask, in directory: RunDirectory, resuming: Bool, _ options: Options,
+    work: borrowing Workspace, report: (String) -> Void
   ) async throws -> Outcome {
     var step = 0
     if resuming {
@@ -27,24 +33,37 @@ public struct TrainingLoop {
       report("resuming after step \(step) of \(task.totalSteps)")
     }
     let planned = step < task.totalSteps ? task.plannedResidentBytes(step, in: work.pool) : nil
-    if let planned { report("a step will take the process to about \(planned >> 20) MiB of memory") }
+    if let planned {
+      report("a step will take the process to about \(planned >> 20) MiB of memory")
+    }
     let clock = ContinuousClock()
-    var mark = clock.now, since = step
+    var mark = clock.now
+    var since = step
     while step < task.totalSteps && !task.isFinished {
-      let start = clock.now, record = try task.step(step, in: work), seconds = (clock.now - start) / .seconds(1)
-      try directory.record(step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
+      let start = clock.now
+      let record = try task.step(step, in: work)
+      let seconds = (clock.now - start) / .seconds(1)
+      try directory.record(
+        step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
       step += 1
       if step % options.reportEvery == 0 || step == task.totalSteps {
         let rate = (clock.now - mark) / .seconds(1) / Double(step - since)
         let terms = record.terms.map { " \($0.name) \(short($0.value))" }.joined()
-        let line = "step \(step)/\(task.totalSteps) loss \(short(record.loss))\(terms) |g| \(short(record.gradientNorm)) lr \(short(record.learningRate)) \(short(rate)) s/step"
+        let line =
+          """
+          step \(step)/\(task.totalSteps) loss \(short(record.loss))\(terms) |g| \
+          \(short(record.gradientNorm)) lr \(short(record.learningRate)) \(short(rate)) s/step
+          """
         report(line)
         directory.log(line)
         (mark, since) = (clock.now, step)
       }
       if options.sampleEvery > 0 && step % options.sampleEvery == 0 {
         let rows = try task.samples(step: step, in: work)
-        if !rows.isEmpty { try ClipSheet.picture(rows, frameStep: 1).write(to: "\(directory.samples)/step-\(step).png") }
+        if !rows.isEmpty {
+          try ClipSheet.picture(rows, frameStep: 1).write(
+            to: "\(directory.samples)/step-\(step).png")
+        }
       }
       if let warning = record.warning {
         report("warning: \(warning)")
@@ -52,13 +71,20 @@ public struct TrainingLoop {
       }
       let stopping = StopRequest.isPending || task.stopReason != nil
       let ends = step == task.totalSteps || task.isFinished
-      if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 { try directory.save(step: step, task.state(), keeping: options.keep) }
+      if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 {
+        try directory.save(step: step, task.state(), keeping: options.keep)
+      }
       if ends || stopping, let planned {
-        let line = "at most \(ProcessMemory.peak >> 20) MiB of memory; a step was planned at \(planned >> 20)"
+        let line =
+          """
+          at most \(ProcessMemory.peak >> 20) MiB of memory; a step was planned at \(planned >> 20)
+          """
         report(line)
         directory.log(line)
       }
-      if ends && step < task.totalSteps { report("ended after step \(step) of \(task.totalSteps): its limit is reached") }
+      if ends && step < task.totalSteps {
+        report("ended after step \(step) of \(task.totalSteps): its limit is reached")
+      }
       if stopping && !ends, let reason = task.stopReason { report(reason) }
       if stopping && !ends { return .stopped(step: step) }
     }
@@ -68,9 +94,16 @@ public struct TrainingLoop {
   /// Four significant digits.
   static func short(_ x: Double) -> String {
     if x == 0 || !x.isFinite { return "\(x)" }
-    var scale = 1.0, y = abs(x)
-    while y >= 10000 { y /= 10; scale /= 10 }
-    while y < 1000 && scale < 1e12 { y *= 10; scale *= 10 }
+    var scale = 1.0
+    var y = abs(x)
+    while y >= 10000 {
+      y /= 10
+      scale /= 10
+    }
+    while y < 1000 && scale < 1e12 {
+      y *= 10
+      scale *= 10
+    }
     let text = "\((x * scale).rounded() / scale)"
     return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
   }

@@ -4,13 +4,14 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// What a map can be fitted to instead of transport, to compare (PISCES Table 4): loss of mapped text `[B, D]` against video `[B, D]`, and its
-/// gradient with respect to the mapped text.
+/// What a map can be fitted to instead of transport, to compare (PISCES Table 4): loss of mapped
+/// text `[B, D]` against video `[B, D]`, and its gradient with respect to the mapped text.
 public enum MapRegression: String, Sendable, CaseIterable {
   /// Each text to its own video: mean over the batch of |T(y) - x|².
   case l2
-  /// The distribution of all texts to that of all videos, both taken as Gaussians with independent coordinates: KL(text || video), summed over
-  /// coordinates. The paper does not define its "KL mapping"; this is the closed form without a transport cost.
+  /// The distribution of all texts to that of all videos, both taken as Gaussians with independent
+  /// coordinates: KL(text || video), summed over coordinates. The paper does not define its "KL
+  /// mapping"; this is the closed form without a transport cost.
   case kl
 
   public func loss(_ mapped: Tensor, _ video: Tensor, in work: borrowing Workspace) -> (

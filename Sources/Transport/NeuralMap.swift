@@ -4,11 +4,14 @@ public import TensorRuntime
 /// The network of the transport map T and of its potential f:
 /// Linear → ReLU → LN → Linear → ReLU → LN → Linear, LN with ε 1e-5 (algorithm.md 3.1).
 ///
-/// Shapes: x `[B, input]`, y `[B, output]`; f has output 1. Checkpoint names `net.0`, `net.2`, `net.3`, `net.5`, `net.6`.
+/// Shapes: x `[B, input]`, y `[B, output]`; f has output 1. Checkpoint names `net.0`, `net.2`,
+/// `net.3`, `net.5`, `net.6`.
 public struct NeuralMap: Layer {
   public struct Config: Sendable, Equatable {
     public var input, hidden, output: Int
-    public init(input: Int = 512, hidden: Int = 1024, output: Int = 512) { (self.input, self.hidden, self.output) = (input, hidden, output) }
+    public init(input: Int = 512, hidden: Int = 1024, output: Int = 512) {
+      (self.input, self.hidden, self.output) = (input, hidden, output)
+    }
   }
   public let config: Config
   public var first, second, third: Linear
@@ -30,7 +33,8 @@ public struct NeuralMap: Layer {
   }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var a1 = work.tensor(x.shape.replacingLast(with: config.hidden), x.type), a2 = work.tensor(a1.shape, x.type)
+    var a1 = work.tensor(x.shape.replacingLast(with: config.hidden), x.type)
+    var a2 = work.tensor(a1.shape, x.type)
     let s0 = first.forward(x, then: .relu, into: &a1, in: work).saved
     let (n1, s2) = firstNorm.forward(a1, in: work)
     let s3 = second.forward(n1, then: .relu, into: &a2, in: work).saved
@@ -38,7 +42,9 @@ public struct NeuralMap: Layer {
     let (y, s6) = third.forward(n2, in: work)
     return (y, Saved(first: s0, second: s3, third: s6, firstNorm: s2, secondNorm: s5))
   }
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor { forward(x, in: work).y }
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(x, in: work).y
+  }
 
   /// dx; adds to the gradients of trainable parameters.
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
@@ -51,7 +57,9 @@ public struct NeuralMap: Layer {
     first.backwardParameters(dh1, s.first, in: work)
   }
   /// The gradient of the first layer's output; adds to those of what lies above.
-  private mutating func backwardHidden(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+  private mutating func backwardHidden(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
     let dn2 = third.backward(dy, s.third, in: work)
     let dh2 = secondNorm.backward(dn2, s.secondNorm, rectified: true, in: work)
     let dn1 = second.backward(dh2, s.second, in: work)

@@ -1,20 +1,27 @@
 public import TensorRuntime
 
-/// The Sinkhorn divergence of two measures, S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + ε / 2 (Σa - Σb)², where OT is the optimal value of
-/// <P,C> + ε KL(P | a ⊗ b) + the rule: positive for different measures, 0 for equal ones, and with gradients that vanish there.
+/// The Sinkhorn divergence of two measures, S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + ε / 2 (Σa
+/// - Σb)², where OT is the optimal value of <P,C> + ε KL(P | a ⊗ b) + the rule: positive for
+/// different measures, 0 for equal ones, and with gradients that vanish there.
 ///
-/// Balanced weights are divided by their sums. The contract is `pk_divergence.h` (Feydy et al. 2019, arXiv:1810.08278; with a finite ρ Sejourne et al.
-/// 2019, arXiv:1910.12958). Three solves; the cost between points is never stored.
+/// Balanced weights are divided by their sums. The contract is `pk_divergence.h` (Feydy et al.
+/// 2019, arXiv:1810.08278; with a finite ρ Sejourne et al. 2019, arXiv:1910.12958). Three solves;
+/// the cost between points is never stored.
 public struct SinkhornDivergence: Sendable, Equatable {
   /// What each solve is: its rule is `balanced` or `unbalanced` with one ρ for both sides.
   public let solver: EntropicTransport
 
-  /// `rho`: strength of both marginals (KL); infinite: balanced. Tolerance, iterations and precision as in `EntropicTransport`.
+  /// `rho`: strength of both marginals (KL); infinite: balanced. Tolerance, iterations and
+  /// precision as in `EntropicTransport`.
   public init(
-    epsilon: Double, rho: Double = .infinity, tolerance: Double = 1e-10, maxIterations: Int = 20_000, precision: ElementType = .f64, isPlain: Bool = false
+    epsilon: Double, rho: Double = .infinity, tolerance: Double = 1e-10,
+    maxIterations: Int = 20_000, precision: ElementType = .f64, isPlain: Bool = false
   ) {
-    let rule = rho == .infinity ? MarginalRule.balanced : .unbalanced(rhoSource: rho, rhoTarget: rho)
-    var solver = EntropicTransport(rule, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations, precision: precision)
+    let rule =
+      rho == .infinity ? MarginalRule.balanced : .unbalanced(rhoSource: rho, rhoTarget: rho)
+    var solver = EntropicTransport(
+      rule, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations,
+      precision: precision)
     solver.isPlain = isPlain
     self.solver = solver
   }
@@ -24,11 +31,13 @@ public struct SinkhornDivergence: Sendable, Equatable {
     public let status: SinkhornResult.Status
     public let iterations: Int
     public let residual: Double
-    /// <P,C>; the objective with the product reference and its dual bound; ΣP; the marginals' errors, as in `SinkhornResult`.
+    /// <P,C>; the objective with the product reference and its dual bound; ΣP; the marginals'
+    /// errors, as in `SinkhornResult`.
     public let cost, objective, dual, mass, marginalErrorL1, marginalErrorLinf: Double
   }
   public struct Result: Sendable {
-    /// From the three duals: with potentials off by d it is off by d². NaN when a solve was interrupted or left the numbers' range.
+    /// From the three duals: with potentials off by d it is off by d². NaN when a solve was
+    /// interrupted or left the numbers' range.
     public let value: Double
     /// OT(a, b), OT(a, a), OT(b, b).
     public let terms: [Term]
@@ -37,41 +46,72 @@ public struct SinkhornDivergence: Sendable, Equatable {
       let order: [SinkhornResult.Status] = [.interrupted, .nonFinite, .stalled, .maxIterations]
       return order.first { s in terms.contains { $0.status == s } } ?? .converged
     }
-    /// Gradients of the value, where they were asked for: with respect to the points `[N, D]`, `[M, D]` (nil with matrices), and to the weights as they
-    /// were given (balanced: only differences along directions that keep a sum mean anything, and those that change it give 0; 0 where a weight is 0).
+    /// Gradients of the value, where they were asked for: with respect to the points `[N, D]`, `[M,
+    /// D]` (nil with matrices), and to the weights as they were given (balanced: only differences
+    /// along directions that keep a sum mean anything, and those that change it give 0; 0 where a
+    /// weight is 0).
     public let points: (source: Tensor, target: Tensor)?
     public let source, target: [Double]?
   }
 
-  /// The divergence for a cost between two measures. `within`: with a matrix the costs `[N, N]` and `[M, M]` inside each. Absent weights are uniform with sum 1.
-  /// `progress` is asked in each of the three solves whether to go on.
+  /// The divergence for a cost between two measures. `within`: with a matrix the costs `[N, N]` and
+  /// `[M, M]` inside each. Absent weights are uniform with sum 1. `progress` is asked in each of
+  /// the three solves whether to go on.
   public func evaluate(
-    _ cost: EntropicTransport.Cost, within: (source: Tensor, target: Tensor)? = nil, source: Tensor? = nil, target: Tensor? = nil, gradients: Bool = false,
+    _ cost: EntropicTransport.Cost, within: (source: Tensor, target: Tensor)? = nil,
+    source: Tensor? = nil, target: Tensor? = nil, gradients: Bool = false,
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> Result {
-    let (cost, isMatrix, hasForbidden) = try solver.checked(cost, in: work), n = cost.rows, m = cost.columns
-    if hasForbidden, case .matrix(let c) = cost { throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0) }
+    let (cost, isMatrix, hasForbidden) = try solver.checked(cost, in: work)
+    let n = cost.rows
+    let m = cost.columns
+    if hasForbidden, case .matrix(let c) = cost {
+      throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0)
+    }
     var inside: (Tensor, Tensor)?
     if isMatrix {
-      guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m) else {
-        throw .costsWithin(found: within.map { [$0.source.shape.dims, $0.target.shape.dims] } ?? [], expected: [n, m])
+      guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m)
+      else {
+        throw .costsWithin(
+          found: within.map { [$0.source.shape.dims, $0.target.shape.dims] } ?? [],
+          expected: [n, m])
       }
-      inside = (try SymmetricCost.checked("cost within the source", within.source, as: solver.precision, in: work), try SymmetricCost.checked("cost within the target", within.target, as: solver.precision, in: work))
+      inside = (
+        try SymmetricCost.checked(
+          "cost within the source", within.source, as: solver.precision, in: work),
+        try SymmetricCost.checked(
+          "cost within the target", within.target, as: solver.precision, in: work)
+      )
     }
-    let given = (try EntropicTransport.weights("source", source, n), try EntropicTransport.weights("target", target, m))
-    let a = solver.posed(given.0), b = solver.posed(given.1), sums = (given.0.reduce(0, +), given.1.reduce(0, +)), settings = try solver.settings(sums)
+    let given = (
+      try EntropicTransport.weights("source", source, n),
+      try EntropicTransport.weights("target", target, m)
+    )
+    let a = solver.posed(given.0)
+    let b = solver.posed(given.1)
+    let sums = (given.0.reduce(0, +), given.1.reduce(0, +))
+    let settings = try solver.settings(sums)
     for (name, w) in [("source", a), ("target", b)] {
-      if let i = work.sinkhornOutOfRange(w, settings) { throw .weightRange(name: name, index: i, value: w[i]) }
+      if let i = work.sinkhornOutOfRange(w, settings) {
+        throw .weightRange(name: name, index: i, value: w[i])
+      }
     }
-    let v = work.sinkhornDivergence(settings, cost: cost, within: inside, source: a, target: b, wantsGradients: gradients, progress: progress)
+    let v = work.sinkhornDivergence(
+      settings, cost: cost, within: inside, source: a, target: b, wantsGradients: gradients,
+      progress: progress)
     return Result(
-      value: v.value, terms: v.terms.map { Term($0, epsilon: solver.epsilon) }, points: v.points.map { (source: $0.0, target: $0.1) },
-      source: v.source.map { solver.raw($0, a, sums.0) }, target: v.target.map { solver.raw($0, b, sums.1) })
+      value: v.value, terms: v.terms.map { Term($0, epsilon: solver.epsilon) },
+      points: v.points.map { (source: $0.0, target: $0.1) },
+      source: v.source.map { solver.raw($0, a, sums.0) },
+      target: v.target.map { solver.raw($0, b, sums.1) })
   }
 
   /// Bytes that an evaluation takes beside its inputs, about.
-  public func memoryBytes(_ cost: EntropicTransport.Cost, gradients: Bool, in work: borrowing Workspace) throws(TransportError) -> Int {
-    let scratch = work.sinkhornDivergenceScratch(try solver.settings((.infinity, .infinity)), cost: cost, type: solver.precision)
+  public func memoryBytes(
+    _ cost: EntropicTransport.Cost, gradients: Bool, in work: borrowing Workspace
+  ) throws(TransportError) -> Int {
+    let scratch = work.sinkhornDivergenceScratch(
+      try solver.settings((.infinity, .infinity)), cost: cost, type: solver.precision)
     guard case .points(let x, let y, _, _) = cost else { return scratch }
     return scratch + (x.count + y.count) * solver.precision.byteCount * (gradients ? 2 : 1)
   }
@@ -81,7 +121,9 @@ extension SinkhornDivergence.Term {
   init(_ t: Workspace.SinkhornTerm, epsilon: Double) {
     let c = t.certificate
     (status, iterations, residual) = (SinkhornResult.Status(t.outcome), t.iterations, t.residual)
-    (cost, objective, dual, mass) = (c.cost, c.cost + epsilon * c.entropy + c.penalties + t.shift, c.dual + t.shift, c.mass)
+    (cost, objective, dual, mass) = (
+      c.cost, c.cost + epsilon * c.entropy + c.penalties + t.shift, c.dual + t.shift, c.mass
+    )
     (marginalErrorL1, marginalErrorLinf) = (c.errorL1, c.errorLinf)
   }
 }

@@ -6,16 +6,21 @@ struct CoverageMask {
   /// Row-major over the box; there may be more behind, which mean nothing.
   private(set) var values: [Float] = []
 
-  /// Centre and radius in pixels, x to the right and y down from the corner; the box is cut at the edges of the picture. A blend mixes
-  /// the distances of two shapes.
-  mutating func draw(_ shape: ShapeKind, centre: SIMD2<Double>, radius: Double, angle: Double, blend: ShapeObject.Blend? = nil, height: Int, width: Int) {
-    // Two pixels beyond the corners: the edge's half pixel, grown by 1/sin(20°) at the tip of a star.
+  /// Centre and radius in pixels, x to the right and y down from the corner; the box is cut at the
+  /// edges of the picture. A blend mixes the distances of two shapes.
+  mutating func draw(
+    _ shape: ShapeKind, centre: SIMD2<Double>, radius: Double, angle: Double,
+    blend: ShapeObject.Blend? = nil, height: Int, width: Int
+  ) {
+    // Two pixels beyond the corners: the edge's half pixel, grown by 1/sin(20°) at the tip of a
+    // star.
     let reach = max(shape.reach, blend?.shape.reach ?? 0) * radius + 2
     rows = Self.range(centre.y, reach, height)
     columns = Self.range(centre.x, reach, width)
     let count = rows.count * columns.count
     if values.count < count { values = Array(repeating: 0, count: count) }
-    let (c, s) = (Float(cos(angle) / radius), Float(sin(angle) / radius)), r = Float(radius)
+    let (c, s) = (Float(cos(angle) / radius), Float(sin(angle) / radius))
+    let r = Float(radius)
     let (x0, y0) = (Float(0.5 - centre.x), Float(0.5 - centre.y))
     var k = 0
     for y in rows {

@@ -10,18 +10,26 @@ public struct Prompt: Hashable, Sendable {
     description = try CaptionGrammar.parse(caption)
     self.caption = caption
   }
-  init(caption: String, description: SceneDescription) { (self.caption, self.description) = (caption, description) }
+  init(caption: String, description: SceneDescription) {
+    (self.caption, self.description) = (caption, description)
+  }
 }
 
 extension SceneSampler {
-  /// `count` captions of held-out combinations, for evaluating a generator. Prompt i depends on (seed, settings, i) alone, and
-  /// describes the scene `heldOut(i)`.
-  public func heldOutPrompts(count: Int) -> [Prompt] { (0..<count).map { prompt(heldOut($0), $0, step: 1) } }
+  /// `count` captions of held-out combinations, for evaluating a generator. Prompt i depends on
+  /// (seed, settings, i) alone, and describes the scene `heldOut(i)`.
+  public func heldOutPrompts(count: Int) -> [Prompt] {
+    (0..<count).map { prompt(heldOut($0), $0, step: 1) }
+  }
   /// The same of training combinations.
-  public func trainingPrompts(count: Int) -> [Prompt] { (0..<count).map { prompt(training($0), $0, step: 0) } }
+  public func trainingPrompts(count: Int) -> [Prompt] {
+    (0..<count).map { prompt(training($0), $0, step: 0) }
+  }
 
   private func prompt(_ scene: Scene, _ index: Int, step: Int) -> Prompt {
     var stream = RandomStream(seed: seed, .caption, step: step, sample: index)
-    return Prompt(caption: CaptionGrammar.caption(scene.description, drawing: &stream), description: scene.description)
+    return Prompt(
+      caption: CaptionGrammar.caption(scene.description, drawing: &stream),
+      description: scene.description)
   }
 }

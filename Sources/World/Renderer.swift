@@ -1,9 +1,11 @@
 internal import Glibc
 public import TensorRuntime
 
-/// Draws scenes as clips `[T,3,H,W]`, f32 in [0,1], antialiased. The same scene gives the same bits.
+/// Draws scenes as clips `[T,3,H,W]`, f32 in [0,1], antialiased. The same scene gives the same
+/// bits.
 ///
-/// Coverage α = clamp(½ − d, 0, 1), d the signed distance in pixels at the pixel's centre (world.md 1.1);
+/// Coverage α = clamp(½ − d, 0, 1), d the signed distance in pixels at the pixel's centre (world.md
+/// 1.1);
 /// out = background (1 − α) + colour α, the object named first on top.
 public struct Renderer: Sendable {
   public let canvas: Canvas
@@ -32,9 +34,12 @@ public struct Renderer: Sendable {
   private var frameCount: Int { 3 * planeCount }
   private var clipCount: Int { canvas.frames * frameCount }
 
-  private func draw(_ background: Background, into pixels: inout MutableSpan<Float>, at start: Int) {
-    // sin(ax + by + φ) = sin(ax + φ) cos(by) + cos(ax + φ) sin(by): one sine and cosine a row and a column, not a pixel.
-    let (c, s) = (cos(background.direction), sin(background.direction)), f = background.frequency
+  private func draw(_ background: Background, into pixels: inout MutableSpan<Float>, at start: Int)
+  {
+    // sin(ax + by + φ) = sin(ax + φ) cos(by) + cos(ax + φ) sin(by): one sine and cosine a row and a
+    // column, not a pixel.
+    let (c, s) = (cos(background.direction), sin(background.direction))
+    let f = background.frequency
     func waves(_ count: Int, _ first: Double, _ phase: Double, _ second: Double) -> [SIMD4<Float>] {
       (0..<count).map { i in
         let at = (Double(i) + 0.5) / canvas.scale
@@ -44,7 +49,9 @@ public struct Renderer: Sendable {
     }
     let columns = waves(canvas.width, f * c, background.phase, 1.7 * f * s)
     let rows = waves(canvas.height, f * s, 0, -1.7 * f * c)
-    let level = Float(background.level), one = Float(background.amplitudes.x), two = Float(background.amplitudes.y)
+    let level = Float(background.level)
+    let one = Float(background.amplitudes.x)
+    let two = Float(background.amplitudes.y)
     var i = start
     for row in rows {
       let mixed = SIMD4(one * row.y, one * row.x, two * row.w, two * row.z)
@@ -68,15 +75,19 @@ public struct Renderer: Sendable {
       if pose != drawn {
         let middle = SIMD2(Double(canvas.width), Double(canvas.height)) / 2
         coverage.draw(
-          object.shape, centre: middle + pose.centre * canvas.scale, radius: pose.radius * canvas.scale, angle: pose.angle, blend: object.blend,
+          object.shape, centre: middle + pose.centre * canvas.scale,
+          radius: pose.radius * canvas.scale, angle: pose.angle, blend: object.blend,
           height: canvas.height, width: canvas.width)
         drawn = pose
       }
       for channel in 0..<3 {
-        let colour = object.rgb[channel], base = start + t * frameCount + channel * planeCount
+        let colour = object.rgb[channel]
+        let base = start + t * frameCount + channel * planeCount
         var k = 0
         for y in coverage.rows {
-          for i in base + y * canvas.width + coverage.columns.lowerBound..<base + y * canvas.width + coverage.columns.upperBound {
+          for i in base + y * canvas.width + coverage.columns.lowerBound..<base + y * canvas.width
+            + coverage.columns.upperBound
+          {
             let alpha = coverage.values[k]
             pixels[i] = pixels[i] * (1 - alpha) + colour * alpha
             k += 1

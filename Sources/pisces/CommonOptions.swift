@@ -6,21 +6,34 @@ import TensorRuntime
 
 /// Options every command has, and what they set up before any work.
 struct CommonOptions: ParsableArguments {
-  @Option(in: .whole(1...4096), help: "Threads; default: the smallest of affinity mask, cgroup quota, SLURM_CPUS_PER_TASK, OMP_NUM_THREADS.") var threads: Int?
+  @Option(
+    in: .whole(1...4096),
+    help:
+      """
+      Threads; default: the smallest of affinity mask, cgroup quota, SLURM_CPUS_PER_TASK, \
+      OMP_NUM_THREADS.
+      """
+  ) var threads: Int?
   @Flag(help: "No progress on standard error.") var quiet = false
 
   /// Sets threads and instruction set; says so unless quiet.
   func start() throws {
     if let name = ProcessInfo.processInfo.environment["PISCES_ISA"], !name.isEmpty {
       guard let isa = Machine.InstructionSet(rawValue: name.lowercased()) else {
-        throw Failure.Message(64, "unknown instruction set \(name)", "PISCES_ISA", "use scalar, avx2 or avx512")
+        throw Failure.Message(
+          64, "unknown instruction set \(name)", "PISCES_ISA", "use scalar, avx2 or avx512")
       }
       Machine.limit(to: isa)
     }
     MemoryBudget.install()
     let budget = ThreadBudget(requested: threads)
     Machine.threads = budget.count
-    note("\(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \(Machine.current.rawValue) kernels")
+    note(
+      """
+      \(budget.count) thread\(budget.count == 1 ? "" : "s") (from \(budget.origin)), \
+      \(Machine.current.rawValue) kernels
+      """
+    )
   }
   /// Sets the arithmetic a run file asks for.
   func use(products name: String) { use(Machine.Products(rawValue: name) ?? .f32) }
@@ -28,13 +41,18 @@ struct CommonOptions: ParsableArguments {
   func use(_ products: Machine.Products) {
     let (taken, rate) = Machine.prefer(products)
     if taken != products {
-      note("products are f32: this processor " + (rate.map { "multiplies bf16 at \(Double(Int(100 * $0)) / 100) of the rate of f32" } ?? "does not multiply bf16"))
+      note(
+        "products are f32: this processor "
+          + (rate.map { "multiplies bf16 at \(Double(Int(100 * $0)) / 100) of the rate of f32" }
+            ?? "does not multiply bf16"))
     }
   }
   /// Says which captions are longer than the model reads, each once.
   func noteCut(_ captions: [String], _ truncation: (String) -> String?) {
     for caption in captions {
-      if let cut = truncation(caption) { note("\(cut): it begins \(JSONValue.string(String(caption.prefix(60))).line)") }
+      if let cut = truncation(caption) {
+        note("\(cut): it begins \(JSONValue.string(String(caption.prefix(60))).line)")
+      }
     }
   }
   func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }

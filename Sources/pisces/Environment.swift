@@ -19,20 +19,25 @@ enum Environment {
   static var cpuModel: String { field("model name") ?? "unknown" }
   /// The features that matter to the kernels, of those the system reports.
   static var cpuFeatures: [String] {
-    let known = ["sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_bf16", "amx_int8"]
+    let known = [
+      "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq",
+      "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_bf16", "amx_int8",
+    ]
     let present = Set((field("flags") ?? "").split(separator: " ").map(String.init))
     return known.filter { present.contains($0) }
   }
   private static func field(_ name: String) -> String? {
-    let line = (TextFile.system("/proc/cpuinfo") ?? "").split(separator: "\n").first { $0.hasPrefix(name) }
+    let line = (TextFile.system("/proc/cpuinfo") ?? "").split(separator: "\n").first {
+      $0.hasPrefix(name)
+    }
     return line?.split(separator: ":", maxSplits: 1).last.map { String($0.drop { $0 == " " }) }
   }
   /// Whether the optimiser was off: such a build is for debugging, and its times mean nothing.
   static var isDebugBuild: Bool {
     #if DEBUG
-    true
+      true
     #else
-    false
+      false
     #endif
   }
 }

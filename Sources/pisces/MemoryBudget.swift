@@ -9,30 +9,44 @@ enum MemoryBudget {
   static func install() {
     MemoryLimit.refuse = { refused($0) }
     MemoryLimit.check = { bytes in
-      if let free = FreeMemory.bytes(), bytes > free { Failure.exit(refusal(bytes, free, "memory", mend: sizes)) }
+      if let free = FreeMemory.bytes(), bytes > free {
+        Failure.exit(refusal(bytes, free, "memory", mend: sizes))
+      }
     }
   }
   /// Of a system that refuses though memory is free: a limit on the address space, for instance.
   private static func refused(_ bytes: Int) -> Never {
-    Failure.exit(Failure.Message(1, "the system refused a block of \(text(bytes)) of memory", "memory", sizes))
+    Failure.exit(
+      Failure.Message(1, "the system refused a block of \(text(bytes)) of memory", "memory", sizes))
   }
   private static let sizes = "give smaller sizes, or less at once (frames, height and width, batch)"
-  private static func refusal(_ bytes: Int, _ free: Int, _ place: String, mend: String) -> Failure.Message {
-    Failure.Message(1, "at least \(text(bytes)) of memory are needed, \(text(max(free, 0))) are free", place, mend)
+  private static func refusal(_ bytes: Int, _ free: Int, _ place: String, mend: String)
+    -> Failure.Message
+  {
+    Failure.Message(
+      1, "at least \(text(bytes)) of memory are needed, \(text(max(free, 0))) are free", place, mend
+    )
   }
 
-  /// Runs `work` without its arithmetic (`MemoryPlan`) and refuses what it would take beyond what is free. What `work` throws is left to
-  /// be thrown when it runs in earnest.
+  /// Runs `work` without its arithmetic (`MemoryPlan`) and refuses what it would take beyond what
+  /// is free. What `work` throws is left to be thrown when it runs in earnest.
   static func plan(_ pool: BufferPool, _ work: (borrowing Workspace) throws -> Void) throws {
-    guard let plan = MemoryPlan(pool, step: work), let free = FreeMemory.bytes(), plan.bytes > free else { return }
+    guard let plan = MemoryPlan(pool, step: work), let free = FreeMemory.bytes(), plan.bytes > free
+    else { return }
     throw refusal(plan.bytes, free, "memory", mend: sizes)
   }
 
-  /// Says on standard error what a problem above 1 GB takes, and refuses what the machine does not have.
+  /// Says on standard error what a problem above 1 GB takes, and refuses what the machine does not
+  /// have.
   static func check(_ bytes: Int, _ common: CommonOptions, _ place: String, mend: String) throws {
     guard bytes > 1_000_000_000 else { return }
     let free = FreeMemory.bytes()
     if let free, bytes > free { throw refusal(bytes, free, place, mend: mend) }
-    common.note("the problem needs about \(text(bytes)) of memory\(free.map { " of the \(text($0)) that are free" } ?? "")")
+    common.note(
+      """
+      the problem needs about \(text(bytes)) of \
+      memory\(free.map { " of the \(text($0)) that are free" } ?? "")
+      """
+    )
   }
 }

@@ -4,8 +4,9 @@ import Files
 import Pipelines
 import TensorRuntime
 import Training
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 @main enum Main {
@@ -13,7 +14,11 @@ import Glibc
     StandardStreams.secure()
     do {
       var command = try Pisces.parseAsRoot()
-      if var runnable = command as? any AsyncParsableCommand { try await runnable.run() } else { try command.run() }
+      if var runnable = command as? any AsyncParsableCommand {
+        try await runnable.run()
+      } else {
+        try command.run()
+      }
       exit(0)
     } catch { Failure.exit(error) }
   }
@@ -21,14 +26,22 @@ import Glibc
 
 struct Pisces: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "pisces", abstract: "Post-training of text-to-video models with optimal-transport rewards, on CPUs.",
+    commandName: "pisces",
+    abstract: "Post-training of text-to-video models with optimal-transport rewards, on CPUs.",
     discussion: """
-      Exit status: 0 done; 1 failed; 2 not converged (--strict); 3 non-finite value in training; 4 some items failed;
-      64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a bug of ours;
-      73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 second signal;
+      Exit status: 0 done; 1 failed; 2 not converged (--strict); 3 non-finite value in training; 4 \
+      some items failed;
+      64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a \
+      bug of ours;
+      73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 \
+      second signal;
       141 the reader of standard output went away.
       """,
-    version: Version.text, subcommands: [Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self, Bench.self, Convert.self, Info.self, Doctor.self])
+    version: Version.text,
+    subcommands: [
+      Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self,
+      Bench.self, Convert.self, Info.self, Doctor.self,
+    ])
 }
 
 enum Version { static let text = "0.1.0" }
@@ -40,7 +53,9 @@ enum Failure {
   /// A message with a status.
   struct Message: Error {
     let code: Int32, text: String
-    init(_ code: Int32, _ what: String, _ place: String, _ mend: String) { (self.code, text) = (code, "\(what): \(place): \(mend)") }
+    init(_ code: Int32, _ what: String, _ place: String, _ mend: String) {
+      (self.code, text) = (code, "\(what): \(place): \(mend)")
+    }
   }
 
   static func exit(_ error: any Error) -> Never {
@@ -57,16 +72,23 @@ enum Failure {
         StandardStreams.result(Pisces.fullMessage(for: error))
         Glibc.exit(0)
       }
-      let text = Pisces.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
+      let text = Pisces.message(for: error).split(whereSeparator: \.isNewline).joined(
+        separator: " ")
       if code == .validationFailure { fail(64, usage(text)) }
       fail(70, "\(text): internal: please report this")
     }
   }
-  /// The parser's message as WHAT: WHERE: HOW TO MEND. A refused value comes as "The value 'V' is invalid for '--name <name>': HOW".
+  /// The parser's message as WHAT: WHERE: HOW TO MEND. A refused value comes as "The value 'V' is
+  /// invalid for '--name <name>': HOW".
   private static func usage(_ text: String) -> String {
-    let value = /The value '(?<value>.*)' is invalid for '(?<name>--?[a-z0-9-]+)? ?<?(?<argument>[a-z0-9-]*)>?': (?<how>.*)/
+    let value =
+      /The value '(?<value>.*)' is invalid for '(?<name>--?[a-z0-9-]+)? ?<?(?<argument>[a-z0-9-]*)>?': (?<how>.*)/
     if let match = text.wholeMatch(of: value) {
-      return "\(match.name ?? match.argument) is \(match.value.isEmpty ? "empty" : match.value): command line: \(match.how)"
+      return
+        """
+        \(match.name ?? match.argument) is \(match.value.isEmpty ? "empty" : match.value): command \
+        line: \(match.how)
+        """
     }
     return "\(text.isEmpty ? "wrong usage" : text): command line: see pisces --help"
   }

@@ -2,8 +2,9 @@ import ArgumentParser
 import Files
 import FoundationEssentials
 
-/// What a training run is given beside its settings: data and models with their fingerprints, and sizes. A new run records them
-/// (`run.json`); a resumed one takes from the record what is not given again, and refuses what differs.
+/// What a training run is given beside its settings: data and models with their fingerprints, and
+/// sizes. A new run records them (`run.json`); a resumed one takes from the record what is not
+/// given again, and refuses what differs.
 final class RunInputs {
   let run: String, isResumed: Bool
   /// Of the run that is resumed; nil for a new one, and for one of a version that kept no record.
@@ -17,7 +18,9 @@ final class RunInputs {
     recorded = isResumed && TextFile.exists(file) ? try JSONValue(contentsOf: file).object : nil
     record["command"] = .string(command)
     if let other = recorded?["command"]?.string, other != command {
-      throw Failure.Message(64, "the run is one of pisces train \(other)", run, "resume it with: pisces train \(other) --resume \(run)")
+      throw Failure.Message(
+        64, "the run is one of pisces train \(other)", run,
+        "resume it with: pisces train \(other) --resume \(run)")
     }
   }
   /// Whether the run that is resumed has no record, so that everything must be given again.
@@ -25,19 +28,27 @@ final class RunInputs {
 
   /// What of the machine and the program changes last bits from here on; nil when it is as it was.
   var otherBits: String? {
-    guard isResumed, let before = try? JSONValue(contentsOf: "\(run)/environment.json"), let now = Environment.json.object else { return nil }
+    guard isResumed, let before = try? JSONValue(contentsOf: "\(run)/environment.json"),
+      let now = Environment.json.object
+    else { return nil }
     let changed = ["version", "isa", "products"].compactMap { key -> String? in
-      guard let old = before[key]?.string, let new = now[key]?.string, old != new else { return nil }
+      guard let old = before[key]?.string, let new = now[key]?.string, old != new else {
+        return nil
+      }
       return "\(key) \(old) is now \(new)"
     }
-    return changed.isEmpty ? nil : changed.joined(separator: ", ") + ": the last bits of results change from here on"
+    return changed.isEmpty
+      ? nil : changed.joined(separator: ", ") + ": the last bits of results change from here on"
   }
 
   private func differs(_ option: String, _ given: String, _ made: String) -> Failure.Message {
-    Failure.Message(64, "--\(option) is \(given), the run was made with \(made)", run, "leave --\(option) out, or start a new run with --run")
+    Failure.Message(
+      64, "--\(option) is \(given), the run was made with \(made)", run,
+      "leave --\(option) out, or start a new run with --run")
   }
 
-  /// A number that is given or not; `fallback` where neither the command line nor the record has it.
+  /// A number that is given or not; `fallback` where neither the command line nor the record has
+  /// it.
   func number(_ option: String, _ given: Int?, default fallback: Int) throws -> Int {
     let made = recorded?[option]?.integer
     if let given, let made, given != made { throw differs(option, "\(given)", "\(made)") }
@@ -63,8 +74,12 @@ final class RunInputs {
     record[option] = .bool(value)
     return value
   }
-  /// A file or folder, by its content: it may have moved, and then is given again. nil where there is none.
-  func path(_ option: String, _ given: String?, fingerprint: (String) throws -> String = { try Fingerprint.of($0) }) throws -> String? {
+  /// A file or folder, by its content: it may have moved, and then is given again. nil where there
+  /// is none.
+  func path(
+    _ option: String, _ given: String?,
+    fingerprint: (String) throws -> String = { try Fingerprint.of($0) }
+  ) throws -> String? {
     try paths(option, given.map { [$0] } ?? [], fingerprint: fingerprint).first
   }
   func required(_ option: String, _ given: String?) throws -> String {
@@ -72,26 +87,43 @@ final class RunInputs {
     throw ValidationError("Missing expected argument '--\(option) <\(option)>'")
   }
   /// Files of an option that may be repeated.
-  func paths(_ option: String, _ given: [String], fingerprint: (String) throws -> String = { try Fingerprint.of($0) }) throws -> [String] {
-    let made = recorded?[option]?.array ?? [], madePaths = made.compactMap { $0["path"]?.string }
+  func paths(
+    _ option: String, _ given: [String],
+    fingerprint: (String) throws -> String = { try Fingerprint.of($0) }
+  ) throws -> [String] {
+    let made = recorded?[option]?.array ?? []
+    let madePaths = made.compactMap { $0["path"]?.string }
     if recorded != nil && given.count != made.count && !given.isEmpty {
-      throw differs(option, given.joined(separator: " "), madePaths.isEmpty ? "none" : madePaths.joined(separator: " "))
+      throw differs(
+        option, given.joined(separator: " "),
+        madePaths.isEmpty ? "none" : madePaths.joined(separator: " "))
     }
     let paths = given.isEmpty ? madePaths : given
-    record[option] = .array(try paths.enumerated().map { i, path in
-      let print: String
-      do { print = try fingerprint(path) } catch let error as FileError where given.isEmpty && error.kind == .missingInput {
-        throw FileError(.missingInput, "the run's --\(option) is gone", in: path, mend: "give --\(option) with its new place")
-      }
-      if !made.isEmpty, let old = made[i]["fingerprint"]?.string, old != print {
-        let what = given.isEmpty ? "has changed since the run began" : "is not what the run was made with (\(madePaths[i]))"
-        throw Failure.Message(64, "--\(option) \(what): fingerprint \(print), not \(old)", path, "give the run's own \(option), or start a new run with --run")
-      }
-      return ["path": .string(Self.absolute(path)), "fingerprint": .string(print)]
-    })
+    record[option] = .array(
+      try paths.enumerated().map { i, path in
+        let print: String
+        do { print = try fingerprint(path) } catch let error as FileError
+          where given.isEmpty && error.kind == .missingInput
+        {
+          throw FileError(
+            .missingInput, "the run's --\(option) is gone", in: path,
+            mend: "give --\(option) with its new place")
+        }
+        if !made.isEmpty, let old = made[i]["fingerprint"]?.string, old != print {
+          let what =
+            given.isEmpty
+            ? "has changed since the run began"
+            : "is not what the run was made with (\(madePaths[i]))"
+          throw Failure.Message(
+            64, "--\(option) \(what): fingerprint \(print), not \(old)", path,
+            "give the run's own \(option), or start a new run with --run")
+        }
+        return ["path": .string(Self.absolute(path)), "fingerprint": .string(print)]
+      })
     return paths
   }
   private static func absolute(_ path: String) -> String {
-    path.hasPrefix("/") || path.hasPrefix("embedded:") ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
+    path.hasPrefix("/") || path.hasPrefix("embedded:")
+      ? path : "\(FileManager.default.currentDirectoryPath)/\(path)"
   }
 }

@@ -1,20 +1,24 @@
 import Files
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// Standard output and standard error. Results that cannot be written end the program with status 74; a reader that went away
-/// ends it without a word, with the status a shell gives to SIGPIPE; messages that cannot be written do not matter.
+/// Standard output and standard error. Results that cannot be written end the program with status
+/// 74; a reader that went away ends it without a word, with the status a shell gives to SIGPIPE;
+/// messages that cannot be written do not matter.
 enum StandardStreams {
   /// 128 + SIGPIPE.
   static let readerGone = FileError.Kind.readerGone.exitStatus
 
-  /// Called before anything is opened. A standard descriptor that is closed is taken by one that refuses to be read (0) or written
-  /// (1, 2), so that no file of ours lands there and results are never written into it. SIGPIPE is left to `write`.
+  /// Called before anything is opened. A standard descriptor that is closed is taken by one that
+  /// refuses to be read (0) or written (1, 2), so that no file of ours lands there and results are
+  /// never written into it. SIGPIPE is left to `write`.
   static func secure() {
     for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
       // Opened again by a name such as /dev/stdout, it is full.
-      let filler = descriptor == STDIN_FILENO ? open("/dev/null", O_WRONLY) : open("/dev/full", O_RDONLY)
+      let filler =
+        descriptor == STDIN_FILENO ? open("/dev/null", O_WRONLY) : open("/dev/full", O_RDONLY)
       if filler >= 0 && filler != descriptor {
         dup2(filler, descriptor)
         close(filler)
@@ -29,13 +33,16 @@ enum StandardStreams {
     if code == EPIPE { Glibc.exit(readerGone) }
     if code != 0 {
       let reason = strerror(code).map { String(cString: $0) } ?? "error \(code)"
-      let mend = code == ENOSPC || code == EDQUOT ? "free some disk space" : "send the results to a file or a program that takes them"
+      let mend =
+        code == ENOSPC || code == EDQUOT
+        ? "free some disk space" : "send the results to a file or a program that takes them"
       Failure.fail(74, "cannot write (\(reason)): standard output: \(mend)")
     }
   }
   static func error(_ line: String) { _ = write(line + "\n", to: STDERR_FILENO) }
 
-  /// Writes all of `text`; the error number, 0 if all was written. Waits for a descriptor that does not block.
+  /// Writes all of `text`; the error number, 0 if all was written. Waits for a descriptor that does
+  /// not block.
   private static func write(_ text: String, to descriptor: Int32) -> Int32 {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {

@@ -2,7 +2,8 @@ import Files
 import FoundationEssentials
 import TensorRuntime
 
-/// How many threads the process may use: the smallest of what is set (interfaces.md 1), and where that number came from.
+/// How many threads the process may use: the smallest of what is set (interfaces.md 1), and where
+/// that number came from.
 struct ThreadBudget {
   let count: Int, origin: String
 
@@ -16,7 +17,9 @@ struct ThreadBudget {
     // OMP_ variables were settled at start-up (omp_environment.c).
     for name in ["SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT"] {
       let text = ProcessInfo.processInfo.environment[name]?.split(separator: ",").first
-      if let n = text.flatMap({ Int($0.filter { !$0.isWhitespace }) }), n > 0 { candidates.append((n, name)) }
+      if let n = text.flatMap({ Int($0.filter { !$0.isWhitespace }) }), n > 0 {
+        candidates.append((n, name))
+      }
     }
     (count, origin) = candidates.min { $0.0 < $1.0 }!
   }

@@ -17,7 +17,10 @@ struct WorldOption: ParsableArguments {
   @Option(
     in: .choice(Kind.self),
     help:
-      "Scenes of the built-in world: one or two objects (default), mostly two on wavier grounds, or up to three, also of equal colours."
+      """
+      Scenes of the built-in world: one or two objects (default), mostly two on wavier grounds, or \
+      up to three, also of equal colours.
+      """
   )
   var world: String?
   @Flag(help: "The same as --world harder.") var harder = false

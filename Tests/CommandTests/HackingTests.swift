@@ -25,13 +25,15 @@ import Testing
       $0.1["watch_share"] != nil
     }
     #expect(steps.compactMap { $0.1["step"]?.integer } == [5, 10, 12])
-    // The watch has the run's own reward model here: both changes are the same, and nothing rises while it falls.
+    // The watch has the run's own reward model here: both changes are the same, and nothing rises
+    // while it falls.
     for (_, step) in steps {
       let reward = try #require(step["watch_reward"]?.number)
       #expect(step["watch_held_out"]?.number == reward && step["watch_share"]?.number == 0)
     }
   }
-  /// Against a reward that judges the other way round, every gain is hacking: a warning in log and report, a checkpoint, status 75.
+  /// Against a reward that judges the other way round, every gain is hacking: a warning in log and
+  /// report, a checkpoint, status 75.
   @Test func stopsWhenHacking() async throws {
     let models = try await TinyModels()
     let opposite = models.folder("opposite")
@@ -54,7 +56,10 @@ import Testing
       })
     #expect(
       run.status == 75 && run.error.contains("warning: the rewards are being hacked"),
-      "\(run.status) \(run.error) \((try? TextFile.read(models.folder("hacked/metrics.jsonl"))) ?? "")"
+      """
+      \(run.status) \(run.error) \
+      \((try? TextFile.read(models.folder("hacked/metrics.jsonl"))) ?? "")
+      """
     )
     #expect(
       try TextFile.read(models.folder("hacked/log.txt")).contains(

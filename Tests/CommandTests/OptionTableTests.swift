@@ -3,14 +3,19 @@ import FoundationEssentials
 import TestSupport
 import Testing
 
-/// `Documentation/options.md` is made from what the program declares. After a change: PISCES_WRITE_TABLES=1 tools/test --filter OptionTableTests
+/// `Documentation/options.md` is made from what the program declares. After a change:
+/// PISCES_WRITE_TABLES=1 tools/test --filter OptionTableTests
 @Suite struct OptionTableTests {
   private static let page = "\(repository)/Documentation/options.md"
 
   @Test func tableIsAsDeclared() async throws {
     let text = try await Self.text()
-    if ProcessInfo.processInfo.environment["PISCES_WRITE_TABLES"] == "1" { try OutputFile.write(text, to: Self.page) }
-    #expect(text == (try TextFile.read(Self.page)), "make it anew: PISCES_WRITE_TABLES=1 tools/test --filter OptionTableTests")
+    if ProcessInfo.processInfo.environment["PISCES_WRITE_TABLES"] == "1" {
+      try OutputFile.write(text, to: Self.page)
+    }
+    #expect(
+      text == (try TextFile.read(Self.page)),
+      "make it anew: PISCES_WRITE_TABLES=1 tools/test --filter OptionTableTests")
   }
 
   private static func text() async throws -> String {
@@ -18,30 +23,59 @@ import Testing
     let tree = try JSONValue(parsing: help.output, name: "help")["command"] ?? .null
     var lines = [
       "# Options and keys", "",
-      "Made from the program's declarations (`OptionTableTests`): the same lines are in `--help`, and a value outside",
-      "its range is refused with exit status 64 and a line that names it. Every command also takes `--threads`, `--quiet`,",
-      "`--help` and `--version`. The keys of run files come below the commands; `pisces train keys NAME` prints them, too.",
+      """
+      Made from the program's declarations (`OptionTableTests`): the same lines are in `--help`, \
+      and a value outside
+      """,
+      """
+      its range is refused with exit status 64 and a line that names it. Every command also takes \
+      `--threads`, `--quiet`,
+      """,
+      """
+      `--help` and `--version`. The keys of run files come below the commands; `pisces train keys \
+      NAME` prints them, too.
+      """,
     ]
     visit(tree, ["pisces"], &lines)
     for owner in ["vae", "encoders", "generator", "ot-map", "post", "demo"] {
-      lines += ["", "## Keys of `\(owner == "demo" ? "demo" : "train \(owner)")`", "", "| key | default | values | meaning |", "| --- | --- | --- | --- |"]
-      for line in try await ProgramRun(ProgramRun.program, ["train", "keys", owner, "--json"]).lines {
-        let key = try JSONValue(parsing: line, name: "keys"), value = key["default"].map { $0.string ?? $0.line } ?? ""
-        lines.append("| `\(key["key"]?.string ?? "")` | \(value.isEmpty ? "" : "`\(value)`") | \(key["range"]?.string ?? "") | \(key["meaning"]?.string ?? "") |")
+      lines += [
+        "", "## Keys of `\(owner == "demo" ? "demo" : "train \(owner)")`", "",
+        "| key | default | values | meaning |", "| --- | --- | --- | --- |",
+      ]
+      for line in try await ProgramRun(ProgramRun.program, ["train", "keys", owner, "--json"]).lines
+      {
+        let key = try JSONValue(parsing: line, name: "keys")
+        let value = key["default"].map { $0.string ?? $0.line } ?? ""
+        lines.append(
+          """
+          | `\(key["key"]?.string ?? "")` | \(value.isEmpty ? "" : "`\(value)`") | \
+          \(key["range"]?.string ?? "") | \(key["meaning"]?.string ?? "") |
+          """
+        )
       }
     }
     return lines.joined(separator: "\n") + "\n"
   }
   private static func visit(_ command: JSONValue, _ path: [String], _ lines: inout [String]) {
     let children = command["subcommands"]?.array ?? []
-    for child in children where child["commandName"]?.string != "help" { visit(child, path + [child["commandName"]?.string ?? ""], &lines) }
+    for child in children where child["commandName"]?.string != "help" {
+      visit(child, path + [child["commandName"]?.string ?? ""], &lines)
+    }
     if !children.isEmpty { return }
-    lines += ["", "## `\(path.joined(separator: " "))`", "", command["abstract"]?.string ?? "", "", "| option | meaning |", "| --- | --- |"]
+    lines += [
+      "", "## `\(path.joined(separator: " "))`", "", command["abstract"]?.string ?? "", "",
+      "| option | meaning |", "| --- | --- |",
+    ]
     for argument in command["arguments"]?.array ?? [] {
-      let name = argument["preferredName"]?["name"]?.string, value = argument["valueName"]?.string ?? ""
+      let name = argument["preferredName"]?["name"]?.string
+      let value = argument["valueName"]?.string ?? ""
       if ["threads", "quiet", "help", "version"].contains(name) { continue }
-      let form = name.map { argument["kind"]?.string == "flag" ? "--\($0)" : "--\($0) \(value.uppercased())" } ?? value.uppercased()
-      lines.append("| `\(form)` | \((argument["abstract"]?.string ?? "").replacing("|", with: "\\|")) |")
+      let form =
+        name.map {
+          argument["kind"]?.string == "flag" ? "--\($0)" : "--\($0) \(value.uppercased())"
+        } ?? value.uppercased()
+      lines.append(
+        "| `\(form)` | \((argument["abstract"]?.string ?? "").replacing("|", with: "\\|")) |")
     }
   }
 }

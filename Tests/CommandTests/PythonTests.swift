@@ -1,8 +1,8 @@
 import TestSupport
 import Testing
 
-/// The Python module's own tests, on the library built here. They need numpy; what needs torch or POT, too, is skipped by them where
-/// these are missing.
+/// The Python module's own tests, on the library built here. They need numpy; what needs torch or
+/// POT, too, is skipped by them where these are missing.
 @Suite(.serialized) struct PythonTests {
   private static func has(_ module: String) async -> Bool {
     (try? await ProgramRun("/usr/bin/env", ["python3", "-c", "import \(module)"]).status) == 0

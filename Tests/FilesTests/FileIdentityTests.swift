@@ -5,7 +5,9 @@ import Testing
 
 @Suite struct FileIdentityTests {
   @Test func tellsStatesOfAFileApart() throws {
-    let folder = try ScratchFolder(), path = folder("a.npy"), other = folder("b.npy")
+    let folder = try ScratchFolder()
+    let path = folder("a.npy")
+    let other = folder("b.npy")
     try NumpyFile.write(Tensor([1, 2] as [Double], Shape(2)), to: path)
     let first = try #require(FileIdentity(path))
     #expect(FileIdentity(path) == first)
@@ -16,6 +18,9 @@ import Testing
   }
   @Test func whatIsNoFileHasNone() throws {
     let folder = try ScratchFolder()
-    for path in [folder("missing"), folder("frame-%03d.png"), folder("."), "/dev/null", "embedded:reward", "a\0b"] { #expect(FileIdentity(path) == nil, "\(path)") }
+    for path in [
+      folder("missing"), folder("frame-%03d.png"), folder("."), "/dev/null", "embedded:reward",
+      "a\0b",
+    ] { #expect(FileIdentity(path) == nil, "\(path)") }
   }
 }

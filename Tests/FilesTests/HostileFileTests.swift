@@ -5,22 +5,28 @@ import Testing
 
 @testable import Files
 
-/// Seeded damage to valid files: readers may refuse them with one line, and nothing else may happen.
+/// Seeded damage to valid files: readers may refuse them with one line, and nothing else may
+/// happen.
 @Suite struct HostileFileTests {
   static let x = randomTensor(Shape(3, 4), seed: 1, type: .f32)
   static let safetensors: [UInt8] = {
     let header =
       #"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]},"b":{"dtype":"U64","shape":[2,0],"data_offsets":[48,48]},"c":{"dtype":"I16","shape":[],"data_offsets":[48,50]}}"#
-    return littleEndian(UInt64(header.utf8.count)) + Array(header.utf8) + x.withBytes { Array($0) } + [1, 2]
+    return littleEndian(UInt64(header.utf8.count)) + Array(header.utf8) + x.withBytes { Array($0) }
+      + [1, 2]
   }()
   static let npy: [UInt8] = {
     let header = Array("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }\n".utf8)
-    return [0x93] + Array("NUMPY".utf8) + [1, 0] + littleEndian(UInt16(header.count)) + header + x.withBytes { Array($0) }
+    return [0x93] + Array("NUMPY".utf8) + [1, 0] + littleEndian(UInt16(header.count)) + header
+      + x.withBytes { Array($0) }
   }()
-  static let pt: [UInt8] = PickleText().op(0x7d, 0x28).text("module").op(0x7d, 0x28).text("a").tensor(count: 12, shape: [3, 4], strides: [4, 1]).text(
-    "t"
-  ).tensor(count: 12, shape: [4, 3], strides: [1, 4])
-    .op(0x75).text("step").int(3).text("list").op(0x5d, 0x71, 1, 0x28, 0x4b, 1, 0x88, 0x65).text("float").op(0x47, 0, 0, 0, 0, 0, 0, 0, 0).text(
+  static let pt: [UInt8] = PickleText().op(0x7d, 0x28).text("module").op(0x7d, 0x28).text("a")
+    .tensor(count: 12, shape: [3, 4], strides: [4, 1]).text(
+      "t"
+    ).tensor(count: 12, shape: [4, 3], strides: [1, 4])
+    .op(0x75).text("step").int(3).text("list").op(0x5d, 0x71, 1, 0x28, 0x4b, 1, 0x88, 0x65).text(
+      "float"
+    ).op(0x47, 0, 0, 0, 0, 0, 0, 0, 0).text(
       "evil"
     ).global("os", "system").op(0x29, 0x52, 0x75)
     .archive([x.withBytes { Array($0) }], extra: [("byteorder", Array("little".utf8))])
@@ -48,7 +54,9 @@ import Testing
     let dict = try TorchCheckpoint(file(bytes)).stateDictionary()
     for name in dict.names { _ = try? dict.tensor(named: name).withBytes { Checksum.crc32($0) } }
   }
-  static func readTar(_ bytes: [UInt8]) throws { for group in try TarReader(file(bytes)).groups { for f in group.files { _ = f.entry.contents } } }
+  static func readTar(_ bytes: [UInt8]) throws {
+    for group in try TarReader(file(bytes)).groups { for f in group.files { _ = f.entry.contents } }
+  }
   /// The pickle alone, where damage gets past the CRC.
   static func readPickle(_ bytes: [UInt8]) throws {
     var zip = ZipWriter()
@@ -59,7 +67,9 @@ import Testing
 
   static func readNumpy(_ bytes: [UInt8]) throws {
     let archive = try NumpyArchive(file(bytes))
-    for name in archive.names { _ = try archive.tensor(named: name).withBytes { Checksum.crc32($0) } }
+    for name in archive.names {
+      _ = try archive.tensor(named: name).withBytes { Checksum.crc32($0) }
+    }
   }
   /// The entry alone, where damage gets past the CRC.
   static func readEntry(_ bytes: [UInt8]) throws {
@@ -75,24 +85,33 @@ import Testing
   }
   static let formats: [Format] = [
     Format(testDescription: "safetensors", good: safetensors) { try readSafetensors($0) },
-    Format(testDescription: "npy", good: npy) { _ = try NumpyFile.read(file($0).region, name: "t").withBytes { Checksum.crc32($0) } },
+    Format(testDescription: "npy", good: npy) {
+      _ = try NumpyFile.read(file($0).region, name: "t").withBytes { Checksum.crc32($0) }
+    },
     Format(testDescription: "npz", good: npz) { try readNumpy($0) },
     Format(testDescription: "npz, deflated", good: npzDeflated) { try readNumpy($0) },
     Format(testDescription: "npz entry", good: npy) { try readEntry($0) },
     Format(testDescription: "deflate", good: deflated) {
-      guard file($0).region.inflated(count: text.count, name: "t")?.array == text else { throw FileError.bad("not the text", "t") }
+      guard file($0).region.inflated(count: text.count, name: "t")?.array == text else {
+        throw FileError.bad("not the text", "t")
+      }
     },
     Format(testDescription: "pt", good: pt) { try readTorch($0) },
     Format(testDescription: "pickle", good: Array(pt[64..<64 + 600])) { try readPickle($0) },
     Format(testDescription: "tar", good: tar) { try readTar($0) },
     Format(testDescription: "png", good: png) { _ = try PNGImage(parsing: $0, name: "t") },
-    Format(testDescription: "json", good: Array(#"{"a":[1,2.5e-3,"x\u00e9\n",null,true,{"b":{}}],"c":-7}"#.utf8)) {
+    Format(
+      testDescription: "json",
+      good: Array(#"{"a":[1,2.5e-3,"x\u00e9\n",null,true,{"b":{}}],"c":-7}"#.utf8)
+    ) {
       _ = try JSONValue(parsing: $0, name: "t")
     },
   ]
 
   @Test func theFilesAreGoodBeforeTheDamage() throws {
-    for format in Self.formats where format.testDescription != "pickle" { try format.read(format.good) }
+    for format in Self.formats where format.testDescription != "pickle" {
+      try format.read(format.good)
+    }
   }
   @Test(arguments: formats) func damageIsRefusedNotFatal(_ format: Format) throws {
     let seed: UInt64 = 20_260_101
@@ -119,7 +138,9 @@ import Testing
       do {
         try format.read(bytes)
       } catch let error as FileError {
-        #expect(error.kind == .badData && !error.description.contains("\n"), "seed \(seed), round \(round)")
+        #expect(
+          error.kind == .badData && !error.description.contains("\n"),
+          "seed \(seed), round \(round)")
       }
     }
   }
@@ -127,12 +148,15 @@ import Testing
     for format in Self.formats where !["pickle", "tar", "json"].contains(format.testDescription) {
       // The end mark of a PNG file, 12 bytes, carries nothing.
       let needed = format.good.count - (format.testDescription == "png" ? 12 : 0)
-      for n in 0..<needed { expectError(.badData) { try format.read(Array(format.good.prefix(n))) } }
+      for n in 0..<needed {
+        expectError(.badData) { try format.read(Array(format.good.prefix(n))) }
+      }
     }
   }
 }
 
-/// [[0, 0.5, 1, 1.5], [2, 2.5, 3, 3.5], [4, 4.5, 5, 5.5]] as f32 under the name a, 7 as i16 under b.
+/// [[0, 0.5, 1, 1.5], [2, 2.5, 3, 3.5], [4, 4.5, 5, 5.5]] as f32 under the name a, 7 as i16 under
+/// b.
 private enum Numpy {
   static let stored = """
     UEsDBC0AAAAAAAAAIQDufBU3//////////8FABQAYS5ucHkBABAAsAAAAAAAAACwAAAAAAAAAJNOVU1QWQEAdgB7J2Rlc2NyJzogJzxmNCcsICdmb3J0cmFuX29yZGVyJzogRmFsc2Us

@@ -8,8 +8,12 @@ import Testing
   let folder = TemporaryFolder()
 
   func npy(_ header: String, _ data: [UInt8] = [], version: UInt8 = 1) -> ByteRegion {
-    let count = version == 1 ? littleEndian(UInt16(header.utf8.count)) : littleEndian(UInt32(header.utf8.count))
-    return file([0x93] + Array("NUMPY".utf8) + [version, 0] + count + Array(header.utf8) + data, "t.npy").region
+    let count =
+      version == 1
+      ? littleEndian(UInt16(header.utf8.count)) : littleEndian(UInt32(header.utf8.count))
+    return file(
+      [0x93] + Array("NUMPY".utf8) + [version, 0] + count + Array(header.utf8) + data, "t.npy"
+    ).region
   }
   func read(_ header: String, _ data: [UInt8] = [], version: UInt8 = 1) throws -> Tensor {
     try NumpyFile.read(npy(header, data, version: version), name: "t.npy")
@@ -22,8 +26,10 @@ import Testing
     let x = randomTensor(Shape(2, 3), seed: 1, type: .f32)
     let work = Workspace()
     for t in [
-      x, randomTensor(Shape(4), seed: 2), Tensor(scalar: 2), Tensor.zeros(Shape(0, 3)), Tensor([1, -7] as [Int32], Shape(2)),
-      Tensor.zeros(Shape(2), type: .i64), work.converted(x, to: .f16), Tensor.zeros(Shape(3), type: .u8),
+      x, randomTensor(Shape(4), seed: 2), Tensor(scalar: 2), Tensor.zeros(Shape(0, 3)),
+      Tensor([1, -7] as [Int32], Shape(2)),
+      Tensor.zeros(Shape(2), type: .i64), work.converted(x, to: .f16),
+      Tensor.zeros(Shape(3), type: .u8),
     ] {
       try NumpyFile.write(t, to: folder("a.npy"))
       let back = try NumpyFile.read(folder("a.npy"))
@@ -36,19 +42,28 @@ import Testing
   }
   @Test func readsVersionsOneToThree() throws {
     // The exact bytes numpy 1.24 writes for np.save(f, np.array([1, 2], dtype='<i4')).
-    let header = "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }" + String(repeating: " ", count: 60) + "\n"
-    for version: UInt8 in 1...3 { #expect(try read(header, [1, 0, 0, 0, 2, 0, 0, 0], version: version).integers == [1, 2]) }
+    let header =
+      "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }"
+      + String(repeating: " ", count: 60) + "\n"
+    for version: UInt8 in 1...3 {
+      #expect(try read(header, [1, 0, 0, 0, 2, 0, 0, 0], version: version).integers == [1, 2])
+    }
     #expect(try read(head("|b1", "(2,)"), [1, 0]).integers == [1, 0])
     #expect(try read(head("|i1", "(2L,)"), [255, 1]).integers == [-1, 1])
     #expect(try read(head("<f4", "()"), littleEndian(Float(2).bitPattern)).item == 2)
-    #expect(try read(head("<f4", "(1,)", fortran: "True"), littleEndian(Float(2).bitPattern)).item == 2)
+    #expect(
+      try read(head("<f4", "(1,)", fortran: "True"), littleEndian(Float(2).bitPattern)).item == 2)
   }
-  /// numpy.save of numpy.arange(6).reshape(2, 3) - 2 in every type, order of bytes and order of axes; bool: whether it is positive.
+  /// numpy.save of numpy.arange(6).reshape(2, 3) - 2 in every type, order of bytes and order of
+  /// axes; bool: whether it is positive.
   @Test func readsEveryTypeAndOrder() throws {
-    let c = [-2.0, -1, 0, 1, 2, 3], fortran = [0, 3, 1, 4, 2, 5].map { c[$0] }
+    let c = [-2.0, -1, 0, 1, 2, 3]
+    let fortran = [0, 3, 1, 4, 2, 5].map { c[$0] }
     func bytes<T: FixedWidthInteger>(_ x: [T], _ order: String) -> [UInt8] {
       var all: [UInt8] = []
-      for v in x { withUnsafeBytes(of: order == ">" ? v.bigEndian : v.littleEndian) { all += Array($0) } }
+      for v in x {
+        withUnsafeBytes(of: order == ">" ? v.bigEndian : v.littleEndian) { all += Array($0) }
+      }
       return all
     }
     let halves: [Double: UInt16] = [-2: 0xc000, -1: 0xbc00, 0: 0, 1: 0x3c00, 2: 0x4000, 3: 0x4200]
@@ -72,8 +87,11 @@ import Testing
       let expected = type == "b1" ? c.map { $0 > 0 ? 1 : 0 } : type.hasPrefix("u") ? c.map(abs) : c
       for order in ["<", ">", "=", "|"] where order != "|" || type.hasSuffix("1") {
         for (isFortran, x) in [("False", c), ("True", fortran)] {
-          let t = try read(head(order + type, "(2, 3)", fortran: isFortran), encoded(type, order, x))
-          #expect(t.shape == Shape(2, 3) && Workspace().converted(t, to: .f64).doubles == expected, "\(order)\(type) \(isFortran)")
+          let t = try read(
+            head(order + type, "(2, 3)", fortran: isFortran), encoded(type, order, x))
+          #expect(
+            t.shape == Shape(2, 3) && Workspace().converted(t, to: .f64).doubles == expected,
+            "\(order)\(type) \(isFortran)")
         }
       }
     }
@@ -84,27 +102,41 @@ import Testing
     let cube = try read(head(">u4", "(2, 3, 4)", fortran: "True"), bytes(order, ">"))
     #expect(cube.integers == Array(0..<24))
     #expect(try read(head("<f4", "(0, 3)", fortran: "True")).shape == Shape(0, 3))
-    expectError(.badData, "i64") { _ = try read(head(">u8", "(1, 1)", fortran: "True"), [UInt8](repeating: 255, count: 8)) }
+    expectError(.badData, "i64") {
+      _ = try read(head(">u8", "(1, 1)", fortran: "True"), [UInt8](repeating: 255, count: 8))
+    }
   }
   @Test func refusesEverythingElse() {
     let four: [UInt8] = [0, 0, 0, 0]
-    for type in ["|O", "<c8", "<f16", "?f4", "f4", "", "<U4", "|S3", "<M8[ns]"] { expectError(.badData, "type") { _ = try read(head(type, "(1,)"), four) } }
-    expectError(.badData, "structured") { _ = try read("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", four) }
+    for type in ["|O", "<c8", "<f16", "?f4", "f4", "", "<U4", "|S3", "<M8[ns]"] {
+      expectError(.badData, "type") { _ = try read(head(type, "(1,)"), four) }
+    }
+    expectError(.badData, "structured") {
+      _ = try read("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", four)
+    }
     expectError(.badData, "negative") { _ = try read(head("<f4", "(-1,)"), four) }
     expectError(.badData, "needs more") { _ = try read(head("<f4", "(2,)"), four) }
     expectError(.badData, "after the array") { _ = try read(head("<f4", "(1,)"), four + [0]) }
-    expectError(.badData, "needs more") { _ = try read(head("<f4", "(4611686018427387904, 4611686018427387904)"), four) }
-    expectError(.badData, "needs more") { _ = try read(head("<f4", "(4611686018427387904, 4611686018427387904, 0)")) }
+    expectError(.badData, "needs more") {
+      _ = try read(head("<f4", "(4611686018427387904, 4611686018427387904)"), four)
+    }
+    expectError(.badData, "needs more") {
+      _ = try read(head("<f4", "(4611686018427387904, 4611686018427387904, 0)"))
+    }
     expectError(.badData) { _ = try read(head("<f4", "(99999999999999999999,)"), four) }
     expectError(.badData, "axes") { _ = try read(head("<f4", "(1,1,1,1,1,1,1,1,1)"), four) }
     for header in [
-      "", "{", "{}", "[]", head("<f4", "(1"), head("<f4", "1"), "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}",
+      "", "{", "{}", "[]", head("<f4", "(1"), head("<f4", "1"),
+      "{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}",
       head("<f4", "(1,)") + "x", "{'descr': '<f4",
     ] {
       expectError(.badData) { _ = try read(header, four) }
     }
     expectError(.badData, "version 4") { _ = try read(head("<f4", "(1,)"), four, version: 4) }
-    for bytes: [UInt8] in [[], [0x93], Array("hello world".utf8), [0x93] + Array("NUMPY".utf8), [0x93] + Array("NUMPY".utf8) + [1, 0, 255, 255]] {
+    for bytes: [UInt8] in [
+      [], [0x93], Array("hello world".utf8), [0x93] + Array("NUMPY".utf8),
+      [0x93] + Array("NUMPY".utf8) + [1, 0, 255, 255],
+    ] {
       expectError(.badData) { _ = try NumpyFile.read(file(bytes).region, name: "t") }
     }
   }
@@ -114,13 +146,19 @@ import Testing
 @Suite struct NumpyArchiveTests {
   let folder = TemporaryFolder()
 
-  @Test(arguments: [HostileFileTests.npz, HostileFileTests.npzDeflated]) func readsWhatNumpyWrites(_ bytes: [UInt8]) throws {
-    let path = try folder.put(bytes, "x.npz"), archive = try NumpyArchive(path)
+  @Test(arguments: [HostileFileTests.npz, HostileFileTests.npzDeflated]) func readsWhatNumpyWrites(
+    _ bytes: [UInt8]
+  ) throws {
+    let path = try folder.put(bytes, "x.npz")
+    let archive = try NumpyArchive(path)
     #expect(archive.names == ["a", "b"])
     let a = try archive.tensor(named: "a")
-    #expect(a.shape == Shape(3, 4) && a.type == .f32 && a.doubles == (0..<12).map { Double($0) / 2 })
+    #expect(
+      a.shape == Shape(3, 4) && a.type == .f32 && a.doubles == (0..<12).map { Double($0) / 2 })
     #expect(try archive.tensor(named: "b").integers == [7])
-    #expect(archive.entry(named: "a") == TensorEntry(typeName: "f32", type: .f32, shape: [3, 4]) && archive.entry(named: "c") == nil)
+    #expect(
+      archive.entry(named: "a") == TensorEntry(typeName: "f32", type: .f32, shape: [3, 4])
+        && archive.entry(named: "c") == nil)
     #expect(try TensorFile.read("\(path):a").doubles == a.doubles)
     // by its contents, whatever its name
     #expect(try TensorFile.read("\(folder.put(bytes, "x.bin")):b").integers == [7])
@@ -134,8 +172,12 @@ import Testing
     let path = try folder.put(zip.bytes(), "x.npz")
     #expect(try TensorFile.read(path).shape == Shape(3, 4))
     expectError(.badData, "empty") { _ = try TensorFile.read(folder.put([], "y.npz")) }
-    expectError(.badData, "0 tensors") { _ = try TensorFile.read(folder.put(ZipWriter().bytes(), "z.npz")) }
-    for bytes in [Array("hello".utf8), HostileFileTests.npy.dropLast(200)] { expectError(.badData) { _ = try NumpyArchive(file(Array(bytes))).tensor(named: "x") } }
+    expectError(.badData, "0 tensors") {
+      _ = try TensorFile.read(folder.put(ZipWriter().bytes(), "z.npz"))
+    }
+    for bytes in [Array("hello".utf8), HostileFileTests.npy.dropLast(200)] {
+      expectError(.badData) { _ = try NumpyArchive(file(Array(bytes))).tensor(named: "x") }
+    }
   }
   /// A small file that claims to inflate to much.
   @Test func claimsOfSizeAreNotBelieved() throws {

@@ -32,7 +32,9 @@ import Testing
     #expect(try MappedFile(path).region.string == "new")
   }
   @Test func wrongPlacesAreRefused() {
-    expectError(.cannotCreate, "create the folder first") { try OutputFile.write("x", to: folder("no/such/folder/a")) }
+    expectError(.cannotCreate, "create the folder first") {
+      try OutputFile.write("x", to: folder("no/such/folder/a"))
+    }
     expectError(.cannotCreate) { try OutputFile.write("x", to: folder.path) }
     expectError(.cannotCreate) { try OutputFile.write("x", to: "") }
     expectError(.cannotCreate) { try OutputFile.write("x", to: folder("a\u{0}b")) }

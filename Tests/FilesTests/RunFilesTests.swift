@@ -22,8 +22,11 @@ import Testing
     let body = bytes.region(at: start + 12, count: second)!.array
     let loss: [UInt8] = [0x0a, 11, 0x0a, 4] + Array("loss".utf8) + [0x15, 0, 0, 0xc0, 0x3f]
     let norm: [UInt8] = [0x0a, 16, 0x0a, 9] + Array("grad_norm".utf8) + [0x15, 0, 0, 0, 0x40]
-    #expect(Array(body[9...]) == [0x10, 0xac, 0x02, 0x2a, UInt8(loss.count + norm.count)] + loss + norm)
-    #expect(bytes.integer(at: start + 8, as: UInt32.self) == EventFile.maskedCRC(littleEndian(UInt64(second))))
+    #expect(
+      Array(body[9...]) == [0x10, 0xac, 0x02, 0x2a, UInt8(loss.count + norm.count)] + loss + norm)
+    #expect(
+      bytes.integer(at: start + 8, as: UInt32.self)
+        == EventFile.maskedCRC(littleEndian(UInt64(second))))
     #expect(bytes.integer(at: start + 12 + second, as: UInt32.self) == EventFile.maskedCRC(body))
     #expect(bytes.count == start + 12 + second + 4)
     #expect(try EventFile(in: folder.path).path != events.path)
@@ -42,17 +45,29 @@ import Testing
       }
     }
     #expect(try listFolder(path) == ["a"])
-    try AtomicDirectory.write(to: path + "/") { f throws(FileError) in try OutputFile.write("c", to: f + "/c") }
+    try AtomicDirectory.write(to: path + "/") { f throws(FileError) in
+      try OutputFile.write("c", to: f + "/c")
+    }
     #expect(try listFolder(path) == ["c"])
     #expect(try folder.contents == ["step-1"])
-    expectError(.cannotCreate) { try AtomicDirectory.write(to: folder("no/x")) { _ throws(FileError) in } }
-    expectError(.cannotCreate) { try AtomicDirectory.write(to: path + "/c") { _ throws(FileError) in } }
+    expectError(.cannotCreate) {
+      try AtomicDirectory.write(to: folder("no/x")) { _ throws(FileError) in }
+    }
+    expectError(.cannotCreate) {
+      try AtomicDirectory.write(to: path + "/c") { _ throws(FileError) in }
+    }
   }
   @Test func latestNamesTheNewestWholeCheckpoint() throws {
     let checkpoints = CheckpointFolder(folder("run/checkpoints"))
     expectError(.missingInput, "no checkpoint") { _ = try checkpoints.latest() }
-    for step in [100, 200] { try checkpoints.write(step: step) { f throws(FileError) in try OutputFile.write("\(step)", to: f + "/s") } }
-    expectError(.badData) { try checkpoints.write(step: 300) { _ throws(FileError) in throw FileError.bad("stop", "x") } }
+    for step in [100, 200] {
+      try checkpoints.write(step: step) { f throws(FileError) in
+        try OutputFile.write("\(step)", to: f + "/s")
+      }
+    }
+    expectError(.badData) {
+      try checkpoints.write(step: 300) { _ throws(FileError) in throw FileError.bad("stop", "x") }
+    }
     #expect(try checkpoints.latest() == folder("run/checkpoints/step-000200"))
     #expect(checkpoints.steps == [100, 200])
     checkpoints.remove(step: 200)

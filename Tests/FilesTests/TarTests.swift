@@ -6,9 +6,14 @@ import Testing
 struct TarText {
   var bytes: [UInt8] = []
 
-  mutating func add(_ name: String, _ data: [UInt8] = [], type: Character = "0", prefix: String = "", size: Int? = nil) {
+  mutating func add(
+    _ name: String, _ data: [UInt8] = [], type: Character = "0", prefix: String = "",
+    size: Int? = nil
+  ) {
     var header = [UInt8](repeating: 0, count: 512)
-    func put(_ text: String, at offset: Int) { for (i, b) in text.utf8.enumerated() { header[offset + i] = b } }
+    func put(_ text: String, at offset: Int) {
+      for (i, b) in text.utf8.enumerated() { header[offset + i] = b }
+    }
     func octal(_ n: Int, _ width: Int) -> String {
       let digits = String(n, radix: 8)
       return String(repeating: "0", count: max(0, width - digits.count)) + digits
@@ -42,15 +47,22 @@ struct TarText {
     tar.add("folder/", type: "5")
     tar.add("b.mp4", [3], prefix: "pre")
     let reader = try TarReader(file(tar.finished))
-    #expect(reader.entries.map(\.name) == ["./0001.mp4", "./0001.txt", long + ".seg.JSON", long + ".mp4", "pre/b.mp4"])
+    #expect(
+      reader.entries.map(\.name) == [
+        "./0001.mp4", "./0001.txt", long + ".seg.JSON", long + ".mp4", "pre/b.mp4",
+      ])
     #expect(reader.groups.map(\.key) == ["0001", long, "pre/b"])
     #expect(reader.groups[0]["txt"]?.contents == Array("one".utf8))
     #expect(reader.groups[1].files.map(\.suffix) == ["seg.json", "mp4"])
     #expect(try TarReader(file(tar.bytes)).entries.count == 5)
   }
   @Test func brokenArchivesAreRefused() {
-    func refuse(_ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation) {
-      expectError(.badData, words, sourceLocation: sourceLocation) { _ = try TarReader(file(bytes)) }
+    func refuse(
+      _ words: String, _ bytes: [UInt8], sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+      expectError(.badData, words, sourceLocation: sourceLocation) {
+        _ = try TarReader(file(bytes))
+      }
     }
     var tar = TarText()
     tar.add("a.mp4", [1, 2, 3])

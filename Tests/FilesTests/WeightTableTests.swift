@@ -7,7 +7,9 @@ import Testing
 @Suite struct WeightTableTests {
   let folder = TemporaryFolder()
 
-  func table(_ tensors: [(name: String, tensor: Tensor)], stripping prefixes: [String] = []) throws -> WeightTable {
+  func table(_ tensors: [(name: String, tensor: Tensor)], stripping prefixes: [String] = []) throws
+    -> WeightTable
+  {
     try SafetensorsWriter.write(tensors, to: folder("w.safetensors"))
     return try WeightTable(opening: folder("w.safetensors"), stripping: prefixes)
   }
@@ -16,7 +18,8 @@ import Testing
   @Test func prefixesComeOff() throws {
     #expect(try table([("module._orig_mod.a.w", one), ("b", one)]).names.sorted() == ["a.w", "b"])
     #expect(try table([("model.a", one), ("model.b", one)]).names == ["a", "b"])
-    #expect(try table([("module.model.a", one), ("module.model.model.b", one)]).names == ["a", "model.b"])
+    #expect(
+      try table([("module.model.a", one), ("module.model.model.b", one)]).names == ["a", "model.b"])
     #expect(try table([("model.a", one), ("b", one)]).names == ["model.a", "b"])
     #expect(try table([("vae.a", one)], stripping: ["vae."]).names == ["a"])
     #expect(try table([("vae.a", one)]).names == ["vae.a"])
@@ -25,8 +28,12 @@ import Testing
   @Test func takingNamesWhatIsWrong() throws {
     var t = try table([("a", one), ("b", two), ("c.head", one), ("c.tail", one)])
     #expect(try t.take("b", shape: Shape(2)).floats == [2, 2])
-    expectError(.badData, "w.safetensors", "'a'", "expected [2, 2]", "found [1]") { _ = try t.take("a", shape: Shape(2, 2)) }
-    expectError(.badData, "missing parameter, expected shape [3]", "'z'") { _ = try t.take("z", shape: Shape(3)) }
+    expectError(.badData, "w.safetensors", "'a'", "expected [2, 2]", "found [1]") {
+      _ = try t.take("a", shape: Shape(2, 2))
+    }
+    expectError(.badData, "missing parameter, expected shape [3]", "'z'") {
+      _ = try t.take("z", shape: Shape(3))
+    }
     #expect(t.unexpected() == ["a", "c.head", "c.tail"])
     #expect(t.unexpected(ignoring: ["c.*", "a"]) == [])
     #expect(t.unexpected(ignoring: ["*.head", "x*"]) == ["a", "c.tail"])
@@ -48,17 +55,23 @@ import Testing
     #expect(try table([("module.b", one), ("module.a", x)]).fingerprint() == a)
     try TorchWriter.write([("a", x), ("b", one)], to: folder("w.pt"))
     #expect(try WeightTable(opening: folder("w.pt")).fingerprint() == a)
-    #expect(try table([("a", x), ("b", Tensor([1.0000001] as [Float], Shape(1)))]).fingerprint() != a)
+    #expect(
+      try table([("a", x), ("b", Tensor([1.0000001] as [Float], Shape(1)))]).fingerprint() != a)
     #expect(try table([("a", x), ("c", one)]).fingerprint() != a)
     #expect(try table([("a", x.reshaped(Shape(4, 3))), ("b", one)]).fingerprint() != a)
   }
   @Test func foldersAndOddFiles() throws {
     expectError(.missingInput, "no weights") { _ = try WeightTable(opening: folder.path) }
     expectError(.missingInput) { _ = try WeightTable(opening: folder("none")) }
-    expectError(.badData, "empty") { _ = try WeightTable(opening: try folder.put([], "e.safetensors")) }
-    expectError(.badData) { _ = try WeightTable(opening: try folder.put("hello, this is text", "e.safetensors")) }
+    expectError(.badData, "empty") {
+      _ = try WeightTable(opening: try folder.put([], "e.safetensors"))
+    }
+    expectError(.badData) {
+      _ = try WeightTable(opening: try folder.put("hello, this is text", "e.safetensors"))
+    }
     #expect(
-      matches("a.b.c", pattern: "a.*.c") && matches("ac", pattern: "a*c") && !matches("a", pattern: "a*a") && matches("aXbYc", pattern: "a*b*c")
+      matches("a.b.c", pattern: "a.*.c") && matches("ac", pattern: "a*c")
+        && !matches("a", pattern: "a*a") && matches("aXbYc", pattern: "a*b*c")
         && !matches("acb", pattern: "a*b*c"))
   }
 }

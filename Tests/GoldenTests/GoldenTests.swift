@@ -5,9 +5,13 @@ import Testing
 /// Each reference case against the engine. A kind that is not in the table is a failure.
 @Suite(.serialized) struct GoldenTests {
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
-  static let evaluators: [String: Evaluator] = layerKinds.merging(modelKinds) { a, _ in a }.merging(transportKinds) { a, _ in a }.merging(postTrainingKinds) { a, _ in a }.merging(mapKinds) { a, _ in a }
+  static let evaluators: [String: Evaluator] = layerKinds.merging(modelKinds) { a, _ in a }.merging(
+    transportKinds
+  ) { a, _ in a }.merging(postTrainingKinds) { a, _ in a }.merging(mapKinds) { a, _ in a }
 
-  @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws { try agrees(golden, coarser: 1) }
+  @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws {
+    try agrees(golden, coarser: 1)
+  }
   private func agrees(_ golden: GoldenCase, coarser: Double) throws {
     guard let evaluate = Self.evaluators[golden.kind] else {
       Issue.record("\(golden): no evaluator for kind \(golden.kind)")
@@ -16,10 +20,17 @@ import Testing
     golden.compare(try evaluate(golden), coarser: coarser)
   }
   /// The same cases on the plainer sets of kernels; `agrees` takes the widest.
-  @Test(.enabled(if: Machine.available.contains(.scalar)), arguments: GoldenCase.all) func agreesOnScalar(_ golden: GoldenCase) throws { try agrees(golden, on: .scalar) }
-  @Test(.enabled(if: Machine.available.contains(.avx2), "this processor has no AVX2"), arguments: GoldenCase.all) func agreesOnAVX2(_ golden: GoldenCase) throws { try agrees(golden, on: .avx2) }
-  /// Tolerances are 10 to 20 errors of f32 (Golden/README.md); bf16 operands are rounded 2^15 times more coarsely, and an eighth of that is allowed.
-  @Test(.enabled(if: Machine.hasBF16, "this processor has no AVX512-BF16"), arguments: GoldenCase.all) func agreesInBF16(_ golden: GoldenCase) throws {
+  @Test(.enabled(if: Machine.available.contains(.scalar)), arguments: GoldenCase.all)
+  func agreesOnScalar(_ golden: GoldenCase) throws { try agrees(golden, on: .scalar) }
+  @Test(
+    .enabled(if: Machine.available.contains(.avx2), "this processor has no AVX2"),
+    arguments: GoldenCase.all) func agreesOnAVX2(_ golden: GoldenCase) throws
+  { try agrees(golden, on: .avx2) }
+  /// Tolerances are 10 to 20 errors of f32 (Golden/README.md); bf16 operands are rounded 2^15 times
+  /// more coarsely, and an eighth of that is allowed.
+  @Test(
+    .enabled(if: Machine.hasBF16, "this processor has no AVX512-BF16"), arguments: GoldenCase.all)
+  func agreesInBF16(_ golden: GoldenCase) throws {
     Machine.products = .bf16
     defer { Machine.products = .f32 }
     try agrees(golden, coarser: 4096)

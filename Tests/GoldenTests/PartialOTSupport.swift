@@ -2,8 +2,9 @@ import Files
 import Models
 import TensorRuntime
 import TestSupport
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 /// Collects the iteration counts of token plans, layer by layer.
@@ -22,8 +23,10 @@ extension Tiling {
       self = .original(size: n("sample_min_size"), frames: n("sample_min_tsize"))
     } else {
       self = .diffusers(
-        spatial: json["spatial"]?.bool ?? true, extent: SIMD3(n("sample_min_num_frames"), n("sample_min_height"), n("sample_min_width")),
-        stride: SIMD3(n("sample_stride_num_frames"), n("sample_stride_height"), n("sample_stride_width")))
+        spatial: json["spatial"]?.bool ?? true,
+        extent: SIMD3(n("sample_min_num_frames"), n("sample_min_height"), n("sample_min_width")),
+        stride: SIMD3(
+          n("sample_stride_num_frames"), n("sample_stride_height"), n("sample_stride_width")))
     }
   }
 }

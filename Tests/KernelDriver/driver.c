@@ -1,4 +1,5 @@
-/* Calls every kernel on every instruction set with buffers of exactly the contract's size, for tools/sanitize.
+/* Calls every kernel on every instruction set with buffers of exactly the contract's size, for
+ * tools/sanitize.
  * Values are checked only for being finite: correctness is the business of the golden cases. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,16 +22,29 @@ static void *array(idx n) {
   blocks[block_count++] = p;
   return p;
 }
-static void done(void) { while (block_count > 0) free(blocks[--block_count]); }
-static void expect(const char *what, pk_status status) {
-  if (status != PK_OK) { printf("%s: status %d\n", what, (int)status); failures++; }
+
+static void done(void) {
+  while (block_count > 0) free(blocks[--block_count]);
 }
+
+static void expect(const char *what, pk_status status) {
+  if (status != PK_OK) {
+    printf("%s: status %d\n", what, (int)status);
+    failures++;
+  }
+}
+
 static void all_finite(const char *what, idx n, const void *x) {
-  if (!pk_all_finite(T, n, x)) { printf("%s: not finite\n", what); failures++; }
+  if (!pk_all_finite(T, n, x)) {
+    printf("%s: not finite\n", what);
+    failures++;
+  }
 }
 
 static void products(void) {
-  const idx sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {8, 48, 16}, {9, 49, 17}, {40, 31, 88}, {200, 150, 70}, {600, 800, 40}, {1, 700, 400}, {3, 300, 900}, {200, 300, 1000}, {300, 1, 260}, {2400, 1, 400}};
+  const idx sizes[][3] = {{1, 1, 1},     {3, 5, 7},        {8, 48, 16},    {9, 49, 17},
+                          {40, 31, 88},  {200, 150, 70},   {600, 800, 40}, {1, 700, 400},
+                          {3, 300, 900}, {200, 300, 1000}, {300, 1, 260},  {2400, 1, 400}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     const idx m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
     void *a = array(m * k), *b = array(k * n), *c = array(m * n), *bias = array(n);
@@ -41,7 +55,8 @@ static void products(void) {
     s.rsa = 1, s.csa = m, s.rsb = 1, s.csb = k, s.beta = 1;
     expect("gemm transposed", pk_gemm(T, &s, a, b, c, scratch));
     void *active = array(m * n);
-    const pk_epilogue forward = {bias, PK_SILU, NULL, active, 0, n}, backward = {NULL, PK_GELU_TANH, active, NULL, n, 0};
+    const pk_epilogue forward = {bias, PK_SILU, NULL, active, 0, n},
+                      backward = {NULL, PK_GELU_TANH, active, NULL, n, 0};
     expect("linear", pk_linear(T, &s, a, b, NULL, &forward, c, scratch));
     all_finite("linear", m * n, active);
     if (T == PK_F32) {
@@ -61,36 +76,62 @@ static void products(void) {
     done();
   }
 }
+
 static void attention(void) {
-  const idx sizes[][4] = {{1, 1, 1, 8}, {2, 3, 5, 16}, {2, 33, 65, 24}, {1, 70, 70, 88}, {1, 100, 40, 7}};
+  const idx sizes[][4] = {
+      {1, 1, 1, 8}, {2, 3, 5, 16}, {2, 33, 65, 24}, {1, 70, 70, 88}, {1, 100, 40, 7}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     for (int heads = 1; heads <= 17; heads += 8) {
       const idx b = sizes[i][0], q = sizes[i][1], k = sizes[i][2], d = sizes[i][3], w = heads * d;
       int32_t *counts = malloc((size_t)b * 4);
       for (idx j = 0; j < b; j++) counts[j] = (int32_t)(k - j > 0 ? k - j : 1);
       for (int masked = 0; masked < 2; masked++) {
-        pk_attention_shape s = {b, heads, q, k, d, w, w, w, w, q * w, k * w, k * w, q * w, 0.3, masked && q == k ? 10 : 0, masked ? counts : NULL};
-        void *Q = array(b * q * w), *K = array(b * k * w), *V = array(b * k * w), *O = array(b * q * w), *L = array(b * heads * q);
-        void *dO = array(b * q * w), *dQ = array(b * q * w), *dK = array(b * k * w), *dV = array(b * k * w);
-        expect("attention", pk_attention_forward(T, &s, Q, K, V, O, L, array(pk_attention_scratch(&s, 0))));
-        expect("attention backward", pk_attention_backward(T, &s, Q, K, V, O, dO, L, dQ, dK, dV, array(pk_attention_scratch(&s, 1))));
-        all_finite("attention o", b * q * w, O), all_finite("attention dq", b * q * w, dQ), all_finite("attention dk", b * k * w, dK);
+        pk_attention_shape s = {b,
+                                heads,
+                                q,
+                                k,
+                                d,
+                                w,
+                                w,
+                                w,
+                                w,
+                                q * w,
+                                k * w,
+                                k * w,
+                                q * w,
+                                0.3,
+                                masked && q == k ? 10 : 0,
+                                masked ? counts : NULL};
+        void *Q = array(b * q * w), *K = array(b * k * w), *V = array(b * k * w),
+             *O = array(b * q * w), *L = array(b * heads * q);
+        void *dO = array(b * q * w), *dQ = array(b * q * w), *dK = array(b * k * w),
+             *dV = array(b * k * w);
+        expect("attention",
+               pk_attention_forward(T, &s, Q, K, V, O, L, array(pk_attention_scratch(&s, 0))));
+        expect("attention backward", pk_attention_backward(T, &s, Q, K, V, O, dO, L, dQ, dK, dV,
+                                                           array(pk_attention_scratch(&s, 1))));
+        all_finite("attention o", b * q * w, O), all_finite("attention dq", b * q * w, dQ),
+            all_finite("attention dk", b * k * w, dK);
         all_finite("attention dv", b * k * w, dV);
         done();
       }
       free(counts);
     }
 }
+
 static void rows(void) {
   const idx sizes[][2] = {{1, 1}, {3, 7}, {5, 16}, {17, 33}, {130, 129}, {300, 88}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     const idx r = sizes[i][0], c = sizes[i][1], n = r * c;
-    void *x = array(n), *dy = array(n), *dx = array(n), *y = array(n), *g = array(c), *be = array(c), *dg = array(c), *db = array(c);
+    void *x = array(n), *dy = array(n), *dx = array(n), *y = array(n), *g = array(c),
+         *be = array(c), *dg = array(c), *db = array(c);
     void *mean = array(r), *rstd = array(r), *scratch = array(pk_norm_backward_scratch(1, r, c));
     expect("layernorm", pk_layernorm_forward(T, r, c, 1e-5, x, g, be, y, mean, rstd));
-    expect("layernorm backward", pk_layernorm_backward(T, r, c, dy, x, 1, g, mean, rstd, dy, dx, dg, db, scratch));
+    expect("layernorm backward",
+           pk_layernorm_backward(T, r, c, dy, x, 1, g, mean, rstd, dy, dx, dg, db, scratch));
     expect("layernorm plain", pk_layernorm_forward(T, r, c, 1e-5, x, NULL, NULL, y, mean, rstd));
-    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, 0, NULL, mean, rstd, NULL, dx, NULL, NULL, scratch));
+    expect("layernorm plain backward", pk_layernorm_backward(T, r, c, dy, x, 0, NULL, mean, rstd,
+                                                             NULL, dx, NULL, NULL, scratch));
     expect("rmsnorm", pk_rmsnorm_forward(T, r, c, 1e-6, x, g, y, rstd));
     expect("rmsnorm backward", pk_rmsnorm_backward(T, r, c, dy, x, g, rstd, dy, dx, dg, scratch));
     all_finite("norm dx", n, dx), all_finite("norm dgamma", c, dg);
@@ -101,11 +142,16 @@ static void rows(void) {
     void *scale = array(2 * c), *grad = array(2 * c);
     expect("modulate", pk_modulate_forward(T, 1, r, c, 2 * c, x, scale, scale, y));
     expect("adaln", pk_adaln_forward(T, 1, r, c, 2 * c, 1e-5, x, scale, scale, y, mean, rstd));
-    expect("adaln backward", pk_adaln_backward(T, 1, r, c, 2 * c, dy, x, scale, mean, rstd, NULL, dx, grad, grad, scratch));
-    expect("adaln of groups", pk_adaln_forward(T, r, 1, c, 0, 1e-5, x, scale, scale, y, mean, rstd));
-    expect("adaln of groups backward", pk_adaln_backward(T, r, 1, c, 0, dy, x, scale, mean, rstd, dy, dx, grad, grad, array(pk_norm_backward_scratch(r, 1, c))));
+    expect("adaln backward", pk_adaln_backward(T, 1, r, c, 2 * c, dy, x, scale, mean, rstd, NULL,
+                                               dx, grad, grad, scratch));
+    expect("adaln of groups",
+           pk_adaln_forward(T, r, 1, c, 0, 1e-5, x, scale, scale, y, mean, rstd));
+    expect("adaln of groups backward",
+           pk_adaln_backward(T, r, 1, c, 0, dy, x, scale, mean, rstd, dy, dx, grad, grad,
+                             array(pk_norm_backward_scratch(r, 1, c))));
     expect("gate", pk_gate_forward(T, 1, r, c, 2 * c, x, scale, dy, y));
-    expect("gate backward", pk_gate_backward(T, 1, r, c, 2 * c, dy, scale, x, dx, grad, array(pk_gate_backward_scratch(1, r, c))));
+    expect("gate backward", pk_gate_backward(T, 1, r, c, 2 * c, dy, scale, x, dx, grad,
+                                             array(pk_gate_backward_scratch(1, r, c))));
     int32_t *ids = malloc((size_t)r * 4);
     for (idx j = 0; j < r; j++) ids[j] = (int32_t)((j * 7) % r);
     expect("gather", pk_gather_rows(T, r, c, ids, x, y));
@@ -124,14 +170,17 @@ static void rows(void) {
   for (int silu = 0; silu < 2; silu++) {
     pk_groupnorm_shape s = {2, 12, 4, 35, 1e-6, silu};
     const idx n = 2 * 12 * 35;
-    void *x = array(n), *y = array(n), *dy = array(n), *dx = array(n), *g = array(12), *b = array(12), *dg = array(12), *db = array(12);
+    void *x = array(n), *y = array(n), *dy = array(n), *dx = array(n), *g = array(12),
+         *b = array(12), *dg = array(12), *db = array(12);
     void *mean = array(8), *rstd = array(8), *scratch = array(pk_groupnorm_scratch(&s));
     expect("groupnorm", pk_groupnorm_forward(T, &s, x, g, b, y, mean, rstd, scratch));
-    expect("groupnorm backward", pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, y, dx, dg, db, scratch));
+    expect("groupnorm backward",
+           pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, y, dx, dg, db, scratch));
     all_finite("groupnorm", n, y), all_finite("groupnorm dx", n, dx);
     done();
   }
 }
+
 static void elements(void) {
   const idx sizes[] = {0, 1, 7, 16, 17, 4097, 40001};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -147,7 +196,8 @@ static void elements(void) {
     expect("clamp", pk_affine_clamp_forward(T, n, 2, 0, -1, 1, x, y));
     expect("clamp backward", pk_affine_clamp_backward(T, n, 2, 0, -1, 1, x, y, z));
     (void)(pk_sum(T, n, x) + pk_dot(T, n, x, y) + pk_sum_abs_difference(T, n, x, y));
-    (void)(pk_loss_weighted_l1l2(T, n, x, y, w, z) + pk_loss_huber(T, n, 0.1, x, y, z) + pk_loss_squared(T, n, x, y, NULL));
+    (void)(pk_loss_weighted_l1l2(T, n, x, y, w, z) + pk_loss_huber(T, n, 0.1, x, y, z) +
+           pk_loss_squared(T, n, x, y, NULL));
     (void)pk_normal_sample(T, n, x, y, z, w);
     expect("normal backward", pk_normal_backward(T, n, 0.1, x, y, z, w, array(n), array(n)));
     pk_adamw o = {1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.1, 0.001, 0.5, 0.9, 0, 0};
@@ -180,9 +230,11 @@ static void elements(void) {
     expect("rope", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, 1, x));
     expect("rope inverse", pk_rope(T, 2, 5, 3, d, 3 * d, 15 * d, c, s, -1, x));
     const pk_head_norm_shape heads = {2, 5, 3, d, 4, 3 * d, 15 * d, 7 * d, 36 * d, 1e-6};
-    void *joint = array(2 * 36 * d), *dx = array(2 * 5 * 3 * d), *g = array(d), *dg = array(d), *rstd = array(2 * 5 * 3);
+    void *joint = array(2 * 36 * d), *dx = array(2 * 5 * 3 * d), *g = array(d), *dg = array(d),
+         *rstd = array(2 * 5 * 3);
     expect("head norm", pk_head_norm_forward(T, &heads, x, g, c, s, joint, rstd));
-    expect("head norm backward", pk_head_norm_backward(T, &heads, joint, x, g, c, s, rstd, dx, dg, array(pk_norm_backward_scratch(1, 10, d))));
+    expect("head norm backward", pk_head_norm_backward(T, &heads, joint, x, g, c, s, rstd, dx, dg,
+                                                       array(pk_norm_backward_scratch(1, 10, d))));
     all_finite("head norm dx", 2 * 5 * 3 * d, dx), all_finite("head norm dgamma", d, dg);
     done();
   }
@@ -191,25 +243,40 @@ static void elements(void) {
   expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 0));
   expect("copy", pk_copy_strided(T, 3, size, from, x, to, y, 1));
   const idx wide[3] = {2, 70, 19}, turned[3] = {1330, 1, 70}, straight[3] = {1330, 19, 1};
-  expect("transposed copy", pk_copy_strided(T, 3, wide, turned, array(2660), straight, array(2660), 0));
+  expect("transposed copy",
+         pk_copy_strided(T, 3, wide, turned, array(2660), straight, array(2660), 0));
   const idx even[3] = {2, 70, 32}, even_turned[3] = {2240, 1, 70}, even_straight[3] = {2240, 32, 1};
-  expect("transposed copy", pk_copy_strided(T, 3, even, even_turned, array(4480), even_straight, array(4480), 0));
+  expect("transposed copy",
+         pk_copy_strided(T, 3, even, even_turned, array(4480), even_straight, array(4480), 0));
   done();
 }
+
 static void convolution(void) {
   const pk_conv3d_shape shapes[] = {
-      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1}, {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
-      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1}, {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1, 1, 1, 1}, {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-      {2, 5, 6, 3, 7, 9, 3, 3, 3, 1, 1, 1, 2, 1, 2, 2, 2}, {1, 5, 17, 1, 1, 1, 3, 3, 3, 1, 1, 1, 2, 1, 1, 2, 2}, {1, 3, 4, 4, 3, 5, 5, 5, 5, 1, 1, 1, 4, 2, 2, 3, 4},
+      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+      {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
+      {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
+      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1},
+      {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1, 1, 1, 1},
+      {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+      {2, 5, 6, 3, 7, 9, 3, 3, 3, 1, 1, 1, 2, 1, 2, 2, 2},
+      {1, 5, 17, 1, 1, 1, 3, 3, 3, 1, 1, 1, 2, 1, 1, 2, 2},
+      {1, 3, 4, 4, 3, 5, 5, 5, 5, 1, 1, 1, 4, 2, 2, 3, 4},
   };
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const pk_conv3d_shape *s = &shapes[i];
-    const idx to = (1 + (s->t - 1) * s->ft + s->front - s->kt) / s->st + 1, ho = (s->h * s->fh + 2 * s->side - s->kh) / s->sh + 1, wo = (s->w * s->fw + 2 * s->side - s->kw) / s->sw + 1;
-    const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo, nw = s->out * s->in * s->kt * s->kh * s->kw;
-    void *x = array(nx), *w = array(nw), *b = array(s->out), *y = array(ny), *dy = array(ny), *dx = array(nx), *dw = array(nw), *db = array(s->out);
+    const idx to = (1 + (s->t - 1) * s->ft + s->front - s->kt) / s->st + 1,
+              ho = (s->h * s->fh + 2 * s->side - s->kh) / s->sh + 1,
+              wo = (s->w * s->fw + 2 * s->side - s->kw) / s->sw + 1;
+    const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo,
+              nw = s->out * s->in * s->kt * s->kh * s->kw;
+    void *x = array(nx), *w = array(nw), *b = array(s->out), *y = array(ny), *dy = array(ny),
+         *dx = array(nx), *dw = array(nw), *db = array(s->out);
     expect("conv", pk_conv3d_forward(T, s, x, w, b, NULL, y, array(pk_conv3d_scratch(s, 0))));
-    expect("conv backward data", pk_conv3d_backward_data(T, s, dy, w, dx, array(pk_conv3d_scratch(s, 1))));
-    expect("conv backward weights", pk_conv3d_backward_weights(T, s, dy, x, dw, db, array(pk_conv3d_scratch(s, 2))));
+    expect("conv backward data",
+           pk_conv3d_backward_data(T, s, dy, w, dx, array(pk_conv3d_scratch(s, 1))));
+    expect("conv backward weights",
+           pk_conv3d_backward_weights(T, s, dy, x, dw, db, array(pk_conv3d_scratch(s, 2))));
     all_finite("conv", ny, y), all_finite("conv dx", nx, dx), all_finite("conv dw", nw, dw);
     done();
   }
@@ -229,6 +296,7 @@ static char *bytes(idx count) {
   blocks[block_count++] = p;
   return p + 1;
 }
+
 static double *positive(idx n, double sum) {
   double *p = malloc((size_t)n * sizeof(double));
   pk_random_uniform(PK_F64, 7, ++counter, n, p);
@@ -238,14 +306,20 @@ static double *positive(idx n, double sum) {
   blocks[block_count++] = p;
   return p;
 }
+
 static double *doubles(idx n) {
   double *p = malloc((size_t)n * sizeof(double));
   blocks[block_count++] = p;
   return p;
 }
+
 static void sums_are_finite(const char *what, idx n, const double *x) {
-  if (!pk_all_finite(PK_F64, n, x)) { printf("%s: not finite\n", what); failures++; }
+  if (!pk_all_finite(PK_F64, n, x)) {
+    printf("%s: not finite\n", what);
+    failures++;
+  }
 }
+
 static void transport(void) {
   const idx sizes[][3] = {{1, 1, 1}, {1, 5, 2}, {7, 1, 3}, {9, 17, 8}, {33, 30, 9}, {130, 141, 40}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -253,29 +327,52 @@ static void transport(void) {
       for (int side = PK_SIDE_HARD; side <= PK_SIDE_CAPPED; side++) {
         const idx n = sizes[i][0], m = sizes[i][1], d = sizes[i][2];
         const int points = cost != PK_COST_MATRIX;
-        pk_sinkhorn_problem p = {.n = n, .m = m, .d = points ? d : 0, .type = T, .cost = (pk_cost)cost, .scale = 1.5, .side_a = (pk_side)side, .side_b = (pk_side)side,
-                                 .epsilon = 0.05, .rho_a = 0.5, .rho_b = 0.5, .mass = 0.6, .tolerance = T == PK_F64 ? 1e-10 : 1e-5, .max_iterations = 500};
-        void *x = array(points ? n * d : n * m), *y = array(points ? m * d : 1), *plan = array(n * m);
-        double *mu = positive(n, 1), *nu = positive(m, 1), *a = doubles(n), *b = doubles(m), *da = doubles(n), *db = doubles(m);
+        pk_sinkhorn_problem p = {.n = n,
+                                 .m = m,
+                                 .d = points ? d : 0,
+                                 .type = T,
+                                 .cost = (pk_cost)cost,
+                                 .scale = 1.5,
+                                 .side_a = (pk_side)side,
+                                 .side_b = (pk_side)side,
+                                 .epsilon = 0.05,
+                                 .rho_a = 0.5,
+                                 .rho_b = 0.5,
+                                 .mass = 0.6,
+                                 .tolerance = T == PK_F64 ? 1e-10 : 1e-5,
+                                 .max_iterations = 500};
+        void *x = array(points ? n * d : n * m), *y = array(points ? m * d : 1),
+             *plan = array(n * m);
+        double *mu = positive(n, 1), *nu = positive(m, 1), *a = doubles(n), *b = doubles(m),
+               *da = doubles(n), *db = doubles(m);
         pk_sinkhorn_result r;
-        expect("solve", pk_sinkhorn_solve(&p, x, y, mu, nu, plan, a, b, &r, bytes(pk_sinkhorn_scratch(&p))));
+        expect("solve",
+               pk_sinkhorn_solve(&p, x, y, mu, nu, plan, a, b, &r, bytes(pk_sinkhorn_scratch(&p))));
         all_finite("plan", n * m, plan);
-        expect("certify", pk_sinkhorn_certify(&p, x, y, mu, nu, points ? NULL : plan, a, b, r.z, &r, bytes(pk_sinkhorn_certify_scratch(&p))));
+        expect("certify", pk_sinkhorn_certify(&p, x, y, mu, nu, points ? NULL : plan, a, b, r.z, &r,
+                                              bytes(pk_sinkhorn_certify_scratch(&p))));
         double residual;
         void *dx = array(points ? n * d : n * m), *dy = array(points ? m * d : 1);
-        expect("gradient", pk_sinkhorn_gradient(&p, x, y, mu, nu, a, b, r.z, points ? NULL : plan, 1, 1, dx, points ? dy : NULL, da, db, &residual,
+        expect("gradient", pk_sinkhorn_gradient(&p, x, y, mu, nu, a, b, r.z, points ? NULL : plan,
+                                                1, 1, dx, points ? dy : NULL, da, db, &residual,
                                                 bytes(pk_sinkhorn_gradient_scratch(&p))));
-        all_finite("gradient", points ? n * d : n * m, dx), sums_are_finite("gradient", n, da), sums_are_finite("gradient", m, db);
-        if (points) expect("project", pk_sinkhorn_project(&p, x, y, a, b, r.z, dx, bytes(pk_sinkhorn_gradient_scratch(&p))));
+        all_finite("gradient", points ? n * d : n * m, dx), sums_are_finite("gradient", n, da),
+            sums_are_finite("gradient", m, db);
+        if (points)
+          expect("project", pk_sinkhorn_project(&p, x, y, a, b, r.z, dx,
+                                                bytes(pk_sinkhorn_gradient_scratch(&p))));
         if (side != PK_SIDE_CAPPED) {
           pk_divergence_result s;
           void *xx = points ? NULL : array(n * n), *yy = points ? NULL : array(m * m);
-          expect("divergence", pk_divergence(&p, x, points ? y : NULL, xx, yy, mu, nu, &s, points ? dx : NULL, points ? dy : NULL, da, db, bytes(pk_divergence_scratch(&p))));
+          expect("divergence",
+                 pk_divergence(&p, x, points ? y : NULL, xx, yy, mu, nu, &s, points ? dx : NULL,
+                               points ? dy : NULL, da, db, bytes(pk_divergence_scratch(&p))));
           sums_are_finite("divergence", 1, &s.value), sums_are_finite("divergence", n, da);
         }
         done();
       }
 }
+
 static void barycenters(void) {
   const idx sizes[][3] = {{1, 1, 1}, {2, 1, 5}, {3, 7, 1}, {2, 9, 17}, {3, 40, 33}, {4, 130, 130}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -283,14 +380,24 @@ static void barycenters(void) {
       const idx count = sizes[i][0], n = sizes[i][1], m = sizes[i][2];
       const int each = form & 1, debiased = form >> 1 & 1;
       /* the small epsilon sends kernels out of their range */
-      pk_barycenter_problem p = {.count = count, .n = n, .m = m, .cost_stride = each ? n * m : 0, .debiased = debiased, .epsilon = form & 4 ? 1e-3 : 0.1, .tolerance = 1e-9,
+      pk_barycenter_problem p = {.count = count,
+                                 .n = n,
+                                 .m = m,
+                                 .cost_stride = each ? n * m : 0,
+                                 .debiased = debiased,
+                                 .epsilon = form & 4 ? 1e-3 : 0.1,
+                                 .tolerance = 1e-9,
                                  .max_iterations = 200};
-      double *cost = positive((each ? count : 1) * n * m, (double)(n * m)), *own = debiased && (each || n != m) ? positive(m * m, (double)(m * m)) : NULL;
-      double *b = doubles(count * n), *w = positive(count, 1), *a = doubles(m), *f = doubles(count * n), *g = doubles(count * m), *errors = doubles(count);
+      double *cost = positive((each ? count : 1) * n * m, (double)(n * m)),
+             *own = debiased && (each || n != m) ? positive(m * m, (double)(m * m)) : NULL;
+      double *b = doubles(count * n), *w = positive(count, 1), *a = doubles(m),
+             *f = doubles(count * n), *g = doubles(count * m), *errors = doubles(count);
       for (idx k = 0; k < count; k++) memcpy(b + k * n, positive(n, 1), (size_t)n * sizeof(double));
       pk_barycenter_result r;
-      expect("barycenter", pk_barycenter(&p, cost, own, b, w, a, f, g, errors, &r, bytes(pk_barycenter_scratch(&p))));
-      sums_are_finite("barycenter", m, a), sums_are_finite("barycenter", count * m, g), sums_are_finite("barycenter", count, errors);
+      expect("barycenter", pk_barycenter(&p, cost, own, b, w, a, f, g, errors, &r,
+                                         bytes(pk_barycenter_scratch(&p))));
+      sums_are_finite("barycenter", m, a), sums_are_finite("barycenter", count * m, g),
+          sums_are_finite("barycenter", count, errors);
       done();
     }
 }

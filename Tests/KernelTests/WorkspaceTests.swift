@@ -16,13 +16,20 @@ import Testing
     #expect(b.floats == [1, 0, 0, 0])
     #expect(work.pool.statistics.copies == 1)
   }
-  /// A planned step asks for what the step itself will, writes nothing of what it reads, and costs nothing where the pool holds enough.
+  /// A planned step asks for what the step itself will, writes nothing of what it reads, and costs
+  /// nothing where the pool holds enough.
   @Test func aPlanIsWhatTheStepTakes() throws {
-    let pool = BufferPool(), work = Workspace(pool: pool), random = RandomStream(seed: 1, .test)
-    let x = random.normal(Shape(300, 64), in: work), weight = random.normal(Shape(96, 64), in: work)
-    var gradient: Tensor? = work.full(Shape(96, 64), .nan), state = work.zeros(Shape(1000))
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
+    let random = RandomStream(seed: 1, .test)
+    let x = random.normal(Shape(300, 64), in: work)
+    let weight = random.normal(Shape(96, 64), in: work)
+    var gradient: Tensor? = work.full(Shape(96, 64), .nan)
+    var state = work.zeros(Shape(1000))
     work.fill(&gradient!, with: 0)
-    func step(_ gradient: inout Tensor?, _ state: inout Tensor, _ work: borrowing Workspace) -> Double {
+    func step(_ gradient: inout Tensor?, _ state: inout Tensor, _ work: borrowing Workspace)
+      -> Double
+    {
       let y = work.linear(x, weight: weight, bias: nil, frozen: true)
       work.linearBackwardWeight(y, x: x, addingTo: &gradient)
       state.withMutableSpan(of: Float.self) { $0[0] += 1 }
@@ -39,7 +46,9 @@ import Testing
     #expect(step(&gradient, &state, work) > 0 && state.floats[0] == 1)
     let taken = pool.statistics.bytes - before
     // Blocks come in classes at most a quarter larger than what is used of them.
-    #expect(first.stepBytes <= taken && taken * 4 <= first.stepBytes * 5, "planned \(first.stepBytes), taken \(taken)")
+    #expect(
+      first.stepBytes <= taken && taken * 4 <= first.stepBytes * 5,
+      "planned \(first.stepBytes), taken \(taken)")
     #expect(first.panelBytes == 96 * 64 * 4)
     let second = try #require(plan())
     #expect(second.bytes == 0, "\(second)")

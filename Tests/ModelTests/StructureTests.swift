@@ -10,37 +10,62 @@ import Testing
     // Built without memory for the weights: every tensor borrows one zero-length owner.
     final class Owner: Sendable {}
     let nothing = ParameterSource { _, shape, _, _ in
-      Tensor(borrowing: UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: 64), count: shape.count * 4), shape: shape, type: .f32, owner: Owner())
+      Tensor(
+        borrowing: UnsafeRawBufferPointer(
+          start: UnsafeRawPointer(bitPattern: 64), count: shape.count * 4), shape: shape,
+        type: .f32, owner: Owner())
     }
-    #expect(try VideoTransformer(TransformerConfig(), from: nothing).parameterCount == 12_821_012_544)
+    #expect(
+      try VideoTransformer(TransformerConfig(), from: nothing).parameterCount == 12_821_012_544)
     let vae = AutoencoderConfig()
-    #expect(try VideoCompressor(vae, from: nothing).parameterCount + VideoDecoder(vae, from: nothing).parameterCount == 246_478_803)
+    #expect(
+      try VideoCompressor(vae, from: nothing).parameterCount
+        + VideoDecoder(vae, from: nothing).parameterCount == 246_478_803)
     #expect(try VideoDecoder(vae, from: nothing).parameterCount == 146_136_067 + 16 * 16 + 16)
   }
-  @Test(arguments: [(1, 1), (2, 5), (4, 13), (5, 17), (8, 29), (9, 33), (32, 125)]) func decodedFrames(_ latents: Int, _ frames: Int) {
+  @Test(arguments: [(1, 1), (2, 5), (4, 13), (5, 17), (8, 29), (9, 33), (32, 125)])
+  func decodedFrames(_ latents: Int, _ frames: Int) {
     #expect(AutoencoderConfig().frames(latents: latents) == frames)
   }
   @Test func paddingChangesNoValue() throws {
     var c = TextEncoderConfig()
-    (c.vocabSize, c.hiddenSize, c.numHiddenLayers, c.numAttentionHeads, c.intermediateSize, c.maxPositionEmbeddings, c.fusionLayer, c.encoderWidth) = (20, 8, 2, 2, 12, 40, 2, 6)
-    let encoder = try TextEncoder(c, from: .random(seed: 1)), work = Workspace(), row: [Int32] = [11, 3, 4, 5]
+    (
+      c.vocabSize, c.hiddenSize, c.numHiddenLayers, c.numAttentionHeads, c.intermediateSize,
+      c.maxPositionEmbeddings, c.fusionLayer, c.encoderWidth
+    ) = (20, 8, 2, 2, 12, 40, 2, 6)
+    let encoder = try TextEncoder(c, from: .random(seed: 1))
+    let work = Workspace()
+    let row: [Int32] = [11, 3, 4, 5]
     let exact = encoder.text(TokenBatch([row]), in: work).hidden.floats
     let padded = encoder.text(TokenBatch([row], length: 40), in: work).hidden
     #expect(work.narrowed(padded, axis: 1, 0..<4).floats == exact)
   }
   @Test func freshAdaptersChangeNoBit() throws {
     var c = TransformerConfig()
-    (c.inChannels, c.outChannels, c.numAttentionHeads, c.attentionHeadDim, c.numLayers, c.numSingleLayers, c.numRefinerLayers) = (2, 2, 2, 8, 1, 1, 1)
-    (c.textEmbedDim, c.pooledProjectionDim, c.ropeAxesDim, c.guidanceEmbeds) = (5, 4, [4, 2, 2], false)
-    let work = Workspace(), model = try VideoTransformer(c, from: noisySingle(seed: 2)), prompt = PromptEmbedding(states: randomTensor(Shape(1, 3, 5), seed: 3, type: .f32), counts: [3], pooled: randomTensor(Shape(1, 4), seed: 4, type: .f32))
+    (
+      c.inChannels, c.outChannels, c.numAttentionHeads, c.attentionHeadDim, c.numLayers,
+      c.numSingleLayers, c.numRefinerLayers
+    ) = (2, 2, 2, 8, 1, 1, 1)
+    (c.textEmbedDim, c.pooledProjectionDim, c.ropeAxesDim, c.guidanceEmbeds) = (
+      5, 4, [4, 2, 2], false
+    )
+    let work = Workspace()
+    let model = try VideoTransformer(c, from: noisySingle(seed: 2))
+    let prompt = PromptEmbedding(
+      states: randomTensor(Shape(1, 3, 5), seed: 3, type: .f32), counts: [3],
+      pooled: randomTensor(Shape(1, 4), seed: 4, type: .f32))
     let x = randomTensor(Shape(1, 2, 1, 4, 4), seed: 5, type: .f32)
     var adapted = model
     let count = try adapted.attachAdapters(rank: 2, alpha: 4, from: .random(seed: 6), in: work)
     #expect(count == 8 + 5)
-    #expect(adapted(x, times: [500], prompt, guidance: nil, in: work).floats == model(x, times: [500], prompt, guidance: nil, in: work).floats)
+    #expect(
+      adapted(x, times: [500], prompt, guidance: nil, in: work).floats
+        == model(x, times: [500], prompt, guidance: nil, in: work).floats)
   }
   private func noisySingle(seed: UInt64) -> ParameterSource {
     let wide = noisySource(seed: seed)
-    return ParameterSource { name, shape, initial, _ in Workspace().converted(try wide(name, shape, initial).value, to: .f32) }
+    return ParameterSource { name, shape, initial, _ in
+      Workspace().converted(try wide(name, shape, initial).value, to: .f32)
+    }
   }
 }

@@ -94,8 +94,8 @@ import Testing
     }
   }
 
-  /// Rewards divided by their deviations are rewards with weights of one over the deviation; the cosine of their gradients is that of the
-  /// gradients of each alone.
+  /// Rewards divided by their deviations are rewards with weights of one over the deviation; the
+  /// cosine of their gradients is that of the gradients of each alone.
   @Test func adaptiveWeightsAndCosine() throws {
     var c = VideoTextConfig()
     (c.embedDim, c.maxTxtL) = (6, 8)

@@ -38,7 +38,8 @@ import Testing
     zip(a.doubles, b.doubles).reduce(0) { max($0, abs($1.0 - $1.1)) }
   }
 
-  /// Before the window the rollout takes Euler steps; it departs where the window begins, and takes them again behind it.
+  /// Before the window the rollout takes Euler steps; it departs where the window begins, and takes
+  /// them again behind it.
   @Test func stepsOutsideTheWindowFollowTheODE() throws {
     let work = Workspace()
     let m = try Self.model(13)

@@ -8,9 +8,15 @@ public enum FolderContents {
     for name in try FileManager.default.contentsOfDirectory(atPath: folder).sorted() {
       var isFolder = false
       _ = FileManager.default.fileExists(atPath: "\(folder)/\(name)", isDirectory: &isFolder)
-      if isFolder { for below in try files("\(folder)/\(name)") { found.append("\(name)/\(below)") } } else { found.append(name) }
+      if isFolder {
+        for below in try files("\(folder)/\(name)") { found.append("\(name)/\(below)") }
+      } else {
+        found.append(name)
+      }
     }
     return found
   }
-  public static func bytes(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(filePath: path))) }
+  public static func bytes(_ path: String) throws -> [UInt8] {
+    Array(try Data(contentsOf: URL(filePath: path)))
+  }
 }

@@ -1,5 +1,5 @@
-import FoundationEssentials
 public import Files
+import FoundationEssentials
 public import Layers
 public import TensorRuntime
 import Testing
@@ -21,7 +21,10 @@ public struct GoldenCase: Sendable, CustomStringConvertible {
     kind = description["kind"]?.string ?? ""
     config = description["config"] ?? .null
     notCompared = Set(description["not_compared"]?.array?.compactMap(\.string) ?? [])
-    tolerance = (description["tolerance"]?["forward"]?.number ?? 0, description["tolerance"]?["backward"]?.number ?? 0)
+    tolerance = (
+      description["tolerance"]?["forward"]?.number ?? 0,
+      description["tolerance"]?["backward"]?.number ?? 0
+    )
     tensors = try SafetensorsFile(path + "/tensors.safetensors")
   }
 
@@ -30,20 +33,28 @@ public struct GoldenCase: Sendable, CustomStringConvertible {
   public func input(_ name: String) throws -> Tensor { try tensor("input.\(name)") }
   public func weight(_ name: String) throws -> Tensor { try tensor("weight.\(name)") }
   /// Upstream gradient of an output; nil when it is not differentiated.
-  public func gradOutput(_ name: String) throws -> Tensor? { has("grad_output.\(name)") ? try tensor("grad_output.\(name)") : nil }
+  public func gradOutput(_ name: String) throws -> Tensor? {
+    has("grad_output.\(name)") ? try tensor("grad_output.\(name)") : nil
+  }
   public func number(_ key: String) -> Double { config[key]?.number ?? .nan }
   public func integer(_ key: String) -> Int { config[key]?.integer ?? -1 }
   public func string(_ key: String) -> String? { config[key]?.string }
-  public func decode<T: Decodable>(_ value: JSONValue? = nil) throws -> T { try (value ?? config).decoded(name: path) }
+  public func decode<T: Decodable>(_ value: JSONValue? = nil) throws -> T {
+    try (value ?? config).decoded(name: path)
+  }
 
   /// Parameters under `weight.<prefix>`; a leading `dropping` is taken off their names first.
   public func source(prefix: String = "", dropping: String = "") -> ParameterSource {
     ParameterSource { name, shape, _, need in
-      let bare = !dropping.isEmpty && name.hasPrefix(dropping) ? String(name.dropFirst(dropping.count)) : name
+      let bare =
+        !dropping.isEmpty && name.hasPrefix(dropping)
+        ? String(name.dropFirst(dropping.count)) : name
       let full = "weight.\(prefix)\(bare)"
       if !has(full) && need == .optional { return nil }
       let t = try tensor(full)
-      if need == .exact && t.shape != shape { throw Mismatch(name: full, expected: shape, found: t.shape) }
+      if need == .exact && t.shape != shape {
+        throw Mismatch(name: full, expected: shape, found: t.shape)
+      }
       return t
     }
   }
@@ -56,11 +67,14 @@ public struct GoldenCase: Sendable, CustomStringConvertible {
     return all
   }
 
-  /// Compares every expected tensor with what was computed, by the rule of the README; records each disagreement.
-  /// `coarser`: how many times coarser than f32 the arithmetic is; discrete results are then not compared.
+  /// Compares every expected tensor with what was computed, by the rule of the README; records each
+  /// disagreement.
+  /// `coarser`: how many times coarser than f32 the arithmetic is; discrete results are then not
+  /// compared.
   public func compare(_ computed: [String: Tensor], coarser: Double = 1) {
     var compared = 0
-    for name in tensors.names where name.hasPrefix("output.") || name.hasPrefix("grad.") || name.hasPrefix("grad_from.") {
+    for name in tensors.names
+    where name.hasPrefix("output.") || name.hasPrefix("grad.") || name.hasPrefix("grad_from.") {
       if notCompared.contains(name) { continue }
       guard let value = computed[name], let expected = try? tensor(name) else {
         Issue.record("\(self): \(name) was not computed")
@@ -71,29 +85,42 @@ public struct GoldenCase: Sendable, CustomStringConvertible {
         Issue.record("\(self): \(name) is \(value.shape), expected \(expected.shape)")
         continue
       }
-      let x = value.doubles, r = expected.doubles
+      let x = value.doubles
+      let r = expected.doubles
       if !expected.type.isFloating {
-        if x != r && coarser == 1 { Issue.record("\(self): \(name) is \(x.prefix(8)), expected \(r.prefix(8))") }
+        if x != r && coarser == 1 {
+          Issue.record("\(self): \(name) is \(x.prefix(8)), expected \(r.prefix(8))")
+        }
         continue
       }
       let scale = r.reduce(0) { max($0, abs($1)) }
       let worst = zip(x, r).reduce(0.0) { $1.0.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity }
-      let allowed = coarser * (name.hasPrefix("output.") ? tolerance.forward : tolerance.backward) * (1e-6 + scale)
-      if !(worst <= allowed) { Issue.record("\(self): \(name) is off by \(worst), allowed \(allowed) (scale \(scale))") }
+      let allowed =
+        coarser * (name.hasPrefix("output.") ? tolerance.forward : tolerance.backward)
+        * (1e-6 + scale)
+      if !(worst <= allowed) {
+        Issue.record("\(self): \(name) is off by \(worst), allowed \(allowed) (scale \(scale))")
+      }
     }
     if compared == 0 { Issue.record("\(self): nothing was compared") }
   }
 
   /// Every case directory under `Tests/Golden` and, when set, under `PISCES_GOLDENS`.
-  /// Every case directory under `Tests/Golden` and, when set, under `PISCES_GOLDENS`, in name order.
+  /// Every case directory under `Tests/Golden` and, when set, under `PISCES_GOLDENS`, in name
+  /// order.
   public static let all: [GoldenCase] = {
     let here = "\(#filePath)".split(separator: "/").dropLast(2)
     var roots = ["/" + here.joined(separator: "/") + "/Golden"]
-    if let more = ProcessInfo.processInfo.environment["PISCES_GOLDENS"], !more.isEmpty { roots.append(more) }
+    if let more = ProcessInfo.processInfo.environment["PISCES_GOLDENS"], !more.isEmpty {
+      roots.append(more)
+    }
     return roots.flatMap { root in
       let names = (try? FileManager.default.contentsOfDirectory(atPath: root))?.sorted() ?? []
-      return names.filter { FileManager.default.fileExists(atPath: "\(root)/\($0)/case.json") }.map { name in
-        do { return try GoldenCase("\(root)/\(name)") } catch { fatalError("\(root)/\(name): \(error)") }
+      return names.filter { FileManager.default.fileExists(atPath: "\(root)/\($0)/case.json") }.map
+      { name in
+        do { return try GoldenCase("\(root)/\(name)") } catch {
+          fatalError("\(root)/\(name): \(error)")
+        }
       }
     }
   }()

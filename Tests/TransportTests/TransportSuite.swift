@@ -2,7 +2,8 @@ import TensorRuntime
 import TestSupport
 import Testing
 
-/// One after the other: kernels are not called from two threads at once, and some tests set the team's size or instruction set.
+/// One after the other: kernels are not called from two threads at once, and some tests set the
+/// team's size or instruction set.
 @Suite(.serialized) struct TransportSuite {}
 
 /// Calls `body` with every instruction set this machine has, the widest last and restored after.
@@ -25,7 +26,9 @@ func withThreadCounts<R>(_ body: () throws -> R) rethrows -> [R] {
   }
 }
 func largestDifference(_ x: [Double], _ y: [Double]) -> Double {
-  x.count == y.count ? zip(x, y).reduce(0) { $1.0.isNaN || $1.1.isNaN ? .infinity : max($0, abs($1.0 - $1.1)) } : .infinity
+  x.count == y.count
+    ? zip(x, y).reduce(0) { $1.0.isNaN || $1.1.isNaN ? .infinity : max($0, abs($1.0 - $1.1)) }
+    : .infinity
 }
 /// Uniform in [0, 1).
 func uniform(_ shape: Shape, seed: UInt64) -> Tensor {
@@ -35,7 +38,8 @@ func uniform(_ shape: Shape, seed: UInt64) -> Tensor {
 /// Positive weights with sum 1.
 func simplex(_ n: Int, seed: UInt64) -> Tensor {
   var stream = RandomStream(seed: seed, .test)
-  let x = (0..<n).map { _ in 0.2 + stream.uniform() }, sum = x.reduce(0, +)
+  let x = (0..<n).map { _ in 0.2 + stream.uniform() }
+  let sum = x.reduce(0, +)
   return Tensor(x.map { $0 / sum }, Shape(n))
 }
 func dot(_ x: [Double], _ y: [Double]) -> Double { zip(x, y).reduce(0) { $0 + $1.0 * $1.1 } }

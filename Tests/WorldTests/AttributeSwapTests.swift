@@ -5,7 +5,9 @@ import World
 /// Oracle: a clip rendered from the truth, judged against the swapped description.
 @Suite struct AttributeSwapTests {
   /// The dimension that must be wrong, and those that may be wrong with it.
-  private func expected(_ attribute: SwappedAttribute, _ description: SceneDescription) -> (Judgement.Dimension, Set<Judgement.Dimension>) {
+  private func expected(_ attribute: SwappedAttribute, _ description: SceneDescription) -> (
+    Judgement.Dimension, Set<Judgement.Dimension>
+  ) {
     let several = description.objects.count > 1
     switch attribute {
     case .colour: return (.colour, several ? [.colour, .shape, .multi, .relation] : [.colour])
@@ -17,8 +19,13 @@ import World
     }
   }
 
-  @Test(arguments: [SceneSettings.standard, .harder]) func everySwapIsWrongInItsAttribute(_ settings: SceneSettings) {
-    let sampler = SceneSampler(settings, seed: 21), renderer = Renderer(), oracle = Oracle(settings), work = Workspace()
+  @Test(arguments: [SceneSettings.standard, .harder]) func everySwapIsWrongInItsAttribute(
+    _ settings: SceneSettings
+  ) {
+    let sampler = SceneSampler(settings, seed: 21)
+    let renderer = Renderer()
+    let oracle = Oracle(settings)
+    let work = Workspace()
     var tried: [SwappedAttribute: Int] = [:]
     for i in 0..<250 {
       let scene = sampler.training(i)
@@ -29,8 +36,12 @@ import World
         let judgement = Judgement(reading, against: swapped)
         let wrong = Set(Judgement.Dimension.allCases.filter { judgement[$0] ?? 1 < 1 })
         let (must, may) = expected(attribute, scene.description)
-        #expect(wrong.contains(must) && wrong.isSubset(of: may), "\(attribute): \(CaptionGrammar.plainCaption(swapped)) on \(i): \(wrong)")
-        #expect(changes(scene.description, swapped) == [attribute], "\(CaptionGrammar.plainCaption(swapped))")
+        #expect(
+          wrong.contains(must) && wrong.isSubset(of: may),
+          "\(attribute): \(CaptionGrammar.plainCaption(swapped)) on \(i): \(wrong)")
+        #expect(
+          changes(scene.description, swapped) == [attribute],
+          "\(CaptionGrammar.plainCaption(swapped))")
         tried[attribute, default: 0] += 1
       }
     }
@@ -47,14 +58,17 @@ import World
     if a.objects.map(\.motion) != b.objects.map(\.motion) { changes.insert(.motion) }
     if a.objects.map(\.size) != b.objects.map(\.size) { changes.insert(.size) }
     let (before, after) = (a.objects.map(\.shape), b.objects.map(\.shape))
-    let rearranged = before.sorted { $0.rawValue < $1.rawValue } == after.sorted { $0.rawValue < $1.rawValue }
+    let rearranged =
+      before.sorted { $0.rawValue < $1.rawValue } == after.sorted { $0.rawValue < $1.rawValue }
     if before != after { changes.insert(rearranged ? .binding : .shape) }
     return changes
   }
 
   @Test func theFreeSwapDrawsEveryAttribute() {
-    let description = SceneDescription([ObjectDescription(.red, .circle), ObjectDescription(.blue, .star)], relation: .above)
-    var stream = RandomStream(seed: 1, .caption), seen: Set<SwappedAttribute> = []
+    let description = SceneDescription(
+      [ObjectDescription(.red, .circle), ObjectDescription(.blue, .star)], relation: .above)
+    var stream = RandomStream(seed: 1, .caption)
+    var seen: Set<SwappedAttribute> = []
     for _ in 0..<100 { seen.insert(description.swapped(drawing: &stream).attribute) }
     #expect(seen == [.colour, .shape, .relation, .binding])
   }

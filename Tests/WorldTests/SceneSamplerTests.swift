@@ -15,16 +15,21 @@ import World
     #expect(Set(forwards).count == 50)
   }
 
-  @Test(arguments: [SceneSettings.standard, .harder]) func trainingAndHeldOutNeverMeet(_ settings: SceneSettings) {
+  @Test(arguments: [SceneSettings.standard, .harder]) func trainingAndHeldOutNeverMeet(
+    _ settings: SceneSettings
+  ) {
     let sampler = SceneSampler(settings, seed: 1)
-    let training = (0..<4000).map { sampler.training($0).description }, heldOut = (0..<4000).map { sampler.heldOut($0).description }
+    let training = (0..<4000).map { sampler.training($0).description }
+    let heldOut = (0..<4000).map { sampler.heldOut($0).description }
     #expect(training.allSatisfy { !$0.isHeldOut })
     #expect(heldOut.allSatisfy { $0.isHeldOut })
     // Naming a size, or saying a relation from the other side, does not make another combination.
     func bare(_ description: SceneDescription) -> SceneDescription {
       var bare = description
       for i in bare.objects.indices { bare.objects[i].size = nil }
-      if bare.objects.count == 2, let relation = bare.relation, relation == .rightOf || relation == .below {
+      if bare.objects.count == 2, let relation = bare.relation,
+        relation == .rightOf || relation == .below
+      {
         bare = SceneDescription(bare.objects.reversed(), relation: relation.mirrored)
       }
       return bare
@@ -33,7 +38,8 @@ import World
   }
 
   @Test func aFifthIsHeldOut() {
-    var singles: [SceneDescription] = [], pairs: [SceneDescription] = []
+    var singles: [SceneDescription] = []
+    var pairs: [SceneDescription] = []
     for colour in Colour.allCases {
       for shape in ShapeKind.allCases {
         for motion in Motion.allCases where shape.admits(motion) {
@@ -42,7 +48,10 @@ import World
         for other in Colour.allCases where other != colour {
           for second in ShapeKind.allCases {
             for relation in Relation.allCases {
-              pairs.append(SceneDescription([ObjectDescription(colour, shape), ObjectDescription(other, second)], relation: relation))
+              pairs.append(
+                SceneDescription(
+                  [ObjectDescription(colour, shape), ObjectDescription(other, second)],
+                  relation: relation))
             }
           }
         }
@@ -53,23 +62,36 @@ import World
     #expect(abs(Double(singles.count { $0.isHeldOut }) / 416 - 0.2) < 0.06)
     #expect(abs(Double(pairs.count { $0.isHeldOut }) / Double(pairs.count) - 0.2) < 0.02)
     // Every attribute is met in training: what is held out is the combination.
-    let seen = singles.filter { !$0.isHeldOut }.map { $0.objects[0] }, unseen = singles.filter(\.isHeldOut).map { $0.objects[0] }
+    let seen = singles.filter { !$0.isHeldOut }.map { $0.objects[0] }
+    let unseen = singles.filter(\.isHeldOut).map { $0.objects[0] }
     for objects in [seen, unseen] {
-      #expect(Set(objects.map(\.colour)).count == 8 && Set(objects.map(\.shape)).count == 6 && Set(objects.map(\.motion)).count == 9)
+      #expect(
+        Set(objects.map(\.colour)).count == 8 && Set(objects.map(\.shape)).count == 6
+          && Set(objects.map(\.motion)).count == 9)
     }
     // The rule is part of what trained weights mean: these values may never change.
-    #expect(singles.prefix(40).enumerated().filter { $0.element.isHeldOut }.map(\.offset) == [6, 10, 15, 31, 35, 38])
+    #expect(
+      singles.prefix(40).enumerated().filter { $0.element.isHeldOut }.map(\.offset) == [
+        6, 10, 15, 31, 35, 38,
+      ])
   }
 
   @Test func sharesAreThoseOfTheRecipe() {
-    let sampler = SceneSampler(seed: 2), n = 4000
+    let sampler = SceneSampler(seed: 2)
+    let n = 4000
     let scenes = (0..<n).map { sampler.training($0) }
     let singles = scenes.filter { $0.objects.count == 1 }
     // Three binomial standard deviations of 4,000 are .023, of some 1,700 nameable ones .036.
     #expect(abs(Double(n - singles.count) / Double(n) - 0.35) < 0.023)
     let nameable = singles.filter { $0.objects[0].motion.admitsSize }
-    #expect(abs(Double(nameable.count { $0.description.objects[0].size != nil }) / Double(nameable.count) - 0.6) < 0.036)
-    #expect(singles.allSatisfy { $0.objects[0].motion.admitsSize || $0.description.objects[0].size == nil })
+    #expect(
+      abs(
+        Double(nameable.count { $0.description.objects[0].size != nil }) / Double(nameable.count)
+          - 0.6) < 0.036)
+    #expect(
+      singles.allSatisfy {
+        $0.objects[0].motion.admitsSize || $0.description.objects[0].size == nil
+      })
     #expect(scenes.allSatisfy { !$0.description.hasEqualColours })
   }
 
@@ -79,7 +101,8 @@ import World
       let scene = sampler.training(i)
       guard scene.objects.count == 1 else { continue }
       let object = scene.objects[0]
-      let extent = (object.shape == .star ? 1.25 : 1.2) * max(object.radius.first, object.radius.last)
+      let extent =
+        (object.shape == .star ? 1.25 : 1.2) * max(object.radius.first, object.radius.last)
       let path = object.motion == .bouncing ? object.travel : object.travel / 2
       #expect(abs(object.centre.x) + abs(path.x) + extent <= 16)
       #expect(abs(object.centre.y) + abs(path.y) + extent <= 16)

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models and the C table of their bytes.
+"""Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models
+and the C table of their bytes.
 
-usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP        (needs numpy; run tools/build afterwards)
+usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP        (needs numpy; run tools/build
+afterwards)
 """
+
 import json, os, shutil, struct, sys
 import numpy as np
 
@@ -14,7 +17,7 @@ def narrowed(source, target):
     """A safetensors file with f32 tensors rounded to bf16, nearest even."""
     data = open(source, "rb").read()
     length = struct.unpack("<Q", data[:8])[0]
-    header, body = json.loads(data[8:8 + length]), data[8 + length:]
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     parts, at, new = [], 0, {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -59,10 +62,21 @@ def main():
         sys.exit(f"embed: {total} bytes are more than the {LIMIT} the program may carry")
     lines = ["/* Written by tools/embedded/embed.py: do not edit. */", '#include "embedded.h"', ""]
     for i, f in enumerate(files):
-        lines += [f"static const _Alignas(64) unsigned char file_{i}[] = {{", f'#embed "models/{f}"', "};"]
+        lines += [
+            f"static const _Alignas(64) unsigned char file_{i}[] = {{",
+            f'#embed "models/{f}"',
+            "};",
+        ]
     lines += ["static const pisces_embedded_file files[] = {"]
     lines += [f'  {{"{f}", file_{i}, sizeof file_{i}}},' for i, f in enumerate(files)]
-    lines += ["};", "const pisces_embedded_file *pisces_embedded_files(size_t *count) {", "  *count = sizeof files / sizeof *files;", "  return files;", "}", ""]
+    lines += [
+        "};",
+        "const pisces_embedded_file *pisces_embedded_files(size_t *count) {",
+        "  *count = sizeof files / sizeof *files;",
+        "  return files;",
+        "}",
+        "",
+    ]
     open(os.path.join(root, "embedded.c"), "w").write("\n".join(lines))
     print(f"embed: {len(files)} files, {total} bytes")
 

@@ -1,6 +1,7 @@
-"""Tests of the C library and of its Python doors, against closed forms and dense computations in numpy. Needs numpy only:
+"""Tests of the C library and of its Python doors, against closed forms and dense computations in
+numpy. Needs numpy only:
 
-    python3 tools/python/test_pisces_ot.py
+python3 tools/python/test_pisces_ot.py
 """
 
 import re
@@ -52,12 +53,18 @@ def partial_plan(C, a, b, eps, mass, iterations=4000):
 
 
 def mean_of(A, C, eps, w, debiased=False, iterations=3000):
-    """Iterative Bregman projections in the log domain (Benamou et al. 2015; Janati et al. 2020, algorithm 1); costs C [items, n, m]."""
+    """Iterative Bregman projections in the log domain (Benamou et al. 2015; Janati et al. 2020,
+    algorithm 1); costs C [items, n, m]."""
     g, d = np.zeros((len(A), C.shape[2])), np.zeros(C.shape[2])
     with np.errstate(divide="ignore"):
         logs = np.log(A)
     for _ in range(iterations):
-        h = np.stack([lse((logs[k] - lse(g[k] - C[k] / eps, 1))[:, None] - C[k] / eps, 0) for k in range(len(A))])
+        h = np.stack(
+            [
+                lse((logs[k] - lse(g[k] - C[k] / eps, 1))[:, None] - C[k] / eps, 0)
+                for k in range(len(A))
+            ]
+        )
         a = d + w @ h
         g = a - h
         if debiased:
@@ -76,7 +83,12 @@ def value(P, C, a, b, eps, rho=np.inf):
 
 
 def problem(n=9, m=12, d=3, same=True):
-    x, y, a, b = rng.normal(size=(n, d)), rng.normal(size=(m, d)), rng.uniform(0.2, 1, n), rng.uniform(0.2, 1, m)
+    x, y, a, b = (
+        rng.normal(size=(n, d)),
+        rng.normal(size=(m, d)),
+        rng.uniform(0.2, 1, n),
+        rng.uniform(0.2, 1, m),
+    )
     a, b = a / a.sum(), b / b.sum() * (1 if same else 1.7)
     return x, y, a, b, ((x[:, None] - y) ** 2).sum(2)
 
@@ -85,8 +97,12 @@ class ClosedForms(unittest.TestCase):
     def test_diracs_and_constant_costs(self):
         self.assertEqual(ot.sinkhorn([1.0], [1.0], [[3.0]], 0.1).tolist(), [[1.0]])
         a, b = np.array([0.2, 0.8]), np.array([0.1, 0.4, 0.5])
-        np.testing.assert_allclose(ot.sinkhorn(a, b, np.full((2, 3), 5.0), 0.3), np.outer(a, b), atol=1e-12)
-        np.testing.assert_allclose(ot.sinkhorn([1.0], b, [[1.0, 9.0, 4.0]], 0.01), b[None], atol=1e-12)
+        np.testing.assert_allclose(
+            ot.sinkhorn(a, b, np.full((2, 3), 5.0), 0.3), np.outer(a, b), atol=1e-12
+        )
+        np.testing.assert_allclose(
+            ot.sinkhorn([1.0], b, [[1.0, 9.0, 4.0]], 0.01), b[None], atol=1e-12
+        )
 
     def test_permutation_at_small_epsilon(self):
         p = rng.permutation(20)
@@ -97,26 +113,37 @@ class ClosedForms(unittest.TestCase):
         """a = b = 1/2, cost 0 on the diagonal and 1 off it: p / (1/2 - p) = exp(1 / eps)."""
         for eps in (1.0, 0.1, 0.02):
             p = 0.5 / (1 + np.exp(-1 / eps))
-            np.testing.assert_allclose(ot.sinkhorn([], [], [[0.0, 1.0], [1.0, 0.0]], eps), [[p, 0.5 - p], [0.5 - p, p]], atol=1e-9)
+            np.testing.assert_allclose(
+                ot.sinkhorn([], [], [[0.0, 1.0], [1.0, 0.0]], eps),
+                [[p, 0.5 - p], [0.5 - p, p]],
+                atol=1e-9,
+            )
 
     def test_gaussians(self):
-        """Entropic plan of N(0, s^2) with itself, cost (x - y)^2: correlated Gaussian (Janati et al. 2020, arXiv:2006.02572, thm. 1)."""
+        """Entropic plan of N(0, s^2) with itself, cost (x - y)^2: correlated Gaussian (Janati et
+        al. 2020, arXiv:2006.02572, thm. 1)."""
         x, s, eps = np.linspace(-6, 6, 241)[:, None], 1.0, 2.0
         w = np.exp(-((x[:, 0] / s) ** 2) / 2)
         P = ot.sinkhorn(w / w.sum(), w / w.sum(), ot.dist(x), eps)
         covariance = float((P * (x * x.T)).sum())
-        self.assertAlmostEqual(covariance, (np.sqrt(4 * s**4 + (eps / 2) ** 2) - eps / 2) / 2, places=6)
+        self.assertAlmostEqual(
+            covariance, (np.sqrt(4 * s**4 + (eps / 2) ** 2) - eps / 2) / 2, places=6
+        )
 
     def test_one_dimensional_quantiles(self):
         x, y = np.sort(rng.normal(size=(2, 30)), axis=1)
         exact = ((x - y) ** 2).mean()
-        self.assertAlmostEqual(ot.sinkhorn2([], [], (x[:, None] - y) ** 2, 1e-4, numItermax=20000), exact, delta=1e-3)
+        self.assertAlmostEqual(
+            ot.sinkhorn2([], [], (x[:, None] - y) ** 2, 1e-4, numItermax=20000), exact, delta=1e-3
+        )
 
     def test_partial_takes_the_cheapest(self):
         C = np.array([[0.0, 5.0], [5.0, 1.0]])
         for m, P in ((0.25, [[0.25, 0], [0, 0]]), (0.75, [[0.5, 0], [0, 0.25]])):
             np.testing.assert_allclose(ot.partial_wasserstein([], [], C, m), P, atol=1e-6)
-            np.testing.assert_allclose(ot.entropic_partial_wasserstein([], [], C, 1e-2, m), P, atol=1e-6)
+            np.testing.assert_allclose(
+                ot.entropic_partial_wasserstein([], [], C, 1e-2, m), P, atol=1e-6
+            )
 
 
 class Barycenters(unittest.TestCase):
@@ -129,12 +156,15 @@ class Barycenters(unittest.TestCase):
         return g / g.sum()
 
     def test_gaussians(self):
-        """Equal variances: their mean's Gaussian, blurred by eps / 2 (the kernel is a Gaussian of that variance), debiased not at all."""
+        """Equal variances: their mean's Gaussian, blurred by eps / 2 (the kernel is a Gaussian of
+        that variance), debiased not at all."""
         A = np.stack([self.gauss(0.35, 0.05), self.gauss(0.55, 0.05)], 1)
         for eps in (1e-2, 1e-3, 2e-4):
             for weights, mean in ((None, 0.45), ([3.0, 1.0], 0.4)):
                 a = ot.barycenter(A, self.C, eps, weights, stopThr=1e-9)
-                np.testing.assert_allclose(a, self.gauss(mean, np.sqrt(0.05**2 + eps / 2)), atol=2e-5)
+                np.testing.assert_allclose(
+                    a, self.gauss(mean, np.sqrt(0.05**2 + eps / 2)), atol=2e-5
+                )
                 a = ot.bregman.barycenter_debiased(A, self.C, eps, weights, stopThr=1e-9)
                 np.testing.assert_allclose(a, self.gauss(mean, 0.05), atol=1e-6)
 
@@ -142,12 +172,20 @@ class Barycenters(unittest.TestCase):
         b = self.gauss(0.3, 0.06) + 0.5 * self.gauss(0.6, 0.1)
         b /= b.sum()
         for A in (b[:, None], np.stack([b, b, b], 1)):
-            np.testing.assert_allclose(ot.bregman.barycenter_debiased(A, self.C, 1e-3, stopThr=1e-10), b, atol=1e-7)
+            np.testing.assert_allclose(
+                ot.bregman.barycenter_debiased(A, self.C, 1e-3, stopThr=1e-10), b, atol=1e-7
+            )
             K = np.exp(-self.C / 1e-2)
-            np.testing.assert_allclose(ot.barycenter(A, self.C, 1e-2, stopThr=1e-12), K.T @ (b / K.sum(1)), atol=1e-12)
+            np.testing.assert_allclose(
+                ot.barycenter(A, self.C, 1e-2, stopThr=1e-12), K.T @ (b / K.sum(1)), atol=1e-12
+            )
 
     def test_against_numpy(self):
-        A, w, C = self.rng.uniform(size=(3, 20)), np.array([0.2, 0.5, 0.3]), self.rng.uniform(size=(3, 20, 27))
+        A, w, C = (
+            self.rng.uniform(size=(3, 20)),
+            np.array([0.2, 0.5, 0.3]),
+            self.rng.uniform(size=(3, 20, 27)),
+        )
         A[0, :9] = A[2, 5:14] = 0
         A /= A.sum(1, keepdims=True)
         for eps in (2.0, 0.1, 0.01):
@@ -161,18 +199,41 @@ class Barycenters(unittest.TestCase):
             self.assertAlmostEqual(c.cost, float(w @ (P * C).sum((1, 2))), places=12)
             with np.errstate(all="ignore"):
                 entropy = np.where(P > 0, P * (np.log(P) - 1), 0).sum((1, 2))
-            self.assertAlmostEqual(c.primal, float(w @ ((P * C).sum((1, 2)) + eps * entropy)), places=10)
+            self.assertAlmostEqual(
+                c.primal, float(w @ ((P * C).sum((1, 2)) + eps * entropy)), places=10
+            )
             # no histogram near it does better
             other = got * np.exp(0.05 * self.rng.normal(size=27))
             other /= other.sum()
-            self.assertGreater(sum(w[k] * ot.transport(C[k], source=A[k], target=other, epsilon=eps, tolerance=1e-12).certificate.primal for k in range(3)), c.primal)
+            self.assertGreater(
+                sum(
+                    w[k]
+                    * ot.transport(
+                        C[k], source=A[k], target=other, epsilon=eps, tolerance=1e-12
+                    ).certificate.primal
+                    for k in range(3)
+                ),
+                c.primal,
+            )
         square = self.C[::8, ::8]
         A = self.rng.uniform(0.5, 1, size=(2, len(square)))
         A /= A.sum(1, keepdims=True)
-        got = library.barycenter(A, square, epsilon=0.01, debiased=True, tolerance=1e-9, max_iterations=100000)[0]
-        np.testing.assert_allclose(got, mean_of(A, np.stack([square] * 2), 0.01, np.ones(2) / 2, True, 20000), atol=1e-5)
+        got = library.barycenter(
+            A, square, epsilon=0.01, debiased=True, tolerance=1e-9, max_iterations=100000
+        )[0]
+        np.testing.assert_allclose(
+            got, mean_of(A, np.stack([square] * 2), 0.01, np.ones(2) / 2, True, 20000), atol=1e-5
+        )
         # the same with the shared cost given once a histogram and once for the barycenter
-        own = library.barycenter(A, np.stack([square] * 2), epsilon=0.01, debiased=True, own_cost=square, tolerance=1e-9, max_iterations=100000)[0]
+        own = library.barycenter(
+            A,
+            np.stack([square] * 2),
+            epsilon=0.01,
+            debiased=True,
+            own_cost=square,
+            tolerance=1e-9,
+            max_iterations=100000,
+        )[0]
         np.testing.assert_allclose(got, own, atol=1e-7)
 
     def test_any_epsilon(self):
@@ -188,8 +249,14 @@ class Barycenters(unittest.TestCase):
         A, order, turn = self.rng.uniform(size=(150, 3)), self.rng.permutation(150), [2, 0, 1]
         A, w = A / A.sum(0), np.array([0.5, 0.2, 0.3])
         a = ot.barycenter(A, self.C, 0.01, w, stopThr=1e-10)
-        np.testing.assert_allclose(ot.barycenter(A[:, turn], self.C, 0.01, w[turn], stopThr=1e-10), a, atol=1e-10)
-        np.testing.assert_allclose(ot.barycenter(A[order], self.C[np.ix_(order, order)], 0.01, w, stopThr=1e-10), a[order], atol=1e-10)
+        np.testing.assert_allclose(
+            ot.barycenter(A[:, turn], self.C, 0.01, w[turn], stopThr=1e-10), a, atol=1e-10
+        )
+        np.testing.assert_allclose(
+            ot.barycenter(A[order], self.C[np.ix_(order, order)], 0.01, w, stopThr=1e-10),
+            a[order],
+            atol=1e-10,
+        )
 
     def test_same_bits_for_any_number_of_threads(self):
         A = self.rng.uniform(size=(4, 150))
@@ -198,7 +265,16 @@ class Barycenters(unittest.TestCase):
         results = []
         for threads in (1, 2, 3, 7):
             ot.set_threads(threads)
-            results.append(b"".join(x.tobytes() for e in (0.01, 2e-4) for d in (0, 1) for x in library.barycenter(A, self.C, epsilon=e, debiased=d, max_iterations=300)[:4]))
+            results.append(
+                b"".join(
+                    x.tobytes()
+                    for e in (0.01, 2e-4)
+                    for d in (0, 1)
+                    for x in library.barycenter(
+                        A, self.C, epsilon=e, debiased=d, max_iterations=300
+                    )[:4]
+                )
+            )
         ot.set_threads(2)
         self.assertEqual(len(set(results)), 1)
 
@@ -232,9 +308,13 @@ class AgainstNumpy(unittest.TestCase):
         c = log["certificate"]
         self.assertEqual(c.outcome, "converged")
         self.assertAlmostEqual(c.cost, (P * C).sum(), places=12)
-        self.assertAlmostEqual(c.primal, (P * C).sum() + 0.5 * (P * (np.log(P) - 1)).sum(), places=10)
+        self.assertAlmostEqual(
+            c.primal, (P * C).sum() + 0.5 * (P * (np.log(P) - 1)).sum(), places=10
+        )
         self.assertLess(abs(c.gap), 1e-8)
-        self.assertAlmostEqual(c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12)
+        self.assertAlmostEqual(
+            c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12
+        )
 
     def test_unbalanced(self):
         _, _, a, b, C = problem(same=False)
@@ -245,17 +325,27 @@ class AgainstNumpy(unittest.TestCase):
             for c in (None, np.outer(a, b)):
                 P, log = ot.sinkhorn_unbalanced(a, b, C, 0.5, rho, c=c, stopThr=1e-11, log=True)
                 np.testing.assert_allclose(P, plan_of(shifted, a, b, 0.5, rho), atol=1e-9)
-                np.testing.assert_allclose(np.exp(log["logu"][:, None] + log["logv"] - C / 0.5) * np.outer(a, b), P, atol=1e-11)
+                np.testing.assert_allclose(
+                    np.exp(log["logu"][:, None] + log["logv"] - C / 0.5) * np.outer(a, b),
+                    P,
+                    atol=1e-11,
+                )
         total = ot.sinkhorn_unbalanced2(a, b, C, 0.5, 2.0, returnCost="total", stopThr=1e-11)
-        self.assertAlmostEqual(total, value(plan_of(shifted, a, b, 0.5, (2.0, 2.0)), C, a, b, 0.5, 2.0), places=8)
+        self.assertAlmostEqual(
+            total, value(plan_of(shifted, a, b, 0.5, (2.0, 2.0)), C, a, b, 0.5, 2.0), places=8
+        )
         # A weight's power 1 + reg / reg_m would be below the smallest double here.
         P = ot.sinkhorn_unbalanced(a, b, C, 1.0, 1e-3)
-        np.testing.assert_allclose(P, plan_of(C - np.log(np.outer(a, b)), a, b, 1.0, (1e-3, 1e-3)), rtol=1e-5)
+        np.testing.assert_allclose(
+            P, plan_of(C - np.log(np.outer(a, b)), a, b, 1.0, (1e-3, 1e-3)), rtol=1e-5
+        )
 
     def test_costs_far_from_zero(self):
         """One atom each: sum P = exp(-C / (2 rho + eps)) whatever the scale of C / eps."""
         for C, eps in ((1.0, 1e-3), (100.0, 1.0), (0.5, 1e-5)):
-            c = ot.transport([[C]], epsilon=eps, rule="unbalanced", rho=2.0, tolerance=1e-11).certificate
+            c = ot.transport(
+                [[C]], epsilon=eps, rule="unbalanced", rho=2.0, tolerance=1e-11
+            ).certificate
             self.assertAlmostEqual(np.log(c.mass), -C / (4 + eps), places=7)
 
     def test_relaxed(self):
@@ -272,31 +362,57 @@ class AgainstNumpy(unittest.TestCase):
             self.assertAlmostEqual(P.sum(), mass, places=10)
             self.assertTrue((P.sum(1) <= a + 1e-10).all() and (P.sum(0) <= b + 1e-10).all())
             self.assertAlmostEqual(log["partial_w_dist"], (P * C).sum(), places=12)
-        np.testing.assert_allclose(ot.entropic_partial_wasserstein(a, b / b.sum(), C, 0.8), plan_of(C, a, b / b.sum(), 0.8), atol=1e-8)
+        np.testing.assert_allclose(
+            ot.entropic_partial_wasserstein(a, b / b.sum(), C, 0.8),
+            plan_of(C, a, b / b.sum(), 0.8),
+            atol=1e-8,
+        )
 
     def test_points(self):
         x, y, a, b, C = problem()
         unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y)]
-        for metric, cost in (("sqeuclidean", C), ("euclidean", np.sqrt(C)), ("cosine", 1 - unit[0] @ unit[1].T)):
+        for metric, cost in (
+            ("sqeuclidean", C),
+            ("euclidean", np.sqrt(C)),
+            ("cosine", 1 - unit[0] @ unit[1].T),
+        ):
             np.testing.assert_allclose(ot.dist(x, y, metric), cost, atol=1e-12)
             s = ot.transport(x, y, a, b, cost=metric, epsilon=0.5)
             P = plan_of(cost, a, b, 0.5)
             np.testing.assert_allclose(s.plan, P, atol=1e-8)
-            np.testing.assert_allclose(s.project(), P @ (unit[1] if metric == "cosine" else y) / P.sum(1, keepdims=True), atol=1e-7)
+            np.testing.assert_allclose(
+                s.project(),
+                P @ (unit[1] if metric == "cosine" else y) / P.sum(1, keepdims=True),
+                atol=1e-7,
+            )
             f, g, log = ot.empirical_sinkhorn(x, y, 0.5, a, b, metric, isLazy=True, log=True)
             np.testing.assert_allclose(np.exp(f[:, None] + g - cost / 0.5), P, atol=1e-8)
             np.testing.assert_allclose(log["lazy_plan"][2:5, ::3], P[2:5, ::3], atol=1e-8)
             self.assertAlmostEqual(float(log["lazy_plan"][1, 1]), P[1, 1], places=8)
-            self.assertAlmostEqual(ot.empirical_sinkhorn2(x, y, 0.5, a, b, metric, isLazy=True), (P * cost).sum(), places=7)
+            self.assertAlmostEqual(
+                ot.empirical_sinkhorn2(x, y, 0.5, a, b, metric, isLazy=True),
+                (P * cost).sum(),
+                places=7,
+            )
 
     def test_several_histograms_are_single_solves(self):
         x, y, a, _, C = problem()
         B = rng.uniform(size=(len(y), 5))
         B /= B.sum(0)
         losses = ot.sinkhorn2(a, B, C, 0.3)
-        self.assertEqual(losses.tolist(), [ot.sinkhorn2(a, B[:, k].copy(), C, 0.3) for k in range(5)])
+        self.assertEqual(
+            losses.tolist(), [ot.sinkhorn2(a, B[:, k].copy(), C, 0.3) for k in range(5)]
+        )
         losses = ot.sinkhorn_unbalanced2(a, B, C, 0.3, 1.0, reg_type="entropy")
-        self.assertEqual(losses.tolist(), [ot.sinkhorn_unbalanced(a, B[:, k].copy(), C, 0.3, 1.0, reg_type="entropy", log=True)[1]["certificate"].cost for k in range(5)])
+        self.assertEqual(
+            losses.tolist(),
+            [
+                ot.sinkhorn_unbalanced(
+                    a, B[:, k].copy(), C, 0.3, 1.0, reg_type="entropy", log=True
+                )[1]["certificate"].cost
+                for k in range(5)
+            ],
+        )
 
     def test_warm_start_zero_weights_f32(self):
         _, _, a, b, C = problem()
@@ -315,11 +431,15 @@ class AgainstNumpy(unittest.TestCase):
     def test_certify(self):
         _, _, a, b, C = problem(60, 80)
         s = ot.transport(C.astype(np.float32), source=a, target=b, epsilon=0.05, tolerance=1e-6)
-        of_potentials = np.exp(s.log_u[:, None] + s.log_v - C.astype(np.float32).astype(float) / 0.05)
+        of_potentials = np.exp(
+            s.log_u[:, None] + s.log_v - C.astype(np.float32).astype(float) / 0.05
+        )
         for plan, P in ((s.plan, s.plan.astype(float)), (None, of_potentials)):
             s.plan = plan
             c = s.certify()
-            self.assertAlmostEqual(c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12)
+            self.assertAlmostEqual(
+                c.error_l1, max(abs(P.sum(1) - a).sum(), abs(P.sum(0) - b).sum()), places=12
+            )
             self.assertAlmostEqual(c.mass, P.sum(), places=12)
             self.assertEqual(c.outcome, "converged")
         # judged again: potentials that are not the solution's
@@ -341,18 +461,34 @@ class AgainstNumpy(unittest.TestCase):
                     x[1, 0] = y[2, 1] = -9999
                 x, y = x.astype(np.float32), y.astype(np.float32)
                 difference = x[:, None].astype(float) - y.astype(float)
-                u, v = (z / np.linalg.norm(z, axis=1)[:, None] for z in (x.astype(float), y.astype(float)))
+                u, v = (
+                    z / np.linalg.norm(z, axis=1)[:, None]
+                    for z in (x.astype(float), y.astype(float))
+                )
                 square = (difference**2).sum(2)
-                for metric, exact in (("sqeuclidean", square), ("euclidean", square**0.5), ("cosine", ((u[:, None] - v) ** 2).sum(2) / 2)):
+                for metric, exact in (
+                    ("sqeuclidean", square),
+                    ("euclidean", square**0.5),
+                    ("cosine", ((u[:, None] - v) ** 2).sum(2) / 2),
+                ):
                     M = ot.dist(x, y, metric=metric)
                     self.assertEqual(M.dtype, np.float32)
-                    self.assertLess((abs(M - exact) / np.maximum(exact, np.median(exact))).max(), 1e-5, (d, kind, metric))
+                    self.assertLess(
+                        (abs(M - exact) / np.maximum(exact, np.median(exact))).max(),
+                        1e-5,
+                        (d, kind, metric),
+                    )
 
     def test_forbidden_pairs(self):
         _, _, a, b, C = problem()
         forbidden = np.where(np.eye(9, 12) > 0, np.inf, C)
-        s, large = (ot.transport(x, source=a, target=b, epsilon=0.1, tolerance=1e-12) for x in (forbidden, np.where(np.eye(9, 12) > 0, 1e6, C)))
-        self.assertTrue((s.plan[np.eye(9, 12) > 0] == 0).all() and s.certificate.outcome == "converged")
+        s, large = (
+            ot.transport(x, source=a, target=b, epsilon=0.1, tolerance=1e-12)
+            for x in (forbidden, np.where(np.eye(9, 12) > 0, 1e6, C))
+        )
+        self.assertTrue(
+            (s.plan[np.eye(9, 12) > 0] == 0).all() and s.certificate.outcome == "converged"
+        )
         np.testing.assert_allclose(s.plan, large.plan, atol=1e-12)
         blocked = C.copy()
         blocked[:5, :-1] = np.inf  # more mass than the last column takes
@@ -374,11 +510,24 @@ class Gradients(unittest.TestCase):
         for rule, options, target in [("balanced", {}, b1), ("unbalanced", {"rho": (0.7, 2.0)}, b), ("unbalanced", {"rho": (0.7, np.inf)}, b),
                                       ("exact_mass", {"mass": 0.6}, b)]:  # fmt: skip
             for reference in ("entropy", "product") if rule != "exact_mass" else ("entropy",):
+
                 def solve(C=C, a=a, b=target):
-                    return ot.transport(C, source=a, target=b, epsilon=0.6, rule=rule, reference=reference, tolerance=1e-13, max_iterations=50000, **options)
+                    return ot.transport(
+                        C,
+                        source=a,
+                        target=b,
+                        epsilon=0.6,
+                        rule=rule,
+                        reference=reference,
+                        tolerance=1e-13,
+                        max_iterations=50000,
+                        **options
+                    )
 
                 def f(s):
-                    return (W * s.plan).sum() + 0.3 * s.certificate.cost + 0.4 * s.certificate.primal
+                    return (
+                        (W * s.plan).sum() + 0.3 * s.certificate.cost + 0.4 * s.certificate.primal
+                    )
 
                 with self.subTest(rule=rule, reference=reference, **options):
                     g = solve().gradient(plan=W, cost=0.3, objective=0.4)
@@ -386,13 +535,29 @@ class Gradients(unittest.TestCase):
                     for name, w in (("source", a), ("target", target)):
                         direction = rng.normal(size=len(w))
                         direction -= direction.mean() if rule == "balanced" else 0
-                        self.check(lambda w: f(solve(**{"a" if name == "source" else "b": w})), w, g[name], direction)
+                        self.check(
+                            lambda w: f(solve(**{"a" if name == "source" else "b": w})),
+                            w,
+                            g[name],
+                            direction,
+                        )
 
     def test_points(self):
         x, y, a, b, _ = problem()
         for metric in ("sqeuclidean", "euclidean", "cosine"):
+
             def solve(x=x, y=y):
-                return ot.transport(x, y, a, b, cost=metric, epsilon=0.5, tolerance=1e-13, max_iterations=50000, scale=1.5)
+                return ot.transport(
+                    x,
+                    y,
+                    a,
+                    b,
+                    cost=metric,
+                    epsilon=0.5,
+                    tolerance=1e-13,
+                    max_iterations=50000,
+                    scale=1.5,
+                )
 
             def f(s):
                 return s.certificate.cost + 0.5 * s.certificate.primal
@@ -406,18 +571,44 @@ class Gradients(unittest.TestCase):
         x, y, a, b, C = problem(same=False)
         A, B = ((x[:, None] - x) ** 2).sum(2), ((y[:, None] - y) ** 2).sum(2)
         for rho, w in ((np.inf, b / b.sum()), (1.5, b)):
-            def optimal(C, a, b):
-                return value(plan_of(C - 0.5 * np.log(np.outer(a, b)), a, b, 0.5, (rho, rho)), C, a, b, 0.5, rho)
 
-            expected = optimal(C, a, w) - (optimal(A, a, a) + optimal(B, w, w)) / 2 + 0.25 * (a.sum() - w.sum()) ** 2
+            def optimal(C, a, b):
+                return value(
+                    plan_of(C - 0.5 * np.log(np.outer(a, b)), a, b, 0.5, (rho, rho)),
+                    C,
+                    a,
+                    b,
+                    0.5,
+                    rho,
+                )
+
+            expected = (
+                optimal(C, a, w)
+                - (optimal(A, a, a) + optimal(B, w, w)) / 2
+                + 0.25 * (a.sum() - w.sum()) ** 2
+            )
             with self.subTest(rho=rho):
                 options = dict(epsilon=0.5, rho=rho, tolerance=1e-12)
                 got, dx, dy, certificates = ot.divergence(x, y, a, w, gradient=True, **options)
                 self.assertAlmostEqual(got, expected, places=7)
                 self.assertEqual([c.outcome for c in certificates], ["converged"] * 3)
-                self.assertAlmostEqual(ot.divergence(C, None, a, w, source_cost=A, target_cost=B, **options)[0], expected, places=7)
-                self.check(lambda x: ot.divergence(x, y, a, w, **options)[0], x, dx, rng.normal(size=x.shape))
-                self.check(lambda y: ot.divergence(x, y, a, w, **options)[0], y, dy, rng.normal(size=y.shape))
+                self.assertAlmostEqual(
+                    ot.divergence(C, None, a, w, source_cost=A, target_cost=B, **options)[0],
+                    expected,
+                    places=7,
+                )
+                self.check(
+                    lambda x: ot.divergence(x, y, a, w, **options)[0],
+                    x,
+                    dx,
+                    rng.normal(size=x.shape),
+                )
+                self.check(
+                    lambda y: ot.divergence(x, y, a, w, **options)[0],
+                    y,
+                    dy,
+                    rng.normal(size=y.shape),
+                )
                 self.assertGreater(got, 0)
                 self.assertAlmostEqual(ot.divergence(x, x, a, a, **options)[0], 0, places=10)
 
@@ -428,7 +619,13 @@ class Behaviour(unittest.TestCase):
         plans = []
         for count in (1, 2, 3, 7):
             ot.set_threads(count)
-            plans.append((ot.sinkhorn(a, b, C, 0.3).tobytes(), ot.sinkhorn(a, b, C.astype(np.float32), 0.3).tobytes(), ot.sinkhorn_divergence(x, y, 0.3)))
+            plans.append(
+                (
+                    ot.sinkhorn(a, b, C, 0.3).tobytes(),
+                    ot.sinkhorn(a, b, C.astype(np.float32), 0.3).tobytes(),
+                    ot.sinkhorn_divergence(x, y, 0.3),
+                )
+            )
         ot.set_threads(before)
         self.assertEqual(len(set(plans)), 1)
 
@@ -449,7 +646,14 @@ class Behaviour(unittest.TestCase):
     def test_progress(self):
         _, _, a, b, C = problem()
         seen = []
-        s = ot.transport(C, source=a, target=b, epsilon=0.01, plain=True, progress=lambda k, r: seen.append((k, r)) or len(seen) == 5)
+        s = ot.transport(
+            C,
+            source=a,
+            target=b,
+            epsilon=0.01,
+            plain=True,
+            progress=lambda k, r: seen.append((k, r)) or len(seen) == 5,
+        )
         self.assertEqual((s.certificate.outcome, len(seen)), ("interrupted", 5))
 
         def broken(k, r):
@@ -465,7 +669,9 @@ class Behaviour(unittest.TestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ot.sinkhorn(a, b, C, 0.01, numItermax=1, warn=False)
-        with self.assertWarnsRegex(UserWarning, "the weights sum to 1 and 2: .* each side is divided by its sum"):
+        with self.assertWarnsRegex(
+            UserWarning, "the weights sum to 1 and 2: .* each side is divided by its sum"
+        ):
             P = ot.sinkhorn(a, 2 * b, C, 0.5)
         np.testing.assert_allclose(P, ot.sinkhorn(a, b, C, 0.5), atol=1e-14)
         A = np.random.default_rng(1).dirichlet(np.ones(9), 2).T
@@ -518,7 +724,10 @@ class Behaviour(unittest.TestCase):
         L, c = library._library, library._context()
         p, s = library._Problem(), library._Solution()
         L.pisces_ot_problem_init_size(p, library.C.sizeof(p))
-        self.assertEqual((p.epsilon, p.tolerance, p.max_iterations, p.mass, p.rho_source), (0, 1e-9, 10000, 1, np.inf))
+        self.assertEqual(
+            (p.epsilon, p.tolerance, p.max_iterations, p.mass, p.rho_source),
+            (0, 1e-9, 10000, 1, np.inf),
+        )
         u = np.zeros(4)
         self.assertEqual(L.pisces_ot_solve(None, p, s, None), 1)
         self.assertEqual(L.pisces_ot_solve(c, p, s, None), 1)
@@ -540,7 +749,9 @@ class Behaviour(unittest.TestCase):
     def test_version(self):
         header = Path(__file__).parents[2] / "Library/include/pisces_ot.h"
         if header.exists():
-            numbers = re.findall(r"define PISCES_OT_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header.read_text())
+            numbers = re.findall(
+                r"define PISCES_OT_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header.read_text()
+            )
             self.assertEqual(ot.version(), tuple(map(int, numbers)))
 
     def test_torch(self):

@@ -9,23 +9,34 @@
 
 /* Elements for one member of the team, whatever the variant. */
 static idx member_scratch(const pk_attention_shape *s, int backward) {
-  const idx dim = s->head_dim, deep = dim + MOST_ROWS, wide = UP(dim, MOST_LANES), span = UP(s->keys, ATT_KEYS), group = ATT_GROUP * MOST_LANES;
-  if (!backward) return span * (dim + deep) + group * (dim + deep + 2) + (ATT_KEYS + 1) * MOST_LANES + 64;
-  return span * (2 * dim + deep) + group * (2 * dim + 2 * wide + deep) + (1 + 2 * ATT_GROUP) * ATT_KEYS * MOST_LANES + 64;
+  const idx dim = s->head_dim, deep = dim + MOST_ROWS, wide = UP(dim, MOST_LANES),
+            span = UP(s->keys, ATT_KEYS), group = ATT_GROUP * MOST_LANES;
+  if (!backward)
+    return span * (dim + deep) + group * (dim + deep + 2) + (ATT_KEYS + 1) * MOST_LANES + 64;
+  return span * (2 * dim + deep) + group * (2 * dim + 2 * wide + deep) +
+         (1 + 2 * ATT_GROUP) * ATT_KEYS * MOST_LANES + 64;
 }
+
 ptrdiff_t pk_attention_scratch(const pk_attention_shape *s, int backward) {
-  return pk_threads() * UP(member_scratch(s, backward), 16) + (backward ? s->batch * s->heads * s->queries : 0);
+  return pk_threads() * UP(member_scratch(s, backward), 16) +
+         (backward ? s->batch * s->heads * s->queries : 0);
 }
+
 static int att_bad(const pk_attention_shape *s) {
-  if (s->batch < 0 || s->heads < 1 || s->queries < 0 || s->keys < 1 || s->head_dim < 1 || !(s->scale > 0)) return 1;
+  if (s->batch < 0 || s->heads < 1 || s->queries < 0 || s->keys < 1 || s->head_dim < 1 ||
+      !(s->scale > 0))
+    return 1;
   for (idx b = 0; s->key_counts && b < s->batch; b++)
     if (s->key_counts[b] < 1 || s->key_counts[b] > s->keys) return 1;
   return 0;
 }
-static double work_of(const pk_attention_shape *s) { return (double)(s->batch * s->heads * s->queries) * (double)(s->keys * s->head_dim); }
 
-pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const void *q, const void *k, const void *v,
-                               void *o, void *lse, void *scratch) {
+static double work_of(const pk_attention_shape *s) {
+  return (double)(s->batch * s->heads * s->queries) * (double)(s->keys * s->head_dim);
+}
+
+pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const void *q,
+                               const void *k, const void *v, void *o, void *lse, void *scratch) {
   const pk_kernels *kernels = pk_select(type);
   if (!kernels) return PK_BAD_TYPE;
   if (att_bad(s)) return PK_BAD_SHAPE;
@@ -36,23 +47,27 @@ pk_status pk_attention_forward(pk_type type, const pk_attention_shape *s, const 
 #pragma omp parallel if (work_of(s) > PK_SERIAL)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num(), pairs = s->batch * s->heads;
-    /* Panels of queries do not know of each other: where whole groups are too few for the team, single panels are handed out. */
-    const idx group = body->lanes * ATT_GROUP, few = pairs * ((s->queries + group - 1) / group) < 4 * team, step = few ? body->lanes : group;
+    /* Panels of queries do not know of each other: where whole groups are too few for the team,
+     * single panels are handed out. */
+    const idx group = body->lanes * ATT_GROUP,
+              few = pairs * ((s->queries + group - 1) / group) < 4 * team,
+              step = few ? body->lanes : group;
     const idx pieces = (s->queries + step - 1) / step;
     void *mine = pk_at(scratch, type, me * UP(member_scratch(s, 0), 16));
     pk_share_out(runs, pairs * pieces, team, me);
 #pragma omp barrier
     for (idx t, last = -1; (t = pk_take(runs, team, me)) >= 0; last = t / pieces) {
       const idx pair = t / pieces, q0 = t % pieces * step;
-      body->forward(s, pair / s->heads, pair % s->heads, q0, LEAST(q0 + step, s->queries), pair == last, q, k, v, o, lse, mine);
+      body->forward(s, pair / s->heads, pair % s->heads, q0, LEAST(q0 + step, s->queries),
+                    pair == last, q, k, v, o, lse, mine);
     }
   }
   return PK_OK;
 }
 
-pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const void *q, const void *k, const void *v,
-                                const void *o, const void *dout, const void *lse, void *dq, void *dk, void *dv,
-                                void *scratch) {
+pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const void *q,
+                                const void *k, const void *v, const void *o, const void *dout,
+                                const void *lse, void *dq, void *dk, void *dv, void *scratch) {
   const pk_kernels *kernels = pk_select(type);
   if (!kernels) return PK_BAD_TYPE;
   if (att_bad(s)) return PK_BAD_SHAPE;
@@ -68,23 +83,29 @@ pk_status pk_attention_backward(pk_type type, const pk_attention_shape *s, const
     pk_share_out(runs, pairs, team, me);
 #pragma omp for schedule(static)
     for (idx t = 0; t < pairs; t++) body->delta(s, t / s->heads, t % s->heads, o, dout, delta);
-    /* dq, dk and dv are made together, five products a pair (sample, head), where that divides well enough among the team; otherwise dq over groups of queries, then dk and
-     * dv over blocks of keys, the probabilities computed twice: seven products, shared evenly. The bits are the same. */
+    /* dq, dk and dv are made together, five products a pair (sample, head), where that divides well
+     * enough among the team; otherwise dq over groups of queries, then dk and dv over blocks of
+     * keys, the probabilities computed twice: seven products, shared evenly. The bits are the same.
+     */
     if (5 * UP(pairs, team) <= 7 * pairs) {
       for (idx t; (t = pk_take(runs, team, me)) >= 0;)
-        body->backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout, lse, delta, dq, dk, dv, mine);
+        body->backward(s, t / s->heads, t % s->heads, 0, s->queries, 0, s->keys, 3, q, k, v, dout,
+                       lse, delta, dq, dk, dv, mine);
     } else {
-      const idx group = body->lanes * ATT_GROUP, nq = (s->queries + group - 1) / group, nk = (s->keys + ATT_KEYS - 1) / ATT_KEYS;
+      const idx group = body->lanes * ATT_GROUP, nq = (s->queries + group - 1) / group,
+                nk = (s->keys + ATT_KEYS - 1) / ATT_KEYS;
       for (idx t = pairs * nq * me / team, end = pairs * nq * (me + 1) / team; t < end;) {
         const idx pair = t / nq, upto = LEAST(end, (pair + 1) * nq);
-        body->backward(s, pair / s->heads, pair % s->heads, t % nq * group, LEAST((t % nq + upto - t) * group, s->queries), 0, s->keys, 1, q, k, v, dout, lse,
-                       delta, dq, dk, dv, mine);
+        body->backward(s, pair / s->heads, pair % s->heads, t % nq * group,
+                       LEAST((t % nq + upto - t) * group, s->queries), 0, s->keys, 1, q, k, v, dout,
+                       lse, delta, dq, dk, dv, mine);
         t = upto;
       }
       for (idx t = pairs * nk * me / team, end = pairs * nk * (me + 1) / team; t < end;) {
         const idx pair = t / nk, upto = LEAST(end, (pair + 1) * nk);
-        body->backward(s, pair / s->heads, pair % s->heads, 0, s->queries, t % nk * ATT_KEYS, LEAST((t % nk + upto - t) * ATT_KEYS, s->keys), 2, q, k, v, dout,
-                       lse, delta, dq, dk, dv, mine);
+        body->backward(s, pair / s->heads, pair % s->heads, 0, s->queries, t % nk * ATT_KEYS,
+                       LEAST((t % nk + upto - t) * ATT_KEYS, s->keys), 2, q, k, v, dout, lse, delta,
+                       dq, dk, dv, mine);
         t = upto;
       }
     }

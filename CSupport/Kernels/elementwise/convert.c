@@ -1,12 +1,19 @@
 #include "../isa/kernels.h"
 
-static float from_bf16(uint16_t h) { uint32_t u = (uint32_t)h << 16; float f; memcpy(&f, &u, 4); return f; }
+static float from_bf16(uint16_t h) {
+  uint32_t u = (uint32_t)h << 16;
+  float f;
+  memcpy(&f, &u, 4);
+  return f;
+}
+
 static uint16_t to_bf16(float f) {
   uint32_t u;
   memcpy(&u, &f, 4);
   if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40); /* keep NaN a NaN */
   return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
 }
+
 static float from_f16(uint16_t h) {
   const uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
   if (e == 0) return (sign ? -1.0f : 1.0f) * (float)m * 0x1p-24f;
@@ -15,13 +22,15 @@ static float from_f16(uint16_t h) {
   memcpy(&f, &u, 4);
   return f;
 }
+
 static uint16_t to_f16(float f) {
   uint32_t u;
   memcpy(&u, &f, 4);
   const uint32_t sign = (u >> 16) & 0x8000, a = u & 0x7fffffffu;
   if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00);
   if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00); /* rounds to 65536 or more */
-  if (a < 0x38800000u) {                                  /* subnormal: adding 1/2 aligns the digits of 2^-24 */
+  /* subnormal: adding 1/2 aligns the digits of 2^-24 */
+  if (a < 0x38800000u) {
     float x;
     memcpy(&x, &a, 4);
     x += 0.5f;
@@ -33,22 +42,37 @@ static uint16_t to_f16(float f) {
 }
 
 pk_status pk_convert(idx n, pk_type from, const void *x, pk_type to, void *y) {
-  if (from == to) { memcpy(y, x, (size_t)(n * pk_size(from))); return PK_OK; }
+  if (from == to) {
+    memcpy(y, x, (size_t)(n * pk_size(from)));
+    return PK_OK;
+  }
 #pragma omp parallel for schedule(static) if (n > 4 * PK_SERIAL)
   for (idx b = 0; b < PK_BLOCKS; b++) {
     const idx lo = PK_LO(b, n), hi = PK_HI(b, n);
 #define EACH(READ) \
   switch (to) { \
-    case PK_F32: for (idx i = lo; i < hi; i++) ((float *)y)[i] = (float)(READ); break; \
-    case PK_F64: for (idx i = lo; i < hi; i++) ((double *)y)[i] = (double)(READ); break; \
-    case PK_BF16: for (idx i = lo; i < hi; i++) ((uint16_t *)y)[i] = to_bf16((float)(READ)); break; \
-    case PK_F16: for (idx i = lo; i < hi; i++) ((uint16_t *)y)[i] = to_f16((float)(READ)); break; \
+  case PK_F32: \
+    for (idx i = lo; i < hi; i++) ((float *)y)[i] = (float)(READ); \
+    break; \
+  case PK_F64: \
+    for (idx i = lo; i < hi; i++) ((double *)y)[i] = (double)(READ); \
+    break; \
+  case PK_BF16: \
+    for (idx i = lo; i < hi; i++) ((uint16_t *)y)[i] = to_bf16((float)(READ)); \
+    break; \
+  case PK_F16: \
+    for (idx i = lo; i < hi; i++) ((uint16_t *)y)[i] = to_f16((float)(READ)); \
+    break; \
   }
     switch (from) {
-      case PK_F32: EACH(((const float *)x)[i]) break;
-      case PK_F64: EACH(((const double *)x)[i]) break;
-      case PK_BF16: EACH(from_bf16(((const uint16_t *)x)[i])) break;
-      case PK_F16: EACH(from_f16(((const uint16_t *)x)[i])) break;
+    case PK_F32:
+      EACH(((const float *)x)[i]) break;
+    case PK_F64:
+      EACH(((const double *)x)[i]) break;
+    case PK_BF16:
+      EACH(from_bf16(((const uint16_t *)x)[i])) break;
+    case PK_F16:
+      EACH(from_f16(((const uint16_t *)x)[i])) break;
     }
   }
   return PK_OK;

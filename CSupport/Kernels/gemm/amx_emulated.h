@@ -1,20 +1,26 @@
-/* AMX's tiles in plain C, for testing the code above where the processor has none: -DPK_AMX_EMULATED. TDPBF16PS adds the products of a pair one after the other. */
+/* AMX's tiles in plain C, for testing the code above where the processor has none:
+ * -DPK_AMX_EMULATED. TDPBF16PS adds the products of a pair one after the other. */
 #ifndef PK_AMX_EMULATED_H
 #define PK_AMX_EMULATED_H
 static _Thread_local uint32_t emulated[8][16][16];
 static _Thread_local int emulated_ready;
+
 static void emulated_move(int tile, void *p, idx stride, int store) {
   if (!emulated_ready) abort();
   for (int r = 0; r < 16; r++)
-    if (store) memcpy((char *)p + r * stride, emulated[tile][r], 64);
-    else memcpy(emulated[tile][r], (char *)p + r * stride, 64);
+    if (store)
+      memcpy((char *)p + r * stride, emulated[tile][r], 64);
+    else
+      memcpy(emulated[tile][r], (char *)p + r * stride, 64);
 }
+
 static float emulated_value(uint32_t word, int odd) {
   const uint32_t bits = odd ? word & 0xffff0000u : word << 16;
   float x;
   memcpy(&x, &bits, 4);
   return x;
 }
+
 static void emulated_dot(int c, int a, int b) {
   if (!emulated_ready) abort();
   for (int i = 0; i < 16; i++)
@@ -22,10 +28,12 @@ static void emulated_dot(int c, int a, int b) {
       float sum;
       memcpy(&sum, &emulated[c][i][j], 4);
       for (int p = 0; p < 16; p++)
-        for (int odd = 0; odd < 2; odd++) sum += emulated_value(emulated[a][i][p], odd) * emulated_value(emulated[b][p][j], odd);
+        for (int odd = 0; odd < 2; odd++)
+          sum += emulated_value(emulated[a][i][p], odd) * emulated_value(emulated[b][p][j], odd);
       memcpy(&emulated[c][i][j], &sum, 4);
     }
 }
+
 #undef _tile_loadconfig
 #undef _tile_release
 #undef _tile_zero

@@ -8,23 +8,31 @@
 #define NEAR_ROWS 96      /* rows of C at a time: a multiple of every tile's rows */
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-/* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut among the team. */
+/* Products whose B stays near the processor gain nothing from packing: rows or columns of C are cut
+ * among the team. */
 int pk_small_suit(const pk_gemm_shape *s) {
   const int near = s->k * s->n <= MOST_B && (s->csa == 1 || s->m * s->k <= MOST_TURNED);
-  return pk_products() != PK_BF16 && s->csb == 1 && s->csc == 1 && s->k <= PK_PRODUCT_K && (s->m <= FEW_ROWS || near) && (s->beta == 0 || s->beta == 1);
+  return pk_products() != PK_BF16 && s->csb == 1 && s->csc == 1 && s->k <= PK_PRODUCT_K &&
+         (s->m <= FEW_ROWS || near) && (s->beta == 0 || s->beta == 1);
 }
+
 void pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c) {
   const pk_kernels *kernels = pk_select(PK_F32);
   const int by_rows = s->m >= s->n / 4;
-  const idx extent = by_rows ? s->m : s->n, unit = by_rows ? kernels->tile_rows : kernels->tile_columns, units = (extent + unit - 1) / unit;
+  const idx extent = by_rows ? s->m : s->n,
+            unit = by_rows ? kernels->tile_rows : kernels->tile_columns,
+            units = (extent + unit - 1) / unit;
   const double flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
   /* Worth a fork by its arithmetic, or by the writing of C. */
 #pragma omp parallel if (flops > 5e5 || s->m * s->n > 2 * PK_SERIAL)
   {
     const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    const idx first = units * me / team * unit, last = LEAST(units * (me + 1) / team * unit, extent);
+    const idx first = units * me / team * unit,
+              last = LEAST(units * (me + 1) / team * unit, extent);
     for (idx from = first, step = by_rows ? NEAR_ROWS : last - first; from < last; from += step)
-      kernels->gemm(by_rows ? LEAST(last - from, step) : s->m, by_rows ? s->n : step, s->k, s->alpha, a + (by_rows ? from : 0) * s->rsa, s->rsa, s->csa, b + (by_rows ? 0 : from), s->rsb, s->beta != 0,
+      kernels->gemm(by_rows ? LEAST(last - from, step) : s->m, by_rows ? s->n : step, s->k,
+                    s->alpha, a + (by_rows ? from : 0) * s->rsa, s->rsa, s->csa,
+                    b + (by_rows ? 0 : from), s->rsb, s->beta != 0,
                     c + (by_rows ? from * s->rsc : from), s->rsc, NULL);
   }
 }

@@ -1,8 +1,10 @@
 #include "../isa/kernels.h"
 #include "ways.h"
 
-/* Products of f32 with at most four rows and a large B: as fast as B comes from memory, so that B is read once, where it lies and in order. What is packed first comes at half that rate.
- * Columns of B contiguous: an element is one sum. Rows contiguous: fixed blocks of k have sums of their own, folded in order. Nothing depends on the size of the team. */
+/* Products of f32 with at most four rows and a large B: as fast as B comes from memory, so that B
+ * is read once, where it lies and in order. What is packed first comes at half that rate. Columns
+ * of B contiguous: an element is one sum. Rows contiguous: fixed blocks of k have sums of their
+ * own, folded in order. Nothing depends on the size of the team. */
 #define MOST_ROWS 4
 #define LARGE (1 << 16) /* elements of B */
 #define COLUMNS 32      /* at a time, of contiguous columns */
@@ -10,15 +12,23 @@
 #define STRIP 256 /* columns folded at a time */
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-int pk_vectors_suit(const pk_gemm_shape *s) { return s->m <= MOST_ROWS && s->csc == 1 && s->k * s->n >= LARGE && s->k >= BLOCKS && (s->csb == 1 || (s->rsb == 1 && s->csa == 1)); }
-ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s) { return s->m <= MOST_ROWS ? BLOCKS * s->m * s->n : 0; }
+int pk_vectors_suit(const pk_gemm_shape *s) {
+  return s->m <= MOST_ROWS && s->csc == 1 && s->k * s->n >= LARGE && s->k >= BLOCKS &&
+         (s->csb == 1 || (s->rsb == 1 && s->csa == 1));
+}
+
+ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s) {
+  return s->m <= MOST_ROWS ? BLOCKS * s->m * s->n : 0;
+}
 
 /* C = beta C + alpha sums, a row's part. */
 static void put(const pk_gemm_shape *s, const float *sums, float *c, idx n) {
   const float alpha = (float)s->alpha, beta = (float)s->beta;
   for (idx j = 0; j < n; j++) c[j] = s->beta == 0 ? alpha * sums[j] : beta * c[j] + alpha * sums[j];
 }
-void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b, const pk_epilogue *e, float *c, float *scratch) {
+
+void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b,
+                        const pk_epilogue *e, float *c, float *scratch) {
   const pk_kernels *k = pk_select(PK_F32);
   if (s->csb != 1) {
 #pragma omp parallel for schedule(static)
@@ -37,7 +47,8 @@ void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b, 
 #pragma omp for schedule(static)
     for (idx t = 0; t < BLOCKS; t++) {
       const idx p = s->k * t / BLOCKS, q = s->k * (t + 1) / BLOCKS;
-      k->vectors_sums(s->m, s->n, q - p, a + p * s->csa, s->rsa, s->csa, b + p * s->rsb, s->rsb, scratch + t * each);
+      k->vectors_sums(s->m, s->n, q - p, a + p * s->csa, s->rsa, s->csa, b + p * s->rsb, s->rsb,
+                      scratch + t * each);
     }
 #pragma omp for schedule(static)
     for (idx j = 0; j < s->n; j += STRIP) {

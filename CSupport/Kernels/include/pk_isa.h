@@ -1,23 +1,29 @@
-/* Instruction sets and threads. Detection happens once; a caller may lower the limit before any other call. */
+/* Instruction sets and threads. Detection happens once; a caller may lower the limit before any
+ * other call. */
 #ifndef PK_ISA_H
 #define PK_ISA_H
+
 typedef enum { PK_ISA_SCALAR = 0, PK_ISA_AVX2 = 1, PK_ISA_AVX512 = 2 } pk_isa;
 
-pk_isa pk_isa_detected(void);          /* the widest this CPU and operating system support */
-pk_isa pk_isa_current(void);           /* the one in use: min(detected, limit) */
-void pk_isa_limit(pk_isa limit);       /* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
+pk_isa pk_isa_detected(void); /* the widest this CPU and operating system support */
+pk_isa pk_isa_current(void);  /* the one in use: min(detected, limit) */
+/* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
+void pk_isa_limit(pk_isa limit);
 const char *pk_isa_name(pk_isa isa);
-int pk_isa_has_bf16(void);             /* avx512_bf16 present */
-int pk_isa_has_amx(void);              /* amx_bf16 too, and the system lets this process use it (asked at the first call) */
+int pk_isa_has_bf16(void); /* avx512_bf16 present */
+/* amx_bf16 too, and the system lets this process use it (asked at the first call) */
+int pk_isa_has_amx(void);
 
-/* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32 (default), or PK_BF16, which is
- * ignored where the processor does not multiply bf16, and with AMX is for matrix products alone. Sums stay in f32. Set at start-up. */
+/* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32
+ * (default), or PK_BF16, which is ignored where the processor does not multiply bf16, and with AMX
+ * is for matrix products alone. Sums stay in f32. Set at start-up. */
 void pk_products_set(pk_type type);
 pk_type pk_products(void); /* the one in effect */
 
-void pk_threads_set(int threads);      /* size of the one OpenMP team; >= 1 */
+void pk_threads_set(int threads); /* size of the one OpenMP team; >= 1 */
 int pk_threads(void);
-int pk_affinity_count(void);           /* processors this process may run on */
+int pk_affinity_count(void); /* processors this process may run on */
 const char *pk_blis_version(void);
-const char *pk_blis_kernels(void);     /* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
+/* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
+const char *pk_blis_kernels(void);
 #endif

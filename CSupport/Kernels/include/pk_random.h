@@ -1,4 +1,5 @@
-/* Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011). Element i depends on (key, counter, i) alone.
+/* Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011). Element i depends on (key,
+ * counter, i) alone.
  * uniform: [0, 1) with 24 bits; normal: Box-Muller in double, rounded once. */
 #ifndef PK_RANDOM_H
 #define PK_RANDOM_H

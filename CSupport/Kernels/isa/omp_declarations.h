@@ -1,4 +1,5 @@
-/* The toolchain ships no omp.h; these are the functions we call, from the OpenMP 5.0 specification. */
+/* The toolchain ships no omp.h; these are the functions we call, from the OpenMP 5.0 specification.
+ */
 #ifndef PK_OMP_DECLARATIONS_H
 #define PK_OMP_DECLARATIONS_H
 void omp_set_num_threads(int);

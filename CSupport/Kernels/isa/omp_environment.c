@@ -1,8 +1,10 @@
-/* OMP_NUM_THREADS and OMP_THREAD_LIMIT as GNU's nproc reads them, before the OpenMP runtime does: LLVM's aborts the process where one
- * is empty or a number it cannot hold (kmp_settings.cpp and kmp_runtime.cpp, versions 14 to 21).
+/* OMP_NUM_THREADS and OMP_THREAD_LIMIT as GNU's nproc reads them, before the OpenMP runtime does:
+ * LLVM's aborts the process where one is empty or a number it cannot hold (kmp_settings.cpp and
+ * kmp_runtime.cpp, versions 14 to 21).
  *
- * Read are digits behind optional blanks; a list (OMP_NUM_THREADS alone) counts by its first number. What is no number is ignored, as
- * is 0. The variable is rewritten only where the runtime would read something else. Runs when the program or the library is loaded. */
+ * Read are digits behind optional blanks; a list (OMP_NUM_THREADS alone) counts by its first
+ * number. What is no number is ignored, as is 0. The variable is rewritten only where the runtime
+ * would read something else. Runs when the program or the library is loaded. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +18,9 @@ static const char *past_blanks(const char *s) {
   while (isspace((unsigned char)*s)) s++;
   return s;
 }
-/* The number that `text` begins with and what follows it; 0 where there is none or it sets no limit. */
+
+/* The number that `text` begins with and what follows it; 0 where there is none or it sets no
+ * limit. */
 static unsigned long number(const char *text, const char **rest) {
   const char *s = past_blanks(text);
   char *end = (char *)s;
@@ -29,6 +33,7 @@ static unsigned long number(const char *text, const char **rest) {
   *rest = past_blanks(end);
   return n;
 }
+
 /* Whether every number of a list is one that the runtime takes. */
 static int is_plain(const char *text) {
   do {
@@ -37,6 +42,7 @@ static int is_plain(const char *text) {
   } while (*text == ',' && *++text);
   return *text == 0;
 }
+
 static void settle(const char *variable, int takes_list) {
   const char *text = getenv(variable), *rest;
   if (!text || is_plain(text)) return;

@@ -1,10 +1,12 @@
-/* Products of bf16 pairs with f32 sums: AVX512-BF16 (vdpbf16ps adds two products to each f32 lane). */
+/* Products of bf16 pairs with f32 sums: AVX512-BF16 (vdpbf16ps adds two products to each f32 lane).
+ */
 #include "kernels.h"
 #if defined(__x86_64__)
 #include "vec_avx512.h"
 #include "math_body.inc"
 #include "vec_end.h"
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))), apply_to = function)
 #include "../gemm/product_bf16_body.inc"
 #include "../conv/conv_weights_bf16_body.inc"
 #include "words_bf16.h"
@@ -12,6 +14,7 @@
 #include "../gemm/row_body.inc"
 #include "../attention/attention_body.inc"
 #include "../conv/conv_rows_body.inc"
+
 /* As probe_fma_body, with pairs. */
 static double probe_fma_words(idx rounds) {
   V a[12];
@@ -23,8 +26,13 @@ static double probe_fma_words(idx rounds) {
   for (int i = 1; i < 12; i++) s = v_add(s, a[i]);
   return (double)v_sum(s);
 }
+
 const pk_bf16_kernels pk_avx512_bf16 = {
-    {ROWS, COLUMNS, STEP, pack_a, pack_b, row_body, product_tile_body, 0, NULL, NULL}, {attention_forward_body, attention_delta_body, attention_backward_body, PRODUCT_COLUMNS},
-    {conv_lay_body, conv_fold_row_body, conv_turn_body}, conv_dots, narrow, probe_fma_words};
+    {ROWS, COLUMNS, STEP, pack_a, pack_b, row_body, product_tile_body, 0, NULL, NULL},
+    {attention_forward_body, attention_delta_body, attention_backward_body, PRODUCT_COLUMNS},
+    {conv_lay_body, conv_fold_row_body, conv_turn_body},
+    conv_dots,
+    narrow,
+    probe_fma_words};
 #pragma clang attribute pop
 #endif

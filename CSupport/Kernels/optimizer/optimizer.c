@@ -1,6 +1,8 @@
 #include "../isa/kernels.h"
 #define RUN 4096
-pk_status pk_adamw_step(pk_type type, idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v, void *average) {
+
+pk_status pk_adamw_step(pk_type type, idx n, const pk_adamw *o, const void *g, void *p, void *m,
+                        void *v, void *average) {
   const pk_kernels *k = pk_select(type);
   if (!k || (o->narrow && type != PK_F32)) return PK_BAD_TYPE;
 #pragma omp parallel for schedule(static) if (n > PK_SERIAL)
@@ -8,14 +10,16 @@ pk_status pk_adamw_step(pk_type type, idx n, const pk_adamw *o, const void *g, v
     const idx count = n - j < RUN ? n - j : RUN;
     void *mean = average ? pk_at(average, type, j) : NULL;
     if (!o->narrow) {
-      k->adamw(count, o, pk_at(g, type, j), pk_at(p, type, j), pk_at(m, type, j), pk_at(v, type, j), mean);
+      k->adamw(count, o, pk_at(g, type, j), pk_at(p, type, j), pk_at(m, type, j), pk_at(v, type, j),
+               mean);
       continue;
     }
     float first[RUN], second[RUN];
     uint16_t *m16 = (uint16_t *)m + j, *v16 = (uint16_t *)v + j;
     k->bf16_widen(count, m16, first), k->bf16_widen(count, v16, second);
     k->adamw(count, o, pk_at(g, type, j), pk_at(p, type, j), first, second, mean);
-    k->bf16_draw(count, (uint32_t)j, o->salt, first, m16), k->bf16_draw(count, (uint32_t)j, ~o->salt, second, v16);
+    k->bf16_draw(count, (uint32_t)j, o->salt, first, m16),
+        k->bf16_draw(count, (uint32_t)j, ~o->salt, second, v16);
   }
   return PK_OK;
 }

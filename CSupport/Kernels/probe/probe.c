@@ -17,8 +17,10 @@ double pk_probe_fma(idx rounds) {
 #pragma omp parallel reduction(+ : kept, threads)
   { kept += narrow ? narrow->probe_fma(rounds) : k->probe_fma(rounds), threads += 1; }
   /* The sum is used, so that the loops cannot be left out. */
-  return threads * (double)rounds * 12 * (narrow ? 4 : 2) * (double)k->lanes + (kept == 0.123 ? 1 : 0);
+  return threads * (double)rounds * 12 * (narrow ? 4 : 2) * (double)k->lanes +
+         (kept == 0.123 ? 1 : 0);
 }
+
 double pk_probe_exp(idx rounds) {
   const pk_kernels *k = pk_select(PK_F32);
   double kept = 0, threads = 0;
@@ -26,18 +28,21 @@ double pk_probe_exp(idx rounds) {
   { kept += k->probe_exp(rounds), threads += 1; }
   return threads * (double)rounds * 1024 + (kept == 0.123 ? 1 : 0);
 }
+
 void pk_probe_triad(idx n, const float *a, const float *b, float *y) {
   const pk_kernels *k = pk_select(PK_F32);
 #pragma omp parallel for schedule(static)
   for (idx p = 0; p < PK_BLOCKS; p++)
     k->probe_triad(PK_HI(p, n) - PK_LO(p, n), a + PK_LO(p, n), b + PK_LO(p, n), y + PK_LO(p, n));
 }
+
 void pk_probe_barrier(idx rounds) {
 #pragma omp parallel
   for (idx r = 0; r < rounds; r++) {
 #pragma omp barrier
   }
 }
+
 int pk_probe_team(int *processors) {
   cpu_set_t all;
   CPU_ZERO(&all);
@@ -48,7 +53,10 @@ int pk_probe_team(int *processors) {
     CPU_ZERO(&mine);
     sched_getaffinity(0, sizeof mine, &mine);
 #pragma omp critical
-    { CPU_OR(&all, &all, &mine); team++; }
+    {
+      CPU_OR(&all, &all, &mine);
+      team++;
+    }
   }
   *processors = CPU_COUNT(&all);
   return team;

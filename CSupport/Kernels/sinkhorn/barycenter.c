@@ -1,17 +1,21 @@
 #include "solver.h"
 
-/* One plan: of histogram k with the barycenter, or (debiased, the last) of the barycenter with itself, whose weights are NULL and whose g is l. */
+/* One plan: of histogram k with the barycenter, or (debiased, the last) of the barycenter with
+ * itself, whose weights are NULL and whose g is l. */
 typedef struct {
   idx n;
   const double *cost, *weights;
-  double share;                /* w_k */
-  double *kernel, *own;        /* exp(phi + gamma - C / eps) [n, ld]: a shared one or its own */
-  double *phi, *alpha;         /* [n] */
-  double *gamma, *beta, *g, *h, *out; /* [ld]; h: LSE_i(f - C / eps), of the last plan LSE_j(l - D / eps) */
-  double *acc;                 /* [blocks, ld] */
-  wide_sums *sums;             /* [blocks] */
-  wide_sums *chunks;           /* [chunks]: low, high and bad of the sums behind h; change: |P' 1 - a| */
+  double share;         /* w_k */
+  double *kernel, *own; /* exp(phi + gamma - C / eps) [n, ld]: a shared one or its own */
+  double *phi, *alpha;  /* [n] */
+  /* [ld]; h: LSE_i(f - C / eps), of the last plan LSE_j(l - D / eps) */
+  double *gamma, *beta, *g, *h, *out;
+  double *acc;     /* [blocks, ld] */
+  wide_sums *sums; /* [blocks] */
+  /* [chunks]: low, high and bad of the sums behind h; change: |P' 1 - a| */
+  wide_sums *chunks;
 } plan;
+
 typedef struct {
   const pk_barycenter_problem *p;
   const wide_kernels *w;
@@ -21,8 +25,9 @@ typedef struct {
   double *shared;                 /* the kernel of a shared cost */
 } state;
 
-/* Scalings of a kernel of one's own are absorbed beyond exp(+-50). A shared kernel without potentials holds C / eps up to 708: with scalings below exp(320)
- * what it lost counts for less than exp(640 - 708) of the mass. */
+/* Scalings of a kernel of one's own are absorbed beyond exp(+-50). A shared kernel without
+ * potentials holds C / eps up to 708: with scalings below exp(320) what it lost counts for less
+ * than exp(640 - 708) of the mass. */
 static const double own_range = 50, shared_range = 320;
 
 static void *take(char *base, idx *at, idx bytes) {
@@ -30,24 +35,35 @@ static void *take(char *base, idx *at, idx bytes) {
   *at += (bytes + 63) / 64 * 64;
   return p;
 }
+
 static idx layout(state *s, const pk_barycenter_problem *p, char *scratch) {
   solver form; /* for its table of kernels and its row length */
   const idx rows = p->debiased && p->m > p->n ? p->m : p->n;
   const pk_sinkhorn_problem square = {.n = rows, .m = p->m, .type = PK_F64};
   solver_layout(&form, &square, PK_F64, 1, NULL);
-  *s = (state){.p = p, .w = form.w, .m = p->m, .ld = form.ld, .blocks = form.blocks, .chunks = form.chunks, .plans = p->count + (p->debiased != 0)};
+  *s = (state){.p = p,
+               .w = form.w,
+               .m = p->m,
+               .ld = form.ld,
+               .blocks = form.blocks,
+               .chunks = form.chunks,
+               .plans = p->count + (p->debiased != 0)};
   idx at = 0;
   char *base = scratch ? (char *)(((uintptr_t)scratch + 63) / 64 * 64) : NULL;
   s->plan = take(base, &at, s->plans * (idx)sizeof(plan));
-  s->a = take(base, &at, s->ld * 8), s->zeros = take(base, &at, (rows + 8) * 8), s->ones = take(base, &at, (rows + 8) * 8);
-  s->top = take(base, &at, s->blocks * s->ld * 8), s->shared = take(base, &at, p->cost_stride ? 0 : p->n * s->ld * 8);
+  s->a = take(base, &at, s->ld * 8), s->zeros = take(base, &at, (rows + 8) * 8),
+  s->ones = take(base, &at, (rows + 8) * 8);
+  s->top = take(base, &at, s->blocks * s->ld * 8),
+  s->shared = take(base, &at, p->cost_stride ? 0 : p->n * s->ld * 8);
   for (idx k = 0; k < s->plans; k++) {
     plan t = {.n = k < p->count ? p->n : p->m};
     t.phi = take(base, &at, (t.n + 8) * 8), t.alpha = take(base, &at, (t.n + 8) * 8);
     double **columns[] = {&t.gamma, &t.beta, &t.g, &t.h, &t.out};
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) *columns[i] = take(base, &at, s->ld * 8);
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+      *columns[i] = take(base, &at, s->ld * 8);
     t.acc = take(base, &at, s->blocks * s->ld * 8);
-    t.sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)), t.chunks = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
+    t.sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)),
+    t.chunks = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
     t.own = take(base, &at, t.n * s->ld * 8);
     if (base) s->plan[k] = t;
   }
@@ -58,25 +74,35 @@ static idx block(const state *s, const plan *t, idx q) {
   const idx at = (t->n + 7) / 8 * q / s->blocks * 8;
   return at < t->n ? at : t->n;
 }
+
 static int on(const plan *t, idx i) { return !t->weights || t->weights[i] > 0; }
-static int parallel(const state *s, idx rows) { return !omp_in_parallel() && rows * s->ld > PK_SERIAL; }
+
+static int parallel(const state *s, idx rows) {
+  return !omp_in_parallel() && rows * s->ld > PK_SERIAL;
+}
 
 /* The kernel of phi and gamma, with scalings 1 of the rows. */
 static void build(state *s, plan *t, double *kernel) {
 #pragma omp parallel for schedule(static) if (parallel(s, t->n))
   for (idx q = 0; q < s->blocks; q++)
     for (idx i = block(s, t, q); i < block(s, t, q + 1); i++) {
-      s->w->build_row(s->m, s->ld, t->cost + i * s->m, 1 / s->p->epsilon, t->phi[i], t->gamma, kernel + i * s->ld);
+      s->w->build_row(s->m, s->ld, t->cost + i * s->m, 1 / s->p->epsilon, t->phi[i], t->gamma,
+                      kernel + i * s->ld);
       t->alpha[i] = on(t, i);
     }
   t->kernel = kernel;
 }
-/* A kernel of its own around phi and h: its columns' sums are 1; of the plan of a with itself the rows' sums. */
+
+/* A kernel of its own around phi and h: its columns' sums are 1; of the plan of a with itself the
+ * rows' sums. */
 static void absorb(state *s, plan *t) {
-  for (idx j = 0; j < s->ld; j++) t->gamma[j] = j < s->m ? (t->weights ? -t->h[j] : t->g[j]) : PK_LOG_ZERO;
-  for (idx i = 0; i < t->n; i++) t->phi[i] = !t->weights ? -t->h[i] : on(t, i) ? t->phi[i] + log(t->alpha[i]) : PK_LOG_ZERO;
+  for (idx j = 0; j < s->ld; j++)
+    t->gamma[j] = j < s->m ? (t->weights ? -t->h[j] : t->g[j]) : PK_LOG_ZERO;
+  for (idx i = 0; i < t->n; i++)
+    t->phi[i] = !t->weights ? -t->h[i] : on(t, i) ? t->phi[i] + log(t->alpha[i]) : PK_LOG_ZERO;
   build(s, t, t->own);
 }
+
 /* phi = f and h from g by logarithms. */
 static void by_logarithms(state *s, plan *t) {
   const idx ld = s->ld;
@@ -106,7 +132,8 @@ static void by_logarithms(state *s, plan *t) {
   }
 }
 
-/* Row scalings and the blocks' column sums of all plans, those that share a kernel on one piece of it after the other. */
+/* Row scalings and the blocks' column sums of all plans, those that share a kernel on one piece of
+ * it after the other. */
 static void pass(state *s, double omega) {
   const idx ld = s->ld, step = 32768 / ld < 8 ? 8 : 32768 / ld > 64 ? 64 : 32768 / ld / 8 * 8;
 #pragma omp parallel for schedule(static) if (parallel(s, s->plans * s->plan->n))
@@ -120,12 +147,18 @@ static void pass(state *s, double omega) {
       for (idx i = block(s, &s->plan[first], q); i < last; i += step)
         for (idx k = first; k < end; k++) {
           plan *t = &s->plan[k];
-          const wide_side rows = {.rule = t->weights ? WIDE_HARD : WIDE_LINEAR, .zeta = 1, .omega = omega - 1, .p = t->weights ? t->weights : s->zeros,
-                                  .q = s->ones, .scaling = t->alpha};
-          s->w->pass(&rows, i, last - i < step ? last - i : step, ld, t->kernel + i * ld, t->beta, t->acc + q * ld, &t->sums[q]);
+          const wide_side rows = {.rule = t->weights ? WIDE_HARD : WIDE_LINEAR,
+                                  .zeta = 1,
+                                  .omega = omega - 1,
+                                  .p = t->weights ? t->weights : s->zeros,
+                                  .q = s->ones,
+                                  .scaling = t->alpha};
+          s->w->pass(&rows, i, last - i < step ? last - i : step, ld, t->kernel + i * ld, t->beta,
+                     t->acc + q * ld, &t->sums[q]);
         }
     }
 }
+
 /* h from the sums of a pass, and what to think of them. */
 static void logarithms(state *s) {
   const wide_side sums = {.rule = WIDE_LINEAR, .zeta = 1};
@@ -138,7 +171,8 @@ static void logarithms(state *s) {
       const idx j0 = c * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < s->ld ? j0 + SOLVER_CHUNK : s->ld;
       wide_sums none = WIDE_NO_SUMS, *w = &t->chunks[c];
       *w = WIDE_NO_SUMS;
-      if (t->weights) solver_columns(s->w, &sums, j0, j1, s->ld, pairs, left, t->acc, t->out, NULL, &none);
+      if (t->weights)
+        solver_columns(s->w, &sums, j0, j1, s->ld, pairs, left, t->acc, t->out, NULL, &none);
       for (idx j = j0; j < j1 && j < s->m; j++) {
         const double x = t->weights ? t->out[j] : t->alpha[j];
         t->h[j] = log(x) - (t->weights ? t->gamma[j] : t->phi[j]);
@@ -146,11 +180,15 @@ static void logarithms(state *s) {
       }
     }
 }
+
 /* Whether a plan's sums are useless (2), or its scalings have left the range of its kernel (1). */
 static int judge(const state *s, const plan *t) {
   double bad = 0, low = INFINITY, high = 0, least = INFINITY, most = 0;
-  for (idx q = 0; q < s->blocks; q++) bad += t->sums[q].bad, low = fmin(low, t->sums[q].low), high = fmax(high, t->sums[q].high);
-  for (idx c = 0; c < s->chunks; c++) bad += t->chunks[c].bad, least = fmin(least, t->chunks[c].low), most = fmax(most, t->chunks[c].high);
+  for (idx q = 0; q < s->blocks; q++)
+    bad += t->sums[q].bad, low = fmin(low, t->sums[q].low), high = fmax(high, t->sums[q].high);
+  for (idx c = 0; c < s->chunks; c++)
+    bad += t->chunks[c].bad, least = fmin(least, t->chunks[c].low),
+                             most = fmax(most, t->chunks[c].high);
   if (bad > 0) return 2;
   if (t->kernel != t->own) {
     for (idx j = 0; j < s->m; j++) high = fmax(high, t->beta[j]);
@@ -159,7 +197,9 @@ static int judge(const state *s, const plan *t) {
   const double range = exp(own_range);
   return high > range || (t->weights && low < 1 / range) || most > range || least < 1 / range;
 }
-/* a and the potentials g from h. Returns the largest error of a plan's column sums before, relative. */
+
+/* a and the potentials g from h. Returns the largest error of a plan's column sums before,
+ * relative. */
 static double combine(state *s, double omega) {
   plan *self = s->p->debiased ? &s->plan[s->p->count] : NULL;
 #pragma omp parallel for schedule(static) if (parallel(s, s->plans * 8))
@@ -173,7 +213,9 @@ static double combine(state *s, double omega) {
         plan *t = &s->plan[k];
         const double next = log_a - t->h[j];
         t->chunks[c].change += fabs(exp(t->g[j] + t->h[j]) - s->a[j]);
-        t->g[j] = t == self ? 0.5 * (t->g[j] + next) : omega == 1 ? next : t->g[j] + omega * (next - t->g[j]);
+        t->g[j] = t == self    ? 0.5 * (t->g[j] + next)
+                  : omega == 1 ? next
+                               : t->g[j] + omega * (next - t->g[j]);
         t->beta[j] = exp(t->g[j] - t->gamma[j]);
       }
     }
@@ -187,6 +229,7 @@ static double combine(state *s, double omega) {
   }
   return worst / mass;
 }
+
 static double iterate(state *s, int first, double omega) {
   if (!first || s->plan->kernel) pass(s, omega), logarithms(s);
   for (idx k = 0; k < s->plans; k++) {
@@ -198,7 +241,8 @@ static double iterate(state *s, int first, double omega) {
   return combine(s, omega);
 }
 
-static void start(state *s, const double *cost, const double *own, const double *b, const double *w) {
+static void start(state *s, const double *cost, const double *own, const double *b,
+                  const double *w) {
   const pk_barycenter_problem *p = s->p;
   const idx rows = p->debiased && p->m > p->n ? p->m : p->n;
   for (idx i = 0; i < rows + 8; i++) s->zeros[i] = 0, s->ones[i] = 1;
@@ -208,17 +252,25 @@ static void start(state *s, const double *cost, const double *own, const double 
     plan *t = &s->plan[k];
     t->weights = k < p->count ? b + k * p->n : NULL, t->share = k < p->count ? w[k] : 0;
     t->cost = k < p->count ? cost + k * p->cost_stride : own ? own : cost;
-    for (idx j = 0; j < s->ld; j++) t->gamma[j] = t->g[j] = j < s->m ? 0 : PK_LOG_ZERO, t->beta[j] = j < s->m, t->out[j] = t->h[j] = 0;
-    for (idx i = 0; i < t->n + 8; i++) t->phi[i] = range[0] / p->epsilon, t->alpha[i] = i < t->n && on(t, i);
+    for (idx j = 0; j < s->ld; j++)
+      t->gamma[j] = t->g[j] = j < s->m ? 0 : PK_LOG_ZERO, t->beta[j] = j < s->m,
+      t->out[j] = t->h[j] = 0;
+    for (idx i = 0; i < t->n + 8; i++)
+      t->phi[i] = range[0] / p->epsilon, t->alpha[i] = i < t->n && on(t, i);
     t->kernel = NULL;
     if (p->cost_stride || t->cost != cost) continue;
-    if (k) t->kernel = s->shared; else build(s, t, s->shared);
+    if (k)
+      t->kernel = s->shared;
+    else
+      build(s, t, s->shared);
   }
   if (!p->cost_stride)
     for (idx k = 0; k < s->plans; k++) /* a cost of its own beside a shared one */
       if (!s->plan[k].kernel) by_logarithms(s, &s->plan[k]), absorb(s, &s->plan[k]);
 }
+
 static const idx rate_span = 8, stall_after = 300;
+
 static pk_outcome run(state *s, pk_barycenter_result *r) {
   const pk_barycenter_problem *p = s->p;
   double best = INFINITY, mark = INFINITY, omega = 1, used = 1;
@@ -231,29 +283,38 @@ static pk_outcome run(state *s, pk_barycenter_result *r) {
     if (count >= p->max_iterations) return PK_MAX_ITERATIONS;
     if (p->progress && p->progress(p->context, count, r->residual)) return PK_INTERRUPTED;
     if (r->residual < 0.99 * best) best = r->residual, since = 0;
-    else if (p->tolerance > 0 && ++since > (p->debiased ? stall_after + count / 2 : stall_after)) return PK_STALLED; /* debiased, convergence may be like 1 / count */
+    /* debiased, convergence may be like 1 / count */
+    else if (p->tolerance > 0 && ++since > (p->debiased ? stall_after + count / 2 : stall_after))
+      return PK_STALLED;
     if (p->plain || p->debiased || !(p->tolerance > 0)) continue;
     if (!isfinite(mark) || count >= marked + span) {
       const double rate = pow(r->residual / mark, 1.0 / (double)(count - marked));
       if (isfinite(mark) && count >= wait && r->residual < 0.5) {
         if (rate >= 1) {
           if (omega != 1) omega = 1, wait = count + 50 * ++failures;
-        } else if (log(p->tolerance / r->residual) / log(rate) > 15 && (omega == 1 || rate > pow(omega - 1, 0.75))) {
+        } else if (log(p->tolerance / r->residual) / log(rate) > 15 &&
+                   (omega == 1 || rate > pow(omega - 1, 0.75))) {
           /* the plain iteration's rate behind the one seen at this omega (Young 1954) */
-          const double plain = omega == 1 ? rate : (rate + omega - 1) * (rate + omega - 1) / (rate * omega * omega);
+          const double plain =
+              omega == 1 ? rate : (rate + omega - 1) * (rate + omega - 1) / (rate * omega * omega);
           omega = plain < 1 ? fmin(2 / (1 + sqrt(1 - plain)), 1.98) : omega;
         }
         span = (idx)fmax((double)rate_span, 1.0 / (2 - omega));
       }
       mark = r->residual, marked = count;
     }
-    /* Over-relaxed, the residual is several times what a plain iteration leaves: near the tolerance two of those look. */
-    if (omega != 1 && probe == 0 && r->residual <= 8 * p->tolerance && count >= look) probe = 2, look = count + rate_span;
+    /* Over-relaxed, the residual is several times what a plain iteration leaves: near the tolerance
+     * two of those look. */
+    if (omega != 1 && probe == 0 && r->residual <= 8 * p->tolerance && count >= look)
+      probe = 2, look = count + rate_span;
     used = probe > 0 ? 1 : omega, probe -= probe > 0;
   }
 }
-/* What plan t amounts to: its sums against the marginals, its cost and sum P log P. Returns sum P. */
-static double finish(state *s, const plan *t, double *f, double *error_l1, double *error_linf, double *cost, double *entropy) {
+
+/* What plan t amounts to: its sums against the marginals, its cost and sum P log P. Returns sum P.
+ */
+static double finish(state *s, const plan *t, double *f, double *error_l1, double *error_linf,
+                     double *cost, double *entropy) {
   const idx ld = s->ld;
   double *rows = t->alpha, *costs = t->phi;
 #pragma omp parallel for schedule(static) if (parallel(s, t->n))
@@ -261,7 +322,8 @@ static double finish(state *s, const plan *t, double *f, double *error_l1, doubl
     memset(t->acc + q * ld, 0, (size_t)ld * 8);
     for (idx i = block(s, t, q); i < block(s, t, q + 1); i++) {
       double sums[2] = {0, 0};
-      s->w->finish_row(s->m, t->cost + i * s->m, 1 / s->p->epsilon, fmax(f[i], PK_LOG_ZERO), t->g, NULL, t->acc + q * ld, sums);
+      s->w->finish_row(s->m, t->cost + i * s->m, 1 / s->p->epsilon, fmax(f[i], PK_LOG_ZERO), t->g,
+                       NULL, t->acc + q * ld, sums);
       rows[i] = sums[0], costs[i] = sums[1];
     }
   }
@@ -288,11 +350,14 @@ static int valid(const pk_barycenter_problem *p, const double *own) {
   if (p->count < 1 || p->n < 1 || p->m < 1 || !(p->epsilon > 0)) return 0;
   return !p->debiased || own || (!p->cost_stride && p->n == p->m);
 }
+
 ptrdiff_t pk_barycenter_scratch(const pk_barycenter_problem *p) {
   state s;
   return layout(&s, p, NULL);
 }
-pk_status pk_barycenter(const pk_barycenter_problem *p, const double *cost, const double *own, const double *b, const double *w, double *a, double *f, double *g,
+
+pk_status pk_barycenter(const pk_barycenter_problem *p, const double *cost, const double *own,
+                        const double *b, const double *w, double *a, double *f, double *g,
                         double *errors, pk_barycenter_result *r, void *scratch) {
   if (!valid(p, own)) return PK_BAD_SHAPE;
   state s;
@@ -305,7 +370,8 @@ pk_status pk_barycenter(const pk_barycenter_problem *p, const double *cost, cons
   for (idx k = 0; k < s.plans; k++) {
     plan *t = &s.plan[k];
     double *potential = t->weights ? f + k * p->n : t->g, l1, linf, c, entropy;
-    for (idx i = 0; i < t->n && t->weights; i++) potential[i] = on(t, i) ? t->phi[i] + log(t->alpha[i]) : PK_LOG_ZERO;
+    for (idx i = 0; i < t->n && t->weights; i++)
+      potential[i] = on(t, i) ? t->phi[i] + log(t->alpha[i]) : PK_LOG_ZERO;
     const double mass = finish(&s, t, potential, &l1, &linf, &c, &entropy);
     r->error_l1 = fmax(r->error_l1, l1), r->error_linf = fmax(r->error_linf, linf);
     if (!isfinite(mass) || !isfinite(c)) r->outcome = PK_NON_FINITE;
@@ -317,11 +383,13 @@ pk_status pk_barycenter(const pk_barycenter_problem *p, const double *cost, cons
     double gain = -mass;
     for (idx i = 0; i < p->n; i++)
       if (on(t, i)) gain += t->weights[i] * potential[i];
-    r->cost += t->share * c, r->objective += t->share * value, r->dual += t->share * p->epsilon * gain;
+    r->cost += t->share * c, r->objective += t->share * value,
+        r->dual += t->share * p->epsilon * gain;
     memcpy(g + k * p->m, t->g, (size_t)p->m * 8);
     if (errors) errors[k] = l1;
   }
   if (!isfinite(r->mass)) r->outcome = PK_NON_FINITE;
-  if (r->outcome == PK_CONVERGED && !(r->error_l1 <= fmax(p->tolerance, 1e-14) * r->mass)) r->outcome = PK_STALLED;
+  if (r->outcome == PK_CONVERGED && !(r->error_l1 <= fmax(p->tolerance, 1e-14) * r->mass))
+    r->outcome = PK_STALLED;
   return PK_OK;
 }

@@ -1,17 +1,23 @@
-/* Whether weights have a plan that takes nothing from forbidden pairs: the largest flow from rows to columns, by paths along which it can still grow. */
+/* Whether weights have a plan that takes nothing from forbidden pairs: the largest flow from rows
+ * to columns, by paths along which it can still grow. */
 #include "../isa/kernels.h"
 
 typedef struct {
   const pk_sinkhorn_problem *p;
   const void *cost;
-  double *flow, *left, *wanted; /* [n, m], [n], [m] */
+  double *flow, *left, *wanted;        /* [n, m], [n], [m] */
   idx *row_from, *column_from, *queue; /* how the search came to a node; -1: not yet */
-  double least;                 /* what counts as something */
+  double least;                        /* what counts as something */
 } search;
 
-static int allowed(const search *s, idx i, idx j) { return pk_read(s->cost, s->p->type, i * s->p->m + j) < INFINITY; }
+static int allowed(const search *s, idx i, idx j) {
+  return pk_read(s->cost, s->p->type, i * s->p->m + j) < INFINITY;
+}
+
 static void push(search *s, idx i, idx j, double amount) { s->flow[i * s->p->m + j] += amount; }
-/* From rows with something left along allowed pairs, and back along flow; a column that still wants something, or -1. */
+
+/* From rows with something left along allowed pairs, and back along flow; a column that still wants
+ * something, or -1. */
 static idx find_path(search *s) {
   const idx n = s->p->n, m = s->p->m;
   idx head = 0, tail = 0;
@@ -27,11 +33,13 @@ static idx find_path(search *s) {
       s->column_from[j] = i;
       if (s->wanted[j] > s->least) return j;
       for (idx k = 0; k < n; k++)
-        if (s->row_from[k] < 0 && s->flow[k * m + j] > s->least) s->row_from[k] = j, s->queue[tail++] = k;
+        if (s->row_from[k] < 0 && s->flow[k * m + j] > s->least)
+          s->row_from[k] = j, s->queue[tail++] = k;
     }
   }
   return -1;
 }
+
 /* Sends what the path to column j can take. */
 static void follow_path(search *s, idx last) {
   const idx m = s->p->m;
@@ -50,8 +58,12 @@ static void follow_path(search *s, idx last) {
   }
 }
 
-ptrdiff_t pk_sinkhorn_feasible_scratch(const pk_sinkhorn_problem *p) { return 8 * (p->n * p->m + 3 * p->n + 2 * p->m) + 64; }
-double pk_sinkhorn_feasible(const pk_sinkhorn_problem *p, const void *cost, const double *mu, const double *nu, void *scratch) {
+ptrdiff_t pk_sinkhorn_feasible_scratch(const pk_sinkhorn_problem *p) {
+  return 8 * (p->n * p->m + 3 * p->n + 2 * p->m) + 64;
+}
+
+double pk_sinkhorn_feasible(const pk_sinkhorn_problem *p, const void *cost, const double *mu,
+                            const double *nu, void *scratch) {
   const idx n = p->n, m = p->m;
   search s = {.p = p, .cost = cost, .flow = (double *)(((uintptr_t)scratch + 63) / 64 * 64)};
   s.left = s.flow + n * m, s.wanted = s.left + n;
@@ -70,7 +82,9 @@ double pk_sinkhorn_feasible(const pk_sinkhorn_problem *p, const void *cost, cons
   for (idx i = 0; i < n; i++) sent += mu[i] - s.left[i];
   return sent;
 }
-ptrdiff_t pk_sinkhorn_partner(const pk_sinkhorn_problem *p, const void *cost, const double *mu, const double *nu) {
+
+ptrdiff_t pk_sinkhorn_partner(const pk_sinkhorn_problem *p, const void *cost, const double *mu,
+                              const double *nu) {
   const idx n = p->n, m = p->m;
   for (idx side = 0; side < 2; side++)
     for (idx k = 0; k < (side ? m : n); k++) {

@@ -1,6 +1,7 @@
 #include "solver.h"
 
-/* out = S y: x = -(P y + r z) / da on active rows, then out = db y + c z + P' x, and for z: total z + c y + r x. */
+/* out = S y: x = -(P y + r z) / da on active rows, then out = db y + c z + P' x, and for z: total z
+ * + c y + r x. */
 static void apply(solver *s, int use_z, double total, double *y) {
   const idx m = s->m;
   const double z = use_z ? y[s->ld] : 0;
@@ -15,6 +16,7 @@ static void apply(solver *s, int use_z, double total, double *y) {
   for (idx i = 0; i < s->n; i++) last += s->ta[i] * s->u[i];
   s->out[s->ld] = use_z ? last : 0;
 }
+
 /* Takes the constant out of y on the active columns: the null vector of the balanced system. */
 static void centre(solver *s, double *y) {
   double sum = 0, count = 0;
@@ -24,16 +26,21 @@ static void centre(solver *s, double *y) {
     for (idx j = 0; j < s->m; j++)
       if (s->db[j] > 0) y[j] -= sum / count;
 }
+
 static double weighted(const solver *s, const double *u, const double *v, double total) {
   double t = total > 0 ? u[s->ld] * v[s->ld] / total : 0;
   for (idx j = 0; j < s->m; j++)
     if (s->db[j] > 0) t += u[j] * v[j] / s->db[j];
   return t;
 }
-double solver_linear(solver *s, int use_z, double total, double rz, double tolerance, idx limit, double *residual) {
+
+double solver_linear(solver *s, int use_z, double total, double rz, double tolerance, idx limit,
+                     double *residual) {
   const idx n = s->n, m = s->m, ld = s->ld;
-  /* row sums in ta, column sums in tb (set by the caller); x_i = 0 on inactive rows through q = 0 */
-  int null = !use_z; /* every row and column is a hard constraint: a constant between x and y is free */
+  /* row sums in ta, column sums in tb (set by the caller); x_i = 0 on inactive rows through q = 0
+   */
+  /* every row and column is a hard constraint: a constant between x and y is free */
+  int null = !use_z;
   for (idx i = 0; i < n; i++) {
     s->qa[i] = s->da[i] > 0 ? -1 / s->da[i] : 0;
     if (s->ta[i] > 0 && !(s->da[i] <= s->ta[i] * (1 + 1e-13) && s->da[i] > 0)) null = 0;
@@ -43,7 +50,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
   }
   for (idx j = 0; j < ld + 8; j++) s->y_[j] = s->res[j] = s->dir[j] = 0;
   for (idx i = n; i < s->rows; i++) s->pa[i] = s->qa[i] = 0;
-  /* right-hand side: rb - P' (ra / da), rz - r (ra / da): apply() with y = 0 and p = -ra gives x = ra / da */
+  /* right-hand side: rb - P' (ra / da), rz - r (ra / da): apply() with y = 0 and p = -ra gives x =
+   * ra / da */
   for (idx i = 0; i < n; i++) s->pa[i] = -s->ra[i];
   double last = rz;
   solver_product(s, s->pa, s->qa, s->y_, s->u);
@@ -57,7 +65,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
     if (s->db[j] > 0) s->dir[j] = s->res[j] / s->db[j];
   s->dir[ld] = use_z ? s->res[ld] / total : 0;
   for (idx it = 0; it < limit && rr > tolerance * tolerance * first && rr > 0; it++) {
-    if (it % 16 == 15 && s->p->progress && s->p->progress(s->p->context, s->passes, sqrt(rr / first))) {
+    if (it % 16 == 15 && s->p->progress &&
+        s->p->progress(s->p->context, s->passes, sqrt(rr / first))) {
       s->stop = 1;
       break;
     }
@@ -72,7 +81,8 @@ double solver_linear(solver *s, int use_z, double total, double rz, double toler
     if (null) centre(s, s->res);
     const double next = weighted(s, s->res, s->res, zt), ratio = next / rr;
     if (!isfinite(next)) break;
-    for (idx j = 0; j < m; j++) s->dir[j] = s->db[j] > 0 ? s->res[j] / s->db[j] + ratio * s->dir[j] : 0;
+    for (idx j = 0; j < m; j++)
+      s->dir[j] = s->db[j] > 0 ? s->res[j] / s->db[j] + ratio * s->dir[j] : 0;
     s->dir[ld] = use_z ? s->res[ld] / total + ratio * s->dir[ld] : 0;
     rr = next;
   }

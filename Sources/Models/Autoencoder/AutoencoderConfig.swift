@@ -1,7 +1,7 @@
 public import Layers
 
-/// Sizes of HunyuanVideo's causal 3-D autoencoder; JSON keys as in diffusers' `vae/config.json`. A missing field takes the
-/// published value.
+/// Sizes of HunyuanVideo's causal 3-D autoencoder; JSON keys as in diffusers' `vae/config.json`. A
+/// missing field takes the published value.
 public struct AutoencoderConfig: ModelConfig, Equatable {
   public var inChannels = 3, outChannels = 3, latentChannels = 16
   public var blockOutChannels = [128, 256, 512, 512]
@@ -13,15 +13,23 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
   public var midBlockAddAttention = true
 
   enum CodingKeys: String, CodingKey, CaseIterable {
-    case inChannels = "in_channels", outChannels = "out_channels", latentChannels = "latent_channels", blockOutChannels = "block_out_channels"
-    case layersPerBlock = "layers_per_block", normNumGroups = "norm_num_groups", scalingFactor = "scaling_factor"
-    case spatialCompressionRatio = "spatial_compression_ratio", temporalCompressionRatio = "temporal_compression_ratio"
+    case inChannels = "in_channels"
+    case outChannels = "out_channels"
+    case latentChannels = "latent_channels"
+    case blockOutChannels = "block_out_channels"
+    case layersPerBlock = "layers_per_block"
+    case normNumGroups = "norm_num_groups"
+    case scalingFactor = "scaling_factor"
+    case spatialCompressionRatio = "spatial_compression_ratio"
+    case temporalCompressionRatio = "temporal_compression_ratio"
     case midBlockAddAttention = "mid_block_add_attention"
   }
   public init() {}
   public init(from decoder: any Decoder) throws {
     let c = try decoder.container(keyedBy: CodingKeys.self)
-    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws { value = try c.decodeIfPresent(T.self, forKey: key) ?? value }
+    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws {
+      value = try c.decodeIfPresent(T.self, forKey: key) ?? value
+    }
     try read(.inChannels, &inChannels)
     try read(.outChannels, &outChannels)
     try read(.latentChannels, &latentChannels)
@@ -34,34 +42,57 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
     try read(.midBlockAddAttention, &midBlockAddAttention)
   }
 
-  /// Scale factors (t, h, w) of level i, counted in execution order, or nil where the level keeps its size
-  /// (algorithm.md 6.15: the general rule).
+  /// Scale factors (t, h, w) of level i, counted in execution order, or nil where the level keeps
+  /// its size (algorithm.md 6.15: the general rule).
   public func factor(_ i: Int) -> SIMD3<Int>? {
     func log2(_ n: Int) -> Int { n.trailingZeroBitCount }
-    let levels = blockOutChannels.count, space = i < log2(spatialCompressionRatio)
+    let levels = blockOutChannels.count
+    let space = i < log2(spatialCompressionRatio)
     let time = i >= levels - 1 - log2(temporalCompressionRatio) && i != levels - 1
     if !space && !time { return nil }
     return SIMD3(time ? 2 : 1, space ? 2 : 1, space ? 2 : 1)
   }
   public func latentShape(batch: Int, frames: Int, height: Int, width: Int) -> [Int] {
-    [batch, latentChannels, (frames - 1) / temporalCompressionRatio + 1, height / spatialCompressionRatio, width / spatialCompressionRatio]
+    [
+      batch, latentChannels, (frames - 1) / temporalCompressionRatio + 1,
+      height / spatialCompressionRatio, width / spatialCompressionRatio,
+    ]
   }
   public func frames(latents n: Int) -> Int { 1 + (n - 1) * temporalCompressionRatio }
 
   /// What is wrong with these sizes, as `field: reason`, or nil.
   public var problem: String? {
-    if blockOutChannels.isEmpty || blockOutChannels.count > 8 { return "block_out_channels: needs 1 to 8 levels" }
-    for (name, value) in [("in_channels", inChannels), ("out_channels", outChannels), ("latent_channels", latentChannels), ("layers_per_block", layersPerBlock), ("norm_num_groups", normNumGroups)] where value < 1 || value > 1 << 16 {
+    if blockOutChannels.isEmpty || blockOutChannels.count > 8 {
+      return "block_out_channels: needs 1 to 8 levels"
+    }
+    for (name, value) in [
+      ("in_channels", inChannels), ("out_channels", outChannels),
+      ("latent_channels", latentChannels), ("layers_per_block", layersPerBlock),
+      ("norm_num_groups", normNumGroups),
+    ] where value < 1 || value > 1 << 16 {
       return "\(name): \(value) is out of range"
     }
-    for c in blockOutChannels where c < 1 || c > 1 << 16 || c % normNumGroups != 0 { return "block_out_channels: \(c) is not a multiple of norm_num_groups \(normNumGroups)" }
-    for (name, value) in [("spatial_compression_ratio", spatialCompressionRatio), ("temporal_compression_ratio", temporalCompressionRatio)] {
-      if value < 1 || value > 128 || value & (value - 1) != 0 { return "\(name): \(value) is not a power of two" }
+    for c in blockOutChannels where c < 1 || c > 1 << 16 || c % normNumGroups != 0 {
+      return "block_out_channels: \(c) is not a multiple of norm_num_groups \(normNumGroups)"
+    }
+    for (name, value) in [
+      ("spatial_compression_ratio", spatialCompressionRatio),
+      ("temporal_compression_ratio", temporalCompressionRatio),
+    ] {
+      if value < 1 || value > 128 || value & (value - 1) != 0 {
+        return "\(name): \(value) is not a power of two"
+      }
     }
     // Every halving has a level, those of time not the last one (`factor`).
     let levels = blockOutChannels.count
-    if spatialCompressionRatio.trailingZeroBitCount > levels { return "spatial_compression_ratio: \(spatialCompressionRatio) needs more than \(levels) levels" }
-    if temporalCompressionRatio.trailingZeroBitCount > levels - 1 { return "temporal_compression_ratio: \(temporalCompressionRatio) needs more than \(levels) levels" }
+    if spatialCompressionRatio.trailingZeroBitCount > levels {
+      return
+        "spatial_compression_ratio: \(spatialCompressionRatio) needs more than \(levels) levels"
+    }
+    if temporalCompressionRatio.trailingZeroBitCount > levels - 1 {
+      return
+        "temporal_compression_ratio: \(temporalCompressionRatio) needs more than \(levels) levels"
+    }
     if !(scalingFactor > 0 && scalingFactor.isFinite) { return "scaling_factor: must be positive" }
     return nil
   }

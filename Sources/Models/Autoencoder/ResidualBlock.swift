@@ -10,15 +10,23 @@ public struct ResidualBlock: Layer {
   public var shortcut: CausalConv3d?
 
   public struct Saved: Sendable {
-    let norm1: GroupNorm.Saved, conv1: CausalConv3d.Saved, norm2: GroupNorm.Saved, conv2: CausalConv3d.Saved, shortcut: CausalConv3d.Saved?
+    let norm1: GroupNorm.Saved, conv1: CausalConv3d.Saved, norm2: GroupNorm.Saved,
+      conv2: CausalConv3d.Saved, shortcut: CausalConv3d.Saved?
   }
 
-  init(_ name: String, _ input: Int, _ output: Int, groups: Int, from source: ParameterSource) throws {
-    norm1 = try GroupNorm("\(name).norm1", input, groups: groups, epsilon: 1e-6, silu: true, from: source)
+  init(_ name: String, _ input: Int, _ output: Int, groups: Int, from source: ParameterSource)
+    throws
+  {
+    norm1 = try GroupNorm(
+      "\(name).norm1", input, groups: groups, epsilon: 1e-6, silu: true, from: source)
     conv1 = try CausalConv3d("\(name).conv1.conv", input, output, kernel: 3, from: source)
-    norm2 = try GroupNorm("\(name).norm2", output, groups: groups, epsilon: 1e-6, silu: true, from: source)
+    norm2 = try GroupNorm(
+      "\(name).norm2", output, groups: groups, epsilon: 1e-6, silu: true, from: source)
     conv2 = try CausalConv3d("\(name).conv2.conv", output, output, kernel: 3, from: source)
-    if input != output { shortcut = try CausalConv3d("\(name).conv_shortcut.conv", input, output, kernel: 1, from: source) }
+    if input != output {
+      shortcut = try CausalConv3d(
+        "\(name).conv_shortcut.conv", input, output, kernel: 1, from: source)
+    }
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (h, n1, c1) = conv1.forward(x, after: norm1, in: work)
@@ -28,14 +36,19 @@ public struct ResidualBlock: Layer {
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     // Gradients on the way have no names: a name would hold them to the end of its scope.
-    guard let saved = s.shortcut else { return norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, adding: dy, in: work) }
+    guard let saved = s.shortcut else {
+      return norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, adding: dy, in: work)
+    }
     var dx = norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, in: work)
     work.add(shortcut!.backward(dy, saved, in: work), to: &dx)
     return dx
   }
   /// The gradient of what the first norm gives.
-  private mutating func backwardToNorm(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    conv1.backward(norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work)
+  private mutating func backwardToNorm(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
+    conv1.backward(
+      norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm1.forEachParameter(body)
@@ -46,7 +59,8 @@ public struct ResidualBlock: Layer {
   }
 }
 
-/// Single-head attention over all positions, a query seeing the frames up to its own: x + out(Attention(GN(x))).
+/// Single-head attention over all positions, a query seeing the frames up to its own: x +
+/// out(Attention(GN(x))).
 public struct FrameCausalAttention: Layer {
   public var norm: GroupNorm
   public var query, key, value, out: Linear
@@ -58,15 +72,21 @@ public struct FrameCausalAttention: Layer {
   }
 
   init(_ name: String, _ channels: Int, groups: Int, from source: ParameterSource) throws {
-    norm = try GroupNorm("\(name).group_norm", channels, groups: groups, epsilon: 1e-6, silu: false, from: source)
-    func linear(_ part: String) throws -> Linear { try Linear("\(name).\(part)", channels, channels, from: source) }
-    (query, key, value, out) = (try linear("to_q"), try linear("to_k"), try linear("to_v"), try linear("to_out.0"))
+    norm = try GroupNorm(
+      "\(name).group_norm", channels, groups: groups, epsilon: 1e-6, silu: false, from: source)
+    func linear(_ part: String) throws -> Linear {
+      try Linear("\(name).\(part)", channels, channels, from: source)
+    }
+    (query, key, value, out) = (
+      try linear("to_q"), try linear("to_k"), try linear("to_v"), try linear("to_out.0")
+    )
   }
   private var scale: Double { 1 / Double(query.outputWidth).squareRoot() }
   private func visible(_ s: Shape) -> Workspace.Visibility { .init(causalBlock: s[3] * s[4]) }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let s = x.shape, (n, ns) = norm.forward(x, in: work)
+    let s = x.shape
+    let (n, ns) = norm.forward(x, in: work)
     let tokens = work.permuted(n.reshaped(Shape(s[0], s[1], s.count / (s[0] * s[1]))), [0, 2, 1])
     let (q, qs) = query.forward(tokens, in: work)
     let (k, ks) = key.forward(tokens, in: work)
@@ -75,16 +95,26 @@ public struct FrameCausalAttention: Layer {
     let (r, os) = out.forward(o, in: work)
     var y = work.permuted(r, [0, 2, 1]).reshaped(s)
     work.add(x, to: &y)
-    return (y, Saved(norm: ns, query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse, shape: s))
+    return (
+      y,
+      Saved(
+        norm: ns, query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse, shape: s
+      )
+    )
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    let dr = work.permuted(dy.reshaped(Shape(s.shape[0], s.shape[1], s.shape.count / (s.shape[0] * s.shape[1]))), [0, 2, 1])
+    let dr = work.permuted(
+      dy.reshaped(Shape(s.shape[0], s.shape[1], s.shape.count / (s.shape[0] * s.shape[1]))),
+      [0, 2, 1])
     let dO = out.backward(dr, s.out, in: work)
-    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: 1, scale: scale, visible: visible(s.shape))
+    let (dq, dk, dv) = work.attentionBackward(
+      dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: 1, scale: scale,
+      visible: visible(s.shape))
     var dTokens = query.backward(dq, s.query, in: work)
     work.add(key.backward(dk, s.key, in: work), to: &dTokens)
     work.add(value.backward(dv, s.value, in: work), to: &dTokens)
-    return norm.backward(work.permuted(dTokens, [0, 2, 1]).reshaped(s.shape), s.norm, adding: dy, in: work)
+    return norm.backward(
+      work.permuted(dTokens, [0, 2, 1]).reshaped(s.shape), s.norm, adding: dy, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm.forEachParameter(body)
@@ -101,13 +131,21 @@ public struct MiddleBlock: Layer {
   public var attention: FrameCausalAttention?
   public var second: ResidualBlock
 
-  public struct Saved: Sendable { let first: ResidualBlock.Saved, attention: FrameCausalAttention.Saved?, second: ResidualBlock.Saved }
+  public struct Saved: Sendable {
+    let first: ResidualBlock.Saved, attention: FrameCausalAttention.Saved?,
+      second: ResidualBlock.Saved
+  }
 
   init(_ name: String, _ c: AutoencoderConfig, from source: ParameterSource) throws {
-    let channels = c.blockOutChannels.last!, groups = c.normNumGroups
+    let channels = c.blockOutChannels.last!
+    let groups = c.normNumGroups
     first = try ResidualBlock("\(name).resnets.0", channels, channels, groups: groups, from: source)
-    attention = c.midBlockAddAttention ? try FrameCausalAttention("\(name).attentions.0", channels, groups: groups, from: source) : nil
-    second = try ResidualBlock("\(name).resnets.1", channels, channels, groups: groups, from: source)
+    attention =
+      c.midBlockAddAttention
+      ? try FrameCausalAttention("\(name).attentions.0", channels, groups: groups, from: source)
+      : nil
+    second = try ResidualBlock(
+      "\(name).resnets.1", channels, channels, groups: groups, from: source)
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     var (h, s1) = first.forward(x, in: work)

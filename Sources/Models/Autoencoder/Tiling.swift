@@ -1,8 +1,9 @@
 import Layers
 public import TensorRuntime
 
-/// How a long or large clip is cut into overlapping tiles (algorithm.md 6.16). Tiles change group statistics, so values
-/// differ from one pass; the two published styles differ in when they cut time.
+/// How a long or large clip is cut into overlapping tiles (algorithm.md 6.16). Tiles change group
+/// statistics, so values differ from one pass; the two published styles differ in when they cut
+/// time.
 public struct Tiling: Sendable, Equatable {
   public enum Style: String, Sendable, Codable, CaseIterable { case original, diffusers }
   public let style: Style
@@ -20,33 +21,47 @@ public struct Tiling: Sendable, Equatable {
 
   /// The original's: square tiles of `size`, `frames` in time, a quarter overlapping.
   public static func original(size: Int = 256, frames: Int = 64) -> Tiling {
-    Tiling(style: .original, extent: SIMD3(frames, size, size), stride: SIMD3(frames * 3 / 4, size * 3 / 4, size * 3 / 4), temporal: true, spatial: true)
+    Tiling(
+      style: .original, extent: SIMD3(frames, size, size),
+      stride: SIMD3(frames * 3 / 4, size * 3 / 4, size * 3 / 4), temporal: true, spatial: true)
   }
   /// diffusers': time is always cut, planes when `spatial`.
   public static func diffusers(
-    spatial: Bool = true, extent: SIMD3<Int> = SIMD3(16, 256, 256), stride: SIMD3<Int> = SIMD3(12, 192, 192)
-  ) -> Tiling { Tiling(style: .diffusers, extent: extent, stride: stride, temporal: true, spatial: spatial) }
+    spatial: Bool = true, extent: SIMD3<Int> = SIMD3(16, 256, 256),
+    stride: SIMD3<Int> = SIMD3(12, 192, 192)
+  ) -> Tiling {
+    Tiling(style: .diffusers, extent: extent, stride: stride, temporal: true, spatial: spatial)
+  }
 
-  /// One axis: windows of `window` input elements every `step`, blended over `blend` output elements, `keep` kept of each.
+  /// One axis: windows of `window` input elements every `step`, blended over `blend` output
+  /// elements, `keep` kept of each.
   struct Axis { let window, step, blend, keep, threshold: Int }
 
   /// `ratio`: samples per latent. Encoding counts inputs in samples, decoding in latents.
   func space(axis: Int, encoding: Bool, ratio: Int) -> Axis {
-    let e = extent[axis], s = stride[axis]
+    let e = extent[axis]
+    let s = stride[axis]
     if style == .original {
-      let latent = e / ratio, blendLatent = latent / 4, blendSample = e / 4
+      let latent = e / ratio
+      let blendLatent = latent / 4
+      let blendSample = e / 4
       return encoding
         ? Axis(window: e, step: s, blend: blendLatent, keep: latent - blendLatent, threshold: e)
-        : Axis(window: latent, step: latent * 3 / 4, blend: blendSample, keep: e - blendSample, threshold: latent)
+        : Axis(
+          window: latent, step: latent * 3 / 4, blend: blendSample, keep: e - blendSample,
+          threshold: latent)
     }
     return encoding
       ? Axis(window: e, step: s, blend: e / ratio - s / ratio, keep: s / ratio, threshold: e)
       : Axis(window: e / ratio, step: s / ratio, blend: e - s, keep: s, threshold: e / ratio)
   }
-  /// Time: a window has one element more than its extent, and every tile but the first drops its first output.
+  /// Time: a window has one element more than its extent, and every tile but the first drops its
+  /// first output.
   func time(encoding: Bool, ratio: Int) -> Axis {
     let a = space(axis: 0, encoding: encoding, ratio: ratio)
-    return Axis(window: a.window + 1, step: a.step, blend: a.blend, keep: a.keep, threshold: style == .original ? a.threshold : a.threshold + 1)
+    return Axis(
+      window: a.window + 1, step: a.step, blend: a.blend, keep: a.keep,
+      threshold: style == .original ? a.threshold : a.threshold + 1)
   }
 }
 
@@ -55,8 +70,12 @@ protocol TiledNetwork: Layer {
   associatedtype PassSaved: Sendable
   var isEncoding: Bool { get }
   var ratios: (time: Int, space: Int) { get }
-  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved)
-  mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor?
+  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  )
+  mutating func passBackward(
+    _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
+  ) -> Tensor?
 }
 
 /// What a tiled pass keeps: a tree of cuts whose leaves are single passes.
@@ -72,18 +91,26 @@ public indirect enum TiledSaved<PassSaved: Sendable>: Sendable {
 }
 
 extension TiledNetwork {
-  func tiled(_ x: Tensor, _ tiling: Tiling?, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: TiledSaved<PassSaved>) {
+  func tiled(_ x: Tensor, _ tiling: Tiling?, recompute: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: TiledSaved<PassSaved>
+  ) {
     guard let tiling else {
       let (y, s) = pass(x, recompute: recompute, in: work)
       return (y, .pass(s))
     }
     let t = tiling.time(encoding: isEncoding, ratio: ratios.time)
-    if tiling.temporal && x.shape[2] > t.threshold { return temporal(x, tiling, t, recompute: recompute, in: work) }
+    if tiling.temporal && x.shape[2] > t.threshold {
+      return temporal(x, tiling, t, recompute: recompute, in: work)
+    }
     return spatial(x, tiling, recompute: recompute, in: work)
   }
 
-  private func temporal(_ x: Tensor, _ tiling: Tiling, _ axis: Tiling.Axis, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: TiledSaved<PassSaved>) {
-    var tiles: [Tensor] = [], saved: [TiledSaved<PassSaved>] = []
+  private func temporal(
+    _ x: Tensor, _ tiling: Tiling, _ axis: Tiling.Axis, recompute: Bool,
+    in work: borrowing Workspace
+  ) -> (y: Tensor, saved: TiledSaved<PassSaved>) {
+    var tiles: [Tensor] = []
+    var saved: [TiledSaved<PassSaved>] = []
     for start in Swift.stride(from: 0, to: x.shape[2], by: axis.step) {
       let part = work.narrowed(x, axis: 2, start..<min(start + axis.window, x.shape[2]))
       var (y, s) = spatial(part, tiling, recompute: recompute, in: work)
@@ -91,9 +118,12 @@ extension TiledNetwork {
       tiles.append(y)
       saved.append(s)
     }
-    for i in tiles.indices.dropFirst() { tiles[i] = work.blended(tiles[i - 1], tiles[i], axis: 2, over: axis.blend) }
+    for i in tiles.indices.dropFirst() {
+      tiles[i] = work.blended(tiles[i - 1], tiles[i], axis: 2, over: axis.blend)
+    }
     let total = outputFrames(x.shape[2])
-    var kept: [Tensor] = [], frames = 0
+    var kept: [Tensor] = []
+    var frames = 0
     for (i, tile) in tiles.enumerated() {
       let n = min(tile.shape[2], i == 0 ? axis.keep + 1 : axis.keep, total - frames)
       kept.append(work.narrowed(tile, axis: 2, 0..<n))
@@ -102,46 +132,76 @@ extension TiledNetwork {
     let y = work.concatenated(kept, axis: 2)
     return (y, .temporal(saved, .init(input: x.shape, output: y.shape, tiles: tiles.map(\.shape))))
   }
-  private func outputFrames(_ n: Int) -> Int { isEncoding ? (n - 1) / ratios.time + 1 : (n - 1) * ratios.time + 1 }
+  private func outputFrames(_ n: Int) -> Int {
+    isEncoding ? (n - 1) / ratios.time + 1 : (n - 1) * ratios.time + 1
+  }
 
-  private func spatial(_ x: Tensor, _ tiling: Tiling, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: TiledSaved<PassSaved>) {
-    let v = tiling.space(axis: 1, encoding: isEncoding, ratio: ratios.space), h = tiling.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
+  private func spatial(_ x: Tensor, _ tiling: Tiling, recompute: Bool, in work: borrowing Workspace)
+    -> (y: Tensor, saved: TiledSaved<PassSaved>)
+  {
+    let v = tiling.space(axis: 1, encoding: isEncoding, ratio: ratios.space)
+    let h = tiling.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
     if !(tiling.spatial && (x.shape[3] > v.threshold || x.shape[4] > h.threshold)) {
       let (y, s) = pass(x, recompute: recompute, in: work)
       return (y, recompute ? .input(x) : .pass(s))
     }
-    let rows = Array(Swift.stride(from: 0, to: x.shape[3], by: v.step)), columns = Array(Swift.stride(from: 0, to: x.shape[4], by: h.step))
-    var tiles: [Tensor] = [], saved: [TiledSaved<PassSaved>] = []
+    let rows = Array(Swift.stride(from: 0, to: x.shape[3], by: v.step))
+    let columns = Array(Swift.stride(from: 0, to: x.shape[4], by: h.step))
+    var tiles: [Tensor] = []
+    var saved: [TiledSaved<PassSaved>] = []
     for r in rows {
       let band = work.narrowed(x, axis: 3, r..<min(r + v.window, x.shape[3]))
       for c in columns {
-        let part = work.narrowed(band, axis: 4, c..<min(c + h.window, x.shape[4])), (y, s) = pass(part, recompute: recompute, in: work)
+        let part = work.narrowed(band, axis: 4, c..<min(c + h.window, x.shape[4]))
+        let (y, s) = pass(part, recompute: recompute, in: work)
         tiles.append(y)
         saved.append(recompute ? .input(part) : .pass(s))
       }
     }
     // In place and row-major: the tile above and the tile to the left are the blended ones.
     for i in tiles.indices {
-      if i >= columns.count { tiles[i] = work.blended(tiles[i - columns.count], tiles[i], axis: 3, over: v.blend) }
-      if i % columns.count > 0 { tiles[i] = work.blended(tiles[i - 1], tiles[i], axis: 4, over: h.blend) }
+      if i >= columns.count {
+        tiles[i] = work.blended(tiles[i - columns.count], tiles[i], axis: 3, over: v.blend)
+      }
+      if i % columns.count > 0 {
+        tiles[i] = work.blended(tiles[i - 1], tiles[i], axis: 4, over: h.blend)
+      }
     }
-    let size = (isEncoding ? x.shape[3] / ratios.space : x.shape[3] * ratios.space, isEncoding ? x.shape[4] / ratios.space : x.shape[4] * ratios.space)
-    var y = work.zeros(Shape(x.shape[0], tiles[0].shape[1], tiles[0].shape[2], size.0, size.1), x.type)
+    let size = (
+      isEncoding ? x.shape[3] / ratios.space : x.shape[3] * ratios.space,
+      isEncoding ? x.shape[4] / ratios.space : x.shape[4] * ratios.space
+    )
+    var y = work.zeros(
+      Shape(x.shape[0], tiles[0].shape[1], tiles[0].shape[2], size.0, size.1), x.type)
     for (i, tile) in tiles.enumerated() {
-      let top = i / columns.count * v.keep, left = i % columns.count * h.keep
-      let part = work.narrowed(work.narrowed(tile, axis: 3, 0..<min(tile.shape[3], v.keep, size.0 - top)), axis: 4, 0..<min(tile.shape[4], h.keep, size.1 - left))
+      let top = i / columns.count * v.keep
+      let left = i % columns.count * h.keep
+      let part = work.narrowed(
+        work.narrowed(tile, axis: 3, 0..<min(tile.shape[3], v.keep, size.0 - top)), axis: 4,
+        0..<min(tile.shape[4], h.keep, size.1 - left))
       work.placeBlock(part, into: &y, row: top, column: left)
     }
-    return (y, .spatial(saved, columns: columns.count, .init(input: x.shape, output: y.shape, tiles: tiles.map(\.shape))))
+    return (
+      y,
+      .spatial(
+        saved, columns: columns.count,
+        .init(input: x.shape, output: y.shape, tiles: tiles.map(\.shape)))
+    )
   }
 
-  mutating func tiledBackward(_ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, recompute: Bool, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {
+  mutating func tiledBackward(
+    _ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, recompute: Bool, wantsInput: Bool,
+    in work: borrowing Workspace
+  ) -> Tensor? {
     switch s {
     case .pass(let saved): return passBackward(dy, saved, wantsInput: wantsInput, in: work)
-    case .input(let x): return passBackward(dy, pass(x, recompute: false, in: work).saved, wantsInput: wantsInput, in: work)
+    case .input(let x):
+      return passBackward(
+        dy, pass(x, recompute: false, in: work).saved, wantsInput: wantsInput, in: work)
     case .temporal(let parts, let cut):
       let axis = tiling!.time(encoding: isEncoding, ratio: ratios.time)
-      var d: [Tensor] = [], frames = 0
+      var d: [Tensor] = []
+      var frames = 0
       for (i, shape) in cut.tiles.enumerated() {
         let n = min(shape[2], i == 0 ? axis.keep + 1 : axis.keep, dy.shape[2] - frames)
         var tile = work.zeros(shape, dy.type)
@@ -152,23 +212,31 @@ extension TiledNetwork {
       var dx = work.zeros(cut.input, dy.type)
       for i in d.indices.reversed() {
         if i > 0 {
-          let (da, db) = work.blendedBackward(d[i], above: cut.tiles[i - 1], axis: 2, over: axis.blend)
+          let (da, db) = work.blendedBackward(
+            d[i], above: cut.tiles[i - 1], axis: 2, over: axis.blend)
           work.add(da, to: &d[i - 1])
           d[i] = work.withFrameInFront(db)
         }
-        if let part = tiledBackward(d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work) {
+        if let part = tiledBackward(
+          d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work)
+        {
           work.place(part, into: &dx, axis: 2, at: i * axis.step, accumulate: true)
         }
       }
       return wantsInput ? dx : nil
     case .spatial(let parts, let columns, let cut):
-      let v = tiling!.space(axis: 1, encoding: isEncoding, ratio: ratios.space), h = tiling!.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
+      let v = tiling!.space(axis: 1, encoding: isEncoding, ratio: ratios.space)
+      let h = tiling!.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
       var d: [Tensor] = []
       for (i, shape) in cut.tiles.enumerated() {
-        let top = i / columns * v.keep, left = i % columns * h.keep
-        let rows = min(shape[3], v.keep, cut.output[3] - top), width = min(shape[4], h.keep, cut.output[4] - left)
+        let top = i / columns * v.keep
+        let left = i % columns * h.keep
+        let rows = min(shape[3], v.keep, cut.output[3] - top)
+        let width = min(shape[4], h.keep, cut.output[4] - left)
         var tile = work.zeros(shape, dy.type)
-        work.placeBlock(work.narrowed(work.narrowed(dy, axis: 3, top..<top + rows), axis: 4, left..<left + width), into: &tile, row: 0, column: 0)
+        work.placeBlock(
+          work.narrowed(work.narrowed(dy, axis: 3, top..<top + rows), axis: 4, left..<left + width),
+          into: &tile, row: 0, column: 0)
         d.append(tile)
       }
       var dx = work.zeros(cut.input, dy.type)
@@ -179,12 +247,17 @@ extension TiledNetwork {
           d[i] = db
         }
         if i >= columns {
-          let (da, db) = work.blendedBackward(d[i], above: cut.tiles[i - columns], axis: 3, over: v.blend)
+          let (da, db) = work.blendedBackward(
+            d[i], above: cut.tiles[i - columns], axis: 3, over: v.blend)
           work.add(da, to: &d[i - columns])
           d[i] = db
         }
-        if let part = tiledBackward(d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work) {
-          work.placeBlock(part, into: &dx, row: i / columns * v.step, column: i % columns * h.step, accumulate: true)
+        if let part = tiledBackward(
+          d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work)
+        {
+          work.placeBlock(
+            part, into: &dx, row: i / columns * v.step, column: i % columns * h.step,
+            accumulate: true)
         }
       }
       return wantsInput ? dx : nil
@@ -193,22 +266,31 @@ extension TiledNetwork {
 }
 
 extension Workspace {
-  /// b with its first e elements along `axis` blended into the last e of a: b[y] = a[-e+y] (1 - y/e) + b[y] y/e.
+  /// b with its first e elements along `axis` blended into the last e of a: b[y] = a[-e+y] (1 -
+  /// y/e) + b[y] y/e.
   func blended(_ a: Tensor, _ b: Tensor, axis: Int, over extent: Int) -> Tensor {
-    let e = min(extent, a.shape[axis], b.shape[axis]), n = a.shape[axis]
+    let e = min(extent, a.shape[axis], b.shape[axis])
+    let n = a.shape[axis]
     var out = b
     for y in 0..<e {
       let t = Double(y) / Double(e)
-      place(combine(1 - t, narrowed(a, axis: axis, n - e + y..<n - e + y + 1), t, narrowed(b, axis: axis, y..<y + 1)), into: &out, axis: axis, at: y)
+      place(
+        combine(
+          1 - t, narrowed(a, axis: axis, n - e + y..<n - e + y + 1), t,
+          narrowed(b, axis: axis, y..<y + 1)), into: &out, axis: axis, at: y)
     }
     return out
   }
   /// (gradient of a, gradient of b).
-  func blendedBackward(_ d: Tensor, above a: Shape, axis: Int, over extent: Int) -> (Tensor, Tensor) {
-    let e = min(extent, a[axis], d.shape[axis]), n = a[axis]
-    var da = zeros(a, d.type), db = d
+  func blendedBackward(_ d: Tensor, above a: Shape, axis: Int, over extent: Int) -> (Tensor, Tensor)
+  {
+    let e = min(extent, a[axis], d.shape[axis])
+    let n = a[axis]
+    var da = zeros(a, d.type)
+    var db = d
     for y in 0..<e {
-      let t = Double(y) / Double(e), row = narrowed(d, axis: axis, y..<y + 1)
+      let t = Double(y) / Double(e)
+      let row = narrowed(d, axis: axis, y..<y + 1)
       place(scaled(row, by: 1 - t), into: &da, axis: axis, at: n - e + y)
       place(scaled(row, by: t), into: &db, axis: axis, at: y)
     }
@@ -223,10 +305,17 @@ extension Workspace {
     return out
   }
   /// Writes (or adds) a block of rows and columns into the planes of y `[B, C, T, H, W]`.
-  func placeBlock(_ x: Tensor, into y: inout Tensor, row: Int, column: Int, accumulate: Bool = false) {
-    let s = x.shape, planes = s[0] * s[1] * s[2], (h, w) = (y.shape[3], y.shape[4])
-    precondition(y.count == planes * h * w && row + s[3] <= h && column + s[4] <= w, "block \(s) at \(row), \(column) of \(y.shape)")
+  func placeBlock(
+    _ x: Tensor, into y: inout Tensor, row: Int, column: Int, accumulate: Bool = false
+  ) {
+    let s = x.shape
+    let planes = s[0] * s[1] * s[2]
+    let (h, w) = (y.shape[3], y.shape[4])
+    precondition(
+      y.count == planes * h * w && row + s[3] <= h && column + s[4] <= w,
+      "block \(s) at \(row), \(column) of \(y.shape)")
     copyStrided(
-      [planes, s[3], s[4]], from: x, strides: [s[3] * s[4], s[4], 1], to: &y, toOffset: row * w + column, toStrides: [h * w, w, 1], accumulate: accumulate)
+      [planes, s[3], s[4]], from: x, strides: [s[3] * s[4], s[4], 1], to: &y,
+      toOffset: row * w + column, toStrides: [h * w, w, 1], accumulate: accumulate)
   }
 }

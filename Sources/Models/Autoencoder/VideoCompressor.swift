@@ -9,7 +9,8 @@ struct DownBlock: Layer {
   struct Saved: Sendable { let residuals: [ResidualBlock.Saved], downsampler: CausalConv3d.Saved? }
 
   func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var h = x, saved: [ResidualBlock.Saved] = []
+    var h = x
+    var saved: [ResidualBlock.Saved] = []
     for r in residuals {
       let (y, s) = r.forward(h, in: work)
       saved.append(s)
@@ -22,7 +23,9 @@ struct DownBlock: Layer {
   mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     var dh = dy
     if let saved = s.downsampler { dh = downsampler!.backward(dy, saved, in: work) }
-    for i in residuals.indices.reversed() { dh = residuals[i].backward(dh, s.residuals[i], in: work) }
+    for i in residuals.indices.reversed() {
+      dh = residuals[i].backward(dh, s.residuals[i], in: work)
+    }
     return dh
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
@@ -31,8 +34,8 @@ struct DownBlock: Layer {
   }
 }
 
-/// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`, mean then log-variance
-/// (algorithm.md 6.15). One pass.
+/// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`,
+/// mean then log-variance (algorithm.md 6.15). One pass.
 public struct VideoCompressor: TiledNetwork {
   public let config: AutoencoderConfig
   public var convIn: CausalConv3d
@@ -46,39 +49,63 @@ public struct VideoCompressor: TiledNetwork {
     let tiles: TiledSaved<PassSaved>, tiling: Tiling?
   }
   public struct PassSaved: Sendable {
-    let convIn: CausalConv3d.Saved, down: [DownBlock.Saved], middle: MiddleBlock.Saved, normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
+    let convIn: CausalConv3d.Saved, down: [DownBlock.Saved], middle: MiddleBlock.Saved,
+      normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
   }
 
   public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
     config = c
-    let channels = c.blockOutChannels, groups = c.normNumGroups
-    convIn = try CausalConv3d("encoder.conv_in.conv", c.inChannels, channels[0], kernel: 3, from: source)
+    let channels = c.blockOutChannels
+    let groups = c.normNumGroups
+    convIn = try CausalConv3d(
+      "encoder.conv_in.conv", c.inChannels, channels[0], kernel: 3, from: source)
     down = try channels.indices.map { i in
-      let name = "encoder.down_blocks.\(i)", input = channels[max(i - 1, 0)], output = channels[i]
-      let residuals = try (0..<c.layersPerBlock).map { try ResidualBlock("\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source) }
-      let downsampler = try c.factor(i).map { try CausalConv3d("\(name).downsamplers.0.conv.conv", output, output, kernel: 3, stride: $0, from: source) }
+      let name = "encoder.down_blocks.\(i)"
+      let input = channels[max(i - 1, 0)]
+      let output = channels[i]
+      let residuals = try (0..<c.layersPerBlock).map {
+        try ResidualBlock(
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+      }
+      let downsampler = try c.factor(i).map {
+        try CausalConv3d(
+          "\(name).downsamplers.0.conv.conv", output, output, kernel: 3, stride: $0, from: source)
+      }
       return DownBlock(residuals: residuals, downsampler: downsampler)
     }
     middle = try MiddleBlock("encoder.mid_block", c, from: source)
-    normOut = try GroupNorm("encoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    convOut = try CausalConv3d("encoder.conv_out.conv", channels.last!, 2 * c.latentChannels, kernel: 3, from: source)
-    quant = try CausalConv3d("quant_conv", 2 * c.latentChannels, 2 * c.latentChannels, kernel: 1, from: source)
+    normOut = try GroupNorm(
+      "encoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,
+      from: source)
+    convOut = try CausalConv3d(
+      "encoder.conv_out.conv", channels.last!, 2 * c.latentChannels, kernel: 3, from: source)
+    quant = try CausalConv3d(
+      "quant_conv", 2 * c.latentChannels, 2 * c.latentChannels, kernel: 1, from: source)
   }
 
-  public func forward(_ x: Tensor, tiling: Tiling? = nil, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  public func forward(_ x: Tensor, tiling: Tiling? = nil, in work: borrowing Workspace) -> (
+    y: Tensor, saved: Saved
+  ) {
     let (y, s) = tiled(x, tiling, recompute: false, in: work)
     return (y, Saved(tiles: s, tiling: tiling))
   }
-  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the video).
+  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the
+  /// video).
   @discardableResult
-  public mutating func backward(_ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace) -> Tensor? {
+  public mutating func backward(
+    _ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace
+  ) -> Tensor? {
     tiledBackward(dy, s.tiles, s.tiling, recompute: false, wantsInput: wantsInput, in: work)
   }
 
   var isEncoding: Bool { true }
-  var ratios: (time: Int, space: Int) { (config.temporalCompressionRatio, config.spatialCompressionRatio) }
+  var ratios: (time: Int, space: Int) {
+    (config.temporalCompressionRatio, config.spatialCompressionRatio)
+  }
 
-  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
+  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  ) {
     var (h, cs) = convIn.forward(x, in: work)
     var saved: [DownBlock.Saved] = []
     for block in down {
@@ -91,7 +118,9 @@ public struct VideoCompressor: TiledNetwork {
     let (y, qs) = quant.forward(o, in: work)
     return (y, PassSaved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs))
   }
-  mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {
+  mutating func passBackward(
+    _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
+  ) -> Tensor? {
     let do_ = convOut.backward(quant.backward(dy, s.quant, in: work), s.convOut, in: work)
     var dh = middle.backward(normOut.backward(do_, s.normOut, in: work), s.middle, in: work)
     for i in down.indices.reversed() { dh = down[i].backward(dh, s.down[i], in: work) }

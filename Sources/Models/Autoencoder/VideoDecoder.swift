@@ -9,7 +9,8 @@ struct UpBlock: Layer {
   struct Saved: Sendable { let residuals: [ResidualBlock.Saved], upsampler: CausalConv3d.Saved? }
 
   func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var h = x, saved: [ResidualBlock.Saved] = []
+    var h = x
+    var saved: [ResidualBlock.Saved] = []
     for r in residuals {
       let (y, s) = r.forward(h, in: work)
       saved.append(s)
@@ -22,7 +23,9 @@ struct UpBlock: Layer {
   mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     var dh = dy
     if let saved = s.upsampler { dh = upsampler!.backward(dy, saved, in: work) }
-    for i in residuals.indices.reversed() { dh = residuals[i].backward(dh, s.residuals[i], in: work) }
+    for i in residuals.indices.reversed() {
+      dh = residuals[i].backward(dh, s.residuals[i], in: work)
+    }
     return dh
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
@@ -31,7 +34,8 @@ struct UpBlock: Layer {
   }
 }
 
-/// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass (algorithm.md 6.15).
+/// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass
+/// (algorithm.md 6.15).
 public struct VideoDecoder: TiledNetwork {
   public let config: AutoencoderConfig
   public var postQuant: CausalConv3d
@@ -56,22 +60,39 @@ public struct VideoDecoder: TiledNetwork {
 
   public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
     config = c
-    let channels = Array(c.blockOutChannels.reversed()), groups = c.normNumGroups
-    postQuant = try CausalConv3d("post_quant_conv", c.latentChannels, c.latentChannels, kernel: 1, from: source)
-    convIn = try CausalConv3d("decoder.conv_in.conv", c.latentChannels, channels[0], kernel: 3, from: source)
+    let channels = Array(c.blockOutChannels.reversed())
+    let groups = c.normNumGroups
+    postQuant = try CausalConv3d(
+      "post_quant_conv", c.latentChannels, c.latentChannels, kernel: 1, from: source)
+    convIn = try CausalConv3d(
+      "decoder.conv_in.conv", c.latentChannels, channels[0], kernel: 3, from: source)
     middle = try MiddleBlock("decoder.mid_block", c, from: source)
     up = try channels.indices.map { i in
-      let name = "decoder.up_blocks.\(i)", input = channels[max(i - 1, 0)], output = channels[i]
-      let residuals = try (0...c.layersPerBlock).map { try ResidualBlock("\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source) }
-      let upsampler = try c.factor(i).map { try CausalConv3d("\(name).upsamplers.0.conv.conv", output, output, kernel: 3, upsampling: $0, from: source) }
+      let name = "decoder.up_blocks.\(i)"
+      let input = channels[max(i - 1, 0)]
+      let output = channels[i]
+      let residuals = try (0...c.layersPerBlock).map {
+        try ResidualBlock(
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+      }
+      let upsampler = try c.factor(i).map {
+        try CausalConv3d(
+          "\(name).upsamplers.0.conv.conv", output, output, kernel: 3, upsampling: $0, from: source)
+      }
       return UpBlock(residuals: residuals, upsampler: upsampler)
     }
-    normOut = try GroupNorm("decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    convOut = try CausalConv3d("decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
+    normOut = try GroupNorm(
+      "decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,
+      from: source)
+    convOut = try CausalConv3d(
+      "decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
   }
 
-  /// Latents to video, tiled when asked for. With `recompute` only the inputs of the levels (or tiles) are kept for backward.
-  public func forward(_ z: Tensor, tiling: Tiling? = nil, recompute: Bool = false, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  /// Latents to video, tiled when asked for. With `recompute` only the inputs of the levels (or
+  /// tiles) are kept for backward.
+  public func forward(
+    _ z: Tensor, tiling: Tiling? = nil, recompute: Bool = false, in work: borrowing Workspace
+  ) -> (y: Tensor, saved: Saved) {
     let (y, s) = tiled(z, tiling, recompute: recompute, in: work)
     return (y, Saved(tiles: s, tiling: tiling))
   }
@@ -81,22 +102,31 @@ public struct VideoDecoder: TiledNetwork {
   }
 
   var isEncoding: Bool { false }
-  var ratios: (time: Int, space: Int) { (config.temporalCompressionRatio, config.spatialCompressionRatio) }
+  var ratios: (time: Int, space: Int) {
+    (config.temporalCompressionRatio, config.spatialCompressionRatio)
+  }
 
-  func pass(_ z: Tensor, recompute: Bool, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
+  func pass(_ z: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  ) {
     let (p, ps) = postQuant.forward(z, in: work)
     let (c, cs) = convIn.forward(p, in: work)
     var (h, ms) = middle.forward(c, in: work)
     var saved: [UpSaved] = []
     for block in up {
-      let input = h, (y, s) = block.forward(h, in: work)
+      let input = h
+      let (y, s) = block.forward(h, in: work)
       saved.append(recompute ? .input(input) : .all(s))
       h = y
     }
     let (y, ns, os) = convOut.forward(h, after: normOut, in: work)
-    return (y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os))
+    return (
+      y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os)
+    )
   }
-  mutating func passBackward(_ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace) -> Tensor? {
+  mutating func passBackward(
+    _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
+  ) -> Tensor? {
     var dh = normOut.backward(convOut.backward(dy, s.convOut, in: work), s.normOut, in: work)
     for i in up.indices.reversed() {
       switch s.up[i] {

@@ -1,14 +1,17 @@
 import Layers
 public import TensorRuntime
 
-/// The low-rank change of one linear layer: ΔW = s B A, with A `[r, in]`, B `[out, r]` (checkpoints.md 6).
+/// The low-rank change of one linear layer: ΔW = s B A, with A `[r, in]`, B `[out, r]`
+/// (checkpoints.md 6).
 public struct AdapterWeights: Sendable {
   /// Name of the adapted layer, without `.weight`.
   public var module: String
   public var a, b: Tensor
   /// α / r (or α / √r, rank-stabilised).
   public var scale: Double
-  public init(module: String, a: Tensor, b: Tensor, scale: Double) { (self.module, self.a, self.b, self.scale) = (module, a, b, scale) }
+  public init(module: String, a: Tensor, b: Tensor, scale: Double) {
+    (self.module, self.a, self.b, self.scale) = (module, a, b, scale)
+  }
   public var rank: Int { a.shape[0] }
 
   /// W + s B A, in f32.
@@ -19,18 +22,24 @@ public struct AdapterWeights: Sendable {
   }
   /// The same change with s = 1: B takes the factor.
   public func normalised(in work: borrowing Workspace) -> AdapterWeights {
-    scale == 1 ? self : AdapterWeights(module: module, a: a, b: work.scaled(work.widened(b), by: scale), scale: 1)
+    scale == 1
+      ? self
+      : AdapterWeights(module: module, a: a, b: work.scaled(work.widened(b), by: scale), scale: 1)
   }
 }
 
 extension TransformerLayouts {
-  /// Adapters of one layout for the other. A fused layer's adapter is split: rows of B, A repeated. Several adapters are fused with
-  /// A shared where it is the same for all, and otherwise with their factors side by side (the rank is then the sum).
+  /// Adapters of one layout for the other. A fused layer's adapter is split: rows of B, A repeated.
+  /// Several adapters are fused with A shared where it is the same for all, and otherwise with
+  /// their factors side by side (the rank is then the sum).
   /// Modules that no rule knows are returned as they are.
-  public func adapters(_ all: [AdapterWeights], to layout: Layout, in work: borrowing Workspace) -> [AdapterWeights] {
+  public func adapters(_ all: [AdapterWeights], to layout: Layout, in work: borrowing Workspace)
+    -> [AdapterWeights]
+  {
     let byName = Dictionary(all.map { ("\($0.module).weight", $0) }) { a, _ in a }
     var done: [AdapterWeights] = []
-    let (steps, unknown) = steps(all.map { "\($0.module).weight" } + missingFirstParts(all, layout), to: layout)
+    let (steps, unknown) = steps(
+      all.map { "\($0.module).weight" } + missingFirstParts(all, layout), to: layout)
     for step in steps {
       func module(_ i: Int) -> String { String(step.targets[i].dropLast(".weight".count)) }
       switch step.operation {
@@ -41,7 +50,10 @@ extension TransformerLayouts {
       case .split:
         let x = byName[step.sources[0]]!
         for i in step.targets.indices {
-          done.append(AdapterWeights(module: module(i), a: x.a, b: Self.target(i, of: step, [x.b], in: work), scale: x.scale))
+          done.append(
+            AdapterWeights(
+              module: module(i), a: x.a, b: Self.target(i, of: step, [x.b], in: work),
+              scale: x.scale))
         }
       case .join:
         let parts = step.sources.map { byName[$0] }
@@ -50,9 +62,14 @@ extension TransformerLayouts {
     }
     return done + unknown.compactMap { byName[$0] }
   }
-  /// The model's width, by adapters of it: what an attention's projections take in, or what its blocks' last layers give out.
+  /// The model's width, by adapters of it: what an attention's projections take in, or what its
+  /// blocks' last layers give out.
   public static func width(of all: [AdapterWeights]) -> Int? {
-    let takers = ["attn_qkv", "attn.qkv", "linear1", "attn_proj", "attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_out.0", "attn.to_add_out", "proj_mlp", "fc1", "net.0.proj"]
+    let takers = [
+      "attn_qkv", "attn.qkv", "linear1", "attn_proj", "attn.to_q", "attn.to_k", "attn.to_v",
+      "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_out.0", "attn.to_add_out",
+      "proj_mlp", "fc1", "net.0.proj",
+    ]
     let givers = ["linear2", "fc2", "net.2", "proj_out"]
     for x in all where takers.contains(where: { x.module.hasSuffix($0) }) { return x.a.shape[1] }
     for x in all where givers.contains(where: { x.module.hasSuffix($0) }) { return x.b.shape[0] }
@@ -69,22 +86,37 @@ extension TransformerLayouts {
     let present = Set(all.map { "\($0.module).weight" })
     var missing: [String] = []
     for name in present {
-      for (part, first) in [("to_k", "to_q"), ("to_v", "to_q"), ("add_k_proj", "add_q_proj"), ("add_v_proj", "add_q_proj")] {
-        if name.hasSuffix("attn.\(part).weight") { missing.append(String(name.dropLast("\(part).weight".count)) + "\(first).weight") }
+      for (part, first) in [
+        ("to_k", "to_q"), ("to_v", "to_q"), ("add_k_proj", "add_q_proj"),
+        ("add_v_proj", "add_q_proj"),
+      ] {
+        if name.hasSuffix("attn.\(part).weight") {
+          missing.append(String(name.dropLast("\(part).weight".count)) + "\(first).weight")
+        }
       }
-      if name.hasPrefix("single_transformer_blocks."), name.hasSuffix(".proj_mlp.weight") { missing.append(String(name.dropLast("proj_mlp.weight".count)) + "attn.to_q.weight") }
+      if name.hasPrefix("single_transformer_blocks."), name.hasSuffix(".proj_mlp.weight") {
+        missing.append(String(name.dropLast("proj_mlp.weight".count)) + "attn.to_q.weight")
+      }
     }
     return Set(missing).subtracting(present).sorted()
   }
   /// One adapter of a fused layer. An absent part of q, k or v changes nothing: rows of zeros.
-  private func fused(_ module: String, _ parts: [AdapterWeights?], in work: borrowing Workspace) -> AdapterWeights {
-    let there = parts.compactMap { $0?.normalised(in: work) }, a = there.map { work.widened($0.a) }
-    let isShared = there.dropFirst().allSatisfy { $0.rank == there[0].rank } && a.dropFirst().allSatisfy { $0.floats == a[0].floats }
+  private func fused(_ module: String, _ parts: [AdapterWeights?], in work: borrowing Workspace)
+    -> AdapterWeights
+  {
+    let there = parts.compactMap { $0?.normalised(in: work) }
+    let a = there.map { work.widened($0.a) }
+    let isShared =
+      there.dropFirst().allSatisfy { $0.rank == there[0].rank }
+      && a.dropFirst().allSatisfy { $0.floats == a[0].floats }
     let rank = isShared ? a[0].shape[0] : a.reduce(0) { $0 + $1.shape[0] }
-    var rows: [Tensor] = [], column = 0, next = 0
+    var rows: [Tensor] = []
+    var column = 0
+    var next = 0
     for part in parts {
       guard part != nil else {
-        // A missing last part (proj_mlp) would have an unknown height; it is the rest of linear1, four widths in every published model.
+        // A missing last part (proj_mlp) would have an unknown height; it is the rest of linear1,
+        // four widths in every published model.
         rows.append(work.zeros(Shape(rows.count == 3 ? 4 * width : width, rank)))
         continue
       }
@@ -95,6 +127,7 @@ extension TransformerLayouts {
       column += b.shape[1]
       next += 1
     }
-    return AdapterWeights(module: module, a: isShared ? a[0] : work.joinedRows(a), b: work.joinedRows(rows), scale: 1)
+    return AdapterWeights(
+      module: module, a: isShared ? a[0] : work.joinedRows(a), b: work.joinedRows(rows), scale: 1)
   }
 }

@@ -1,16 +1,22 @@
 public import Layers
 import TensorRuntime
 
-/// Linear, SiLU, Linear on a vector per sample: times and guidance through their sinusoids, or a pooled text vector.
+/// Linear, SiLU, Linear on a vector per sample: times and guidance through their sinusoids, or a
+/// pooled text vector.
 typealias ConditioningMLP = FeedForward
 
 extension FeedForward {
-  static func conditioning(_ name: String, input: Int, width: Int, from source: ParameterSource) throws -> FeedForward {
-    try FeedForward("\(name).linear_1", "\(name).linear_2", width: input, hidden: width, output: width, activation: .silu, initial: .normal(deviation: 0.02), from: source)
+  static func conditioning(_ name: String, input: Int, width: Int, from source: ParameterSource)
+    throws -> FeedForward
+  {
+    try FeedForward(
+      "\(name).linear_1", "\(name).linear_2", width: input, hidden: width, output: width,
+      activation: .silu, initial: .normal(deviation: 0.02), from: source)
   }
 }
 
-/// vec = MLP_time(e(t)) + MLP_vector(pooled) + MLP_guidance(e(guidance)) (algorithm.md 6.3); 256 sinusoids.
+/// vec = MLP_time(e(t)) + MLP_vector(pooled) + MLP_guidance(e(guidance)) (algorithm.md 6.3); 256
+/// sinusoids.
 public struct ConditioningVector: Layer {
   public var time, text: FeedForward
   public var guidance: FeedForward?
@@ -19,16 +25,26 @@ public struct ConditioningVector: Layer {
 
   init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
     time = try .conditioning("\(name).timestep_embedder", input: 256, width: c.width, from: source)
-    guidance = c.guidanceEmbeds ? try .conditioning("\(name).guidance_embedder", input: 256, width: c.width, from: source) : nil
-    text = try .conditioning("\(name).text_embedder", input: c.pooledProjectionDim, width: c.width, from: source)
+    guidance =
+      c.guidanceEmbeds
+      ? try .conditioning("\(name).guidance_embedder", input: 256, width: c.width, from: source)
+      : nil
+    text = try .conditioning(
+      "\(name).text_embedder", input: c.pooledProjectionDim, width: c.width, from: source)
   }
-  func forward(times: [Float], pooled: Tensor, guidance g: [Float]?, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var (y, ts) = time.forward(SinusoidalEmbedding.embed(times, width: 256, type: pooled.type), in: work)
+  func forward(times: [Float], pooled: Tensor, guidance g: [Float]?, in work: borrowing Workspace)
+    -> (y: Tensor, saved: Saved)
+  {
+    var (y, ts) = time.forward(
+      SinusoidalEmbedding.embed(times, width: 256, type: pooled.type), in: work)
     let (p, ps) = text.forward(pooled, in: work)
     work.add(p, to: &y)
     guard let guidance else { return (y, Saved(time: ts, text: ps, guidance: nil)) }
-    guard let g else { preconditionFailure("this model embeds guidance: a value per sample is needed") }
-    let (e, gs) = guidance.forward(SinusoidalEmbedding.embed(g, width: 256, type: pooled.type), in: work)
+    guard let g else {
+      preconditionFailure("this model embeds guidance: a value per sample is needed")
+    }
+    let (e, gs) = guidance.forward(
+      SinusoidalEmbedding.embed(g, width: 256, type: pooled.type), in: work)
     work.add(e, to: &y)
     return (y, Saved(time: ts, text: ps, guidance: gs))
   }
@@ -45,7 +61,8 @@ public struct ConditioningVector: Layer {
   }
 }
 
-/// The per-sample chunks (shift, scale, gate, ...) of one modulation matrix: Linear(SiLU(vec)) `[B, n D]`.
+/// The per-sample chunks (shift, scale, gate, ...) of one modulation matrix: Linear(SiLU(vec)) `[B,
+/// n D]`.
 struct Modulation: Layer {
   var linear: Linear
   let chunks: Int
@@ -68,26 +85,44 @@ struct Modulation: Layer {
   static let epsilon = 1e-6
 
   /// LN(x) (1 + chunk `scale`) + chunk `shift`: x `[B, N, D]`.
-  func norm(_ x: Tensor, _ s: Saved, scale: Int, shift: Int, in work: borrowing Workspace) -> (y: Tensor, saved: NormSaved) {
-    let (y, statistics) = work.adaptiveLayerNorm(x, scale: chunk(s, scale), shift: chunk(s, shift), epsilon: Self.epsilon)
+  func norm(_ x: Tensor, _ s: Saved, scale: Int, shift: Int, in work: borrowing Workspace) -> (
+    y: Tensor, saved: NormSaved
+  ) {
+    let (y, statistics) = work.adaptiveLayerNorm(
+      x, scale: chunk(s, scale), shift: chunk(s, shift), epsilon: Self.epsilon)
     return (y, NormSaved(x: x, statistics: statistics))
   }
   /// dx plus `side`, the gradient that passes the norm by; adds to the chunks' gradient.
-  func normBackward(_ dy: Tensor, _ n: NormSaved, _ s: Saved, scale: Int, shift: Int, adding side: Tensor? = nil, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> Tensor {
+  func normBackward(
+    _ dy: Tensor, _ n: NormSaved, _ s: Saved, scale: Int, shift: Int, adding side: Tensor? = nil,
+    addingTo dChunks: inout Tensor?, in work: borrowing Workspace
+  ) -> Tensor {
     work.adaptiveLayerNormBackward(
-      dy, x: n.x, scale: chunk(s, scale), statistics: n.statistics, adding: side, scaleIndex: scale, shiftIndex: shift, of: chunks, addingTo: &dChunks)
+      dy, x: n.x, scale: chunk(s, scale), statistics: n.statistics, adding: side, scaleIndex: scale,
+      shiftIndex: shift, of: chunks, addingTo: &dChunks)
   }
   /// x + chunk `index` ⊙ h, and the gradient of h.
-  func gate(_ x: Tensor, _ s: Saved, _ index: Int, _ h: Tensor, in work: borrowing Workspace) -> Tensor { work.gate(x, chunk(s, index), h) }
-  func gateBackward(_ dy: Tensor, _ s: Saved, _ index: Int, h: Tensor, addingTo dChunks: inout Tensor?, in work: borrowing Workspace) -> Tensor {
+  func gate(_ x: Tensor, _ s: Saved, _ index: Int, _ h: Tensor, in work: borrowing Workspace)
+    -> Tensor
+  { work.gate(x, chunk(s, index), h) }
+  func gateBackward(
+    _ dy: Tensor, _ s: Saved, _ index: Int, h: Tensor, addingTo dChunks: inout Tensor?,
+    in work: borrowing Workspace
+  ) -> Tensor {
     work.gateBackward(dy, chunk(s, index), h: h, index: index, of: chunks, addingTo: &dChunks)
   }
   /// Zeros for the chunks' gradient, or nil when conditioning is not trained.
-  func gradient(_ s: Saved, wanted: Bool, in work: borrowing Workspace) -> Tensor? { wanted ? work.zeros(s.values.shape, s.values.type) : nil }
+  func gradient(_ s: Saved, wanted: Bool, in work: borrowing Workspace) -> Tensor? {
+    wanted ? work.zeros(s.values.shape, s.values.type) : nil
+  }
   /// Adds to the gradient of SiLU(vec).
-  mutating func backward(_ dValues: Tensor?, _ s: Saved, addingTo dActive: inout Tensor?, in work: borrowing Workspace) {
+  mutating func backward(
+    _ dValues: Tensor?, _ s: Saved, addingTo dActive: inout Tensor?, in work: borrowing Workspace
+  ) {
     guard let dValues else { return }
     work.add(linear.backward(dValues, s.linear, in: work), to: &dActive)
   }
-  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows { try linear.forEachParameter(body) }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try linear.forEachParameter(body)
+  }
 }

@@ -1,18 +1,24 @@
 public import TensorRuntime
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
-/// Cosines and sines of the 3-D rotary embedding for a grid of image tokens (algorithm.md 6.6): axes t, h, w take their
-/// channels of each head in this order; angle p θ^(-2k/d) for pair k, in f32.
+/// Cosines and sines of the 3-D rotary embedding for a grid of image tokens (algorithm.md 6.6):
+/// axes t, h, w take their channels of each head in this order; angle p θ^(-2k/d) for pair k, in
+/// f32.
 public struct RotaryTable: Sendable {
   public let cosines, sines: Tensor  // [tokens, head_dim / 2]
   var angles: Workspace.Rotation { (cosines, sines) }
 
   public init(grid: SIMD3<Int>, axes: [Int], theta: Double, type: ElementType) {
-    let frequencies = axes.map { d in (0..<d / 2).map { Float(1 / pow(theta, Double(2 * $0) / Double(d))) } }
-    let half = axes.reduce(0, +) / 2, tokens = grid.x * grid.y * grid.z
-    var c: [Double] = [], s: [Double] = []
+    let frequencies = axes.map { d in
+      (0..<d / 2).map { Float(1 / pow(theta, Double(2 * $0) / Double(d))) }
+    }
+    let half = axes.reduce(0, +) / 2
+    let tokens = grid.x * grid.y * grid.z
+    var c: [Double] = []
+    var s: [Double] = []
     c.reserveCapacity(tokens * half)
     s.reserveCapacity(tokens * half)
     for t in 0..<grid.x {

@@ -15,11 +15,15 @@ struct StreamProjection: Layer {
   struct Projected: Sendable {
     var q, k, v: Tensor
     init(q: Tensor, k: Tensor, v: Tensor) { (self.q, self.k, self.v) = (q, k, v) }
-    init(_ shape: Shape, _ type: ElementType, in work: borrowing Workspace) { (q, k, v) = (work.tensor(shape, type), work.tensor(shape, type), work.tensor(shape, type)) }
+    init(_ shape: Shape, _ type: ElementType, in work: borrowing Workspace) {
+      (q, k, v) = (work.tensor(shape, type), work.tensor(shape, type), work.tensor(shape, type))
+    }
   }
 
   /// `names`: checkpoint names of q, k, v and of the two norms.
-  init(_ name: String, _ names: [String], _ c: TransformerConfig, from source: ParameterSource) throws {
+  init(_ name: String, _ names: [String], _ c: TransformerConfig, from source: ParameterSource)
+    throws
+  {
     let d = c.width
     query = try Linear("\(name).\(names[0])", d, d, from: source)
     key = try Linear("\(name).\(names[1])", d, d, from: source)
@@ -28,36 +32,54 @@ struct StreamProjection: Layer {
     keyNorm = try RMSNorm("\(name).\(names[4])", c.attentionHeadDim, epsilon: 1e-6, from: source)
     heads = c.numAttentionHeads
   }
-  /// Queries and keys go to rows `row...` of q and k `[B, M, D]`, v is returned. Rotary positions turn the first rows of each sample, as many as the table has; nil turns none.
-  func forward(_ u: Tensor, rotary: RotaryTable?, q: inout Tensor, k: inout Tensor, row: Int, in work: borrowing Workspace) -> (v: Tensor, saved: Saved) {
+  /// Queries and keys go to rows `row...` of q and k `[B, M, D]`, v is returned. Rotary positions
+  /// turn the first rows of each sample, as many as the table has; nil turns none.
+  func forward(
+    _ u: Tensor, rotary: RotaryTable?, q: inout Tensor, k: inout Tensor, row: Int,
+    in work: borrowing Workspace
+  ) -> (v: Tensor, saved: Saved) {
     let (q0, qs) = query.forward(u, in: work)
     let (k0, ks) = key.forward(u, in: work)
     let (v, vs) = value.forward(u, in: work)
-    let qn = queryNorm.forwardHeads(q0, heads: heads, rotation: rotary?.angles, into: &q, row: row, in: work)
-    let kn = keyNorm.forwardHeads(k0, heads: heads, rotation: rotary?.angles, into: &k, row: row, in: work)
+    let qn = queryNorm.forwardHeads(
+      q0, heads: heads, rotation: rotary?.angles, into: &q, row: row, in: work)
+    let kn = keyNorm.forwardHeads(
+      k0, heads: heads, rotation: rotary?.angles, into: &k, row: row, in: work)
     return (v, Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
   }
   /// Adds the gradient of u; dq and dk are read from the same rows.
-  mutating func backward(_ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, addingTo du: inout Tensor, in work: borrowing Workspace) {
+  mutating func backward(
+    _ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?,
+    addingTo du: inout Tensor, in work: borrowing Workspace
+  ) {
     query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, addingTo: &du, in: work)
     key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
     value.backward(dv, s.value, addingTo: &du, in: work)
   }
   /// Gradient of u.
-  mutating func backward(_ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+  mutating func backward(
+    _ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?,
+    in work: borrowing Workspace
+  ) -> Tensor {
     var du = query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, in: work)
     key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
     value.backward(dv, s.value, addingTo: &du, in: work)
     return du
   }
-  private mutating func queryBackward(_ dq: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+  private mutating func queryBackward(
+    _ dq: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace
+  ) -> Tensor {
     var dx = work.tensor(s.queryNorm.shape, dq.type)
-    queryNorm.backwardHeads(dq, row: row, s.queryNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
+    queryNorm.backwardHeads(
+      dq, row: row, s.queryNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
     return dx
   }
-  private mutating func keyBackward(_ dk: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace) -> Tensor {
+  private mutating func keyBackward(
+    _ dk: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace
+  ) -> Tensor {
     var dx = work.tensor(s.keyNorm.shape, dk.type)
-    keyNorm.backwardHeads(dk, row: row, s.keyNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
+    keyNorm.backwardHeads(
+      dk, row: row, s.keyNorm, heads: heads, rotation: rotary?.angles, into: &dx, in: work)
     return dx
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

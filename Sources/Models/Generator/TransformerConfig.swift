@@ -1,7 +1,7 @@
 public import Layers
 
-/// Sizes of HunyuanVideo's transformer; JSON keys as in diffusers' `transformer/config.json` (algorithm.md 6.1). A missing
-/// field takes the published value.
+/// Sizes of HunyuanVideo's transformer; JSON keys as in diffusers' `transformer/config.json`
+/// (algorithm.md 6.1). A missing field takes the published value.
 public struct TransformerConfig: ModelConfig, Equatable {
   public var inChannels = 16, outChannels = 16
   public var numAttentionHeads = 24, attentionHeadDim = 128
@@ -14,15 +14,28 @@ public struct TransformerConfig: ModelConfig, Equatable {
   public var ropeAxesDim = [16, 56, 56]
 
   enum CodingKeys: String, CodingKey, CaseIterable {
-    case inChannels = "in_channels", outChannels = "out_channels", numAttentionHeads = "num_attention_heads", attentionHeadDim = "attention_head_dim"
-    case numLayers = "num_layers", numSingleLayers = "num_single_layers", numRefinerLayers = "num_refiner_layers", mlpRatio = "mlp_ratio"
-    case patchSize = "patch_size", patchSizeT = "patch_size_t", guidanceEmbeds = "guidance_embeds", textEmbedDim = "text_embed_dim"
-    case pooledProjectionDim = "pooled_projection_dim", ropeTheta = "rope_theta", ropeAxesDim = "rope_axes_dim"
+    case inChannels = "in_channels"
+    case outChannels = "out_channels"
+    case numAttentionHeads = "num_attention_heads"
+    case attentionHeadDim = "attention_head_dim"
+    case numLayers = "num_layers"
+    case numSingleLayers = "num_single_layers"
+    case numRefinerLayers = "num_refiner_layers"
+    case mlpRatio = "mlp_ratio"
+    case patchSize = "patch_size"
+    case patchSizeT = "patch_size_t"
+    case guidanceEmbeds = "guidance_embeds"
+    case textEmbedDim = "text_embed_dim"
+    case pooledProjectionDim = "pooled_projection_dim"
+    case ropeTheta = "rope_theta"
+    case ropeAxesDim = "rope_axes_dim"
   }
   public init() {}
   public init(from decoder: any Decoder) throws {
     let c = try decoder.container(keyedBy: CodingKeys.self)
-    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws { value = try c.decodeIfPresent(T.self, forKey: key) ?? value }
+    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws {
+      value = try c.decodeIfPresent(T.self, forKey: key) ?? value
+    }
     try read(.inChannels, &inChannels)
     try read(.outChannels, &outChannels)
     try read(.numAttentionHeads, &numAttentionHeads)
@@ -46,14 +59,25 @@ public struct TransformerConfig: ModelConfig, Equatable {
 
   /// What is wrong with these sizes, as `field: reason`, or nil.
   public var problem: String? {
-    for (name, value) in [("in_channels", inChannels), ("out_channels", outChannels), ("num_attention_heads", numAttentionHeads), ("attention_head_dim", attentionHeadDim), ("patch_size", patchSize), ("patch_size_t", patchSizeT), ("text_embed_dim", textEmbedDim), ("pooled_projection_dim", pooledProjectionDim)] where value < 1 || value > 1 << 16 {
+    for (name, value) in [
+      ("in_channels", inChannels), ("out_channels", outChannels),
+      ("num_attention_heads", numAttentionHeads), ("attention_head_dim", attentionHeadDim),
+      ("patch_size", patchSize), ("patch_size_t", patchSizeT), ("text_embed_dim", textEmbedDim),
+      ("pooled_projection_dim", pooledProjectionDim),
+    ] where value < 1 || value > 1 << 16 {
       return "\(name): \(value) is out of range"
     }
-    for (name, value) in [("num_layers", numLayers), ("num_single_layers", numSingleLayers), ("num_refiner_layers", numRefinerLayers)] where value < 0 || value > 1024 {
+    for (name, value) in [
+      ("num_layers", numLayers), ("num_single_layers", numSingleLayers),
+      ("num_refiner_layers", numRefinerLayers),
+    ] where value < 0 || value > 1024 {
       return "\(name): \(value) is out of range"
     }
-    if ropeAxesDim.count != 3 || ropeAxesDim.contains(where: { $0 < 2 || $0 % 2 != 0 }) || ropeAxesDim.reduce(0, +) != attentionHeadDim {
-      return "rope_axes_dim: needs three even numbers that sum to attention_head_dim \(attentionHeadDim)"
+    if ropeAxesDim.count != 3 || ropeAxesDim.contains(where: { $0 < 2 || $0 % 2 != 0 })
+      || ropeAxesDim.reduce(0, +) != attentionHeadDim
+    {
+      return
+        "rope_axes_dim: needs three even numbers that sum to attention_head_dim \(attentionHeadDim)"
     }
     if !(mlpRatio > 0 && mlpRatio < 1024) { return "mlp_ratio: \(mlpRatio) is out of range" }
     if hidden < 1 { return "mlp_ratio: \(mlpRatio) of width \(width) leaves nothing" }

@@ -1,9 +1,11 @@
 public import TensorRuntime
 
-/// The two layouts of a HunyuanVideo transformer's parameters, and the way from each to the other (checkpoints.md 4.3).
+/// The two layouts of a HunyuanVideo transformer's parameters, and the way from each to the other
+/// (checkpoints.md 4.3).
 ///
-/// The original fuses q, k, v (and, in single blocks, the MLP's first matrix) into one matrix by rows; diffusers keeps them apart. The
-/// last modulation's halves are (shift, scale) in the original and (scale, shift) in diffusers. All else is a change of names.
+/// The original fuses q, k, v (and, in single blocks, the MLP's first matrix) into one matrix by
+/// rows; diffusers keeps them apart. The last modulation's halves are (shift, scale) in the
+/// original and (scale, shift) in diffusers. All else is a change of names.
 public struct TransformerLayouts: Sendable {
   public enum Layout: String, Sendable, CaseIterable { case original, diffusers }
 
@@ -28,21 +30,32 @@ public struct TransformerLayouts: Sendable {
   /// The layout of a checkpoint with these names; nil if it is no transformer.
   public static func layout(of names: some Sequence<String>) -> Layout? {
     for name in names {
-      if name.hasPrefix("double_blocks.") || name.hasPrefix("single_blocks.") || name.hasPrefix("img_in.") { return .original }
-      if name.hasPrefix("transformer_blocks.") || name.hasPrefix("single_transformer_blocks.") || name.hasPrefix("x_embedder.") { return .diffusers }
+      if name.hasPrefix("double_blocks.") || name.hasPrefix("single_blocks.")
+        || name.hasPrefix("img_in.")
+      {
+        return .original
+      }
+      if name.hasPrefix("transformer_blocks.") || name.hasPrefix("single_transformer_blocks.")
+        || name.hasPrefix("x_embedder.")
+      {
+        return .diffusers
+      }
     }
     return nil
   }
 
-  /// The steps that make all of `names`, given in the other layout, into `layout`; and the names that no rule knows.
+  /// The steps that make all of `names`, given in the other layout, into `layout`; and the names
+  /// that no rule knows.
   public func steps(_ names: [String], to layout: Layout) -> (steps: [Step], unknown: [String]) {
-    var steps: [Step] = [], unknown: [String] = []
+    var steps: [Step] = []
+    var unknown: [String] = []
     for name in names {
       guard let dot = name.lastIndex(of: ".") else {
         unknown.append(name)
         continue
       }
-      let module = String(name[..<dot]), field = name[dot...]
+      let module = String(name[..<dot])
+      let field = name[dot...]
       var found = false
       for rule in Self.rules {
         if layout == .diffusers {
@@ -50,14 +63,18 @@ public struct TransformerLayouts: Sendable {
           let targets = rule.diffusers.map { Self.fill($0, block) + field }
           steps.append(Step(sources: [name], targets: targets, operation: operation(rule)))
         } else {
-          guard let part = rule.diffusers.firstIndex(where: { Self.match(module, $0) != nil }) else { continue }
+          guard let part = rule.diffusers.firstIndex(where: { Self.match(module, $0) != nil })
+          else { continue }
           found = true
           // The first part stands for all of them.
           if part > 0 { break }
           let block = Self.match(module, rule.diffusers[0])!
           let isJoin = rule.diffusers.count > 1
-          steps.append(Step(
-            sources: rule.diffusers.map { Self.fill($0, block) + field }, targets: [Self.fill(rule.original, block) + field], operation: isJoin ? .join : operation(rule)))
+          steps.append(
+            Step(
+              sources: rule.diffusers.map { Self.fill($0, block) + field },
+              targets: [Self.fill(rule.original, block) + field],
+              operation: isJoin ? .join : operation(rule)))
         }
         found = true
         break
@@ -68,7 +85,8 @@ public struct TransformerLayouts: Sendable {
   }
   private func operation(_ rule: Rule) -> Operation {
     if rule.swaps { return .swapHalves }
-    return rule.diffusers.count == 1 ? .rename : .split(rows: Array(repeating: width, count: rule.diffusers.count - 1))
+    return rule.diffusers.count == 1
+      ? .rename : .split(rows: Array(repeating: width, count: rule.diffusers.count - 1))
   }
 
   /// Shapes of a step's targets, from those of its sources.
@@ -88,7 +106,9 @@ public struct TransformerLayouts: Sendable {
     }
   }
   /// Target `index` of a step, from its sources. Shares memory where it can.
-  public static func target(_ index: Int, of step: Step, _ sources: [Tensor], in work: borrowing Workspace) -> Tensor {
+  public static func target(
+    _ index: Int, of step: Step, _ sources: [Tensor], in work: borrowing Workspace
+  ) -> Tensor {
     switch step.operation {
     case .rename: sources[0]
     case .swapHalves: work.swappedHalves(sources[0])
@@ -105,7 +125,8 @@ public struct TransformerLayouts: Sendable {
     }
   }
   private static func ranges(_ rows: [Int], of total: Int) -> [Range<Int>] {
-    var start = 0, all: [Range<Int>] = []
+    var start = 0
+    var all: [Range<Int>] = []
     for n in rows {
       all.append(start..<start + n)
       start += n
@@ -116,12 +137,18 @@ public struct TransformerLayouts: Sendable {
   // MARK: names
 
   /// The layout a module's name belongs to, which must be one of the model's.
-  public static func layout(ofModule name: String) -> Layout { rules.contains { match(name, $0.original) != nil } ? .original : .diffusers }
-  /// A module's name in one of the layouts, from whatever calls it: the layouts themselves, or ComfyUI, whose names are the
-  /// original's with parts renamed. Nil if it is none of this model's.
+  public static func layout(ofModule name: String) -> Layout {
+    rules.contains { match(name, $0.original) != nil } ? .original : .diffusers
+  }
+  /// A module's name in one of the layouts, from whatever calls it: the layouts themselves, or
+  /// ComfyUI, whose names are the original's with parts renamed. Nil if it is none of this model's.
   public static func module(_ name: String) -> String? {
     for rule in rules {
-      if match(name, rule.original) != nil || rule.diffusers.contains(where: { match(name, $0) != nil }) { return name }
+      if match(name, rule.original) != nil
+        || rule.diffusers.contains(where: { match(name, $0) != nil })
+      {
+        return name
+      }
     }
     for rule in rules {
       if let block = match(name, comfy(rule.original)) { return fill(rule.original, block) }
@@ -139,60 +166,97 @@ public struct TransformerLayouts: Sendable {
     }
     return nil
   }
-  /// A parameter's name in one of the layouts; nil if it is none of this model's. ComfyUI calls the weight of a norm its scale.
+  /// A parameter's name in one of the layouts; nil if it is none of this model's. ComfyUI calls the
+  /// weight of a norm its scale.
   public static func parameter(_ name: String) -> String? {
-    guard let dot = name.lastIndex(of: "."), let module = module(String(name[..<dot])) else { return nil }
+    guard let dot = name.lastIndex(of: "."), let module = module(String(name[..<dot])) else {
+      return nil
+    }
     let field = name[name.index(after: dot)...]
     return "\(module).\(field == "scale" ? "weight" : field)"
   }
   private static func comfy(_ original: String) -> String {
     [
-      ("t_embedder.mlp.0", "t_embedder.in_layer"), ("t_embedder.mlp.2", "t_embedder.out_layer"), ("c_embedder.linear_1", "c_embedder.in_layer"),
-      ("c_embedder.linear_2", "c_embedder.out_layer"), ("_mod.linear", "_mod.lin"), ("_attn_qkv", "_attn.qkv"), ("_attn_proj", "_attn.proj"), ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.2"),
-      ("_attn_q_norm", "_attn.norm.query_norm"), ("_attn_k_norm", "_attn.norm.key_norm"), (".q_norm", ".norm.query_norm"), (".k_norm", ".norm.key_norm"),
-      (".modulation.linear", ".modulation.lin"), ("_in.mlp.0", "_in.in_layer"), ("_in.mlp.2", "_in.out_layer"),
+      ("t_embedder.mlp.0", "t_embedder.in_layer"), ("t_embedder.mlp.2", "t_embedder.out_layer"),
+      ("c_embedder.linear_1", "c_embedder.in_layer"),
+      ("c_embedder.linear_2", "c_embedder.out_layer"), ("_mod.linear", "_mod.lin"),
+      ("_attn_qkv", "_attn.qkv"), ("_attn_proj", "_attn.proj"), ("mlp.fc1", "mlp.0"),
+      ("mlp.fc2", "mlp.2"),
+      ("_attn_q_norm", "_attn.norm.query_norm"), ("_attn_k_norm", "_attn.norm.key_norm"),
+      (".q_norm", ".norm.query_norm"), (".k_norm", ".norm.key_norm"),
+      (".modulation.linear", ".modulation.lin"), ("_in.mlp.0", "_in.in_layer"),
+      ("_in.mlp.2", "_in.out_layer"),
     ].reduce(original) { $0.replacing($1.0, with: $1.1) }
   }
 
   private struct Rule: Sendable {
     let original: String, diffusers: [String], swaps: Bool
-    init(_ original: String, _ diffusers: String..., swaps: Bool = false) { (self.original, self.diffusers, self.swaps) = (original, diffusers, swaps) }
+    init(_ original: String, _ diffusers: String..., swaps: Bool = false) {
+      (self.original, self.diffusers, self.swaps) = (original, diffusers, swaps)
+    }
   }
   /// `#` stands for a block's number. A module has one rule.
   private static let rules: [Rule] = {
-    let refiner = "context_embedder.token_refiner.refiner_blocks.#", oldRefiner = "txt_in.individual_token_refiner.blocks.#"
-    let text = "context_embedder.time_text_embed", time = "time_text_embed"
+    let refiner = "context_embedder.token_refiner.refiner_blocks.#"
+    let oldRefiner = "txt_in.individual_token_refiner.blocks.#"
+    let text = "context_embedder.time_text_embed"
+    let time = "time_text_embed"
     var all = [
-      Rule("img_in.proj", "x_embedder.proj"), Rule("txt_in.input_embedder", "context_embedder.proj_in"),
-      Rule("txt_in.t_embedder.mlp.0", "\(text).timestep_embedder.linear_1"), Rule("txt_in.t_embedder.mlp.2", "\(text).timestep_embedder.linear_2"),
-      Rule("txt_in.c_embedder.linear_1", "\(text).text_embedder.linear_1"), Rule("txt_in.c_embedder.linear_2", "\(text).text_embedder.linear_2"),
-      Rule("\(oldRefiner).norm1", "\(refiner).norm1"), Rule("\(oldRefiner).norm2", "\(refiner).norm2"),
-      Rule("\(oldRefiner).self_attn_qkv", "\(refiner).attn.to_q", "\(refiner).attn.to_k", "\(refiner).attn.to_v"),
+      Rule("img_in.proj", "x_embedder.proj"),
+      Rule("txt_in.input_embedder", "context_embedder.proj_in"),
+      Rule("txt_in.t_embedder.mlp.0", "\(text).timestep_embedder.linear_1"),
+      Rule("txt_in.t_embedder.mlp.2", "\(text).timestep_embedder.linear_2"),
+      Rule("txt_in.c_embedder.linear_1", "\(text).text_embedder.linear_1"),
+      Rule("txt_in.c_embedder.linear_2", "\(text).text_embedder.linear_2"),
+      Rule("\(oldRefiner).norm1", "\(refiner).norm1"),
+      Rule("\(oldRefiner).norm2", "\(refiner).norm2"),
+      Rule(
+        "\(oldRefiner).self_attn_qkv", "\(refiner).attn.to_q", "\(refiner).attn.to_k",
+        "\(refiner).attn.to_v"),
       Rule("\(oldRefiner).self_attn_proj", "\(refiner).attn.to_out.0"),
-      Rule("\(oldRefiner).mlp.fc1", "\(refiner).ff.net.0.proj"), Rule("\(oldRefiner).mlp.fc2", "\(refiner).ff.net.2"),
+      Rule("\(oldRefiner).mlp.fc1", "\(refiner).ff.net.0.proj"),
+      Rule("\(oldRefiner).mlp.fc2", "\(refiner).ff.net.2"),
       Rule("\(oldRefiner).adaLN_modulation.1", "\(refiner).norm_out.linear"),
-      Rule("time_in.mlp.0", "\(time).timestep_embedder.linear_1"), Rule("time_in.mlp.2", "\(time).timestep_embedder.linear_2"),
-      Rule("vector_in.in_layer", "\(time).text_embedder.linear_1"), Rule("vector_in.out_layer", "\(time).text_embedder.linear_2"),
-      Rule("guidance_in.mlp.0", "\(time).guidance_embedder.linear_1"), Rule("guidance_in.mlp.2", "\(time).guidance_embedder.linear_2"),
-      Rule("final_layer.linear", "proj_out"), Rule("final_layer.adaLN_modulation.1", "norm_out.linear", swaps: true),
+      Rule("time_in.mlp.0", "\(time).timestep_embedder.linear_1"),
+      Rule("time_in.mlp.2", "\(time).timestep_embedder.linear_2"),
+      Rule("vector_in.in_layer", "\(time).text_embedder.linear_1"),
+      Rule("vector_in.out_layer", "\(time).text_embedder.linear_2"),
+      Rule("guidance_in.mlp.0", "\(time).guidance_embedder.linear_1"),
+      Rule("guidance_in.mlp.2", "\(time).guidance_embedder.linear_2"),
+      Rule("final_layer.linear", "proj_out"),
+      Rule("final_layer.adaLN_modulation.1", "norm_out.linear", swaps: true),
     ]
     let double = "transformer_blocks.#"
     for (stream, norm, projections, norms, out, feedForward) in [
       ("img", "norm1", ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], "to_out.0", "ff"),
-      ("txt", "norm1_context", ["add_q_proj", "add_k_proj", "add_v_proj"], ["norm_added_q", "norm_added_k"], "to_add_out", "ff_context"),
+      (
+        "txt", "norm1_context", ["add_q_proj", "add_k_proj", "add_v_proj"],
+        ["norm_added_q", "norm_added_k"], "to_add_out", "ff_context"
+      ),
     ] {
-      let old = "double_blocks.#.\(stream)", attention = "\(double).attn"
+      let old = "double_blocks.#.\(stream)"
+      let attention = "\(double).attn"
       all += [
         Rule("\(old)_mod.linear", "\(double).\(norm).linear"),
-        Rule("\(old)_attn_qkv", "\(attention).\(projections[0])", "\(attention).\(projections[1])", "\(attention).\(projections[2])"),
-        Rule("\(old)_attn_q_norm", "\(attention).\(norms[0])"), Rule("\(old)_attn_k_norm", "\(attention).\(norms[1])"),
-        Rule("\(old)_attn_proj", "\(attention).\(out)"), Rule("\(old)_mlp.fc1", "\(double).\(feedForward).net.0.proj"), Rule("\(old)_mlp.fc2", "\(double).\(feedForward).net.2"),
+        Rule(
+          "\(old)_attn_qkv", "\(attention).\(projections[0])", "\(attention).\(projections[1])",
+          "\(attention).\(projections[2])"),
+        Rule("\(old)_attn_q_norm", "\(attention).\(norms[0])"),
+        Rule("\(old)_attn_k_norm", "\(attention).\(norms[1])"),
+        Rule("\(old)_attn_proj", "\(attention).\(out)"),
+        Rule("\(old)_mlp.fc1", "\(double).\(feedForward).net.0.proj"),
+        Rule("\(old)_mlp.fc2", "\(double).\(feedForward).net.2"),
       ]
     }
-    let single = "single_transformer_blocks.#", oldSingle = "single_blocks.#"
+    let single = "single_transformer_blocks.#"
+    let oldSingle = "single_blocks.#"
     all += [
-      Rule("\(oldSingle).linear1", "\(single).attn.to_q", "\(single).attn.to_k", "\(single).attn.to_v", "\(single).proj_mlp"),
-      Rule("\(oldSingle).linear2", "\(single).proj_out"), Rule("\(oldSingle).q_norm", "\(single).attn.norm_q"), Rule("\(oldSingle).k_norm", "\(single).attn.norm_k"),
+      Rule(
+        "\(oldSingle).linear1", "\(single).attn.to_q", "\(single).attn.to_k", "\(single).attn.to_v",
+        "\(single).proj_mlp"),
+      Rule("\(oldSingle).linear2", "\(single).proj_out"),
+      Rule("\(oldSingle).q_norm", "\(single).attn.norm_q"),
+      Rule("\(oldSingle).k_norm", "\(single).attn.norm_k"),
       Rule("\(oldSingle).modulation.linear", "\(single).norm.linear"),
     ]
     return all
@@ -200,10 +264,16 @@ public struct TransformerLayouts: Sendable {
   /// The block's number (empty where the pattern has none) if `name` fits, else nil.
   private static func match(_ name: String, _ pattern: String) -> Substring? {
     guard let mark = pattern.firstIndex(of: "#") else { return name == pattern ? "" : nil }
-    let head = pattern[..<mark], tail = pattern[pattern.index(after: mark)...]
-    guard name.hasPrefix(head), name.hasSuffix(tail), name.utf8.count > head.utf8.count + tail.utf8.count else { return nil }
+    let head = pattern[..<mark]
+    let tail = pattern[pattern.index(after: mark)...]
+    guard name.hasPrefix(head), name.hasSuffix(tail),
+      name.utf8.count > head.utf8.count + tail.utf8.count
+    else { return nil }
     let number = name.dropFirst(head.count).dropLast(tail.count)
     return number.allSatisfy({ $0.isASCII && $0.isNumber }) ? number : nil
   }
-  private static func fill(_ pattern: String, _ number: Substring) -> String { pattern.split(separator: "#", omittingEmptySubsequences: false).joined(separator: String(number)) }
+  private static func fill(_ pattern: String, _ number: Substring) -> String {
+    pattern.split(separator: "#", omittingEmptySubsequences: false).joined(
+      separator: String(number))
+  }
 }

@@ -3,9 +3,11 @@ public import TensorRuntime
 
 /// Low-rank adapters on the attention and projection layers (algorithm.md 8).
 extension VideoTransformer {
-  /// The layers the published recipe adapts, by diffusers' names: matched as the last components of a module's name.
+  /// The layers the published recipe adapts, by diffusers' names: matched as the last components of
+  /// a module's name.
   public static let defaultTargets = [
-    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out", "proj_mlp", "proj_out",
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj",
+    "attn.add_v_proj", "attn.to_add_out", "proj_mlp", "proj_out",
   ]
   /// Visits every linear layer of the double- and single-stream blocks.
   public mutating func forEachBlockLinear(_ body: (inout Linear) throws -> Void) rethrows {
@@ -19,18 +21,27 @@ extension VideoTransformer {
       try body(&single[i].out)
     }
   }
-  private static func module(_ l: Linear) -> String { String(l.weight.name.dropLast(".weight".count)) }
-  private static func matches(_ module: String, _ targets: [String]) -> Bool { targets.contains { module == $0 || module.hasSuffix(".\($0)") } }
+  private static func module(_ l: Linear) -> String {
+    String(l.weight.name.dropLast(".weight".count))
+  }
+  private static func matches(_ module: String, _ targets: [String]) -> Bool {
+    targets.contains { module == $0 || module.hasSuffix(".\($0)") }
+  }
 
-  /// Freezes everything and adds trainable adapters to the block layers that match `targets`. Returns how many.
+  /// Freezes everything and adds trainable adapters to the block layers that match `targets`.
+  /// Returns how many.
   @discardableResult
-  public mutating func attachAdapters(targets: [String] = defaultTargets, rank: Int, alpha: Double, from source: ParameterSource, in work: borrowing Workspace) throws -> Int {
+  public mutating func attachAdapters(
+    targets: [String] = defaultTargets, rank: Int, alpha: Double, from source: ParameterSource,
+    in work: borrowing Workspace
+  ) throws -> Int {
     freeze()
     var count = 0
     try forEachBlockLinear { l in
       let module = Self.module(l)
       guard Self.matches(module, targets) else { return }
-      var adapter = try LowRankAdapter(module, input: l.inputWidth, output: l.outputWidth, rank: rank, alpha: alpha, from: source)
+      var adapter = try LowRankAdapter(
+        module, input: l.inputWidth, output: l.outputWidth, rank: rank, alpha: alpha, from: source)
       adapter.makeTrainable(in: work)
       l.adapter = adapter
       count += 1
@@ -38,7 +49,9 @@ extension VideoTransformer {
     return count
   }
   /// W ← W + s B A everywhere; the adapters are gone.
-  public mutating func mergeAdapters(in work: borrowing Workspace) { forEachBlockLinear { $0.mergeAdapter(in: work) } }
+  public mutating func mergeAdapters(in work: borrowing Workspace) {
+    forEachBlockLinear { $0.mergeAdapter(in: work) }
+  }
   /// The same network with every adapter's scale multiplied by `factor`.
   public func scalingAdapters(by factor: Double) -> VideoTransformer {
     var copy = self
@@ -47,7 +60,8 @@ extension VideoTransformer {
   }
   /// The adapters' parameters alone.
   public func adapterParameters() -> [Parameter] {
-    var copy = self, list: [Parameter] = []
+    var copy = self
+    var list: [Parameter] = []
     copy.forEachBlockLinear { l in
       if let a = l.adapter { list += [a.a, a.b] }
     }

@@ -8,10 +8,13 @@ public struct PromptEmbedding: Sendable {
   public var counts: [Int32]
   /// `[B, pooled_projection_dim]`.
   public var pooled: Tensor
-  public init(states: Tensor, counts: [Int32], pooled: Tensor) { (self.states, self.counts, self.pooled) = (states, counts, pooled) }
+  public init(states: Tensor, counts: [Int32], pooled: Tensor) {
+    (self.states, self.counts, self.pooled) = (states, counts, pooled)
+  }
 }
 
-/// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream, then single-stream blocks.
+/// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream, then
+/// single-stream blocks.
 public struct VideoTransformer: Layer {
   public let config: TransformerConfig
   public var imageIn: PatchEmbedding
@@ -39,45 +42,68 @@ public struct VideoTransformer: Layer {
     case all(SingleStreamBlock.Saved)
     case input(Tensor)
   }
-  public struct InputGradients: Sendable { public let latents: Tensor?, states: Tensor?, pooled: Tensor? }
+  public struct InputGradients: Sendable {
+    public let latents: Tensor?, states: Tensor?, pooled: Tensor?
+  }
 
   public init(_ c: TransformerConfig, from source: ParameterSource) throws {
     config = c
     let fan = c.inChannels * c.patch.x * c.patch.y * c.patch.z
-    imageIn = try PatchEmbedding("x_embedder.proj", channels: c.inChannels, width: c.width, patch: c.patch, initial: .xavier(fan, c.width), from: source)
+    imageIn = try PatchEmbedding(
+      "x_embedder.proj", channels: c.inChannels, width: c.width, patch: c.patch,
+      initial: .xavier(fan, c.width), from: source)
     refiner = try TokenRefiner("context_embedder", c, from: source)
     conditioning = try ConditioningVector("time_text_embed", c, from: source)
-    double = try (0..<c.numLayers).map { try DoubleStreamBlock("transformer_blocks.\($0)", c, from: source) }
-    single = try (0..<c.numSingleLayers).map { try SingleStreamBlock("single_transformer_blocks.\($0)", c, from: source) }
+    double = try (0..<c.numLayers).map {
+      try DoubleStreamBlock("transformer_blocks.\($0)", c, from: source)
+    }
+    single = try (0..<c.numSingleLayers).map {
+      try SingleStreamBlock("single_transformer_blocks.\($0)", c, from: source)
+    }
     modulationOut = try Modulation("norm_out", width: c.width, chunks: 2, from: source)
-    out = try Linear("proj_out", c.width, c.outChannels * c.patch.x * c.patch.y * c.patch.z, initial: .zeros, from: source)
+    out = try Linear(
+      "proj_out", c.width, c.outChannels * c.patch.x * c.patch.y * c.patch.z, initial: .zeros,
+      from: source)
   }
 
-  /// Velocity `[B, 16, n, h, w]` of latents x (scaled) at times t = 1000 σ. `guidance` is needed iff the model embeds it.
+  /// Velocity `[B, 16, n, h, w]` of latents x (scaled) at times t = 1000 σ. `guidance` is needed
+  /// iff the model embeds it.
   /// With `recompute` only block inputs are kept for backward.
-  public func forward(_ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?, recompute: Bool = false, in work: borrowing Workspace) -> (velocity: Tensor, saved: Saved) {
+  public func forward(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    recompute: Bool = false, in work: borrowing Workspace
+  ) -> (velocity: Tensor, saved: Saved) {
     let grid = SIMD3(x.shape[2], x.shape[3], x.shape[4]) / config.patch
-    precondition(times.count == x.shape[0] && prompt.counts.count == x.shape[0], "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
-    let (vec, cs) = conditioning.forward(times: times, pooled: prompt.pooled, guidance: guidance, in: work)
+    precondition(
+      times.count == x.shape[0] && prompt.counts.count == x.shape[0],
+      "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
+    let (vec, cs) = conditioning.forward(
+      times: times, pooled: prompt.pooled, guidance: guidance, in: work)
     let active = work.activation(.silu, vec)
     var (txt, rs) = refiner.forward(prompt.states, counts: prompt.counts, times: times, in: work)
     var (img, ps) = imageIn.forward(x, in: work)
-    let n = img.shape[1], rotary = RotaryTable(grid: grid, axes: config.ropeAxesDim, theta: config.ropeTheta, type: x.type)
+    let n = img.shape[1]
+    let rotary = RotaryTable(
+      grid: grid, axes: config.ropeAxesDim, theta: config.ropeTheta, type: x.type)
     let visible = Workspace.Visibility(keyCounts: prompt.counts.map { Int32(n) + max($0, 1) })
-    var doubleSaved: [DoubleSaved] = [], singleSaved: [SingleSaved] = []
+    var doubleSaved: [DoubleSaved] = []
+    var singleSaved: [SingleSaved] = []
     for block in double {
-      let input = DoubleSaved.input(img, txt), (i, t, s) = block.forward(img, txt, active, rotary: rotary, visible: visible, in: work)
+      let input = DoubleSaved.input(img, txt)
+      let (i, t, s) = block.forward(img, txt, active, rotary: rotary, visible: visible, in: work)
       doubleSaved.append(recompute ? input : .all(s))
       (img, txt) = (i, t)
     }
     var h = work.concatenated([img, txt], axis: 1)
     for block in single {
-      let input = SingleSaved.input(h), (y, s) = block.forward(h, active, rotary: rotary, visible: visible, in: work)
+      let input = SingleSaved.input(h)
+      let (y, s) = block.forward(h, active, rotary: rotary, visible: visible, in: work)
       singleSaved.append(recompute ? input : .all(s))
       h = y
     }
     let m = modulationOut.forward(active, in: work)
-    let (u, ns) = modulationOut.norm(work.narrowed(h, axis: 1, 0..<n), m, scale: 0, shift: 1, in: work)
+    let (u, ns) = modulationOut.norm(
+      work.narrowed(h, axis: 1, 0..<n), m, scale: 0, shift: 1, in: work)
     let (y, os) = out.forward(u, in: work)
     var shape = x.shape
     shape[1] = config.outChannels
@@ -85,50 +111,72 @@ public struct VideoTransformer: Layer {
     return (
       velocity,
       Saved(
-        input: x.shape, patches: ps, refiner: rs, conditioning: cs, vector: vec, active: active, rotary: rotary, visible: visible, double: doubleSaved,
+        input: x.shape, patches: ps, refiner: rs, conditioning: cs, vector: vec, active: active,
+        rotary: rotary, visible: visible, double: doubleSaved,
         single: singleSaved, textLength: txt.shape[1], modulationOut: m, norm: ns, out: os)
     )
   }
-  public func callAsFunction(_ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?, in work: borrowing Workspace) -> Tensor {
+  public func callAsFunction(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    in work: borrowing Workspace
+  ) -> Tensor {
     forward(x, times: times, prompt, guidance: guidance, recompute: true, in: work).velocity
   }
 
-  /// Whether everything is trained. Otherwise only adapters are: then conditioning, text input and patch embedding get
-  /// no gradient (algorithm.md 6.11).
+  /// Whether everything is trained. Otherwise only adapters are: then conditioning, text input and
+  /// patch embedding get no gradient (algorithm.md 6.11).
   public var trainsConditioning: Bool { conditioning.time.up.weight.isTrainable }
 
-  /// Adds to the trainable parameters' gradients. Gradients of the inputs are returned where the whole network is trained
-  /// (`latents` only when asked for).
+  /// Adds to the trainable parameters' gradients. Gradients of the inputs are returned where the
+  /// whole network is trained (`latents` only when asked for).
   @discardableResult
-  public mutating func backward(_ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace) -> InputGradients {
-    let full = trainsConditioning, (b, n) = (s.input[0], s.norm.x.shape[1])
+  public mutating func backward(
+    _ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace
+  ) -> InputGradients {
+    let full = trainsConditioning
+    let (b, n) = (s.input[0], s.norm.x.shape[1])
     var dActive: Tensor? = full ? work.zeros(s.active.shape, s.active.type) : nil
-    let du = out.backward(PatchEmbedding.patches(of: dVelocity, config.patch, in: work), s.out, in: work)
+    let du = out.backward(
+      PatchEmbedding.patches(of: dVelocity, config.patch, in: work), s.out, in: work)
     var chunks = modulationOut.gradient(s.modulationOut, wanted: full, in: work)
-    let dImage = modulationOut.normBackward(du, s.norm, s.modulationOut, scale: 0, shift: 1, addingTo: &chunks, in: work)
+    let dImage = modulationOut.normBackward(
+      du, s.norm, s.modulationOut, scale: 0, shift: 1, addingTo: &chunks, in: work)
     modulationOut.backward(chunks, s.modulationOut, addingTo: &dActive, in: work)
     var dh = work.zeros(Shape(b, n + s.textLength, config.width), dVelocity.type)
     work.place(dImage, into: &dh, axis: 1, at: 0)
     for i in single.indices.reversed() {
-      let saved = switch s.single[i] {
-      case .all(let saved): saved
-      case .input(let x): single[i].forward(x, s.active, rotary: s.rotary, visible: s.visible, in: work).saved
-      }
-      dh = single[i].backward(dh, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
+      let saved =
+        switch s.single[i] {
+        case .all(let saved): saved
+        case .input(let x):
+          single[i].forward(x, s.active, rotary: s.rotary, visible: s.visible, in: work).saved
+        }
+      dh = single[i].backward(
+        dh, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
     }
-    var dImg = work.narrowed(dh, axis: 1, 0..<n), dTxt = work.narrowed(dh, axis: 1, n..<n + s.textLength)
+    var dImg = work.narrowed(dh, axis: 1, 0..<n)
+    var dTxt = work.narrowed(dh, axis: 1, n..<n + s.textLength)
     for i in double.indices.reversed() {
-      let saved = switch s.double[i] {
-      case .all(let saved): saved
-      case .input(let img, let txt): double[i].forward(img, txt, s.active, rotary: s.rotary, visible: s.visible, in: work).saved
-      }
-      (dImg, dTxt) = double[i].backward(dImg, dTxt, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
+      let saved =
+        switch s.double[i] {
+        case .all(let saved): saved
+        case .input(let img, let txt):
+          double[i].forward(img, txt, s.active, rotary: s.rotary, visible: s.visible, in: work)
+            .saved
+        }
+      (dImg, dTxt) = double[i].backward(
+        dImg, dTxt, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
     }
     var dLatents: Tensor?
-    if wantsLatents { dLatents = imageIn.backward(dImg, s.patches, in: work) } else { imageIn.backwardParameters(dImg, s.patches, in: work) }
+    if wantsLatents {
+      dLatents = imageIn.backward(dImg, s.patches, in: work)
+    } else {
+      imageIn.backwardParameters(dImg, s.patches, in: work)
+    }
     guard full else { return InputGradients(latents: dLatents, states: nil, pooled: nil) }
     let dStates = refiner.backward(dTxt, s.refiner, in: work)
-    let dPooled = conditioning.backward(work.activationBackward(.silu, dActive!, x: s.vector), s.conditioning, in: work)
+    let dPooled = conditioning.backward(
+      work.activationBackward(.silu, dActive!, x: s.vector), s.conditioning, in: work)
     return InputGradients(latents: dLatents, states: dStates, pooled: dPooled)
   }
 

@@ -1,21 +1,30 @@
 import Layers
 public import TensorRuntime
 
-/// Prompts for a small generator: the hidden states of a text encoder's text layers, and the [CLS] state as pooled vector.
+/// Prompts for a small generator: the hidden states of a text encoder's text layers, and the [CLS]
+/// state as pooled vector.
 public struct PromptEncoder: Sendable {
   public let encoder: TextEncoder
   public let tokenizer: WordPieceTokenizer
   public let maxLength: Int
 
   public init(encoder: TextEncoder, tokenizer: WordPieceTokenizer, maxLength: Int) {
-    (self.encoder, self.tokenizer, self.maxLength) = (encoder, tokenizer, min(maxLength, encoder.config.maxPositionEmbeddings))
+    (self.encoder, self.tokenizer, self.maxLength) = (
+      encoder, tokenizer, min(maxLength, encoder.config.maxPositionEmbeddings)
+    )
   }
   /// What is left out of a prompt, in words; nil when nothing.
-  public func truncation(of prompt: String) -> String? { tokenizer.truncation(of: prompt, maxLength: maxLength) }
+  public func truncation(of prompt: String) -> String? {
+    tokenizer.truncation(of: prompt, maxLength: maxLength)
+  }
   /// The empty prompt is [CLS] alone: the unconditional one.
-  public func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding {
-    let tokens = TokenBatch(captions.map { tokenizer.encode($0, maxLength: maxLength) }, padding: tokenizer.pad, special: tokenizer.special)
+  public func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding
+  {
+    let tokens = TokenBatch(
+      captions.map { tokenizer.encode($0, maxLength: maxLength) }, padding: tokenizer.pad,
+      special: tokenizer.special)
     let hidden = encoder.text(tokens, in: work).hidden
-    return PromptEmbedding(states: hidden, counts: tokens.counts, pooled: VideoTextModel.cls(hidden, in: work))
+    return PromptEmbedding(
+      states: hidden, counts: tokens.counts, pooled: VideoTextModel.cls(hidden, in: work))
   }
 }

@@ -1,8 +1,9 @@
 public import Layers
 public import TensorRuntime
 
-/// BERT with fusion layers (InternVideo2 stage 2; algorithm.md 2): layers below `fusion_layer` read text alone, the rest
-/// also attend to visual tokens. Padded rows are computed and never seen; outputs have them set to zero.
+/// BERT with fusion layers (InternVideo2 stage 2; algorithm.md 2): layers below `fusion_layer` read
+/// text alone, the rest also attend to visual tokens. Padded rows are computed and never seen;
+/// outputs have them set to zero.
 public struct TextEncoder: Layer {
   public let config: TextEncoderConfig
   public var words, positions, tokenTypes: Parameter
@@ -14,7 +15,8 @@ public struct TextEncoder: Layer {
     let norm: LayerNorm.Saved
     let layers: [TextLayer.Saved]
   }
-  /// Keys and values of visual tokens `[B, M, E]` in every fusion layer: made once for all captions of a video.
+  /// Keys and values of visual tokens `[B, M, E]` in every fusion layer: made once for all captions
+  /// of a video.
   public struct FusionVision: Sendable {
     let layers: [CrossAttention.Vision]
     let shape: Shape
@@ -28,27 +30,39 @@ public struct TextEncoder: Layer {
   }
 
   public init(_ config: TextEncoderConfig, from source: ParameterSource) throws {
-    let prefix = "text_encoder.bert.", d = config.hiddenSize
+    let prefix = "text_encoder.bert."
+    let d = config.hiddenSize
     self.config = config
-    func table(_ name: String, _ rows: Int) throws -> Parameter { try source("\(prefix)embeddings.\(name).weight", Shape(rows, d), .normal(deviation: 0.02)) }
+    func table(_ name: String, _ rows: Int) throws -> Parameter {
+      try source("\(prefix)embeddings.\(name).weight", Shape(rows, d), .normal(deviation: 0.02))
+    }
     words = try table("word_embeddings", config.vocabSize)
     positions = try table("position_embeddings", config.maxPositionEmbeddings)
     tokenTypes = try table("token_type_embeddings", config.typeVocabSize)
-    embeddingNorm = try LayerNorm("\(prefix)embeddings.LayerNorm", d, epsilon: config.layerNormEps, from: source)
-    layers = try (0..<config.numHiddenLayers).map { try TextLayer("\(prefix)encoder.layer.\($0)", index: $0, config, from: source) }
+    embeddingNorm = try LayerNorm(
+      "\(prefix)embeddings.LayerNorm", d, epsilon: config.layerNormEps, from: source)
+    layers = try (0..<config.numHiddenLayers).map {
+      try TextLayer("\(prefix)encoder.layer.\($0)", index: $0, config, from: source)
+    }
   }
 
   /// Embeddings and the layers below `fusion_layer`: hidden states `[B, L, D]`, padding rows zero.
-  public func text(_ tokens: TokenBatch, in work: borrowing Workspace) -> (hidden: Tensor, saved: TextSaved) {
-    precondition(tokens.length <= config.maxPositionEmbeddings, "\(tokens.length) tokens for \(config.maxPositionEmbeddings) positions")
-    let d = config.hiddenSize, shape = Shape(tokens.batch, tokens.length, d)
+  public func text(_ tokens: TokenBatch, in work: borrowing Workspace) -> (
+    hidden: Tensor, saved: TextSaved
+  ) {
+    precondition(
+      tokens.length <= config.maxPositionEmbeddings,
+      "\(tokens.length) tokens for \(config.maxPositionEmbeddings) positions")
+    let d = config.hiddenSize
+    let shape = Shape(tokens.batch, tokens.length, d)
     var x = work.gather(words.value, tokens.ids).reshaped(shape)
     work.addToEach(work.widened(positions.value).slice(0..<tokens.length), to: &x)
     var flat = x.reshaped(Shape(tokens.batch * tokens.length, d))
     x = Tensor.zeros(Shape(0))
     work.addToEach(work.widened(tokenTypes.value).slice(0..<1).reshaped(Shape(d)), to: &flat)
     let (embedded, norm) = embeddingNorm.forward(flat.reshaped(shape), in: work)
-    var h = embedded, saved: [TextLayer.Saved] = []
+    var h = embedded
+    var saved: [TextLayer.Saved] = []
     for layer in layers[..<config.fusionLayer] {
       let (y, s) = layer.forward(h, tokens, in: work)
       saved.append(s)
@@ -58,14 +72,22 @@ public struct TextEncoder: Layer {
     return (h, TextSaved(tokens: tokens, norm: norm, layers: saved))
   }
 
-  public mutating func textBackward(_ dHidden: Tensor, _ s: TextSaved, in work: borrowing Workspace) {
-    var dh = work.copy(dHidden), none: Tensor?
+  public mutating func textBackward(_ dHidden: Tensor, _ s: TextSaved, in work: borrowing Workspace)
+  {
+    var dh = work.copy(dHidden)
+    var none: Tensor?
     work.zeroPadding(&dh, counts: s.tokens.counts)
-    for i in (0..<config.fusionLayer).reversed() { dh = layers[i].backward(dh, s.layers[i], addingTo: &none, in: work)! }
+    for i in (0..<config.fusionLayer).reversed() {
+      dh = layers[i].backward(dh, s.layers[i], addingTo: &none, in: work)!
+    }
     let dx = embeddingNorm.backward(dh, s.norm, in: work)
     // Only tokens that exist reach the tables, and the padding id's row is never trained.
-    let keep = (0..<s.tokens.ids.count).filter { s.tokens.ids[$0] != Int32(config.padTokenId) && $0 % s.tokens.length < Int(s.tokens.counts[$0 / s.tokens.length]) }
-    let rows = work.gather(dx.reshaped(Shape(s.tokens.ids.count, config.hiddenSize)), keep.map { Int32($0) })
+    let keep = (0..<s.tokens.ids.count).filter {
+      s.tokens.ids[$0] != Int32(config.padTokenId)
+        && $0 % s.tokens.length < Int(s.tokens.counts[$0 / s.tokens.length])
+    }
+    let rows = work.gather(
+      dx.reshaped(Shape(s.tokens.ids.count, config.hiddenSize)), keep.map { Int32($0) })
     work.scatterAdd(rows, keep.map { s.tokens.ids[$0] }, to: &words.gradient)
     work.scatterAdd(rows, keep.map { Int32($0 % s.tokens.length) }, to: &positions.gradient)
     work.scatterAdd(rows, keep.map { _ in 0 }, to: &tokenTypes.gradient)
@@ -73,16 +95,28 @@ public struct TextEncoder: Layer {
 
   /// What the fusion layers see of visual tokens `[B, M, E]`.
   public func vision(_ x: Tensor, in work: borrowing Workspace) -> FusionVision {
-    precondition(x.shape.rank == 3 && x.shape[2] == config.encoderWidth, "visual tokens \(x.shape) for a width of \(config.encoderWidth)")
-    return FusionVision(layers: config.fusionLayers.map { layers[$0].cross!.vision(x, in: work) }, shape: x.shape)
+    precondition(
+      x.shape.rank == 3 && x.shape[2] == config.encoderWidth,
+      "visual tokens \(x.shape) for a width of \(config.encoderWidth)")
+    return FusionVision(
+      layers: config.fusionLayers.map { layers[$0].cross!.vision(x, in: work) }, shape: x.shape)
   }
-  /// The fusion layers on text states `[B, L, D]` (the output of `text`) and visual tokens `[B, M, E]`.
-  public func fusion(_ hidden: Tensor, _ tokens: TokenBatch, vision x: Tensor, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (hidden: Tensor, saved: FusionSaved) {
+  /// The fusion layers on text states `[B, L, D]` (the output of `text`) and visual tokens `[B, M,
+  /// E]`.
+  public func fusion(
+    _ hidden: Tensor, _ tokens: TokenBatch, vision x: Tensor, prior: AttentionPrior? = nil,
+    in work: borrowing Workspace
+  ) -> (hidden: Tensor, saved: FusionSaved) {
     fusion(hidden, tokens, vision: vision(x, in: work), prior: prior, in: work)
   }
-  public func fusion(_ hidden: Tensor, _ tokens: TokenBatch, vision: FusionVision, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (hidden: Tensor, saved: FusionSaved) {
-    precondition(vision.shape[0] == tokens.batch, "vision \(vision.shape) for \(tokens.batch) captions")
-    var h = hidden, saved: [TextLayer.Saved] = []
+  public func fusion(
+    _ hidden: Tensor, _ tokens: TokenBatch, vision: FusionVision, prior: AttentionPrior? = nil,
+    in work: borrowing Workspace
+  ) -> (hidden: Tensor, saved: FusionSaved) {
+    precondition(
+      vision.shape[0] == tokens.batch, "vision \(vision.shape) for \(tokens.batch) captions")
+    var h = hidden
+    var saved: [TextLayer.Saved] = []
     for (i, seen) in zip(config.fusionLayers, vision.layers) {
       let (y, s) = layers[i].forward(h, tokens, vision: seen, prior: prior, in: work)
       saved.append(s)
@@ -93,12 +127,19 @@ public struct TextEncoder: Layer {
   }
 
   /// (dHidden of the text states, dVision). `wantsText` false skips what only the text side needs.
-  public mutating func fusionBackward(_ dHidden: Tensor, _ s: FusionSaved, wantsText: Bool = true, in work: borrowing Workspace) -> (dText: Tensor?, dVision: Tensor) {
-    var dh = work.copy(dHidden), dVision: Tensor? = work.zeros(s.vision, dHidden.type)
+  public mutating func fusionBackward(
+    _ dHidden: Tensor, _ s: FusionSaved, wantsText: Bool = true, in work: borrowing Workspace
+  ) -> (dText: Tensor?, dVision: Tensor) {
+    var dh = work.copy(dHidden)
+    var dVision: Tensor? = work.zeros(s.vision, dHidden.type)
     work.zeroPadding(&dh, counts: s.tokens.counts)
     for i in config.fusionLayers.reversed() {
       let last = i == config.fusionLayer
-      guard let next = layers[i].backward(dh, s.layers[i - config.fusionLayer], addingTo: &dVision, wantsInput: wantsText || !last, in: work) else { return (nil, dVision!) }
+      guard
+        let next = layers[i].backward(
+          dh, s.layers[i - config.fusionLayer], addingTo: &dVision, wantsInput: wantsText || !last,
+          in: work)
+      else { return (nil, dVision!) }
       dh = next
     }
     return (dh, dVision!)

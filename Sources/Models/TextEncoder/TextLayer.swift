@@ -1,8 +1,8 @@
 public import Layers
 public import TensorRuntime
 
-/// One post-norm BERT layer (Devlin et al. 2018), with cross-attention between self-attention and feed-forward in the
-/// fusion layers (algorithm.md 2.2). Shapes `[B, L, D]`.
+/// One post-norm BERT layer (Devlin et al. 2018), with cross-attention between self-attention and
+/// feed-forward in the fusion layers (algorithm.md 2.2). Shapes `[B, L, D]`.
 public struct TextLayer: Layer {
   public var query, key, value, out: Linear
   public var attentionNorm: LayerNorm
@@ -24,8 +24,12 @@ public struct TextLayer: Layer {
 
   init(_ name: String, index: Int, _ c: TextEncoderConfig, from source: ParameterSource) throws {
     let d = c.hiddenSize
-    func linear(_ part: String, _ i: Int, _ o: Int) throws -> Linear { try Linear("\(name).\(part)", i, o, initial: .normal(deviation: 0.02), from: source) }
-    func norm(_ part: String) throws -> LayerNorm { try LayerNorm("\(name).\(part).LayerNorm", d, epsilon: c.layerNormEps, from: source) }
+    func linear(_ part: String, _ i: Int, _ o: Int) throws -> Linear {
+      try Linear("\(name).\(part)", i, o, initial: .normal(deviation: 0.02), from: source)
+    }
+    func norm(_ part: String) throws -> LayerNorm {
+      try LayerNorm("\(name).\(part).LayerNorm", d, epsilon: c.layerNormEps, from: source)
+    }
     query = try linear("attention.self.query", d, d)
     key = try linear("attention.self.key", d, d)
     value = try linear("attention.self.value", d, d)
@@ -36,14 +40,19 @@ public struct TextLayer: Layer {
       crossOut = try linear("crossattention.output.dense", d, d)
       crossNorm = try norm("crossattention.output")
     }
-    feedForward = try FeedForward("\(name).intermediate.dense", "\(name).output.dense", width: d, hidden: c.intermediateSize, activation: .geluErf, initial: .normal(deviation: 0.02), from: source)
+    feedForward = try FeedForward(
+      "\(name).intermediate.dense", "\(name).output.dense", width: d, hidden: c.intermediateSize,
+      activation: .geluErf, initial: .normal(deviation: 0.02), from: source)
     outputNorm = try norm("output")
     (heads, self.index) = (c.numAttentionHeads, index)
   }
   private var scale: Double { 1 / (Double(query.outputWidth) / Double(heads)).squareRoot() }
 
   /// `vision` is given to fusion layers only: what `cross` makes of visual tokens `[B, M, E]`.
-  public func forward(_ h: Tensor, _ tokens: TokenBatch, vision: CrossAttention.Vision? = nil, prior: AttentionPrior? = nil, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  public func forward(
+    _ h: Tensor, _ tokens: TokenBatch, vision: CrossAttention.Vision? = nil,
+    prior: AttentionPrior? = nil, in work: borrowing Workspace
+  ) -> (y: Tensor, saved: Saved) {
     let visible = Workspace.Visibility(keyCounts: tokens.counts)
     let (q, qs) = query.forward(h, in: work)
     let (k, ks) = key.forward(h, in: work)
@@ -51,9 +60,12 @@ public struct TextLayer: Layer {
     let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: scale, visible: visible)
     let (u1, os) = out.forward(o, in: work)
     var (a, ns) = attentionNorm.forward(work.sum(u1, h), in: work)
-    var crossSaved: CrossAttention.Saved?, crossOutSaved: Linear.Saved?, crossNormSaved: LayerNorm.Saved?
+    var crossSaved: CrossAttention.Saved?
+    var crossOutSaved: Linear.Saved?
+    var crossNormSaved: LayerNorm.Saved?
     if let cross, let vision {
-      let (c, cs) = cross.forward(a, vision, layer: index, lexical: tokens.lexical, prior: prior, in: work)
+      let (c, cs) = cross.forward(
+        a, vision, layer: index, lexical: tokens.lexical, prior: prior, in: work)
       let (u2, cos) = crossOut!.forward(c, in: work)
       let (a2, cns) = crossNorm!.forward(work.sum(u2, a), in: work)
       (a, crossSaved, crossOutSaved, crossNormSaved) = (a2, cs, cos, cns)
@@ -63,14 +75,19 @@ public struct TextLayer: Layer {
     return (
       y,
       Saved(
-        query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse, visible: visible, attentionNorm: ns, cross: crossSaved, crossOut: crossOutSaved,
+        query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse, visible: visible,
+        attentionNorm: ns, cross: crossSaved, crossOut: crossOutSaved,
         crossNorm: crossNormSaved, feedForward: fs, outputNorm: ons)
     )
   }
 
-  /// dh; adds the visual tokens' gradient to `dVision` when present. With `wantsInput` false the self-attention's
-  /// backward is skipped (the first fusion layer, when nothing below is trained) and the result is nil.
-  public mutating func backward(_ dy: Tensor, _ s: Saved, addingTo dVision: inout Tensor?, wantsInput: Bool = true, in work: borrowing Workspace) -> Tensor? {
+  /// dh; adds the visual tokens' gradient to `dVision` when present. With `wantsInput` false the
+  /// self-attention's backward is skipped (the first fusion layer, when nothing below is trained)
+  /// and the result is nil.
+  public mutating func backward(
+    _ dy: Tensor, _ s: Saved, addingTo dVision: inout Tensor?, wantsInput: Bool = true,
+    in work: borrowing Workspace
+  ) -> Tensor? {
     let du3 = outputNorm.backward(dy, s.outputNorm, in: work)
     var da = feedForward.backward(du3, s.feedForward, in: work)
     work.add(du3, to: &da)
@@ -84,7 +101,9 @@ public struct TextLayer: Layer {
     if !wantsInput { return nil }
     let du1 = attentionNorm.backward(da, s.attentionNorm, in: work)
     let dO = out.backward(du1, s.out, in: work)
-    let (dq, dk, dv) = work.attentionBackward(dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: s.visible)
+    let (dq, dk, dv) = work.attentionBackward(
+      dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale, visible: s.visible
+    )
     var dh = query.backward(dq, s.query, in: work)
     key.backward(dk, s.key, addingTo: &dh, in: work)
     value.backward(dv, s.value, addingTo: &dh, in: work)

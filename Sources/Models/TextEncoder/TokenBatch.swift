@@ -10,14 +10,20 @@ public struct TokenBatch: Sendable {
 
   public var batch: Int { counts.count }
 
-  /// Rows of ids without padding; padded here to the longest, or to `length`. Ids in `special` are never lexical.
-  public init(_ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0, special: Set<Int32> = [101, 102, 0]) {
+  /// Rows of ids without padding; padded here to the longest, or to `length`. Ids in `special` are
+  /// never lexical.
+  public init(
+    _ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0,
+    special: Set<Int32> = [101, 102, 0]
+  ) {
     precondition(rows.allSatisfy { !$0.isEmpty }, "a caption has at least [CLS]")
     let n = max(minimum, rows.map(\.count).max() ?? 0)
     length = n
     counts = rows.map { Int32($0.count) }
     ids = rows.flatMap { $0 + Array(repeating: padding, count: n - $0.count) }
-    lexical = rows.flatMap { row in row.map { special.contains($0) ? UInt8(0) : 1 } + Array(repeating: 0, count: n - row.count) }
+    lexical = rows.flatMap { row in
+      row.map { special.contains($0) ? UInt8(0) : 1 } + Array(repeating: 0, count: n - row.count)
+    }
   }
   public subscript(row b: Int) -> [Int32] { Array(ids[b * length..<b * length + Int(counts[b])]) }
   /// Captions `indices`, in that order, at the same length.
@@ -33,7 +39,10 @@ public struct TokenBatch: Sendable {
   public init(joining parts: [TokenBatch], padding: Int32 = 0) {
     let n = parts.map(\.length).max() ?? 0
     func widen<T>(_ values: [T], _ part: TokenBatch, _ filler: T) -> [T] {
-      (0..<part.batch).flatMap { values[$0 * part.length..<($0 + 1) * part.length] + Array(repeating: filler, count: n - part.length) }
+      (0..<part.batch).flatMap {
+        values[$0 * part.length..<($0 + 1) * part.length]
+          + Array(repeating: filler, count: n - part.length)
+      }
     }
     length = n
     counts = parts.flatMap(\.counts)

@@ -1,7 +1,7 @@
 internal import CUtf8proc
 
-/// BERT's uncased WordPiece, without a trailing [SEP] (algorithm.md 2.1). Works on Unicode scalars; decomposition by
-/// utf8proc (NFD), then marks of category Mn are dropped.
+/// BERT's uncased WordPiece, without a trailing [SEP] (algorithm.md 2.1). Works on Unicode scalars;
+/// decomposition by utf8proc (NFD), then marks of category Mn are dropped.
 public struct WordPieceTokenizer: Sendable {
   /// Keyed by scalars: String equality would merge canonically equivalent tokens.
   private let ids: [[Unicode.Scalar]: Int32]
@@ -52,12 +52,14 @@ public struct WordPieceTokenizer: Sendable {
   /// What `encode` leaves out of a text, in words; nil when nothing.
   public func truncation(of text: String, maxLength: Int) -> String? {
     let count = encode(text, maxLength: .max).count
-    return count > maxLength ? "the prompt has \(count) tokens, the model reads the first \(maxLength)" : nil
+    return count > maxLength
+      ? "the prompt has \(count) tokens, the model reads the first \(maxLength)" : nil
   }
 
   /// Clean, split at whitespace, lower-case, strip accents, split at punctuation.
   static func words(_ text: String) -> [[Unicode.Scalar]] {
-    var words: [[Unicode.Scalar]] = [], current: [Unicode.Scalar] = []
+    var words: [[Unicode.Scalar]] = []
+    var current: [Unicode.Scalar] = []
     func flush() {
       if !current.isEmpty { words.append(contentsOf: splitAtPunctuation(stripped(current))) }
       current = []
@@ -93,13 +95,16 @@ public struct WordPieceTokenizer: Sendable {
     var boundary: Int32 = 0
     withUnsafeMutableBytes(of: &buffer) { bytes in
       let p = bytes.bindMemory(to: Int32.self)
-      let n = utf8proc_decompose_char(Int32(bitPattern: s.value), p.baseAddress, 8, utf8proc_option_t(rawValue: UTF8PROC_DECOMPOSE.rawValue), &boundary)
+      let n = utf8proc_decompose_char(
+        Int32(bitPattern: s.value), p.baseAddress, 8,
+        utf8proc_option_t(rawValue: UTF8PROC_DECOMPOSE.rawValue), &boundary)
       if n < 1 || n > 8 { return out.append(s) }
       for i in 0..<Int(n) { if let d = Unicode.Scalar(UInt32(bitPattern: p[i])) { out.append(d) } }
     }
   }
   private static func splitAtPunctuation(_ word: [Unicode.Scalar]) -> [[Unicode.Scalar]] {
-    var parts: [[Unicode.Scalar]] = [], current: [Unicode.Scalar] = []
+    var parts: [[Unicode.Scalar]] = []
+    var current: [Unicode.Scalar] = []
     for s in word {
       // Decomposition may leave whitespace behind; it separates like any other.
       if isWhitespace(s) || isPunctuation(s) {
@@ -114,12 +119,15 @@ public struct WordPieceTokenizer: Sendable {
     return parts
   }
 
-  /// Greedy longest match from the left; the whole word is [UNK] when a position has none or it exceeds 100 scalars.
+  /// Greedy longest match from the left; the whole word is [UNK] when a position has none or it
+  /// exceeds 100 scalars.
   private func pieces(_ word: [Unicode.Scalar]) -> [Int32] {
     if word.count > 100 { return [unknown] }
-    var out: [Int32] = [], start = 0
+    var out: [Int32] = []
+    var start = 0
     while start < word.count {
-      var end = word.count, found: Int32?
+      var end = word.count
+      var found: Int32?
       while end > start {
         if let id = ids[(start > 0 ? ["#", "#"] : []) + word[start..<end]] {
           found = id
@@ -135,7 +143,8 @@ public struct WordPieceTokenizer: Sendable {
   }
 
   private static func isWhitespace(_ s: Unicode.Scalar) -> Bool {
-    s == " " || s == "\t" || s == "\n" || s == "\r" || s.properties.generalCategory == .spaceSeparator
+    s == " " || s == "\t" || s == "\n" || s == "\r"
+      || s.properties.generalCategory == .spaceSeparator
   }
   private static func isControl(_ s: Unicode.Scalar) -> Bool {
     switch s.properties.generalCategory {
@@ -149,13 +158,17 @@ public struct WordPieceTokenizer: Sendable {
     default: break
     }
     switch s.properties.generalCategory {
-    case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation, .otherPunctuation: return true
+    case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation,
+      .initialPunctuation, .finalPunctuation, .otherPunctuation:
+      return true
     default: return false
     }
   }
   private static func isIdeograph(_ v: UInt32) -> Bool {
     switch v {
-    case 0x4E00...0x9FFF, 0x3400...0x4DBF, 0x20000...0x2A6DF, 0x2A700...0x2B73F, 0x2B740...0x2B81F, 0x2B820...0x2CEAF, 0xF900...0xFAFF, 0x2F800...0x2FA1F: true
+    case 0x4E00...0x9FFF, 0x3400...0x4DBF, 0x20000...0x2A6DF, 0x2A700...0x2B73F, 0x2B740...0x2B81F,
+      0x2B820...0x2CEAF, 0xF900...0xFAFF, 0x2F800...0x2FA1F:
+      true
     default: false
     }
   }

@@ -1,8 +1,9 @@
 public import Layers
 public import TensorRuntime
 
-/// InternVideo2's video transformer (arXiv:2403.15377; algorithm.md 1): pre-norm blocks with RMS norm, q and k normalised
-/// over all channels, LayerScale, full attention over all tokens, no final norm; attention pooling and projection.
+/// InternVideo2's video transformer (arXiv:2403.15377; algorithm.md 1): pre-norm blocks with RMS
+/// norm, q and k normalised over all channels, LayerScale, full attention over all tokens, no final
+/// norm; attention pooling and projection.
 public struct VideoEncoder: Layer {
   public let config: VideoEncoderConfig
   public var patchEmbedding: PatchEmbedding
@@ -32,25 +33,39 @@ public struct VideoEncoder: Layer {
   }
 
   public init(_ config: VideoEncoderConfig, embedDim: Int, from source: ParameterSource) throws {
-    let prefix = "vision_encoder.", d = config.dModel
+    let prefix = "vision_encoder."
+    let d = config.dModel
     self.config = config
-    patchEmbedding = try PatchEmbedding("\(prefix)patch_embed.proj", channels: 3, width: d, patch: SIMD3(config.tubeletSize, config.patchSize, config.patchSize), from: source)
+    patchEmbedding = try PatchEmbedding(
+      "\(prefix)patch_embed.proj", channels: 3, width: d,
+      patch: SIMD3(config.tubeletSize, config.patchSize, config.patchSize), from: source)
     classToken = try source("\(prefix)cls_token", Shape(1, 1, d), .normal(deviation: 0.02))
     let times = config.times(config.numFrames)
     positions = try source.table(
-      "\(prefix)pos_embed", Shape(1, 1 + times * config.patchesPerFrame, d), .table(PositionTable.sineCosine(width: d, frames: times, side: config.grid)))
+      "\(prefix)pos_embed", Shape(1, 1 + times * config.patchesPerFrame, d),
+      .table(PositionTable.sineCosine(width: d, frames: times, side: config.grid)))
     imagePositions = try source.optional(
-      "\(prefix)img_pos_embed", Shape(1, 1 + config.patchesPerFrame, d), .table(PositionTable.sineCosine(width: d, frames: 1, side: config.grid)))
-    blocks = try (0..<config.depth).map { try VideoEncoderBlock("\(prefix)blocks.\($0)", config, from: source) }
+      "\(prefix)img_pos_embed", Shape(1, 1 + config.patchesPerFrame, d),
+      .table(PositionTable.sineCosine(width: d, frames: 1, side: config.grid)))
+    blocks = try (0..<config.depth).map {
+      try VideoEncoderBlock("\(prefix)blocks.\($0)", config, from: source)
+    }
     pooling = try AttentionPooling("\(prefix)clip_projector", config, from: source)
     projection = try Linear("vision_proj", config.clipEmbedDim, embedDim, from: source)
   }
 
-  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `recompute` only block inputs are kept for backward.
-  public func forward(_ pixels: Tensor, recompute: Bool = false, in work: borrowing Workspace) -> (output: Output, saved: Saved) {
+  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `recompute` only block inputs are
+  /// kept for backward.
+  public func forward(_ pixels: Tensor, recompute: Bool = false, in work: borrowing Workspace) -> (
+    output: Output, saved: Saved
+  ) {
     let (b, d, times) = (pixels.shape[0], config.dModel, config.times(pixels.shape[1]))
-    precondition(pixels.shape[1] % config.tubeletSize == 0 && pixels.shape[3] == config.imgSize && pixels.shape[4] == config.imgSize, "pixels \(pixels.shape) for img_size \(config.imgSize)")
-    let (patches, patchSaved) = patchEmbedding.forward(work.permuted(pixels, [0, 2, 1, 3, 4]), in: work)
+    precondition(
+      pixels.shape[1] % config.tubeletSize == 0 && pixels.shape[3] == config.imgSize
+        && pixels.shape[4] == config.imgSize,
+      "pixels \(pixels.shape) for img_size \(config.imgSize)")
+    let (patches, patchSaved) = patchEmbedding.forward(
+      work.permuted(pixels, [0, 2, 1, 3, 4]), in: work)
     let cls = work.repeated(work.widened(classToken.value).reshaped(Shape(1, d)), b)
     var x = work.concatenated([cls, patches], axis: 1)
     work.addToEach(positionTable(times, in: work), to: &x)
@@ -67,43 +82,59 @@ public struct VideoEncoder: Layer {
     }
     let (pooled, poolSaved) = pooling.forward(x, in: work)
     let (projected, projSaved) = projection.forward(pooled, in: work)
-    return (Output(tokens: x, pooled: pooled, projected: projected), Saved(patches: patchSaved, blocks: saved, pooling: poolSaved, projection: projSaved, times: times))
+    return (
+      Output(tokens: x, pooled: pooled, projected: projected),
+      Saved(
+        patches: patchSaved, blocks: saved, pooling: poolSaved, projection: projSaved, times: times)
+    )
   }
 
   /// Pixel gradient from those of the tokens and of the projected feature (either may be absent).
   /// With `wantsPixels` false only parameter gradients are computed and the result is nil.
-  public mutating func backward(dTokens: Tensor?, dProjected: Tensor?, _ saved: Saved, wantsPixels: Bool = true, in work: borrowing Workspace) -> Tensor? {
+  public mutating func backward(
+    dTokens: Tensor?, dProjected: Tensor?, _ saved: Saved, wantsPixels: Bool = true,
+    in work: borrowing Workspace
+  ) -> Tensor? {
     var dx = dTokens
     if let dProjected {
-      let fromPooling = pooling.backward(projection.backward(dProjected, saved.projection, in: work), saved.pooling, in: work)
+      let fromPooling = pooling.backward(
+        projection.backward(dProjected, saved.projection, in: work), saved.pooling, in: work)
       if dx == nil { dx = fromPooling } else { work.add(fromPooling, to: &dx!) }
     }
     guard var dx else { return nil }
     for i in blocks.indices.reversed() {
       switch saved.blocks[i] {
       case .all(let s): dx = blocks[i].backward(dx, s, in: work)
-      case .input(let x): dx = blocks[i].backward(dx, blocks[i].forward(x, in: work).saved, in: work)
+      case .input(let x):
+        dx = blocks[i].backward(dx, blocks[i].forward(x, in: work).saved, in: work)
       }
     }
     backwardPositions(dx, times: saved.times, in: work)
-    if classToken.isTrainable { work.addSumOfEach(work.narrowed(dx, axis: 1, 0..<1), to: &classToken.gradient) }
+    if classToken.isTrainable {
+      work.addSumOfEach(work.narrowed(dx, axis: 1, 0..<1), to: &classToken.gradient)
+    }
     let dPatches = work.narrowed(dx, axis: 1, 1..<dx.shape[1])
     if !wantsPixels {
       patchEmbedding.backwardParameters(dPatches, saved.patches, in: work)
       return nil
     }
-    return work.permuted(patchEmbedding.backward(dPatches, saved.patches, in: work), [0, 2, 1, 3, 4])
+    return work.permuted(
+      patchEmbedding.backward(dPatches, saved.patches, in: work), [0, 2, 1, 3, 4])
   }
 
-  /// The table for `times` time positions: a single one has its own table, another count is interpolated.
+  /// The table for `times` time positions: a single one has its own table, another count is
+  /// interpolated.
   private func positionTable(_ times: Int, in work: borrowing Workspace) -> Tensor {
     if times == 1 {
-      guard let imagePositions else { preconditionFailure("vision_encoder.img_pos_embed is needed for a clip of one frame") }
+      guard let imagePositions else {
+        preconditionFailure("vision_encoder.img_pos_embed is needed for a clip of one frame")
+      }
       return work.widened(imagePositions.value)
     }
     let table = work.widened(positions.value)
     if table.shape[1] == 1 + times * config.patchesPerFrame { return table }
-    return PositionTable.interpolated(table, fromSide: storedSide, toFrames: times, toSide: config.grid, in: work)
+    return PositionTable.interpolated(
+      table, fromSide: storedSide, toFrames: times, toSide: config.grid, in: work)
   }
   private mutating func backwardPositions(_ dx: Tensor, times: Int, in work: borrowing Workspace) {
     if times == 1 {
@@ -111,14 +142,18 @@ public struct VideoEncoder: Layer {
       return
     }
     guard positions.isTrainable else { return }
-    if positions.value.shape[1] == dx.shape[1] { return work.addSumOfEach(dx, to: &positions.gradient) }
+    if positions.value.shape[1] == dx.shape[1] {
+      return work.addSumOfEach(dx, to: &positions.gradient)
+    }
     var sum: Tensor? = work.zeros(Shape(1, dx.shape[1], config.dModel), dx.type)
     work.addSumOfEach(dx, to: &sum)
-    let d = PositionTable.interpolatedBackward(sum!, source: positions.value.shape, fromSide: storedSide, toFrames: times, toSide: config.grid, in: work)
+    let d = PositionTable.interpolatedBackward(
+      sum!, source: positions.value.shape, fromSide: storedSide, toFrames: times,
+      toSide: config.grid, in: work)
     work.add(d, to: &positions.gradient)
   }
-  /// Side of the stored table's grid: the configuration's, or, when that does not divide the rows, that of a 4-frame
-  /// table (the published checkpoint).
+  /// Side of the stored table's grid: the configuration's, or, when that does not divide the rows,
+  /// that of a 4-frame table (the published checkpoint).
   private var storedSide: Int {
     let rows = positions.value.shape[1] - 1
     if rows % config.patchesPerFrame == 0 { return config.grid }

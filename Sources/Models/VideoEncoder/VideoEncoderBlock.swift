@@ -32,7 +32,9 @@ public struct VideoEncoderBlock: Layer {
     out = try Linear("\(name).attn.proj", d, d, from: source)
     scale1 = try source("\(name).ls1.gamma", Shape(d), .constant(c.initValues))
     norm2 = try RMSNorm("\(name).norm2", d, epsilon: 1e-6, from: source)
-    mlp = try FeedForward("\(name).mlp.fc1", "\(name).mlp.fc2", width: d, hidden: c.hidden, activation: c.mlpGelu == "erf" ? .geluErf : .geluTanh, from: source)
+    mlp = try FeedForward(
+      "\(name).mlp.fc1", "\(name).mlp.fc2", width: d, hidden: c.hidden,
+      activation: c.mlpGelu == "erf" ? .geluErf : .geluTanh, from: source)
     scale2 = try source("\(name).ls2.gamma", Shape(d), .constant(c.initValues))
     heads = c.numHeads
   }
@@ -42,33 +44,47 @@ public struct VideoEncoderBlock: Layer {
     let (middle, attention) = attend(x, in: work)
     let (w, norm2Saved) = norm2.forward(middle, in: work)
     let (fed, mlpSaved) = mlp.forward(w, in: work)
-    return (work.layerScale(middle, scale2.value, fed), Saved(attention: attention, norm2: norm2Saved, mlp: mlpSaved, fed: fed))
+    return (
+      work.layerScale(middle, scale2.value, fed),
+      Saved(attention: attention, norm2: norm2Saved, mlp: mlpSaved, fed: fed)
+    )
   }
   /// y alone: what backward would read is not kept.
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
     let middle = attend(x, in: work).middle
     return work.layerScale(middle, scale2.value, mlp(norm2.forward(middle, in: work).y, in: work))
   }
-  private func attend(_ x: Tensor, in work: borrowing Workspace) -> (middle: Tensor, saved: AttentionSaved) {
+  private func attend(_ x: Tensor, in work: borrowing Workspace) -> (
+    middle: Tensor, saved: AttentionSaved
+  ) {
     let d = x.shape[2]
     let (u, norm1Saved) = norm1.forward(x, in: work)
     let (fused, qkvSaved) = qkv.forward(u, in: work)
-    var q = work.tensor(x.shape, x.type), k = work.tensor(x.shape, x.type)
-    let qSaved = queryNorm.forwardHeads(fused, into: &q, in: work), kSaved = keyNorm.forwardHeads(fused, column: d, into: &k, in: work)
+    var q = work.tensor(x.shape, x.type)
+    var k = work.tensor(x.shape, x.type)
+    let qSaved = queryNorm.forwardHeads(fused, into: &q, in: work)
+    let kSaved = keyNorm.forwardHeads(fused, column: d, into: &k, in: work)
     let v = work.narrowed(fused, axis: 2, 2 * d..<3 * d)
     let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: attentionScale)
     let (attended, outSaved) = out.forward(o, in: work)
     let middle = work.layerScale(x, scale1.value, attended)
-    return (middle, AttentionSaved(norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved, q: q, k: k, v: v, o: o, lse: lse, out: outSaved, attended: attended))
+    return (
+      middle,
+      AttentionSaved(
+        norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved, q: q, k: k, v: v,
+        o: o, lse: lse, out: outSaved, attended: attended)
+    )
   }
 
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     let dFed = work.layerScaleBackward(dy, scale2.value, h: s.fed, addingTo: &scale2.gradient)
     let dMiddle = norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, adding: dy, in: work)
     let a = s.attention
-    let dAttended = work.layerScaleBackward(dMiddle, scale1.value, h: a.attended, addingTo: &scale1.gradient)
+    let dAttended = work.layerScaleBackward(
+      dMiddle, scale1.value, h: a.attended, addingTo: &scale1.gradient)
     let dO = out.backward(dAttended, a.out, in: work)
-    let (dq, dk, dv) = work.attentionBackward(dO, q: a.q, k: a.k, v: a.v, o: a.o, lse: a.lse, heads: heads, scale: attentionScale)
+    let (dq, dk, dv) = work.attentionBackward(
+      dO, q: a.q, k: a.k, v: a.v, o: a.o, lse: a.lse, heads: heads, scale: attentionScale)
     let d = dy.shape[2]
     var dFused = work.tensor(a.queryNorm.shape, dy.type)
     queryNorm.backwardHeads(dq, a.queryNorm, into: &dFused, in: work)

@@ -1,9 +1,10 @@
 public import Layers
 
-/// Sizes of the InternVideo2 video encoder; JSON keys as in a reward-model directory (interfaces.md 4). A missing field
-/// takes the 1B value.
+/// Sizes of the InternVideo2 video encoder; JSON keys as in a reward-model directory (interfaces.md
+/// 4). A missing field takes the 1B value.
 public struct VideoEncoderConfig: ModelConfig, Equatable {
-  public var imgSize = 224, numFrames = 8, tubeletSize = 1, patchSize = 14, dModel = 1408, depth = 40, numHeads = 16
+  public var imgSize = 224, numFrames = 8, tubeletSize = 1, patchSize = 14, dModel = 1408,
+    depth = 40, numHeads = 16
   public var mlpRatio = 48.0 / 11.0
   public var attnPoolNumHeads = 16, clipEmbedDim = 768
   /// `tanh` (the trained model's fused kernel, D-9) or `erf`.
@@ -12,14 +13,25 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
   public var initValues = 1e-5
 
   enum CodingKeys: String, CodingKey, CaseIterable {
-    case imgSize = "img_size", numFrames = "num_frames", tubeletSize = "tubelet_size", patchSize = "patch_size", dModel = "d_model"
-    case depth, numHeads = "num_heads", mlpRatio = "mlp_ratio", attnPoolNumHeads = "attn_pool_num_heads", clipEmbedDim = "clip_embed_dim"
-    case mlpGelu = "mlp_gelu", initValues = "init_values"
+    case imgSize = "img_size"
+    case numFrames = "num_frames"
+    case tubeletSize = "tubelet_size"
+    case patchSize = "patch_size"
+    case dModel = "d_model"
+    case depth
+    case numHeads = "num_heads"
+    case mlpRatio = "mlp_ratio"
+    case attnPoolNumHeads = "attn_pool_num_heads"
+    case clipEmbedDim = "clip_embed_dim"
+    case mlpGelu = "mlp_gelu"
+    case initValues = "init_values"
   }
   public init() {}
   public init(from decoder: any Decoder) throws {
     let c = try decoder.container(keyedBy: CodingKeys.self)
-    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws { value = try c.decodeIfPresent(T.self, forKey: key) ?? value }
+    func read<T: Decodable>(_ key: CodingKeys, _ value: inout T) throws {
+      value = try c.decodeIfPresent(T.self, forKey: key) ?? value
+    }
     try read(.imgSize, &imgSize)
     try read(.numFrames, &numFrames)
     try read(.tubeletSize, &tubeletSize)
@@ -44,13 +56,23 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
 
   /// What is wrong with these sizes, as `field: reason`, or nil.
   public var problem: String? {
-    for (name, value) in [("img_size", imgSize), ("num_frames", numFrames), ("tubelet_size", tubeletSize), ("patch_size", patchSize), ("d_model", dModel), ("depth", depth), ("num_heads", numHeads), ("attn_pool_num_heads", attnPoolNumHeads), ("clip_embed_dim", clipEmbedDim)] where value < 1 || value > 1 << 20 {
+    for (name, value) in [
+      ("img_size", imgSize), ("num_frames", numFrames), ("tubelet_size", tubeletSize),
+      ("patch_size", patchSize), ("d_model", dModel), ("depth", depth), ("num_heads", numHeads),
+      ("attn_pool_num_heads", attnPoolNumHeads), ("clip_embed_dim", clipEmbedDim),
+    ] where value < 1 || value > 1 << 20 {
       return "\(name): \(value) is out of range"
     }
-    if imgSize % patchSize != 0 { return "img_size: \(imgSize) is not a multiple of patch_size \(patchSize)" }
+    if imgSize % patchSize != 0 {
+      return "img_size: \(imgSize) is not a multiple of patch_size \(patchSize)"
+    }
     if dModel % numHeads != 0 { return "num_heads: \(numHeads) does not divide d_model \(dModel)" }
-    if dModel % attnPoolNumHeads != 0 { return "attn_pool_num_heads: \(attnPoolNumHeads) does not divide d_model \(dModel)" }
-    if mlpGelu != "tanh" && mlpGelu != "erf" { return "mlp_gelu: \(mlpGelu) is neither tanh nor erf" }
+    if dModel % attnPoolNumHeads != 0 {
+      return "attn_pool_num_heads: \(attnPoolNumHeads) does not divide d_model \(dModel)"
+    }
+    if mlpGelu != "tanh" && mlpGelu != "erf" {
+      return "mlp_gelu: \(mlpGelu) is neither tanh nor erf"
+    }
     if !(mlpRatio > 0 && mlpRatio < 1024) { return "mlp_ratio: \(mlpRatio) is out of range" }
     if hidden < 1 { return "mlp_ratio: \(mlpRatio) of width \(dModel) leaves nothing" }
     return nil

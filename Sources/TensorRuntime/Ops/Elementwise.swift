@@ -80,14 +80,23 @@ extension Workspace {
     return y
   }
   /// min(max(alpha x + beta, range)).
-  public func affineClamp(_ x: Tensor, alpha: Double, beta: Double, to range: ClosedRange<Double>) -> Tensor {
+  public func affineClamp(_ x: Tensor, alpha: Double, beta: Double, to range: ClosedRange<Double>)
+    -> Tensor
+  {
     let y = tensor(x.shape, x.type)
-    check(pk_affine_clamp_forward(x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, y.base))
+    check(
+      pk_affine_clamp_forward(
+        x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, y.base))
     return y
   }
-  public func affineClampBackward(_ dy: Tensor, x: Tensor, alpha: Double, beta: Double, to range: ClosedRange<Double>) -> Tensor {
+  public func affineClampBackward(
+    _ dy: Tensor, x: Tensor, alpha: Double, beta: Double, to range: ClosedRange<Double>
+  ) -> Tensor {
     let dx = tensor(x.shape, x.type)
-    check(pk_affine_clamp_backward(x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, dy.base, dx.base))
+    check(
+      pk_affine_clamp_backward(
+        x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, dy.base,
+        dx.base))
     return dx
   }
 
@@ -97,8 +106,13 @@ extension Workspace {
     return measured(pk_dot(x.type.pk, x.count, x.base, y.base))
   }
   public func sumOfSquares(_ x: Tensor) -> Double { dot(x, x) }
-  public func sumOfAbsoluteDifferences(_ x: Tensor, _ y: Tensor) -> Double { measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base)) }
-  public func isFinite(_ x: Tensor) -> Bool { !x.type.isFloating || MemoryPlan.current != nil || pk_all_finite(x.type.pk, x.count, x.base) != 0 }
+  public func sumOfAbsoluteDifferences(_ x: Tensor, _ y: Tensor) -> Double {
+    measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base))
+  }
+  public func isFinite(_ x: Tensor) -> Bool {
+    !x.type.isFloating || MemoryPlan.current != nil
+      || pk_all_finite(x.type.pk, x.count, x.base) != 0
+  }
 }
 
 /// Modulation and gating by per-sample vectors that are chunks of one matrix `[B, chunks * C]`.
@@ -107,7 +121,9 @@ extension Workspace {
   public struct Chunk {
     let matrix: Tensor, column: Int
     public init(_ matrix: Tensor, _ index: Int, of count: Int) {
-      precondition(matrix.shape.last % count == 0 && index < count, "chunk \(index) of \(count) in \(matrix.shape)")
+      precondition(
+        matrix.shape.last % count == 0 && index < count,
+        "chunk \(index) of \(count) in \(matrix.shape)")
       (self.matrix, column) = (matrix, index * (matrix.shape.last / count))
     }
     var base: UnsafeMutableRawPointer { matrix.base + column * matrix.type.byteCount }
@@ -130,22 +146,35 @@ extension Workspace {
     return y
   }
   /// dh; adds to chunk `index` (of `count`) of `dChunks` when it is present. dx is dy itself.
-  public func gateBackward(_ dy: Tensor, _ gate: Chunk, h: Tensor, index: Int, of count: Int, addingTo dChunks: inout Tensor?) -> Tensor {
+  public func gateBackward(
+    _ dy: Tensor, _ gate: Chunk, h: Tensor, index: Int, of count: Int,
+    addingTo dChunks: inout Tensor?
+  ) -> Tensor {
     let (b, n, c) = tokens(dy)
     dChunks?.makeUnique()
     let dGate = dChunks.map { Chunk($0, index, of: count).base }
-    let dh = tensor(dy.shape, dy.type), partial = scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)
-    check(pk_gate_backward(dy.type.pk, b, n, c, gate.ld, dy.base, gate.base, h.base, dh.base, dGate, partial.base))
+    let dh = tensor(dy.shape, dy.type)
+    let partial = scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)
+    check(
+      pk_gate_backward(
+        dy.type.pk, b, n, c, gate.ld, dy.base, gate.base, h.base, dh.base, dGate, partial.base))
     return dh
   }
-  /// x + γ ⊙ h with one γ `[C]` for all rows (LayerScale, Touvron et al. 2021), and its backward: dh, adding to dγ.
+  /// x + γ ⊙ h with one γ `[C]` for all rows (LayerScale, Touvron et al. 2021), and its backward:
+  /// dh, adding to dγ.
   public func layerScale(_ x: Tensor, _ gamma: Tensor, _ h: Tensor) -> Tensor {
     let rows = x.reshaped(Shape(1, x.shape.rows, x.shape.last))
-    return gate(rows, Chunk(widened(gamma).reshaped(Shape(1, gamma.count)), 0, of: 1), h).reshaped(x.shape)
+    return gate(rows, Chunk(widened(gamma).reshaped(Shape(1, gamma.count)), 0, of: 1), h).reshaped(
+      x.shape)
   }
-  public func layerScaleBackward(_ dy: Tensor, _ gamma: Tensor, h: Tensor, addingTo dGamma: inout Tensor?) -> Tensor {
+  public func layerScaleBackward(
+    _ dy: Tensor, _ gamma: Tensor, h: Tensor, addingTo dGamma: inout Tensor?
+  ) -> Tensor {
     let rows = dy.reshaped(Shape(1, dy.shape.rows, dy.shape.last))
-    return gateBackward(rows, Chunk(widened(gamma).reshaped(Shape(1, gamma.count)), 0, of: 1), h: h, index: 0, of: 1, addingTo: &dGamma).reshaped(dy.shape)
+    return gateBackward(
+      rows, Chunk(widened(gamma).reshaped(Shape(1, gamma.count)), 0, of: 1), h: h, index: 0, of: 1,
+      addingTo: &dGamma
+    ).reshaped(dy.shape)
   }
   func tokens(_ x: Tensor) -> (Int, Int, Int) {
     precondition(x.shape.rank == 3, "tokens are [B, N, C], not \(x.shape)")

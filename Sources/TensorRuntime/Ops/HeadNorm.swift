@@ -1,37 +1,69 @@
 internal import CKernels
 
-/// RMS norm of every head of queries or keys and their rotary positions, in one pass from where a projection left them to where attention reads them: `pk_norm.h`.
+/// RMS norm of every head of queries or keys and their rotary positions, in one pass from where a
+/// projection left them to where attention reads them: `pk_norm.h`.
 extension Workspace {
   /// Angles of the first tokens of each sample, `[tokens, dim / 2]`.
   public typealias Rotation = (cosines: Tensor, sines: Tensor)
 
-  /// Heads lie in columns `column..<column + heads * dim` of x `[B, N, ...]`, dim = scale.count; written to rows `row..<row + N` of y `[B, M, heads * dim]`. Returns 1 / rms `[B, N, heads]`.
-  public func headNorm(_ x: Tensor, column: Int = 0, heads: Int, scale: Tensor, epsilon: Double, rotation: Rotation?, into y: inout Tensor, row: Int = 0) -> Tensor {
+  /// Heads lie in columns `column..<column + heads * dim` of x `[B, N, ...]`, dim = scale.count;
+  /// written to rows `row..<row + N` of y `[B, M, heads * dim]`. Returns 1 / rms `[B, N, heads]`.
+  public func headNorm(
+    _ x: Tensor, column: Int = 0, heads: Int, scale: Tensor, epsilon: Double, rotation: Rotation?,
+    into y: inout Tensor, row: Int = 0
+  ) -> Tensor {
     var s = headShape(x, y, column, row, heads, scale, epsilon, rotation)
-    let gamma = widened(scale), rstd = tensor(Shape(s.batch, s.tokens, heads), x.type)
+    let gamma = widened(scale)
+    let rstd = tensor(Shape(s.batch, s.tokens, heads), x.type)
     y.makeUnique()
-    check(pk_head_norm_forward(x.type.pk, &s, x.base + column * x.type.byteCount, gamma.base, rotation?.cosines.base, rotation?.sines.base, y.base + row * s.ldy * x.type.byteCount, rstd.base))
+    check(
+      pk_head_norm_forward(
+        x.type.pk, &s, x.base + column * x.type.byteCount, gamma.base, rotation?.cosines.base,
+        rotation?.sines.base, y.base + row * s.ldy * x.type.byteCount, rstd.base))
     return rstd
   }
-  /// The gradient of those columns of x, written to the same columns of dx, from rows `row..<row + N` of dy.
+  /// The gradient of those columns of x, written to the same columns of dx, from rows `row..<row +
+  /// N` of dy.
   public func headNormBackward(
-    _ dy: Tensor, row: Int = 0, x: Tensor, column: Int = 0, heads: Int, scale: Tensor, rstd: Tensor, rotation: Rotation?, into dx: inout Tensor, addingTo dScale: inout Tensor?
+    _ dy: Tensor, row: Int = 0, x: Tensor, column: Int = 0, heads: Int, scale: Tensor, rstd: Tensor,
+    rotation: Rotation?, into dx: inout Tensor, addingTo dScale: inout Tensor?
   ) {
     var s = headShape(x, dy, column, row, heads, scale, 0, rotation)
-    precondition(dx.shape == x.shape && dx.type == x.type, "head norm backward: dx \(dx.shape), x \(x.shape)")
-    let gamma = widened(scale), partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(1, s.batch * s.tokens, s.dim), x.type), offset = column * x.type.byteCount
+    precondition(
+      dx.shape == x.shape && dx.type == x.type, "head norm backward: dx \(dx.shape), x \(x.shape)")
+    let gamma = widened(scale)
+    let partial = scratch(
+      dScale == nil ? 0 : pk_norm_backward_scratch(1, s.batch * s.tokens, s.dim), x.type)
+    let offset = column * x.type.byteCount
     dScale?.makeUnique()
     dx.makeUnique()
     check(
       pk_head_norm_backward(
-        x.type.pk, &s, dy.base + row * s.ldy * x.type.byteCount, x.base + offset, gamma.base, rotation?.cosines.base, rotation?.sines.base, rstd.base, dx.base + offset, dScale?.base, partial.base))
+        x.type.pk, &s, dy.base + row * s.ldy * x.type.byteCount, x.base + offset, gamma.base,
+        rotation?.cosines.base, rotation?.sines.base, rstd.base, dx.base + offset, dScale?.base,
+        partial.base))
   }
-  private func headShape(_ x: Tensor, _ y: Tensor, _ column: Int, _ row: Int, _ heads: Int, _ scale: Tensor, _ epsilon: Double, _ rotation: Rotation?) -> pk_head_norm_shape {
-    let (b, n, ldx) = tokens(x), (samples, m, ldy) = tokens(y), turned = rotation?.cosines.shape[0] ?? 0
+  private func headShape(
+    _ x: Tensor, _ y: Tensor, _ column: Int, _ row: Int, _ heads: Int, _ scale: Tensor,
+    _ epsilon: Double, _ rotation: Rotation?
+  ) -> pk_head_norm_shape {
+    let (b, n, ldx) = tokens(x)
+    let (samples, m, ldy) = tokens(y)
+    let turned = rotation?.cosines.shape[0] ?? 0
     precondition(
-      samples == b && row + n <= m && ldy == heads * scale.count && column + ldy <= ldx && x.type == y.type && turned <= n
-        && rotation.map { $0.cosines.shape == $0.sines.shape && $0.cosines.shape.last * 2 == scale.count && $0.cosines.type == x.type } ?? true,
-      "norm of \(heads) heads of \(scale.count) from column \(column) of \(x.shape) to row \(row) of \(y.shape)")
-    return pk_head_norm_shape(batch: b, tokens: n, heads: heads, dim: scale.count, turned: turned, ldx: ldx, bsx: n * ldx, ldy: ldy, bsy: m * ldy, eps: epsilon)
+      samples == b && row + n <= m && ldy == heads * scale.count && column + ldy <= ldx
+        && x.type == y.type && turned <= n
+        && rotation.map {
+          $0.cosines.shape == $0.sines.shape && $0.cosines.shape.last * 2 == scale.count
+            && $0.cosines.type == x.type
+        } ?? true,
+      """
+      norm of \(heads) heads of \(scale.count) from column \(column) of \(x.shape) to row \(row) \
+      of \(y.shape)
+      """
+    )
+    return pk_head_norm_shape(
+      batch: b, tokens: n, heads: heads, dim: scale.count, turned: turned, ldx: ldx, bsx: n * ldx,
+      ldy: ldy, bsy: m * ldy, eps: epsilon)
   }
 }

@@ -5,47 +5,76 @@ extension Workspace {
   /// Strides of a row-major shape.
   static func strides(_ shape: Shape) -> [Int] {
     var s = Array(repeating: 1, count: shape.rank)
-    for axis in stride(from: shape.rank - 2, through: 0, by: -1) { s[axis] = s[axis + 1] * shape[axis + 1] }
+    for axis in stride(from: shape.rank - 2, through: 0, by: -1) {
+      s[axis] = s[axis + 1] * shape[axis + 1]
+    }
     return s
   }
 
   /// Copies (or adds) `sizes` elements between two strided views; offsets and strides in elements.
-  public func copyStrided(_ sizes: [Int], from x: Tensor, offset xOffset: Int = 0, strides xs: [Int], to y: inout Tensor, toOffset yOffset: Int = 0, toStrides ys: [Int], accumulate: Bool = false) {
-    precondition(x.type == y.type && sizes.count == xs.count && sizes.count == ys.count, "copy of \(x.type) to \(y.type)")
-    func last(_ offset: Int, _ strides: [Int]) -> Int { offset + zip(sizes, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 } }
+  public func copyStrided(
+    _ sizes: [Int], from x: Tensor, offset xOffset: Int = 0, strides xs: [Int], to y: inout Tensor,
+    toOffset yOffset: Int = 0, toStrides ys: [Int], accumulate: Bool = false
+  ) {
+    precondition(
+      x.type == y.type && sizes.count == xs.count && sizes.count == ys.count,
+      "copy of \(x.type) to \(y.type)")
+    func last(_ offset: Int, _ strides: [Int]) -> Int {
+      offset + zip(sizes, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 }
+    }
     if sizes.contains(0) { return }
-    precondition(last(xOffset, xs) < x.count && last(yOffset, ys) < y.count, "copy of \(sizes) past \(x.shape) or \(y.shape)")
+    precondition(
+      last(xOffset, xs) < x.count && last(yOffset, ys) < y.count,
+      "copy of \(sizes) past \(x.shape) or \(y.shape)")
     y.makeUnique()
-    check(pk_copy_strided(x.type.pk, Int32(sizes.count), sizes, xs, x.base + xOffset * x.type.byteCount, ys, y.base + yOffset * y.type.byteCount, accumulate ? 1 : 0))
+    check(
+      pk_copy_strided(
+        x.type.pk, Int32(sizes.count), sizes, xs, x.base + xOffset * x.type.byteCount, ys,
+        y.base + yOffset * y.type.byteCount, accumulate ? 1 : 0))
   }
 
   /// Axis k of the result is axis `axes[k]` of x.
   public func permuted(_ x: Tensor, _ axes: [Int]) -> Tensor {
-    let s = Self.strides(x.shape), shape = Shape(axes.map { x.shape[$0] })
+    let s = Self.strides(x.shape)
+    let shape = Shape(axes.map { x.shape[$0] })
     var y = tensor(shape, x.type)
-    copyStrided(shape.dims, from: x, strides: axes.map { s[$0] }, to: &y, toStrides: Self.strides(shape))
+    copyStrided(
+      shape.dims, from: x, strides: axes.map { s[$0] }, to: &y, toStrides: Self.strides(shape))
     return y
   }
   /// Elements `range` of an axis.
   public func narrowed(_ x: Tensor, axis: Int, _ range: Range<Int>) -> Tensor {
-    precondition(range.lowerBound >= 0 && range.upperBound <= x.shape[axis], "\(range) of axis \(axis) of \(x.shape)")
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= x.shape[axis],
+      "\(range) of axis \(axis) of \(x.shape)")
     var shape = x.shape
     shape[axis] = range.count
-    let outer = x.shape.dims.prefix(axis).reduce(1, *), inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
+    let outer = x.shape.dims.prefix(axis).reduce(1, *)
+    let inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
     var y = tensor(shape, x.type)
-    copyStrided([outer, range.count * inner], from: x, offset: range.lowerBound * inner, strides: [x.shape[axis] * inner, 1], to: &y, toStrides: [range.count * inner, 1])
+    copyStrided(
+      [outer, range.count * inner], from: x, offset: range.lowerBound * inner,
+      strides: [x.shape[axis] * inner, 1], to: &y, toStrides: [range.count * inner, 1])
     return y
   }
   /// Writes (or adds) x into elements `start...` of an axis of y: the mirror of `narrowed`.
-  public func place(_ x: Tensor, into y: inout Tensor, axis: Int, at start: Int, accumulate: Bool = false) {
-    precondition(start >= 0 && start + x.shape[axis] <= y.shape[axis], "\(x.shape) at \(start) of axis \(axis) of \(y.shape)")
-    let outer = x.shape.dims.prefix(axis).reduce(1, *), inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
-    copyStrided([outer, x.shape[axis] * inner], from: x, strides: [x.shape[axis] * inner, 1], to: &y, toOffset: start * inner, toStrides: [y.shape[axis] * inner, 1], accumulate: accumulate)
+  public func place(
+    _ x: Tensor, into y: inout Tensor, axis: Int, at start: Int, accumulate: Bool = false
+  ) {
+    precondition(
+      start >= 0 && start + x.shape[axis] <= y.shape[axis],
+      "\(x.shape) at \(start) of axis \(axis) of \(y.shape)")
+    let outer = x.shape.dims.prefix(axis).reduce(1, *)
+    let inner = x.shape.dims.dropFirst(axis + 1).reduce(1, *)
+    copyStrided(
+      [outer, x.shape[axis] * inner], from: x, strides: [x.shape[axis] * inner, 1], to: &y,
+      toOffset: start * inner, toStrides: [y.shape[axis] * inner, 1], accumulate: accumulate)
   }
   public func concatenated(_ parts: [Tensor], axis: Int) -> Tensor {
     var shape = parts[0].shape
     shape[axis] = parts.reduce(0) { $0 + $1.shape[axis] }
-    var y = tensor(shape, parts[0].type), start = 0
+    var y = tensor(shape, parts[0].type)
+    var start = 0
     for p in parts {
       place(p, into: &y, axis: axis, at: start)
       start += p.shape[axis]
@@ -59,8 +88,10 @@ extension Workspace {
 
   /// Rows of a table: y[i] = table[ids[i]].
   public func gather(_ table: Tensor, _ ids: [Int32]) -> Tensor {
-    let t = widened(table), columns = t.shape.last
-    precondition(ids.allSatisfy { $0 >= 0 && Int($0) < t.shape.rows }, "row of a table of \(t.shape.rows)")
+    let t = widened(table)
+    let columns = t.shape.last
+    precondition(
+      ids.allSatisfy { $0 >= 0 && Int($0) < t.shape.rows }, "row of a table of \(t.shape.rows)")
     let y = tensor(Shape(ids.count, columns), t.type)
     check(pk_gather_rows(t.type.pk, ids.count, columns, ids, t.base, y.base))
     return y
@@ -71,13 +102,22 @@ extension Workspace {
     check(pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
   }
 
-  /// Rotates adjacent channel pairs of x `[B, N, heads * dim]`, tokens `0..<cosines.shape[0]` of each sample, in place.
+  /// Rotates adjacent channel pairs of x `[B, N, heads * dim]`, tokens `0..<cosines.shape[0]` of
+  /// each sample, in place.
   /// `inverse` is the backward direction. cosines, sines `[tokens, dim / 2]`.
-  public func rotate(_ x: inout Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false) {
-    let (b, n, width) = (x.shape[0], x.shape[1], x.shape[2]), tokens = cosines.shape[0]
-    precondition(tokens <= n && cosines.shape.last * 2 * heads == width && cosines.type == x.type, "rotate \(x.shape) by \(cosines.shape)")
+  public func rotate(
+    _ x: inout Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false
+  ) {
+    let (b, n, width) = (x.shape[0], x.shape[1], x.shape[2])
+    let tokens = cosines.shape[0]
+    precondition(
+      tokens <= n && cosines.shape.last * 2 * heads == width && cosines.type == x.type,
+      "rotate \(x.shape) by \(cosines.shape)")
     x.makeUnique()
-    check(pk_rope(x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base, inverse ? -1 : 1, x.base))
+    check(
+      pk_rope(
+        x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base,
+        inverse ? -1 : 1, x.base))
   }
 }
 
@@ -86,9 +126,12 @@ extension Workspace {
   /// x[b] += table for every b: x `[B, ...]`, table with the shape of x[b].
   public func addToEach(_ table: Tensor, to x: inout Tensor) {
     let t = widened(table)
-    precondition(x.shape[0] * t.count == x.count && t.type == x.type, "add \(t.shape) to each of \(x.shape)")
+    precondition(
+      x.shape[0] * t.count == x.count && t.type == x.type, "add \(t.shape) to each of \(x.shape)")
     x.makeUnique()
-    for b in 0..<x.shape[0] { check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount)) }
+    for b in 0..<x.shape[0] {
+      check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount))
+    }
   }
   /// sums += Σ_b x[b]: the mirror of `addToEach`.
   public func addSumOfEach(_ x: Tensor, to sums: inout Tensor?) {
@@ -112,7 +155,10 @@ extension Workspace {
     x.makeUnique()
     let row = x.count / (x.shape[0] * x.shape[1])
     for (b, n) in counts.enumerated() {
-      check(pk_fill(x.type.pk, (x.shape[1] - Int(n)) * row, 0, x.base + (b * x.shape[1] + Int(n)) * row * x.type.byteCount))
+      check(
+        pk_fill(
+          x.type.pk, (x.shape[1] - Int(n)) * row, 0,
+          x.base + (b * x.shape[1] + Int(n)) * row * x.type.byteCount))
     }
   }
 }
@@ -120,8 +166,11 @@ extension Workspace {
 extension Workspace {
   /// a[b] x[b] + c[b] y[b].
   public func mixEach(_ a: [Double], _ x: Tensor, _ c: [Double], _ y: Tensor) -> Tensor {
-    precondition(x.shape == y.shape && a.count == x.shape[0] && c.count == a.count, "mix \(x.shape) and \(y.shape) with \(a.count) weights")
+    precondition(
+      x.shape == y.shape && a.count == x.shape[0] && c.count == a.count,
+      "mix \(x.shape) and \(y.shape) with \(a.count) weights")
     if Set(a).count == 1, Set(c).count == 1 { return combine(a[0], x, c[0], y) }
-    return concatenated(a.indices.map { combine(a[$0], x.slice($0..<$0 + 1), c[$0], y.slice($0..<$0 + 1)) }, axis: 0)
+    return concatenated(
+      a.indices.map { combine(a[$0], x.slice($0..<$0 + 1), c[$0], y.slice($0..<$0 + 1)) }, axis: 0)
   }
 }

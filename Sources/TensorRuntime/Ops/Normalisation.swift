@@ -5,101 +5,181 @@ extension Workspace {
   /// Row statistics that backward reads.
   public struct RowStatistics: Sendable { let mean, rstd: Tensor }
 
-  public func layerNorm(_ x: Tensor, scale: Tensor?, shift: Tensor?, epsilon: Double) -> (y: Tensor, statistics: RowStatistics) {
-    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
-    let y = tensor(x.shape, x.type), mean = tensor(x.shape.droppingLast, x.type), rstd = tensor(x.shape.droppingLast, x.type)
-    check(pk_layernorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base))
+  public func layerNorm(_ x: Tensor, scale: Tensor?, shift: Tensor?, epsilon: Double) -> (
+    y: Tensor, statistics: RowStatistics
+  ) {
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let y = tensor(x.shape, x.type)
+    let mean = tensor(x.shape.droppingLast, x.type)
+    let rstd = tensor(x.shape.droppingLast, x.type)
+    check(
+      pk_layernorm_forward(
+        x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base,
+        mean.base, rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the gradient is that of h.
+  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the
+  /// gradient is that of h.
   public func layerNormBackward(
-    _ dy: Tensor, x: Tensor, rectified: Bool = false, scale: Tensor?, statistics s: RowStatistics, adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
+    _ dy: Tensor, x: Tensor, rectified: Bool = false, scale: Tensor?, statistics s: RowStatistics,
+    adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
-    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "layer norm backward: dy \(dy.shape), x \(x.shape)")
+    precondition(
+      dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
+      "layer norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
     dScale?.makeUnique()
     dShift?.makeUnique()
-    let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
-    let partial = scratch(dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
-    check(pk_layernorm_backward(x.type.pk, rows, columns, dy.base, x.base, rectified ? 1 : 0, gamma?.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
+    let dx = tensor(x.shape, x.type)
+    let rows = x.shape.rows
+    let columns = x.shape.last
+    let partial = scratch(
+      dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
+    check(
+      pk_layernorm_backward(
+        x.type.pk, rows, columns, dy.base, x.base, rectified ? 1 : 0, gamma?.base, s.mean.base,
+        s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
     return dx
   }
 
-  /// Layer norm whose factor 1 + scale and shift are chunks of a sample's own (adaLN; Peebles, Xie 2023, arXiv:2212.09748, 3.2): x `[B, N, C]`.
-  public func adaptiveLayerNorm(_ x: Tensor, scale: Chunk, shift: Chunk, epsilon: Double) -> (y: Tensor, statistics: RowStatistics) {
+  /// Layer norm whose factor 1 + scale and shift are chunks of a sample's own (adaLN; Peebles, Xie
+  /// 2023, arXiv:2212.09748, 3.2): x `[B, N, C]`.
+  public func adaptiveLayerNorm(_ x: Tensor, scale: Chunk, shift: Chunk, epsilon: Double) -> (
+    y: Tensor, statistics: RowStatistics
+  ) {
     let (b, n, c) = tokens(x)
     precondition(scale.ld == shift.ld, "adaptive layer norm: chunks of different matrices")
-    let y = tensor(x.shape, x.type), mean = tensor(x.shape.droppingLast, x.type), rstd = tensor(x.shape.droppingLast, x.type)
-    check(pk_adaln_forward(x.type.pk, b, n, c, scale.ld, epsilon, x.base, scale.base, shift.base, y.base, mean.base, rstd.base))
+    let y = tensor(x.shape, x.type)
+    let mean = tensor(x.shape.droppingLast, x.type)
+    let rstd = tensor(x.shape.droppingLast, x.type)
+    check(
+      pk_adaln_forward(
+        x.type.pk, b, n, c, scale.ld, epsilon, x.base, scale.base, shift.base, y.base, mean.base,
+        rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx plus `side`; adds to chunks `scaleIndex`, `shiftIndex` (of `count`) of `dChunks` when it is present.
+  /// dx plus `side`; adds to chunks `scaleIndex`, `shiftIndex` (of `count`) of `dChunks` when it is
+  /// present.
   public func adaptiveLayerNormBackward(
-    _ dy: Tensor, x: Tensor, scale: Chunk, statistics s: RowStatistics, adding side: Tensor? = nil, scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?
+    _ dy: Tensor, x: Tensor, scale: Chunk, statistics s: RowStatistics, adding side: Tensor? = nil,
+    scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?
   ) -> Tensor {
     let (b, n, c) = tokens(x)
-    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "adaptive layer norm backward: dy \(dy.shape), x \(x.shape)")
+    precondition(
+      dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
+      "adaptive layer norm backward: dy \(dy.shape), x \(x.shape)")
     dChunks?.makeUnique()
-    let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }, dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
-    let dx = tensor(x.shape, x.type), partial = scratch(dChunks == nil ? 0 : pk_norm_backward_scratch(b, n, c), x.type)
-    check(pk_adaln_backward(x.type.pk, b, n, c, scale.ld, dy.base, x.base, scale.base, s.mean.base, s.rstd.base, side?.base, dx.base, dScale, dShift, partial.base))
+    let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }
+    let dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
+    let dx = tensor(x.shape, x.type)
+    let partial = scratch(dChunks == nil ? 0 : pk_norm_backward_scratch(b, n, c), x.type)
+    check(
+      pk_adaln_backward(
+        x.type.pk, b, n, c, scale.ld, dy.base, x.base, scale.base, s.mean.base, s.rstd.base,
+        side?.base, dx.base, dScale, dShift, partial.base))
     return dx
   }
 
   public func rmsNorm(_ x: Tensor, scale: Tensor?, epsilon: Double) -> (y: Tensor, rstd: Tensor) {
     let gamma = scale.map { widened($0) }
-    let y = tensor(x.shape, x.type), rstd = tensor(x.shape.droppingLast, x.type)
-    check(pk_rmsnorm_forward(x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
+    let y = tensor(x.shape, x.type)
+    let rstd = tensor(x.shape.droppingLast, x.type)
+    check(
+      pk_rmsnorm_forward(
+        x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
     return (y, rstd)
   }
   /// dx plus `side`, the gradient that passes the norm by.
-  public func rmsNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, adding side: Tensor? = nil, addingTo dScale: inout Tensor?) -> Tensor {
-    precondition(dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true, "RMS norm backward: dy \(dy.shape), x \(x.shape)")
+  public func rmsNormBackward(
+    _ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, adding side: Tensor? = nil,
+    addingTo dScale: inout Tensor?
+  ) -> Tensor {
+    precondition(
+      dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
+      "RMS norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
     dScale?.makeUnique()
-    let dx = tensor(x.shape, x.type), rows = x.shape.rows, columns = x.shape.last
+    let dx = tensor(x.shape, x.type)
+    let rows = x.shape.rows
+    let columns = x.shape.last
     let partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
-    check(pk_rmsnorm_backward(x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, side?.base, dx.base, dScale?.base, partial.base))
+    check(
+      pk_rmsnorm_backward(
+        x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, side?.base, dx.base,
+        dScale?.base, partial.base))
     return dx
   }
 
   /// Group norm of x `[B, C, ...]`, optionally followed by SiLU in the same pass.
-  public func groupNorm(_ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool) -> (y: Tensor, statistics: RowStatistics) {
+  public func groupNorm(
+    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool
+  ) -> (y: Tensor, statistics: RowStatistics) {
     var s = groupShape(x, groups, epsilon, silu)
-    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
-    let y = tensor(x.shape, x.type), stats = Shape(x.shape[0], groups), mean = tensor(stats, x.type), rstd = tensor(stats, x.type)
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let y = tensor(x.shape, x.type)
+    let stats = Shape(x.shape[0], groups)
+    let mean = tensor(stats, x.type)
+    let rstd = tensor(stats, x.type)
     let sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(pk_groupnorm_forward(x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
+    check(
+      pk_groupnorm_forward(
+        x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// A group norm that the convolution behind it applies as it reads: a channel's mean, factor and shift, `[B, 3, C]`.
+  /// A group norm that the convolution behind it applies as it reads: a channel's mean, factor and
+  /// shift, `[B, 3, C]`.
   public struct PendingNorm: Sendable { let table: Tensor, silu: Bool }
 
   /// The statistics alone, and the norm for `convolution` to apply.
-  public func pendingGroupNorm(_ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool) -> (norm: PendingNorm, statistics: RowStatistics) {
+  public func pendingGroupNorm(
+    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool
+  ) -> (norm: PendingNorm, statistics: RowStatistics) {
     var s = groupShape(x, groups, epsilon, silu)
-    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
-    let stats = Shape(x.shape[0], groups), mean = tensor(stats, x.type), rstd = tensor(stats, x.type), table = tensor(Shape(x.shape[0], 3, x.shape[1]), x.type)
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let stats = Shape(x.shape[0], groups)
+    let mean = tensor(stats, x.type)
+    let rstd = tensor(stats, x.type)
+    let table = tensor(Shape(x.shape[0], 3, x.shape[1]), x.type)
     let sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(pk_groupnorm_statistics(x.type.pk, &s, x.base, gamma?.base, beta?.base, mean.base, rstd.base, table.base, sums.base))
+    check(
+      pk_groupnorm_statistics(
+        x.type.pk, &s, x.base, gamma?.base, beta?.base, mean.base, rstd.base, table.base, sums.base)
+    )
     return (PendingNorm(table: table, silu: silu), RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx, plus `side`: the gradient that passes the norm by. It is written over dy where nothing else holds that.
+  /// dx, plus `side`: the gradient that passes the norm by. It is written over dy where nothing
+  /// else holds that.
   public func groupNormBackward(
-    _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool, statistics: RowStatistics, adding side: Tensor? = nil,
+    _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double,
+    silu: Bool, statistics: RowStatistics, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
-    precondition(dy.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type), "group norm backward: dy \(dy.shape), x \(x.shape)")
+    precondition(
+      dy.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type),
+      "group norm backward: dy \(dy.shape), x \(x.shape)")
     var s = groupShape(x, groups, epsilon, silu)
-    let gamma = scale.map { widened($0) }, beta = shift.map { widened($0) }
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
     dScale?.makeUnique()
     dShift?.makeUnique()
-    let dx = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type), sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(pk_groupnorm_backward(x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base, statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))
+    let dx = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type)
+    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
+    check(
+      pk_groupnorm_backward(
+        x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base,
+        statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))
     return dx
   }
-  private func groupShape(_ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool) -> pk_groupnorm_shape {
-    precondition(x.shape.rank >= 2 && x.shape[1] % groups == 0, "group norm: \(groups) groups of \(x.shape)")
-    return pk_groupnorm_shape(batch: x.shape[0], channels: x.shape[1], groups: groups, spatial: x.count / (x.shape[0] * x.shape[1]), eps: epsilon, silu: silu ? 1 : 0)
+  private func groupShape(_ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool)
+    -> pk_groupnorm_shape
+  {
+    precondition(
+      x.shape.rank >= 2 && x.shape[1] % groups == 0, "group norm: \(groups) groups of \(x.shape)")
+    return pk_groupnorm_shape(
+      batch: x.shape[0], channels: x.shape[1], groups: groups,
+      spatial: x.count / (x.shape[0] * x.shape[1]), eps: epsilon, silu: silu ? 1 : 0)
   }
 }

@@ -11,31 +11,57 @@ public struct AdamUpdate: Sendable {
   public var gradientScale: Double
   /// Of the lot by which bf16 moments are rounded: another for every step and parameter.
   public var salt: UInt32 = 0
-  public init(learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double, l2: Double, correction1: Double, correction2: Double, gradientScale: Double) {
-    (self.learningRate, self.beta1, self.beta2, self.epsilon) = (learningRate, beta1, beta2, epsilon)
-    (self.weightDecay, self.l2, self.correction1, self.correction2) = (weightDecay, l2, correction1, correction2)
+  public init(
+    learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double,
+    l2: Double, correction1: Double, correction2: Double, gradientScale: Double
+  ) {
+    (self.learningRate, self.beta1, self.beta2, self.epsilon) = (
+      learningRate, beta1, beta2, epsilon
+    )
+    (self.weightDecay, self.l2, self.correction1, self.correction2) = (
+      weightDecay, l2, correction1, correction2
+    )
     self.gradientScale = gradientScale
   }
 }
 extension Workspace {
-  public func adam(_ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor, second: inout Tensor) {
+  public func adam(
+    _ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor,
+    second: inout Tensor
+  ) {
     adam(u, gradient, &value, &first, &second, nil, 0)
   }
   /// The same, and average ← d average + (1 - d) value in the same pass, d = `decay`.
-  public func adam(_ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor, second: inout Tensor, average: inout Tensor, decay: Double) {
-    precondition(average.count == value.count && average.type == value.type, "average of \(value.shape)")
+  public func adam(
+    _ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor,
+    second: inout Tensor, average: inout Tensor, decay: Double
+  ) {
+    precondition(
+      average.count == value.count && average.type == value.type, "average of \(value.shape)")
     average.makeUnique()
     adam(u, gradient, &value, &first, &second, average.base, decay)
   }
-  private func adam(_ u: AdamUpdate, _ gradient: Tensor, _ value: inout Tensor, _ first: inout Tensor, _ second: inout Tensor, _ average: UnsafeMutableRawPointer?, _ decay: Double) {
-    precondition(gradient.count == value.count && first.count == value.count && second.count == value.count, "update of \(value.shape)")
-    precondition(first.type == second.type && (first.type == value.type || first.type == .bf16 && value.type == .f32), "moments of \(first.type) and \(second.type) for \(value.type)")
+  private func adam(
+    _ u: AdamUpdate, _ gradient: Tensor, _ value: inout Tensor, _ first: inout Tensor,
+    _ second: inout Tensor, _ average: UnsafeMutableRawPointer?, _ decay: Double
+  ) {
+    precondition(
+      gradient.count == value.count && first.count == value.count && second.count == value.count,
+      "update of \(value.shape)")
+    precondition(
+      first.type == second.type
+        && (first.type == value.type || first.type == .bf16 && value.type == .f32),
+      "moments of \(first.type) and \(second.type) for \(value.type)")
     value.makeUnique()
     first.makeUnique()
     second.makeUnique()
     var o = pk_adamw(
-      lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon, weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
+      lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
+      weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
       grad_scale: u.gradientScale, ema: decay, narrow: first.type == .bf16 ? 1 : 0, salt: u.salt)
-    check(pk_adamw_step(value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average))
+    check(
+      pk_adamw_step(
+        value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average)
+    )
   }
 }

@@ -1,11 +1,14 @@
 /// Movement of whole rows (runs of the leading axis), for tensors of any type.
 extension Workspace {
-  /// The parts one behind the other along the leading axis. All have one type and the same extents behind it.
+  /// The parts one behind the other along the leading axis. All have one type and the same extents
+  /// behind it.
   public func joinedRows(_ parts: [Tensor]) -> Tensor {
     precondition(!parts.isEmpty, "nothing to join")
     var shape = parts[0].shape
     for part in parts.dropFirst() {
-      precondition(part.type == parts[0].type && part.shape.dims.dropFirst() == shape.dims.dropFirst(), "\(part.shape) behind \(shape)")
+      precondition(
+        part.type == parts[0].type && part.shape.dims.dropFirst() == shape.dims.dropFirst(),
+        "\(part.shape) behind \(shape)")
       shape[0] += part.shape[0]
     }
     let y = tensor(shape, parts[0].type)

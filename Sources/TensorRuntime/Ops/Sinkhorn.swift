@@ -17,7 +17,8 @@ extension Workspace {
   }
   /// Costs between points that are never stored, each divided by a scale.
   public enum SinkhornMetric: String, Sendable, CaseIterable {
-    case squaredEuclidean = "sqeuclidean", euclidean, cosine
+    case squaredEuclidean = "sqeuclidean"
+    case euclidean, cosine
     fileprivate var pk: pk_cost {
       switch self {
       case .squaredEuclidean: PK_COST_SQUARED
@@ -30,11 +31,33 @@ extension Workspace {
   public enum SinkhornCost: Sendable {
     case matrix(Tensor)
     case points(Tensor, Tensor, SinkhornMetric, scale: Double)
-    public var rows: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 2]; case .points(let x, _, _, _): x.shape[0] } }
-    public var columns: Int { switch self { case .matrix(let c): c.shape[c.shape.rank - 1]; case .points(_, let y, _, _): y.shape[0] } }
-    public var type: ElementType { switch self { case .matrix(let c): c.type; case .points(let x, _, _, _): x.type } }
-    var first: UnsafeMutableRawPointer { switch self { case .matrix(let c): c.base; case .points(let x, _, _, _): x.base } }
-    var second: UnsafeMutableRawPointer? { if case .points(_, let y, _, _) = self { y.base } else { nil } }
+    public var rows: Int {
+      switch self {
+      case .matrix(let c): c.shape[c.shape.rank - 2]
+      case .points(let x, _, _, _): x.shape[0]
+      }
+    }
+    public var columns: Int {
+      switch self {
+      case .matrix(let c): c.shape[c.shape.rank - 1]
+      case .points(_, let y, _, _): y.shape[0]
+      }
+    }
+    public var type: ElementType {
+      switch self {
+      case .matrix(let c): c.type
+      case .points(let x, _, _, _): x.type
+      }
+    }
+    var first: UnsafeMutableRawPointer {
+      switch self {
+      case .matrix(let c): c.base
+      case .points(let x, _, _, _): x.base
+      }
+    }
+    var second: UnsafeMutableRawPointer? {
+      if case .points(_, let y, _, _) = self { y.base } else { nil }
+    }
   }
   public struct SinkhornSettings: Sendable {
     public var source, target: SinkhornSide
@@ -42,16 +65,26 @@ extension Workspace {
     public var maxIterations: Int
     /// No translation, over-relaxation or Newton steps.
     public var isPlain: Bool
-    public init(source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double, maxIterations: Int, isPlain: Bool = false) {
-      (self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations, self.isPlain) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
+    public init(
+      source: SinkhornSide, target: SinkhornSide, epsilon: Double, mass: Double, tolerance: Double,
+      maxIterations: Int, isPlain: Bool = false
+    ) {
+      (
+        self.source, self.target, self.epsilon, self.mass, self.tolerance, self.maxIterations,
+        self.isPlain
+      ) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
     }
     /// `type`: of the arithmetic, where the cost still has another.
     func problem(_ cost: SinkhornCost, as type: ElementType? = nil) -> pk_sinkhorn_problem {
       var p = pk_sinkhorn_problem()
       (p.n, p.m, p.type) = (cost.rows, cost.columns, (type ?? cost.type).pk)
-      if case .points(let x, _, let metric, let scale) = cost { (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale) }
+      if case .points(let x, _, let metric, let scale) = cost {
+        (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale)
+      }
       (p.side_a, p.side_b, p.rho_a, p.rho_b) = (source.pk, target.pk, source.rho, target.rho)
-      (p.epsilon, p.mass, p.tolerance, p.max_iterations, p.plain) = (epsilon, mass, tolerance, maxIterations, isPlain ? 1 : 0)
+      (p.epsilon, p.mass, p.tolerance, p.max_iterations, p.plain) = (
+        epsilon, mass, tolerance, maxIterations, isPlain ? 1 : 0
+      )
       return p
     }
   }
@@ -78,7 +111,8 @@ extension Workspace {
       (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_a + r.penalty_b)
     }
   }
-  /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where the weight is 0.
+  /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where
+  /// the weight is 0.
   public struct SinkhornSolution: Sendable {
     public let outcome: SinkhornOutcome
     public let plan: Tensor?
@@ -91,28 +125,45 @@ extension Workspace {
 
   /// `start`: potentials to go on from. `progress` is asked after every iteration whether to go on.
   public func sinkhorn(
-    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double],
+    start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
     progress: SinkhornProgress? = nil
   ) -> SinkhornSolution {
     let (n, m) = (cost.rows, cost.columns)
-    precondition(source.count == n && target.count == m, "sinkhorn: cost [\(n), \(m)], weights \(source.count), \(target.count)")
-    var p = settings.problem(cost), r = pk_sinkhorn_result()
-    let plan = wantsPlan ? tensor(Shape(n, m), cost.type) : nil, area = bytes(pk_sinkhorn_scratch(&p))
-    var a = start?.a ?? Array(repeating: 0, count: n), b = start?.b ?? Array(repeating: 0, count: m)
+    precondition(
+      source.count == n && target.count == m,
+      "sinkhorn: cost [\(n), \(m)], weights \(source.count), \(target.count)")
+    var p = settings.problem(cost)
+    var r = pk_sinkhorn_result()
+    let plan = wantsPlan ? tensor(Shape(n, m), cost.type) : nil
+    let area = bytes(pk_sinkhorn_scratch(&p))
+    var a = start?.a ?? Array(repeating: 0, count: n)
+    var b = start?.b ?? Array(repeating: 0, count: m)
     p.warm = start == nil ? 0 : 1
     Self.asking(progress) { ask, context in
       (p.progress, p.context) = (ask, context)
-      check(pk_sinkhorn_solve(&p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base), "sinkhorn")
+      check(
+        pk_sinkhorn_solve(
+          &p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base),
+        "sinkhorn")
     }
     return Self.solution(r, plan, a, b)
   }
-  /// Runs `body` with the function and context through which C asks `progress`; nil and nil if there is none.
-  static func asking(_ progress: SinkhornProgress?, _ body: ((@convention(c) (UnsafeMutableRawPointer?, Int, Double) -> Int32)?, UnsafeMutableRawPointer?) -> Void) {
+  /// Runs `body` with the function and context through which C asks `progress`; nil and nil if
+  /// there is none.
+  static func asking(
+    _ progress: SinkhornProgress?,
+    _ body: (
+      (@convention(c) (UnsafeMutableRawPointer?, Int, Double) -> Int32)?, UnsafeMutableRawPointer?
+    ) -> Void
+  ) {
     guard let progress else { return body(nil, nil) }
     withoutActuallyEscaping(progress) { ask in
       let asked = Asked(ask)
       withExtendedLifetime(asked) {
-        body({ Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }, Unmanaged.passUnretained(asked).toOpaque())
+        body(
+          { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 },
+          Unmanaged.passUnretained(asked).toOpaque())
       }
     }
   }
@@ -120,27 +171,44 @@ extension Workspace {
     let ask: SinkhornProgress
     init(_ ask: @escaping SinkhornProgress) { self.ask = ask }
   }
-  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are problems. `start`: potentials `[H, N]`, `[H, M]` to go on from.
+  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are
+  /// problems. `start`: potentials `[H, N]`, `[H, M]` to go on from.
   public func sinkhornBatch(
-    _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double], start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
+    _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double],
+    start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
     progress: (@Sendable (_ iterations: Int, _ residual: Double) -> Bool)? = nil
   ) -> [SinkhornSolution] {
     let (count, n, m) = (cost.shape[0], cost.shape[1], cost.shape[2])
-    precondition([n, count * n].contains(source.count) && [m, count * m].contains(target.count), "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
+    precondition(
+      [n, count * n].contains(source.count) && [m, count * m].contains(target.count),
+      "sinkhorn: cost \(cost.shape), weights \(source.count), \(target.count)")
     var p = settings.problem(.matrix(cost))
-    var strides = pk_sinkhorn_strides(x: n * m, y: 0, mu: source.count == n ? 0 : n, nu: target.count == m ? 0 : m, plan: n * m, a: n, b: m)
-    let plans = wantsPlan ? tensor(cost.shape, cost.type) : nil, area = bytes(pk_sinkhorn_batch_scratch(&p, count))
-    precondition(start == nil || start!.a.count == count * n && start!.b.count == count * m, "sinkhorn: \(start!.a.count) and \(start!.b.count) potentials to start from")
+    var strides = pk_sinkhorn_strides(
+      x: n * m, y: 0, mu: source.count == n ? 0 : n, nu: target.count == m ? 0 : m, plan: n * m,
+      a: n, b: m)
+    let plans = wantsPlan ? tensor(cost.shape, cost.type) : nil
+    let area = bytes(pk_sinkhorn_batch_scratch(&p, count))
+    precondition(
+      start == nil || start!.a.count == count * n && start!.b.count == count * m,
+      "sinkhorn: \(start!.a.count) and \(start!.b.count) potentials to start from")
     p.warm = start == nil ? 0 : 1
-    var a = start?.a ?? Array(repeating: 0.0, count: count * n), b = start?.b ?? Array(repeating: 0.0, count: count * m), results = Array(repeating: pk_sinkhorn_result(), count: count)
+    var a = start?.a ?? Array(repeating: 0.0, count: count * n)
+    var b = start?.b ?? Array(repeating: 0.0, count: count * m)
+    var results = Array(repeating: pk_sinkhorn_result(), count: count)
     let asked = progress.map { ask in Asked { ask($0, $1) } }
     if let asked {
       p.context = Unmanaged.passUnretained(asked).toOpaque()
       p.progress = { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }
     }
     defer { withExtendedLifetime(asked) {} }
-    check(pk_sinkhorn_solve_batch(&p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results, area.base), "sinkhorn batch")
-    return (0..<count).map { k in Self.solution(results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m])) }
+    check(
+      pk_sinkhorn_solve_batch(
+        &p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results,
+        area.base), "sinkhorn batch")
+    return (0..<count).map { k in
+      Self.solution(
+        results[k], plans?[row: k], Array(a[k * n..<(k + 1) * n]), Array(b[k * m..<(k + 1) * m]))
+    }
   }
   static func outcome(_ o: pk_outcome) -> SinkhornOutcome {
     switch o {
@@ -151,19 +219,33 @@ extension Workspace {
     default: .nonFinite
     }
   }
-  private static func solution(_ r: pk_sinkhorn_result, _ plan: Tensor?, _ a: [Double], _ b: [Double]) -> SinkhornSolution {
+  private static func solution(
+    _ r: pk_sinkhorn_result, _ plan: Tensor?, _ a: [Double], _ b: [Double]
+  ) -> SinkhornSolution {
     func potentials(_ x: [Double]) -> [Double] { x.map { $0 > PK_LOG_ZERO / 2 ? $0 : -.infinity } }
-    return SinkhornSolution(outcome: outcome(r.outcome), plan: plan, a: potentials(a), b: potentials(b), iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
+    return SinkhornSolution(
+      outcome: outcome(r.outcome), plan: plan, a: potentials(a), b: potentials(b),
+      iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
   }
-  /// A solution's certificate in double precision throughout: of its plan where it has one, else from its potentials. The outcome is judged again.
-  public func sinkhornCertificate(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], of s: SinkhornSolution) -> SinkhornCertificate {
-    var p = settings.problem(cost), r = pk_sinkhorn_result()
+  /// A solution's certificate in double precision throughout: of its plan where it has one, else
+  /// from its potentials. The outcome is judged again.
+  public func sinkhornCertificate(
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double],
+    of s: SinkhornSolution
+  ) -> SinkhornCertificate {
+    var p = settings.problem(cost)
+    var r = pk_sinkhorn_result()
     r.outcome = s.outcome.pk
-    let area = bytes(pk_sinkhorn_certify_scratch(&p)), (a, b, z) = (Self.finite(s.a), Self.finite(s.b), s.certificate.z)
-    check(pk_sinkhorn_certify(&p, cost.first, cost.second, source, target, s.plan?.base, a, b, z, &r, area.base), "sinkhorn certificate")
+    let area = bytes(pk_sinkhorn_certify_scratch(&p))
+    let (a, b, z) = (Self.finite(s.a), Self.finite(s.b), s.certificate.z)
+    check(
+      pk_sinkhorn_certify(
+        &p, cost.first, cost.second, source, target, s.plan?.base, a, b, z, &r, area.base),
+      "sinkhorn certificate")
     return SinkhornCertificate(r)
   }
-  /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective: with respect to the matrix `[N, M]`, or to both clouds; and to the weights.
+  /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective: with respect to the
+  /// matrix `[N, M]`, or to both clouds; and to the weights.
   public struct SinkhornGradient: Sendable {
     public let cost: Tensor?
     public let points: (Tensor, Tensor)?
@@ -171,45 +253,75 @@ extension Workspace {
     public let residual: Double
   }
   public func sinkhornGradient(
-    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double], a: [Double], b: [Double], z: Double, upstream: Tensor?, onCost: Double, onObjective: Double
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double],
+    a: [Double], b: [Double], z: Double, upstream: Tensor?, onCost: Double, onObjective: Double
   ) -> SinkhornGradient {
-    var p = settings.problem(cost), residual = 0.0
-    let area = bytes(pk_sinkhorn_gradient_scratch(&p)), dx: Tensor, dy: Tensor?
+    var p = settings.problem(cost)
+    var residual = 0.0
+    let area = bytes(pk_sinkhorn_gradient_scratch(&p))
+    let dx: Tensor
+    let dy: Tensor?
     switch cost {
     case .matrix(let c): (dx, dy) = (tensor(Shape(c.shape[0], c.shape[1]), c.type), nil)
     case .points(let x, let y, _, _): (dx, dy) = (tensor(x.shape, x.type), tensor(y.shape, y.type))
     }
-    precondition(upstream == nil || upstream!.type == cost.type, "sinkhorn gradient: upstream of another type than the cost")
-    var mu = Array(repeating: 0.0, count: cost.rows), nu = Array(repeating: 0.0, count: cost.columns)
+    precondition(
+      upstream == nil || upstream!.type == cost.type,
+      "sinkhorn gradient: upstream of another type than the cost")
+    var mu = Array(repeating: 0.0, count: cost.rows)
+    var nu = Array(repeating: 0.0, count: cost.columns)
     check(
       pk_sinkhorn_gradient(
-        &p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z, upstream?.base, onCost, onObjective, dx.base, dy?.base, &mu, &nu, &residual, area.base),
+        &p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z,
+        upstream?.base, onCost, onObjective, dx.base, dy?.base, &mu, &nu, &residual, area.base),
       "sinkhorn gradient")
-    return SinkhornGradient(cost: dy == nil ? dx : nil, points: dy.map { (dx, $0) }, source: mu, target: nu, residual: residual)
+    return SinkhornGradient(
+      cost: dy == nil ? dx : nil, points: dy.map { (dx, $0) }, source: mu, target: nu,
+      residual: residual)
   }
   /// Σ_j P_ij y_j / Σ_j P_ij `[N, D]`; with cosine costs y of unit length.
-  public func sinkhornProjection(_ settings: SinkhornSettings, cost: SinkhornCost, a: [Double], b: [Double], z: Double) -> Tensor {
-    guard case .points(let x, _, _, _) = cost else { preconditionFailure("a projection needs points") }
+  public func sinkhornProjection(
+    _ settings: SinkhornSettings, cost: SinkhornCost, a: [Double], b: [Double], z: Double
+  ) -> Tensor {
+    guard case .points(let x, _, _, _) = cost else {
+      preconditionFailure("a projection needs points")
+    }
     var p = settings.problem(cost)
-    let area = bytes(pk_sinkhorn_gradient_scratch(&p)), out = tensor(x.shape, x.type)
-    check(pk_sinkhorn_project(&p, cost.first, cost.second, Self.finite(a), Self.finite(b), z, out.base, area.base), "sinkhorn projection")
+    let area = bytes(pk_sinkhorn_gradient_scratch(&p))
+    let out = tensor(x.shape, x.type)
+    check(
+      pk_sinkhorn_project(
+        &p, cost.first, cost.second, Self.finite(a), Self.finite(b), z, out.base, area.base),
+      "sinkhorn projection")
     return out
   }
 
-  /// Bytes of scratch of a solve (`count` of them as one batch), of its gradient and of its certificate in f64, for a cost that may still be of another type than `type`.
-  public func sinkhornScratch(_ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1) -> (solve: Int, gradient: Int, certificate: Int) {
+  /// Bytes of scratch of a solve (`count` of them as one batch), of its gradient and of its
+  /// certificate in f64, for a cost that may still be of another type than `type`.
+  public func sinkhornScratch(
+    _ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1
+  ) -> (solve: Int, gradient: Int, certificate: Int) {
     var p = settings.problem(cost, as: type)
-    return (count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count), pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p))
+    return (
+      count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count),
+      pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p)
+    )
   }
 
-  /// Of a matrix with infinite elements, which forbid their pairs: the most mass that a plan within both weights can move.
-  public func sinkhornFeasibleMass(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]) -> Double {
+  /// Of a matrix with infinite elements, which forbid their pairs: the most mass that a plan within
+  /// both weights can move.
+  public func sinkhornFeasibleMass(
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
+  ) -> Double {
     var p = settings.problem(cost)
     let area = bytes(pk_sinkhorn_feasible_scratch(&p))
     return pk_sinkhorn_feasible(&p, cost.first, source, target, area.base)
   }
-  /// The first row, or N + the first column, that has weight but no allowed pair with weight; N + M if there is none.
-  public func sinkhornWithoutPartner(_ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]) -> Int {
+  /// The first row, or N + the first column, that has weight but no allowed pair with weight; N + M
+  /// if there is none.
+  public func sinkhornWithoutPartner(
+    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
+  ) -> Int {
     var p = settings.problem(cost)
     return pk_sinkhorn_partner(&p, cost.first, source, target)
   }

@@ -24,25 +24,36 @@ extension SceneDescription {
     }
   }
 
-  /// This description with `attribute`, which must be one of `swappable`, changed to another value, and everything else kept: a
-  /// caption that is wrong in just that. A new colour is one that no object has, so that it cannot be right by accident; a new
-  /// motion is one that the caption's size and shape admit.
-  public func swapped(_ attribute: SwappedAttribute, drawing stream: inout RandomStream) -> SceneDescription {
-    precondition(swappable.contains(attribute), "\(CaptionGrammar.plainCaption(self)) has no \(attribute) to swap")
+  /// This description with `attribute`, which must be one of `swappable`, changed to another value,
+  /// and everything else kept: a caption that is wrong in just that. A new colour is one that no
+  /// object has, so that it cannot be right by accident; a new motion is one that the caption's
+  /// size and shape admit.
+  public func swapped(_ attribute: SwappedAttribute, drawing stream: inout RandomStream)
+    -> SceneDescription
+  {
+    precondition(
+      swappable.contains(attribute),
+      "\(CaptionGrammar.plainCaption(self)) has no \(attribute) to swap")
     var swapped = self
     let i = stream.below(isGroup ? 1 : objects.count)
     let changed = isGroup ? objects.indices : i..<i + 1
     switch attribute {
     case .colour:
-      let colour = stream.choose(Colour.allCases.filter { colour in !objects.contains { $0.colour == colour } })
+      let colour = stream.choose(
+        Colour.allCases.filter { colour in !objects.contains { $0.colour == colour } })
       for j in changed { swapped.objects[j].colour = colour }
     case .shape:
-      let shape = stream.choose(ShapeKind.allCases.filter { $0 != objects[i].shape && $0.admits(objects[i].motion ?? .still) })
+      let shape = stream.choose(
+        ShapeKind.allCases.filter {
+          $0 != objects[i].shape && $0.admits(objects[i].motion ?? .still)
+        })
       for j in changed { swapped.objects[j].shape = shape }
     case .motion:
       let object = objects[0]
       swapped.objects[0].motion = stream.choose(
-        Motion.allCases.filter { $0 != object.motion && object.shape.admits($0) && (object.size == nil || $0.admitsSize) })
+        Motion.allCases.filter {
+          $0 != object.motion && object.shape.admits($0) && (object.size == nil || $0.admitsSize)
+        })
     case .size: swapped.objects[0].size = objects[0].size == .small ? .large : .small
     case .relation: swapped.relation = stream.choose(Relation.allCases.filter { $0 != relation })
     case .binding:
@@ -53,7 +64,9 @@ extension SceneDescription {
     return swapped
   }
   /// A description wrong in one attribute, drawn from those there are.
-  public func swapped(drawing stream: inout RandomStream) -> (description: SceneDescription, attribute: SwappedAttribute) {
+  public func swapped(drawing stream: inout RandomStream) -> (
+    description: SceneDescription, attribute: SwappedAttribute
+  ) {
     let attribute = stream.choose(swappable)
     return (swapped(attribute, drawing: &stream), attribute)
   }
@@ -62,7 +75,9 @@ extension SceneDescription {
   private var bindings: [(Int, Int)] {
     guard relation != nil else { return [] }
     return objects.indices.flatMap { a in
-      objects.indices.filter { b in b > a && objects[a].colour != objects[b].colour && objects[a].shape != objects[b].shape }.map { (a, $0) }
+      objects.indices.filter { b in
+        b > a && objects[a].colour != objects[b].colour && objects[a].shape != objects[b].shape
+      }.map { (a, $0) }
     }
   }
 }

@@ -8,18 +8,25 @@ public import TensorRuntime
 ///     group   two|three colour shapes                          two red circles
 public enum CaptionGrammar {
   /// A caption with every synonym drawn uniformly.
-  public static func caption(_ description: SceneDescription, drawing stream: inout RandomStream) -> String {
+  public static func caption(_ description: SceneDescription, drawing stream: inout RandomStream)
+    -> String
+  {
     caption(description) { $0[stream.below($0.count)] }
   }
   /// The caption in the plainest words, always the same.
-  public static func plainCaption(_ description: SceneDescription) -> String { caption(description) { $0[0] } }
+  public static func plainCaption(_ description: SceneDescription) -> String {
+    caption(description) { $0[0] }
+  }
 
   /// Every caption of a description, in the order of the phrases (the last varies fastest).
   public static func allCaptions(_ description: SceneDescription) -> [String] {
-    // An odometer over the choices: each pass takes one choice at each place, and reports how many there were.
-    var all: [String] = [], digits: [Int] = []
+    // An odometer over the choices: each pass takes one choice at each place, and reports how many
+    // there were.
+    var all: [String] = []
+    var digits: [Int] = []
     while true {
-      var place = 0, radices: [Int] = []
+      var place = 0
+      var radices: [Int] = []
       all.append(
         caption(description) { phrases in
           if place == digits.count { digits.append(0) }
@@ -27,13 +34,17 @@ public enum CaptionGrammar {
           place += 1
           return phrases[digits[place - 1]]
         })
-      guard let next = digits.indices.last(where: { digits[$0] + 1 < radices[$0] }) else { return all }
+      guard let next = digits.indices.last(where: { digits[$0] + 1 < radices[$0] }) else {
+        return all
+      }
       digits[next] += 1
       for i in digits.indices where i > next { digits[i] = 0 }
     }
   }
 
-  private static func caption(_ description: SceneDescription, choose: ([String]) -> String) -> String {
+  private static func caption(_ description: SceneDescription, choose: ([String]) -> String)
+    -> String
+  {
     let first = description.objects[0]
     var parts: [String] = []
     func append(_ object: ObjectDescription) {
@@ -61,8 +72,9 @@ public enum CaptionGrammar {
 
   static let specialTokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
-  /// The lines of `vocab.txt`: five special tokens, the 61 words of single objects and pairs in the order of the phrases, and for
-  /// settings with groups the 12 words only they need, at the end. Every word is one token.
+  /// The lines of `vocab.txt`: five special tokens, the 61 words of single objects and pairs in the
+  /// order of the phrases, and for settings with groups the 12 words only they need, at the end.
+  /// Every word is one token.
   public static func vocabulary(_ settings: SceneSettings = .standard) -> [String] {
     var phrases = ["a"]
     func add(_ kind: (some Worded).Type) { for word in kind.allCases { phrases += word.phrases } }
@@ -76,6 +88,8 @@ public enum CaptionGrammar {
       for shape in ShapeKind.allCases { phrases += shape.plurals }
     }
     var seen = Set<Substring>()
-    return specialTokens + phrases.flatMap { $0.split(separator: " ") }.filter { seen.insert($0).inserted }.map(String.init)
+    return specialTokens
+      + phrases.flatMap { $0.split(separator: " ") }.filter { seen.insert($0).inserted }.map(
+        String.init)
   }
 }

@@ -5,7 +5,8 @@ public enum CaptionError: Error, Hashable, Sendable, CustomStringConvertible {
 
   public var description: String {
     switch self {
-    case .unexpected(let word, let position, let wanted): "word \(position), \"\(word)\", is not \(wanted)"
+    case .unexpected(let word, let position, let wanted):
+      "word \(position), \"\(word)\", is not \(wanted)"
     case .incomplete(let wanted): "the caption ends before \(wanted)"
     }
   }
@@ -25,14 +26,16 @@ extension CaptionGrammar {
     var position = 0
 
     init(_ caption: String) {
-      words = caption.lowercased().split { $0.isWhitespace || $0 == "," || $0 == "." }.map(String.init)
+      words = caption.lowercased().split { $0.isWhitespace || $0 == "," || $0 == "." }.map(
+        String.init)
     }
 
     mutating func description() throws(CaptionError) -> SceneDescription {
       if let count = take(GroupSize.self, \.phrases) {
         let colour = try need(Colour.self, \.phrases, "a colour")
         let shape = try need(ShapeKind.self, \.plurals, "the name of several shapes")
-        return SceneDescription(Array(repeating: ObjectDescription(colour, shape), count: count.rawValue))
+        return SceneDescription(
+          Array(repeating: ObjectDescription(colour, shape), count: count.rawValue))
       }
       try article()
       let size = take(SizeClass.self, \.phrases)
@@ -46,12 +49,15 @@ extension CaptionGrammar {
         return SceneDescription(objects, relation: relation)
       }
       first.size = size
-      first.motion = try need(Motion.self, \.phrases, size == nil ? "a motion or a relation" : "a motion")
+      first.motion = try need(
+        Motion.self, \.phrases, size == nil ? "a motion or a relation" : "a motion")
       return SceneDescription(first)
     }
 
     private mutating func colouredShape() throws(CaptionError) -> ObjectDescription {
-      ObjectDescription(try need(Colour.self, \.phrases, "a colour"), try need(ShapeKind.self, \.phrases, "a shape"))
+      ObjectDescription(
+        try need(Colour.self, \.phrases, "a colour"), try need(ShapeKind.self, \.phrases, "a shape")
+      )
     }
     private mutating func article() throws(CaptionError) {
       if !take("a") && !take("an") { throw failure("\"a\"") }
@@ -63,25 +69,35 @@ extension CaptionGrammar {
     }
 
     /// The value with the longest phrase that stands here.
-    private mutating func take<Value: Worded>(_ kind: Value.Type, _ phrases: (Value) -> [String]) -> Value? {
+    private mutating func take<Value: Worded>(_ kind: Value.Type, _ phrases: (Value) -> [String])
+      -> Value?
+    {
       var best: (value: Value, count: Int)?
       for value in kind.allCases {
         for phrase in phrases(value) {
           let wanted = phrase.split(separator: " ")
-          if wanted.count > best?.count ?? 0, words[position...].starts(with: wanted, by: ==) { best = (value, wanted.count) }
+          if wanted.count > best?.count ?? 0, words[position...].starts(with: wanted, by: ==) {
+            best = (value, wanted.count)
+          }
         }
       }
       position += best?.count ?? 0
       return best?.value
     }
-    private mutating func need<Value: Worded>(_ kind: Value.Type, _ phrases: (Value) -> [String], _ wanted: String) throws(CaptionError) -> Value {
+    private mutating func need<Value: Worded>(
+      _ kind: Value.Type, _ phrases: (Value) -> [String], _ wanted: String
+    ) throws(CaptionError) -> Value {
       guard let value = take(kind, phrases) else { throw failure(wanted) }
       return value
     }
-    func end() throws(CaptionError) { if position < words.count { throw failure("the end of the caption") } }
+    func end() throws(CaptionError) {
+      if position < words.count { throw failure("the end of the caption") }
+    }
 
     private func failure(_ wanted: String) -> CaptionError {
-      position < words.count ? .unexpected(word: words[position], position: position + 1, wanted: wanted) : .incomplete(wanted: wanted)
+      position < words.count
+        ? .unexpected(word: words[position], position: position + 1, wanted: wanted)
+        : .incomplete(wanted: wanted)
     }
   }
 }

@@ -1,10 +1,13 @@
-/// The words of the captions (world.md 1.4). The first phrase of each list is the plain one; all are drawn equally often.
+/// The words of the captions (world.md 1.4). The first phrase of each list is the plain one; all
+/// are drawn equally often.
 protocol Worded: CaseIterable, Sendable {
   var phrases: [String] { get }
 }
 
 extension SizeClass: Worded {
-  var phrases: [String] { self == .small ? ["small", "little", "tiny"] : ["large", "big", "huge"] }
+  var phrases: [String] {
+    self == .small ? ["small", "little", "tiny"] : ["large", "big", "huge"]
+  }
 }
 
 extension Colour: Worded {
@@ -75,6 +78,7 @@ extension Relation: Worded {
 
 /// How many objects a group has.
 enum GroupSize: Int, Worded {
-  case two = 2, three = 3
+  case two = 2
+  case three = 3
   var phrases: [String] { self == .two ? ["two"] : ["three"] }
 }

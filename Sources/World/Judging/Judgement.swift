@@ -1,18 +1,22 @@
 /// How a clip, as read by the oracle, answers a description (world.md 2.8).
 public struct Judgement: Sendable {
   /// What can be right or wrong about a clip.
-  public enum Dimension: Int, CaseIterable, Sendable { case colour, shape, size, motion, count, multi, relation }
+  public enum Dimension: Int, CaseIterable, Sendable {
+    case colour, shape, size, motion, count, multi, relation
+  }
 
   private var scores = SIMD8<Double>.zero
   private var present: UInt8 = 0
   public let quality: Quality
 
-  /// 0 or 1, or for colour and shape of several objects the share that is right; nil where the description does not speak of it.
+  /// 0 or 1, or for colour and shape of several objects the share that is right; nil where the
+  /// description does not speak of it.
   public private(set) subscript(dimension: Dimension) -> Double? {
     get { present >> dimension.rawValue & 1 == 1 ? scores[dimension.rawValue] : nil }
     set {
       scores[dimension.rawValue] = newValue ?? 0
-      present = newValue == nil ? present & ~(1 << dimension.rawValue) : present | 1 << dimension.rawValue
+      present =
+        newValue == nil ? present & ~(1 << dimension.rawValue) : present | 1 << dimension.rawValue
     }
   }
   /// Mean over the dimensions the description has.
@@ -47,21 +51,29 @@ public struct Judgement: Sendable {
   }
 }
 
-/// Which seen object is which named one. An object can only be taken for one of its own colour; of all assignments the one with
-/// most colours right counts, then most shapes, then the relation.
+/// Which seen object is which named one. An object can only be taken for one of its own colour; of
+/// all assignments the one with most colours right counts, then most shapes, then the relation.
 private struct Assignment {
   private(set) var coloursRight = 0, shapesRight = 0, isRelationRight = false
 
   init(_ description: SceneDescription, _ seen: [SeenObject]) { search(description, seen, []) }
 
-  private mutating func search(_ description: SceneDescription, _ seen: [SeenObject], _ chosen: [Int?]) {
-    guard chosen.count < description.objects.count else { return consider(description, seen, chosen) }
+  private mutating func search(
+    _ description: SceneDescription, _ seen: [SeenObject], _ chosen: [Int?]
+  ) {
+    guard chosen.count < description.objects.count else {
+      return consider(description, seen, chosen)
+    }
     let named = description.objects[chosen.count]
-    for k in seen.indices where seen[k].colour == named.colour && !chosen.contains(k) { search(description, seen, chosen + [k]) }
+    for k in seen.indices where seen[k].colour == named.colour && !chosen.contains(k) {
+      search(description, seen, chosen + [k])
+    }
     search(description, seen, chosen + [nil])
   }
 
-  private mutating func consider(_ description: SceneDescription, _ seen: [SeenObject], _ chosen: [Int?]) {
+  private mutating func consider(
+    _ description: SceneDescription, _ seen: [SeenObject], _ chosen: [Int?]
+  ) {
     let objects = chosen.map { $0.map { seen[$0] } }
     let colours = objects.count { $0 != nil }
     let shapes = zip(description.objects, objects).count { $0.shape == $1?.shape }

@@ -12,7 +12,8 @@ public enum Measure: Hashable, Sendable, CaseIterable, CustomStringConvertible {
   case qualityDimension(Quality.Dimension)
 
   public static let allCases: [Measure] =
-    [.semantic, .clipSemantic, .quality, .allRight] + Judgement.Dimension.allCases.map { .dimension($0) }
+    [.semantic, .clipSemantic, .quality, .allRight]
+    + Judgement.Dimension.allCases.map { .dimension($0) }
     + Quality.Dimension.allCases.map { .qualityDimension($0) }
 
   public var description: String {
@@ -27,18 +28,23 @@ public enum Measure: Hashable, Sendable, CaseIterable, CustomStringConvertible {
   }
 }
 
-/// Judged clips, summed up in the manner of VBench (Huang et al. 2024, arXiv:2311.17982): a mean over clips for each dimension,
-/// and means of those.
+/// Judged clips, summed up in the manner of VBench (Huang et al. 2024, arXiv:2311.17982): a mean
+/// over clips for each dimension, and means of those.
 public struct Scoreboard: Sendable {
   private var sums = SIMD16<Double>.zero, counts = SIMD16<Double>.zero
 
-  public init(_ judgements: some Sequence<Judgement> = []) { for judgement in judgements { add(Row(judgement)) } }
+  public init(_ judgements: some Sequence<Judgement> = []) {
+    for judgement in judgements { add(Row(judgement)) }
+  }
 
-  /// A judgement as numbers in a row: seven dimensions, six qualities, the clip's semantic mean, all right.
+  /// A judgement as numbers in a row: seven dimensions, six qualities, the clip's semantic mean,
+  /// all right.
   struct Row: Sendable {
     var values = SIMD16<Double>.zero, counts = SIMD16<Double>.zero
     init(_ judgement: Judgement) {
-      func set(_ column: Int, _ value: Double?) { if let value { (values[column], counts[column]) = (value, 1) } }
+      func set(_ column: Int, _ value: Double?) {
+        if let value { (values[column], counts[column]) = (value, 1) }
+      }
       for d in Judgement.Dimension.allCases { set(d.rawValue, judgement[d]) }
       for d in Quality.Dimension.allCases { set(7 + d.rawValue, judgement.quality[d]) }
       set(13, judgement.semantic)
@@ -61,7 +67,9 @@ public struct Scoreboard: Sendable {
     case .quality: mean(of: 7..<13)
     }
   }
-  private func mean(_ column: Int) -> Double? { counts[column] > 0 ? sums[column] / counts[column] : nil }
+  private func mean(_ column: Int) -> Double? {
+    counts[column] > 0 ? sums[column] / counts[column] : nil
+  }
   private func mean(of columns: Range<Int>) -> Double? {
     let means = columns.compactMap { mean($0) }
     return means.isEmpty ? nil : means.reduce(0, +) / Double(means.count)

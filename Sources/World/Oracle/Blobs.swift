@@ -1,4 +1,5 @@
-/// The labelled pixels of one frame that belong together: all of one colour, or one connected component of it.
+/// The labelled pixels of one frame that belong together: all of one colour, or one connected
+/// component of it.
 struct Blob {
   let colour: Colour
   /// Pixels of coverage above ½.
@@ -33,7 +34,8 @@ struct Blobs {
   /// By frame.
   private(set) var blobs: [[Blob]] = []
 
-  /// One blob a colour (its raw value is the index), whether or not it has pixels; or one a connected component.
+  /// One blob a colour (its raw value is the index), whether or not it has pixels; or one a
+  /// connected component.
   init(_ labels: borrowing PixelLabels, components: Bool) {
     index = Array(repeating: -1, count: labels.frames * labels.planeCount)
     for t in 0..<labels.frames {
@@ -55,7 +57,8 @@ struct Blobs {
         let label = labels.label[i]
         if label >= 0 {
           index[i] = Int32(label)
-          blobs[Int(label)].add(x: x, y: y, coverage: labels.coverage[i], residual: labels.residual[i])
+          blobs[Int(label)].add(
+            x: x, y: y, coverage: labels.coverage[i], residual: labels.residual[i])
         }
         i += 1
       }
@@ -65,16 +68,20 @@ struct Blobs {
 
   /// Components of one label, diagonal neighbours included.
   private mutating func connected(_ labels: borrowing PixelLabels, _ t: Int) -> [Blob] {
-    var blobs: [Blob] = [], front: [Int] = []
+    var blobs: [Blob] = []
+    var front: [Int] = []
     let (height, width, start) = (labels.height, labels.width, t * labels.planeCount)
-    for first in 0..<height * width where labels.label[start + first] >= 0 && index[start + first] < 0 {
-      let label = labels.label[start + first], id = Int32(blobs.count)
+    for first in 0..<height * width
+    where labels.label[start + first] >= 0 && index[start + first] < 0 {
+      let label = labels.label[start + first]
+      let id = Int32(blobs.count)
       var blob = Blob(Colour(rawValue: UInt8(label))!)
       index[start + first] = id
       front.append(first)
       while let i = front.popLast() {
         let (y, x) = (i / width, i % width)
-        blob.add(x: x, y: y, coverage: labels.coverage[start + i], residual: labels.residual[start + i])
+        blob.add(
+          x: x, y: y, coverage: labels.coverage[start + i], residual: labels.residual[start + i])
         for ny in max(y - 1, 0)...min(y + 1, height - 1) {
           for nx in max(x - 1, 0)...min(x + 1, width - 1) {
             let n = ny * width + nx

@@ -2,8 +2,9 @@ internal import TensorRuntime
 
 /// Which colour every pixel of a clip has, and how much of it (world.md 2.1, 2.2).
 ///
-/// With b the background, d = pixel − b and u_k = c_k − b: a_k = clamp(⟨d, u_k⟩/‖u_k‖², 0, 1.1), residual ‖d − a_k u_k‖²; the
-/// label is the colour of least residual, the coverage its a_k clipped to 1. A pixel of coverage at most ¼ has no label.
+/// With b the background, d = pixel − b and u_k = c_k − b: a_k = clamp(⟨d, u_k⟩/‖u_k‖², 0, 1.1),
+/// residual ‖d − a_k u_k‖²; the label is the colour of least residual, the coverage its a_k clipped
+/// to 1. A pixel of coverage at most ¼ has no label.
 struct PixelLabels {
   let frames: Int, height: Int, width: Int
   /// Pixels per unit of length.
@@ -24,7 +25,8 @@ struct PixelLabels {
 
   init(_ clip: Tensor) {
     let shape = clip.shape
-    precondition(shape.rank == 4 && shape[1] == 3 && shape.count > 0, "a clip is [T, 3, H, W], not \(shape)")
+    precondition(
+      shape.rank == 4 && shape[1] == 3 && shape.count > 0, "a clip is [T, 3, H, W], not \(shape)")
     (frames, height, width) = (shape[0], shape[2], shape[3])
     scale = Double(min(height, width)) / 32
     var values = clip.floats
@@ -35,7 +37,9 @@ struct PixelLabels {
     coverage = Array(repeating: 0, count: frames * plane)
     residual = coverage
     repeats = Array(repeating: false, count: frames)
-    background = SIMD3(Self.median(values, 0, plane, frames), Self.median(values, 1, plane, frames), Self.median(values, 2, plane, frames))
+    background = SIMD3(
+      Self.median(values, 0, plane, frames), Self.median(values, 1, plane, frames),
+      Self.median(values, 2, plane, frames))
     for t in 0..<frames {
       let start = t * 3 * plane
       repeats[t] = t > 0 && values[start..<start + 3 * plane] == values[start - 3 * plane..<start]
@@ -45,7 +49,9 @@ struct PixelLabels {
 
   private mutating func repeatFrame(_ t: Int) {
     for i in t * planeCount..<(t + 1) * planeCount {
-      (label[i], coverage[i], residual[i]) = (label[i - planeCount], coverage[i - planeCount], residual[i - planeCount])
+      (label[i], coverage[i], residual[i]) = (
+        label[i - planeCount], coverage[i - planeCount], residual[i - planeCount]
+      )
     }
   }
 
@@ -62,7 +68,9 @@ struct PixelLabels {
       let d = SIMD3(pixels[p], pixels[p + plane], pixels[p + 2 * plane]) - background
       let square = d.x * d.x + d.y * d.y + d.z * d.z
       if square < least { continue }
-      var best = Float.infinity, bestLabel = 0, bestCoverage: Float = 0
+      var best = Float.infinity
+      var bestLabel = 0
+      var bestCoverage: Float = 0
       for k in 0..<axes.count {
         let u = axes[k]
         let dot = d.x * u.x + d.y * u.y + d.z * u.z
@@ -79,13 +87,16 @@ struct PixelLabels {
   }
 
   /// Median to 1/4096, by counting.
-  private static func median(_ values: [Float], _ channel: Int, _ plane: Int, _ frames: Int) -> Float {
+  private static func median(_ values: [Float], _ channel: Int, _ plane: Int, _ frames: Int)
+    -> Float
+  {
     var counts = Array(repeating: Int32(0), count: 2049)
     for t in 0..<frames {
       let start = (t * 3 + channel) * plane
       for i in start..<start + plane { counts[Int(values[i] * 2048 + 0.5)] += 1 }
     }
-    var left = Int32(frames * plane / 2), bin = 0
+    var left = Int32(frames * plane / 2)
+    var bin = 0
     while bin < 2048 && counts[bin] <= left {
       left -= counts[bin]
       bin += 1

@@ -7,7 +7,8 @@ public struct Reading: Sendable {
   public var quality: Quality
 }
 
-/// One object as seen. Lengths in units (the picture's shorter side has 32), positions from the middle, y down.
+/// One object as seen. Lengths in units (the picture's shorter side has 32), positions from the
+/// middle, y down.
 public struct SeenObject: Sendable {
   public var colour: Colour
   public var shape: ShapeKind
@@ -34,7 +35,9 @@ public struct SeenObject: Sendable {
 
 /// How good a clip looks, whatever it shows: six dimensions, each in [0,1] (world.md 2.7).
 public struct Quality: Sendable {
-  public enum Dimension: Int, CaseIterable, Sendable { case flicker, image, consistency, smoothness, background, purity }
+  public enum Dimension: Int, CaseIterable, Sendable {
+    case flicker, image, consistency, smoothness, background, purity
+  }
   private var values = SIMD8<Double>.zero
 
   public subscript(dimension: Dimension) -> Double {

@@ -1,12 +1,15 @@
 internal import Glibc
 
 extension SeenObject {
-  /// Reads one object off its track. An object is present in a frame where its area exceeds 6 square units.
+  /// Reads one object off its track. An object is present in a frame where its area exceeds 6
+  /// square units.
   init(_ track: Track, _ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) {
     let (height, width, scale) = (labels.height, labels.width, labels.scale)
     let middle = SIMD2(Double(width), Double(height)) / 2
-    var mask: [Float] = [], template = CoverageMask()
-    var fits: [ShapeFit?] = [], found: [Blob?] = []
+    var mask: [Float] = []
+    var template = CoverageMask()
+    var fits: [ShapeFit?] = []
+    var found: [Blob?] = []
     for t in 0..<labels.frames {
       guard let k = track.blob[t], Double(blobs.blobs[t][k].area) > 6 * scale * scale else {
         fits.append(nil)
@@ -23,13 +26,19 @@ extension SeenObject {
       }
     }
     let seen = fits.compactMap { $0 }
-    let score = ShapeKind.allCases.map { shape in seen.reduce(0) { $0 + $1.score[Int(shape.rawValue)] } / Double(max(seen.count, 1)) }
-    let shape = ShapeFit.best(score), s = Int(shape.rawValue)
+    let score = ShapeKind.allCases.map { shape in
+      seen.reduce(0) { $0 + $1.score[Int(shape.rawValue)] } / Double(max(seen.count, 1))
+    }
+    let shape = ShapeFit.best(score)
+    let s = Int(shape.rawValue)
     path = zip(found, fits).map { blob, fit in
       guard let blob, let fit else { return nil }
-      return Sighting(centre: (blob.centre - middle) / scale, radius: (blob.mass / shape.unitArea).squareRoot() / scale, angle: fit.angle[s])
+      return Sighting(
+        centre: (blob.centre - middle) / scale,
+        radius: (blob.mass / shape.unitArea).squareRoot() / scale, angle: fit.angle[s])
     }
-    let sightings = path.compactMap { $0 }, n = Double(max(sightings.count, 1))
+    let sightings = path.compactMap { $0 }
+    let n = Double(max(sightings.count, 1))
     (self.colour, self.shape, fit, area) = (track.colour, shape, score[s], track.area)
     radius = sightings.reduce(0) { $0 + $1.radius } / n
     centre = sightings.reduce(.zero) { $0 + $1.centre } / n
@@ -39,7 +48,8 @@ extension SeenObject {
     presence = Double(seen.count) / Double(labels.frames)
   }
 
-  /// What an object does, in the order of precedence of world.md 2.5. Thresholds in units and degrees.
+  /// What an object does, in the order of precedence of world.md 2.5. Thresholds in units and
+  /// degrees.
   static func motion(_ path: [Sighting], period: Double?) -> Motion {
     guard let first = path.first, let last = path.last, path.count > 2 else { return .still }
     let net = last.centre - first.centre
@@ -50,18 +60,24 @@ extension SeenObject {
     let growth = (path[n - 1].radius + path[n - 2].radius) / (path[0].radius + path[1].radius)
     if growth > 1.25 { return .growing }
     if growth < 0.8 { return .shrinking }
-    func range(_ axis: Int) -> Double { path.map { $0.centre[axis] }.max()! - path.map { $0.centre[axis] }.min()! }
+    func range(_ axis: Int) -> Double {
+      path.map { $0.centre[axis] }.max()! - path.map { $0.centre[axis] }.min()!
+    }
     if range(1) > 4 && range(0) < 4 && abs(net.y) < 3 { return .bouncing }
     if let period {
-      let turn = zip(path, path.dropFirst()).reduce(0) { $0 + remainder($1.1.angle - $1.0.angle, period) }
+      let turn = zip(path, path.dropFirst()).reduce(0) {
+        $0 + remainder($1.1.angle - $1.0.angle, period)
+      }
       if abs(turn) > 35 * .pi / 180 { return .turning }
     }
     return .still
   }
 
-  /// 1 − the mean of |second differences| of x, y and radius, summed, over 2.5 units; 0 if it is never seen thrice running.
+  /// 1 − the mean of |second differences| of x, y and radius, summed, over 2.5 units; 0 if it is
+  /// never seen thrice running.
   var smoothness: Double {
-    var sum = 0.0, count = 0.0
+    var sum = 0.0
+    var count = 0.0
     for t in path.indices.dropLast(2) {
       guard let a = path[t], let b = path[t + 1], let c = path[t + 2] else { continue }
       let bend = a.centre - 2 * b.centre + c.centre
@@ -74,11 +90,15 @@ extension SeenObject {
 
 extension Blobs {
   /// The coverage of one blob in its frame, `[H,W]`, 0 elsewhere.
-  func mask(of k: Int, _ blob: Blob, frame t: Int, _ labels: borrowing PixelLabels, into mask: inout [Float]) {
+  func mask(
+    of k: Int, _ blob: Blob, frame t: Int, _ labels: borrowing PixelLabels, into mask: inout [Float]
+  ) {
     let start = t * labels.planeCount
     mask = Array(repeating: 0, count: labels.planeCount)
     for y in blob.rows {
-      for i in y * labels.width + blob.columns.lowerBound..<y * labels.width + blob.columns.upperBound where index[start + i] == k {
+      for i in y * labels.width + blob.columns.lowerBound..<y * labels.width
+        + blob.columns.upperBound where index[start + i] == k
+      {
         mask[i] = labels.coverage[start + i]
       }
     }

@@ -7,7 +7,9 @@ struct Track {
   private(set) var area = 0.0
   private var last = SIMD2<Double>.zero
 
-  private init(_ colour: Colour, frames: Int) { (self.colour, blob) = (colour, Array(repeating: nil, count: frames)) }
+  private init(_ colour: Colour, frames: Int) {
+    (self.colour, blob) = (colour, Array(repeating: nil, count: frames))
+  }
 
   private mutating func append(_ t: Int, _ index: Int, _ found: Blob, unitArea: Double) {
     blob[t] = index
@@ -21,16 +23,21 @@ struct Track {
     return Colour.allCases.map { colour in
       let k = Int(colour.rawValue)
       var track = Track(colour, frames: labels.frames)
-      for t in 0..<labels.frames where blobs.blobs[t][k].count > 0 { track.append(t, k, blobs.blobs[t][k], unitArea: unitArea) }
+      for t in 0..<labels.frames where blobs.blobs[t][k].count > 0 {
+        track.append(t, k, blobs.blobs[t][k], unitArea: unitArea)
+      }
       return track
     }
   }
 
-  /// Connected components, each frame's joined to the nearest of the same colour before, nearest first.
+  /// Connected components, each frame's joined to the nearest of the same colour before, nearest
+  /// first.
   static func linking(_ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) -> [Track] {
     let unitArea = labels.scale * labels.scale
-    // 8 units is twice what the fastest object moves in a frame; specks below 3 square units are not followed.
-    let farthest = 8 * labels.scale, speck = 3 * unitArea
+    // 8 units is twice what the fastest object moves in a frame; specks below 3 square units are
+    // not followed.
+    let farthest = 8 * labels.scale
+    let speck = 3 * unitArea
     var tracks: [Track] = []
     for t in 0..<labels.frames {
       let found = blobs.blobs[t]

@@ -1,11 +1,15 @@
-/// What an object looks like, apart from its colour. Raw values are part of the held-out rule: never renumber.
-public enum ShapeKind: UInt8, CaseIterable, Sendable { case circle, square, triangle, star, cross, ring }
+/// What an object looks like, apart from its colour. Raw values are part of the held-out rule:
+/// never renumber.
+public enum ShapeKind: UInt8, CaseIterable, Sendable {
+  case circle, square, triangle, star, cross, ring
+}
 
 /// One of the eight named colours. Raw values are part of the held-out rule: never renumber.
 public enum Colour: UInt8, CaseIterable, Sendable {
   case red, green, blue, yellow, purple, orange, cyan, white
 
-  /// The colour's centre, RGB in [0,1] (world.md 1.3); objects are drawn with each channel jittered by ±.04.
+  /// The colour's centre, RGB in [0,1] (world.md 1.3); objects are drawn with each channel jittered
+  /// by ±.04.
   public var rgb: SIMD3<Float> {
     switch self {
     case .red: SIMD3(0.9, 0.15, 0.15)
@@ -26,20 +30,24 @@ public enum SizeClass: UInt8, CaseIterable, Sendable {
 
   /// Radii in units (pixels at 32×32).
   public var radius: Range<Double> { self == .small ? 4.2..<5 : 6.5..<7.8 }
-  /// The mean radius that parts small from large, in units: the middle of the gap between the two ranges.
+  /// The mean radius that parts small from large, in units: the middle of the gap between the two
+  /// ranges.
   static let boundary = 5.75
 }
 
-/// What a single object does over the clip. Raw values are part of the held-out rule: never renumber.
+/// What a single object does over the clip. Raw values are part of the held-out rule: never
+/// renumber.
 public enum Motion: UInt8, CaseIterable, Sendable {
   case still, left, right, up, down, growing, shrinking, turning, bouncing
 
-  /// Whether a caption may name a size beside this motion (an object that changes or turns has no named size).
+  /// Whether a caption may name a size beside this motion (an object that changes or turns has no
+  /// named size).
   public var admitsSize: Bool { self != .growing && self != .shrinking && self != .turning }
   public var isStraight: Bool { self == .left || self == .right || self == .up || self == .down }
 }
 
-/// Where the first object is, seen from the second. Raw values are part of the held-out rule: never renumber.
+/// Where the first object is, seen from the second. Raw values are part of the held-out rule: never
+/// renumber.
 public enum Relation: UInt8, CaseIterable, Sendable {
   case leftOf, rightOf, above, below
 
@@ -52,14 +60,20 @@ public enum Relation: UInt8, CaseIterable, Sendable {
     case .below: .above
     }
   }
-  /// The relation of a point to another that lies at (−dx, −dy) from it, y down: the larger axis and its sign.
+  /// The relation of a point to another that lies at (−dx, −dy) from it, y down: the larger axis
+  /// and its sign.
   init(dx: Double, dy: Double) {
-    if abs(dx) >= abs(dy) { self = dx < 0 ? .leftOf : .rightOf } else { self = dy < 0 ? .above : .below }
+    if abs(dx) >= abs(dy) {
+      self = dx < 0 ? .leftOf : .rightOf
+    } else {
+      self = dy < 0 ? .above : .below
+    }
   }
 }
 
 extension ShapeKind {
-  /// The angle after which the shape looks the same, in radians; nil if it always does (such a shape never turns).
+  /// The angle after which the shape looks the same, in radians; nil if it always does (such a
+  /// shape never turns).
   public var period: Double? {
     switch self {
     case .circle, .ring: nil

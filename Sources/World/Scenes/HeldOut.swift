@@ -1,13 +1,15 @@
-/// Which descriptions no training set may hold: a fifth of the (colour, shape, motion) triples, of the (colour, shape, colour,
-/// shape, relation) tuples and of the (colour, shape, number) groups, by a hash that is the same in every build and run.
+/// Which descriptions no training set may hold: a fifth of the (colour, shape, motion) triples, of
+/// the (colour, shape, colour, shape, relation) tuples and of the (colour, shape, number) groups,
+/// by a hash that is the same in every build and run.
 extension SceneDescription {
-  /// A pair and its mirror image ("A left of B", "B right of A") are one tuple. A scene of three is held out if either of its
-  /// two pairs is.
+  /// A pair and its mirror image ("A left of B", "B right of A") are one tuple. A scene of three is
+  /// held out if either of its two pairs is.
   public var isHeldOut: Bool {
     let first = objects[0]
     guard let relation else {
       return objects.count == 1
-        ? Self.isHeldOut(1, [Self.kind(first), Int((first.motion ?? .still).rawValue)]) : Self.isHeldOut(2, [Self.kind(first), objects.count])
+        ? Self.isHeldOut(1, [Self.kind(first), Int((first.motion ?? .still).rawValue)])
+        : Self.isHeldOut(2, [Self.kind(first), objects.count])
     }
     return objects.dropFirst().contains { second in
       relation == .leftOf || relation == .above
@@ -16,7 +18,9 @@ extension SceneDescription {
     }
   }
 
-  private static func kind(_ object: ObjectDescription) -> Int { Int(object.colour.rawValue) * 8 + Int(object.shape.rawValue) }
+  private static func kind(_ object: ObjectDescription) -> Int {
+    Int(object.colour.rawValue) * 8 + Int(object.shape.rawValue)
+  }
 
   private static func isHeldOut(_ family: UInt64, _ fields: [Int]) -> Bool {
     // The finaliser of splitmix64 (Steele, Lea, Flood 2014) over the packed fields.

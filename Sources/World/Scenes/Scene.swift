@@ -1,10 +1,12 @@
 internal import Glibc
 
-/// One object of a scene with everything needed to draw it. Lengths are in units, of which the shorter side of any picture has
-/// 32; positions are seen from the middle of the picture, x to the right, y down. Time runs from 0 to 1 over the clip.
+/// One object of a scene with everything needed to draw it. Lengths are in units, of which the
+/// shorter side of any picture has 32; positions are seen from the middle of the picture, x to the
+/// right, y down. Time runs from 0 to 1 over the clip.
 public struct ShapeObject: Hashable, Sendable {
   public var shape: ShapeKind
-  /// Draws something between `shape` and another: a malformed object. Captions and descriptions do not know of it.
+  /// Draws something between `shape` and another: a malformed object. Captions and descriptions do
+  /// not know of it.
   public var blend: Blend?
   public struct Blend: Hashable, Sendable {
     public var shape: ShapeKind, share: Double
@@ -13,7 +15,8 @@ public struct ShapeObject: Hashable, Sendable {
   public var colour: Colour
   /// The colour as drawn: the named one with its jitter.
   public var rgb: SIMD3<Float>
-  /// The size its radius was drawn from; nil for growing, shrinking, turning and for objects among several.
+  /// The size its radius was drawn from; nil for growing, shrinking, turning and for objects among
+  /// several.
   public var size: SizeClass?
   public var motion: Motion
   /// Centre of the path.
@@ -30,32 +33,47 @@ public struct ShapeObject: Hashable, Sendable {
   public var angle: Double, turn: Double
 
   public init(
-    shape: ShapeKind, colour: Colour, rgb: SIMD3<Float>? = nil, size: SizeClass? = nil, motion: Motion = .still, centre: SIMD2<Double> = .zero,
-    radius: (first: Double, last: Double), travel: SIMD2<Double> = .zero, angle: Double = 0, turn: Double = 0
+    shape: ShapeKind, colour: Colour, rgb: SIMD3<Float>? = nil, size: SizeClass? = nil,
+    motion: Motion = .still, centre: SIMD2<Double> = .zero,
+    radius: (first: Double, last: Double), travel: SIMD2<Double> = .zero, angle: Double = 0,
+    turn: Double = 0
   ) {
-    (self.shape, self.colour, self.rgb, self.size, self.motion) = (shape, colour, rgb ?? colour.rgb, size, motion)
-    (self.centre, self.radii, self.travel, self.angle, self.turn) = (centre, SIMD2(radius.first, radius.last), travel, angle, turn)
+    (self.shape, self.colour, self.rgb, self.size, self.motion) = (
+      shape, colour, rgb ?? colour.rgb, size, motion
+    )
+    (self.centre, self.radii, self.travel, self.angle, self.turn) = (
+      centre, SIMD2(radius.first, radius.last), travel, angle, turn
+    )
   }
 
   /// Where the object is at `time` in [0,1].
   func pose(at time: Double) -> Pose {
     let path = motion == .bouncing ? travel * cos(2 * .pi * time) : travel * (time - 0.5)
-    return Pose(centre: centre + path, radius: radii.x + (radii.y - radii.x) * time, angle: angle + turn * time)
+    return Pose(
+      centre: centre + path, radius: radii.x + (radii.y - radii.x) * time,
+      angle: angle + turn * time)
   }
   struct Pose: Hashable {
     var centre: SIMD2<Double>, radius: Double, angle: Double
   }
 }
 
-/// A grey level with two crossed waves over it, constant over the clip (world.md 1.3). Levels in [0,1], lengths in units.
+/// A grey level with two crossed waves over it, constant over the clip (world.md 1.3). Levels in
+/// [0,1], lengths in units.
 public struct Background: Hashable, Sendable {
   public var level: Double
   public var amplitudes: SIMD2<Double>
-  /// Radians per unit, direction and phase of the first wave; the second is 1.7 times finer, across, and has no phase.
+  /// Radians per unit, direction and phase of the first wave; the second is 1.7 times finer,
+  /// across, and has no phase.
   public var frequency: Double, direction: Double, phase: Double
 
-  public init(level: Double, amplitudes: SIMD2<Double> = .zero, frequency: Double = 0, direction: Double = 0, phase: Double = 0) {
-    (self.level, self.amplitudes, self.frequency, self.direction, self.phase) = (level, amplitudes, frequency, direction, phase)
+  public init(
+    level: Double, amplitudes: SIMD2<Double> = .zero, frequency: Double = 0, direction: Double = 0,
+    phase: Double = 0
+  ) {
+    (self.level, self.amplitudes, self.frequency, self.direction, self.phase) = (
+      level, amplitudes, frequency, direction, phase
+    )
   }
 }
 
@@ -68,7 +86,9 @@ public struct Scene: Hashable, Sendable {
   public var description: SceneDescription
 
   public init(objects: [ShapeObject], background: Background, description: SceneDescription) {
-    precondition(objects.count == description.objects.count, "\(objects.count) objects, \(description.objects.count) described")
+    precondition(
+      objects.count == description.objects.count,
+      "\(objects.count) objects, \(description.objects.count) described")
     (self.objects, self.background, self.description) = (objects, background, description)
   }
 }
@@ -77,9 +97,12 @@ public struct Scene: Hashable, Sendable {
 public struct Canvas: Hashable, Sendable {
   public let height: Int, width: Int, frames: Int
 
-  /// At least 5 frames, so that turning and bouncing can be told from a jump, and at least 16 pixels a side.
+  /// At least 5 frames, so that turning and bouncing can be told from a jump, and at least 16
+  /// pixels a side.
   public init(height: Int = 32, width: Int = 32, frames: Int = 9) {
-    precondition(frames >= 5 && height >= 16 && width >= 16, "a clip of \(frames) frames of \(height)×\(width) is too small")
+    precondition(
+      frames >= 5 && height >= 16 && width >= 16,
+      "a clip of \(frames) frames of \(height)×\(width) is too small")
     (self.height, self.width, self.frames) = (height, width, frames)
   }
   /// Pixels per unit of length.

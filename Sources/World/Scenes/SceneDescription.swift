@@ -12,16 +12,20 @@ public struct ObjectDescription: Hashable, Sendable {
   }
 }
 
-/// What a caption says: one object and its motion; two or three objects of which the first stands in a relation to each of
-/// the others; or, with no relation, two or three objects alike ("two red circles").
+/// What a caption says: one object and its motion; two or three objects of which the first stands
+/// in a relation to each of the others; or, with no relation, two or three objects alike ("two red
+/// circles").
 public struct SceneDescription: Hashable, Sendable {
   public var objects: [ObjectDescription]
   public var relation: Relation?
 
   public init(_ objects: [ObjectDescription], relation: Relation? = nil) {
-    precondition((1...3).contains(objects.count), "a scene has one to three objects, not \(objects.count)")
+    precondition(
+      (1...3).contains(objects.count), "a scene has one to three objects, not \(objects.count)")
     precondition(objects.count > 1 || relation == nil, "one object has no relation")
-    precondition(relation != nil || objects.allSatisfy { $0 == objects[0] }, "objects without a relation are alike")
+    precondition(
+      relation != nil || objects.allSatisfy { $0 == objects[0] },
+      "objects without a relation are alike")
     (self.objects, self.relation) = (objects, relation)
   }
   public init(_ object: ObjectDescription) { self.init([object]) }

@@ -1,11 +1,14 @@
 internal import TensorRuntime
 
-/// Draws scenes. Scene i of a stream depends on (seed, settings, i) alone, whatever was drawn before it.
+/// Draws scenes. Scene i of a stream depends on (seed, settings, i) alone, whatever was drawn
+/// before it.
 public struct SceneSampler: Sendable {
   public let settings: SceneSettings
   public let seed: UInt64
 
-  public init(_ settings: SceneSettings = .standard, seed: UInt64) { (self.settings, self.seed) = (settings, seed) }
+  public init(_ settings: SceneSettings = .standard, seed: UInt64) {
+    (self.settings, self.seed) = (settings, seed)
+  }
 
   /// Scene `index` of the training stream: never a held-out combination.
   public func training(_ index: Int) -> Scene { scene(index, heldOut: false) }
@@ -14,12 +17,14 @@ public struct SceneSampler: Sendable {
 
   private func scene(_ index: Int, heldOut: Bool) -> Scene {
     var stream = RandomStream(seed: seed, .world, step: heldOut ? 1 : 0, sample: index)
-    // What a scene shows is drawn again until it is of the right set: five draws on average for a held-out one. The kind of
-    // scene is drawn once, so that the shares are the same in both sets.
+    // What a scene shows is drawn again until it is of the right set: five draws on average for a
+    // held-out one. The kind of scene is drawn once, so that the shares are the same in both sets.
     let kind = Kind(stream.uniform(), settings)
     var description = self.description(kind, &stream)
     while description.isHeldOut != heldOut { description = self.description(kind, &stream) }
-    let objects = description.objects.count == 1 ? [single(&description, &stream)] : several(description, &stream)
+    let objects =
+      description.objects.count == 1
+      ? [single(&description, &stream)] : several(description, &stream)
     return Scene(objects: objects, background: background(&stream), description: description)
   }
 
@@ -28,7 +33,10 @@ public struct SceneSampler: Sendable {
   private enum Kind {
     case single, pair, group, triple
     init(_ u: Double, _ settings: SceneSettings) {
-      let bounds = (settings.pairShare, settings.pairShare + settings.groupShare, settings.pairShare + settings.groupShare + settings.tripleShare)
+      let bounds = (
+        settings.pairShare, settings.pairShare + settings.groupShare,
+        settings.pairShare + settings.groupShare + settings.tripleShare
+      )
       self = u < bounds.0 ? .pair : u < bounds.1 ? .group : u < bounds.2 ? .triple : .single
     }
   }
@@ -37,7 +45,9 @@ public struct SceneSampler: Sendable {
     switch kind {
     case .single:
       var object = look(&stream)
-      repeat { object.motion = stream.choose(Motion.allCases) } while !object.shape.admits(object.motion!)
+      repeat {
+        object.motion = stream.choose(Motion.allCases)
+      } while !object.shape.admits(object.motion!)
       return SceneDescription(object)
     case .group:
       return SceneDescription(Array(repeating: look(&stream), count: 2 + stream.below(2)))
@@ -58,11 +68,16 @@ public struct SceneSampler: Sendable {
 
   // MARK: where it is (world.md 1.3; units, from the middle)
 
-  /// Draws the object's geometry, and its size into the description in 60 % of the cases where it may be named.
-  private func single(_ description: inout SceneDescription, _ stream: inout RandomStream) -> ShapeObject {
-    let shape = description.objects[0].shape, motion = description.objects[0].motion!
+  /// Draws the object's geometry, and its size into the description in 60 % of the cases where it
+  /// may be named.
+  private func single(_ description: inout SceneDescription, _ stream: inout RandomStream)
+    -> ShapeObject
+  {
+    let shape = description.objects[0].shape
+    let motion = description.objects[0].motion!
     var object = ShapeObject(
-      shape: shape, colour: description.objects[0].colour, rgb: jittered(description.objects[0].colour, &stream), motion: motion, radius: (0, 0))
+      shape: shape, colour: description.objects[0].colour,
+      rgb: jittered(description.objects[0].colour, &stream), motion: motion, radius: (0, 0))
     if motion.admitsSize {
       let size = stream.choose(SizeClass.allCases)
       object.size = size
@@ -72,7 +87,8 @@ public struct SceneSampler: Sendable {
     object.radius = (radius, radius)
     switch motion {
     case .growing, .shrinking:
-      let small = stream.uniform(3.8..<4.4), large = stream.uniform(7..<8)
+      let small = stream.uniform(3.8..<4.4)
+      let large = stream.uniform(7..<8)
       object.radius = motion == .growing ? (small, large) : (large, small)
     case .turning:
       // 11-14° a frame at 9 frames; the whole turn is the same for any number of frames.
@@ -96,9 +112,12 @@ public struct SceneSampler: Sendable {
     return object
   }
 
-  private func several(_ description: SceneDescription, _ stream: inout RandomStream) -> [ShapeObject] {
+  private func several(_ description: SceneDescription, _ stream: inout RandomStream)
+    -> [ShapeObject]
+  {
     let relation = description.relation ?? stream.choose(Relation.allCases)
-    // Objects of one colour must not touch, or they would be one object: smaller radii, farther apart.
+    // Objects of one colour must not touch, or they would be one object: smaller radii, farther
+    // apart.
     let apart = description.hasEqualColours
     let triple = description.objects.count == 3
     let half = triple ? stream.uniform(6.8..<7.6) : stream.uniform(apart ? 7.2..<8.8 : 6.8..<8.8)
@@ -106,27 +125,34 @@ public struct SceneSampler: Sendable {
     let across = stream.uniform(triple ? -0.5..<0.5 : -3..<3)
     let offset = triple ? stream.uniform(6.7..<7.2) : stream.uniform(-2.5..<2.5)
     let flip: Double = stream.below(2) == 0 ? 1 : -1
-    // (along, across) the relation's axis. Of three, the first stands alone and the others face it, one to each side.
+    // (along, across) the relation's axis. Of three, the first stands alone and the others face it,
+    // one to each side.
     let places: [SIMD2<Double>] =
       triple
       ? [SIMD2(-half, 0), SIMD2(half, flip * offset), SIMD2(half, -flip * offset)]
       : [SIMD2(-half, offset), SIMD2(half, -offset)]
     return zip(description.objects, places).map { object, place in
       let axis = relation.direction
-      let centre = -axis * place.x + SIMD2(abs(axis.y), abs(axis.x)) * (place.y + across) + SIMD2(abs(axis.x), abs(axis.y)) * along
+      let centre =
+        -axis * place.x + SIMD2(abs(axis.y), abs(axis.x)) * (place.y + across) + SIMD2(
+          abs(axis.x), abs(axis.y)) * along
       let radius = stream.uniform(triple ? 3.8..<4.5 : apart ? 4.2..<5 : 4.3..<5.6)
       return ShapeObject(
-        shape: object.shape, colour: object.colour, rgb: jittered(object.colour, &stream), centre: centre, radius: (radius, radius))
+        shape: object.shape, colour: object.colour, rgb: jittered(object.colour, &stream),
+        centre: centre, radius: (radius, radius))
     }
   }
 
   private func jittered(_ colour: Colour, _ stream: inout RandomStream) -> SIMD3<Float> {
-    let jitter = SIMD3(Float(stream.uniform(-0.04..<0.04)), Float(stream.uniform(-0.04..<0.04)), Float(stream.uniform(-0.04..<0.04)))
+    let jitter = SIMD3(
+      Float(stream.uniform(-0.04..<0.04)), Float(stream.uniform(-0.04..<0.04)),
+      Float(stream.uniform(-0.04..<0.04)))
     return (colour.rgb + jitter).clamped(lowerBound: .zero, upperBound: .one)
   }
   private func background(_ stream: inout RandomStream) -> Background {
     Background(
-      level: stream.uniform(0.15..<0.35), amplitudes: settings.texture, frequency: stream.uniform(0.15..<0.65),
+      level: stream.uniform(0.15..<0.35), amplitudes: settings.texture,
+      frequency: stream.uniform(0.15..<0.65),
       direction: stream.uniform(0..<2 * .pi), phase: stream.uniform(0..<2 * .pi))
   }
 }

@@ -1,10 +1,11 @@
 internal import Glibc
 
 extension ShapeKind {
-  /// Signed distance from the outline at unit radius, negative inside, at (x, y) with y down (world.md 1.2).
+  /// Signed distance from the outline at unit radius, negative inside, at (x, y) with y down
+  /// (world.md 1.2).
   ///
-  /// Near corners it is the largest distance from an edge's line, not the Euclidean distance: what the coverage
-  /// `clamp(½ − d)` of an edge needs, and cheaper.
+  /// Near corners it is the largest distance from an edge's line, not the Euclidean distance: what
+  /// the coverage `clamp(½ − d)` of an edge needs, and cheaper.
   @inline(__always) func distance(_ x: Float, _ y: Float) -> Float {
     switch self {
     case .circle: return (x * x + y * y).squareRoot() - 1
@@ -13,7 +14,8 @@ extension ShapeKind {
       let side = 0.8660254 * abs(x) - 0.5 * y
       return max(y, side) - 0.62
     case .star:
-      // Fold the plane onto the half tip that points up: two mirrors make |angle to the nearest tip| ≤ 36°.
+      // Fold the plane onto the half tip that points up: two mirrors make |angle to the nearest
+      // tip| ≤ 36°.
       var (px, py) = (abs(x), -y)
       let first = max(Star.mirrorX * px - Star.mirrorY * py, 0)
       px -= 2 * first * Star.mirrorX
@@ -29,7 +31,8 @@ extension ShapeKind {
     }
   }
 
-  /// Half the side of a box around the shape at unit radius, at any angle (the farthest corner of the shape).
+  /// Half the side of a box around the shape at unit radius, at any angle (the farthest corner of
+  /// the shape).
   var reach: Double {
     switch self {
     case .circle: 1
@@ -49,7 +52,8 @@ extension ShapeKind {
     var sum = 0.0
     for y in -16..<16 {
       for x in -16..<16 {
-        sum += Double(min(max(0.5 - 10 * shape.distance((Float(x) + 0.5) / 10, (Float(y) + 0.5) / 10), 0), 1))
+        sum += Double(
+          min(max(0.5 - 10 * shape.distance((Float(x) + 0.5) / 10, (Float(y) + 0.5) / 10), 0), 1))
       }
     }
     return sum / 100

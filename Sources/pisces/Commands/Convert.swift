@@ -9,24 +9,42 @@ struct Convert: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Foreign checkpoints to a model directory, changes of layout and type, LoRA.",
     discussion: """
-      Kinds (found from the tensors' names unless said): internvideo2 (stage-2 checkpoint to a reward-model directory), hunyuan-transformer (original
-      layout or diffusers', ComfyUI's names too), hunyuan-vae, ot-map (raw or training checkpoint to ot_map.safetensors, added to --output), lora
-      (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout original writes PEFT, diffusers one file). A reward directory
-      keeps its vocabulary and map. Tensors are converted one at a time; eight-bit floats are widened, with the scales that lie beside them.
+      Kinds (found from the tensors' names unless said): internvideo2 (stage-2 checkpoint to a \
+      reward-model directory), hunyuan-transformer (original
+      layout or diffusers', ComfyUI's names too), hunyuan-vae, ot-map (raw or training checkpoint \
+      to ot_map.safetensors, added to --output), lora
+      (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout original writes PEFT, \
+      diffusers one file). A reward directory
+      keeps its vocabulary and map. Tensors are converted one at a time; eight-bit floats are \
+      widened, with the scales that lie beside them.
       Values that shapes do not tell (numbers of heads) are supposed and noted; --config gives them.
       """)
   @OptionGroup var common: CommonOptions
-  @Option(in: .path, help: "A checkpoint: .pt, .safetensors, a sharded index, or a folder.") var input: String
-  @Option(in: .path, help: "The directory to write; it must not hold anything yet (ot-map: it may).") var output: String
-  @Option(in: .choice(ConversionKind.self), help: "Default: as the tensors' names say.") var kind: String?
-  @Option(in: .choice(["f32", "bf16", "f16"]), help: "Type of the weights written; default: theirs.") var dtype: String?
-  @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.") var layout: String?
-  @Option(in: .path, help: "Adapters to merge into the transformer (a PEFT directory or a file).") var mergeLora: String?
-  @Option(in: .real(above: 0, to: 1e6), help: "The LoRA's alpha, where its file does not say it or says it wrongly.") var alpha: Double?
-  @Option(in: .path, help: "A config.json whose values win over those the shapes tell.") var config: String?
-  @Option(in: .path, help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab: String?
-  @Option(in: .choice(["true", "false"]), help: "Whether the OT map's input is normalised.") var normalizeText: String?
-  @Option(in: .text, help: "Cut outputs larger than this many bytes (also 500MB, 5GB).") var maxShardSize = "5GB"
+  @Option(in: .path, help: "A checkpoint: .pt, .safetensors, a sharded index, or a folder.")
+  var input: String
+  @Option(
+    in: .path, help: "The directory to write; it must not hold anything yet (ot-map: it may).")
+  var output: String
+  @Option(in: .choice(ConversionKind.self), help: "Default: as the tensors' names say.") var kind:
+    String?
+  @Option(
+    in: .choice(["f32", "bf16", "f16"]), help: "Type of the weights written; default: theirs.")
+  var dtype: String?
+  @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.")
+  var layout: String?
+  @Option(in: .path, help: "Adapters to merge into the transformer (a PEFT directory or a file).")
+  var mergeLora: String?
+  @Option(
+    in: .real(above: 0, to: 1e6),
+    help: "The LoRA's alpha, where its file does not say it or says it wrongly.") var alpha: Double?
+  @Option(in: .path, help: "A config.json whose values win over those the shapes tell.") var config:
+    String?
+  @Option(in: .path, help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab:
+    String?
+  @Option(in: .choice(["true", "false"]), help: "Whether the OT map's input is normalised.")
+  var normalizeText: String?
+  @Option(in: .text, help: "Cut outputs larger than this many bytes (also 500MB, 5GB).")
+  var maxShardSize = "5GB"
   @Flag(help: "JSON on standard output.") var json = false
 
   func validate() throws {
@@ -35,7 +53,10 @@ struct Convert: AsyncParsableCommand {
   private func bytes() throws -> Int {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("", 1)]
     let (suffix, unit) = units.first { maxShardSize.uppercased().hasSuffix($0.0) }!
-    guard let n = Int(maxShardSize.dropLast(suffix.count)), n > 0, n <= 1 << 40 else { throw ValidationError("--max-shard-size takes bytes, or a number with KB, MB or GB, not \(maxShardSize)") }
+    guard let n = Int(maxShardSize.dropLast(suffix.count)), n > 0, n <= 1 << 40 else {
+      throw ValidationError(
+        "--max-shard-size takes bytes, or a number with KB, MB or GB, not \(maxShardSize)")
+    }
     return n * unit
   }
 
@@ -45,17 +66,28 @@ struct Convert: AsyncParsableCommand {
     converter.kind = kind.flatMap { ConversionKind(rawValue: $0) }
     converter.layout = layout.flatMap { TransformerLayouts.Layout(rawValue: $0) }
     converter.type = dtype.map { $0 == "f32" ? .f32 : $0 == "bf16" ? .bf16 : .f16 }
-    (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (mergeLora, alpha, config, vocab)
-    (converter.normalisesText, converter.largestFile) = (normalizeText.map { $0 == "true" }, try bytes())
+    (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (
+      mergeLora, alpha, config, vocab
+    )
+    (converter.normalisesText, converter.largestFile) = (
+      normalizeText.map { $0 == "true" }, try bytes()
+    )
     let report = try converter.run()
     for note in report.notes { common.note(note) }
     if json {
-      StandardStreams.result(JSONValue.object([
-        "output": .string(output), "kind": .string(report.kind.rawValue), "tensors": .integer(report.tensors), "parameters": .integer(report.parameters),
-        "notes": .array(report.notes.map { .string($0) }),
-      ]).line)
+      StandardStreams.result(
+        JSONValue.object([
+          "output": .string(output), "kind": .string(report.kind.rawValue),
+          "tensors": .integer(report.tensors), "parameters": .integer(report.parameters),
+          "notes": .array(report.notes.map { .string($0) }),
+        ]).line)
     } else {
-      StandardStreams.result("\(output): \(report.kind.rawValue), \(report.tensors) tensors, \(report.parameters) parameters")
+      StandardStreams.result(
+        """
+        \(output): \(report.kind.rawValue), \(report.tensors) tensors, \(report.parameters) \
+        parameters
+        """
+      )
     }
   }
 }

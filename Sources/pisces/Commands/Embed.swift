@@ -11,11 +11,17 @@ import TensorRuntime
 struct Embed: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Text and video features, VAE latents and prompt embeddings of a dataset.",
-    discussion: "Writes one safetensors file: text [n,E] (not normalised), video [n,E] (unit rows) with --reward; latents [n,C,t,h,w] (not scaled) and prompt embeddings with --generator.")
+    discussion:
+      """
+      Writes one safetensors file: text [n,E] (not normalised), video [n,E] (unit rows) with \
+      --reward; latents [n,C,t,h,w] (not scaled) and prompt embeddings with --generator.
+      """
+  )
   @OptionGroup var common: CommonOptions
   @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards.") var data: String
   @Option(in: .path, help: "Reward-model directory: text and video features.") var reward: String?
-  @Option(in: .path, help: "Generator directory: latents and prompt embeddings.") var generator: String?
+  @Option(in: .path, help: "Generator directory: latents and prompt embeddings.") var generator:
+    String?
   @Option(in: .frames, help: "Frames sampled from each clip.") var frames = 8
   @Option(in: .pixels, help: "Side in pixels for latents.") var size = 32
   @Option(in: .path, help: "Output file (.safetensors).") var output: String
@@ -24,13 +30,19 @@ struct Embed: AsyncParsableCommand {
 
   func run() async throws {
     try common.start()
-    if reward == nil && generator == nil { throw ValidationError("give --reward or --generator, or both") }
-    let work = Workspace(), dataset = try Dataset(data)
+    if reward == nil && generator == nil {
+      throw ValidationError("give --reward or --generator, or both")
+    }
+    let work = Workspace()
+    let dataset = try Dataset(data)
     if strict, let problem = dataset.problems.first { throw problem }
-    var tensors: [(name: String, tensor: Tensor)] = [], captions: [String] = [], skipped = 0
+    var tensors: [(name: String, tensor: Tensor)] = []
+    var captions: [String] = []
+    var skipped = 0
     if let reward {
       let model = try RewardFolder(reward, frames: frames).reward()
-      var text: [Tensor] = [], video: [Tensor] = []
+      var text: [Tensor] = []
+      var video: [Tensor] = []
       for sample in dataset.samples {
         do {
           let (t, v) = try await features(of: sample, model, in: work)
@@ -43,38 +55,69 @@ struct Embed: AsyncParsableCommand {
           common.note("skipped: \(error)")
         }
       }
-      if text.isEmpty { throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above") }
-      tensors += [("text", work.concatenated(text, axis: 0)), ("video", work.concatenated(video, axis: 0))]
+      if text.isEmpty {
+        throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above")
+      }
+      tensors += [
+        ("text", work.concatenated(text, axis: 0)), ("video", work.concatenated(video, axis: 0)),
+      ]
     }
     if let generator {
-      let folder = GeneratorFolder(generator), encoder = try folder.encoder()
+      let folder = GeneratorFolder(generator)
+      let encoder = try folder.encoder()
       try encoder.config.check(frames: frames, height: size, width: size)
-      let (clips, words) = try await ClipLoader(frames: frames, size: size).load(dataset, strict: strict, in: work) { common.note($0) }
+      let (clips, words) = try await ClipLoader(frames: frames, size: size).load(
+        dataset, strict: strict, in: work
+      ) { common.note($0) }
       let latents = clips.map { clip in
-        LatentPosterior(encoder.forward(PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work).y, in: work).mean
+        LatentPosterior(
+          encoder.forward(
+            PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work
+          ).y, in: work
+        ).mean
       }
       tensors.append(("latents", work.concatenated(latents, axis: 0)))
       captions = words
       if folder.hasPromptEncoder {
-        let encoder = try folder.promptEncoder(), e = encoder(words, in: work)
+        let encoder = try folder.promptEncoder()
+        let e = encoder(words, in: work)
         common.noteCut(words) { encoder.truncation(of: $0) }
-        let mask = e.counts.flatMap { n in (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) } }
-        tensors += [("prompt_embeds", e.states), ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))), ("pooled_prompt_embeds", e.pooled)]
+        let mask = e.counts.flatMap { n in
+          (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) }
+        }
+        tensors += [
+          ("prompt_embeds", e.states),
+          ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))),
+          ("pooled_prompt_embeds", e.pooled),
+        ]
       }
     }
     for problem in dataset.problems { common.note("skipped: \(problem)") }
-    try SafetensorsWriter.write(tensors, metadata: [("format", "pt"), ("captions", JSONValue.array(captions.map { .string($0) }).line)], to: output)
-    common.note("\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
+    try SafetensorsWriter.write(
+      tensors,
+      metadata: [
+        ("format", "pt"), ("captions", JSONValue.array(captions.map { .string($0) }).line),
+      ], to: output)
+    common.note(
+      "\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
   }
   /// Features of one sample, told on standard output.
-  private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace) async throws -> (text: Tensor, video: Tensor) {
-    let video = try await sample.video(frames: frames), clip = video.pixels
+  private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace)
+    async throws -> (text: Tensor, video: Tensor)
+  {
+    let video = try await sample.video(frames: frames)
+    let clip = video.pixels
     if strict, let error = video.damageError(sample.name) { throw error }
-    let text = model.captions([sample.caption], in: work).feature, unit = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
-    var record: JSONObject = ["name": .string(sample.name), "prompt": .string(sample.caption), "text_norm": .number(work.sumOfSquares(text).squareRoot())]
+    let text = model.captions([sample.caption], in: work).feature
+    let unit = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
+    var record: JSONObject = [
+      "name": .string(sample.name), "prompt": .string(sample.caption),
+      "text_norm": .number(work.sumOfSquares(text).squareRoot()),
+    ]
     if let damage = video.damage {
       record["damaged"] = true
-      common.note("\(sample.name): the video is damaged (\(damage)): used as far as it could be decoded")
+      common.note(
+        "\(sample.name): the video is damaged (\(damage)): used as far as it could be decoded")
     }
     if let cut = model.truncation(of: sample.caption) {
       record["truncated"] = true

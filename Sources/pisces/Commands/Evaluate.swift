@@ -17,74 +17,145 @@ import World
 struct Evaluate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Held-out evaluation: oracle of the built-in world, reward means, OT-map metrics.",
-    discussion: "Give a generator (--model), an autoencoder (--vae) or a reward model (--reward); with --model and --reward both, rewards of the samples too.")
+    discussion:
+      """
+      Give a generator (--model), an autoencoder (--vae) or a reward model (--reward); with \
+      --model and --reward both, rewards of the samples too.
+      """
+  )
   @OptionGroup var common: CommonOptions
   @OptionGroup var sampling: SamplingOptions
   @Option(in: .path, help: "Generator directory.") var model: String?
   @Option(in: .path, help: "Autoencoder directory: the oracle on reconstructions.") var vae: String?
   @Option(in: .path, help: "Reward-model directory.") var reward: String?
   @Option(in: .path, help: "OT map, overriding the reward model's own.") var otMap: String?
-  @Option(in: .real(above: 0, to: 1), help: "With --reward: marginal exponent of token transport.") var mass = 0.9
-  @Option(in: .weight, help: "With --reward: weight of the temporal distance in token transport.") var gamma = 0.2
-  @Option(in: .weight, help: "With --reward: weight of the spatial distance in token transport.") var eta = 0.2
+  @Option(in: .real(above: 0, to: 1), help: "With --reward: marginal exponent of token transport.")
+  var mass = 0.9
+  @Option(in: .weight, help: "With --reward: weight of the temporal distance in token transport.")
+  var gamma = 0.2
+  @Option(in: .weight, help: "With --reward: weight of the spatial distance in token transport.")
+  var eta = 0.2
   @Option(in: .whole(1...1_000_000), help: "Held-out prompts or clips.") var prompts = 256
-  @Flag(help: "With --model: prompts of combinations that training has seen, to compare with the held-out ones.") var seenPrompts = false
-  @Option(in: .whole(1...10_000), help: "With --model: samples of each prompt, from different noise; they follow each other in --details.") var repeats = 1
+  @Flag(
+    help:
+      """
+      With --model: prompts of combinations that training has seen, to compare with the held-out \
+      ones.
+      """
+  ) var seenPrompts = false
+  @Option(
+    in: .whole(1...10_000),
+    help:
+      """
+      With --model: samples of each prompt, from different noise; they follow each other in \
+      --details.
+      """
+  ) var repeats = 1
   @OptionGroup var world: WorldOption
-  @Option(in: .path, help: "With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to this file.") var details: String?
+  @Option(
+    in: .path,
+    help:
+      """
+      With --model: also write one JSON line per prompt, what the oracle saw and the rewards, to \
+      this file.
+      """
+  ) var details: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
     try common.start()
-    if model == nil && vae == nil && reward == nil { throw ValidationError("give --model, --vae or --reward") }
+    if model == nil && vae == nil && reward == nil {
+      throw ValidationError("give --model, --vae or --reward")
+    }
     if details != nil && model == nil { throw ValidationError("--details needs --model") }
     if repeats > 1 && model == nil { throw ValidationError("--repeats needs --model") }
-    let work = Workspace(), scenes = world.kind.scenes, oracle = Oracle(scenes), sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
-    let renderer = Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
+    let work = Workspace()
+    let scenes = world.kind.scenes
+    let oracle = Oracle(scenes)
+    let sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
+    let renderer = Renderer(
+      Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
     if let vae {
-      let config: AutoencoderConfig = try ModelFolder.config(vae), holder = try WeightHolder.opening(vae)
+      let config: AutoencoderConfig = try ModelFolder.config(vae)
+      let holder = try WeightHolder.opening(vae)
       try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
-      let e = ReconstructionEvaluation(try VideoCompressor(config, from: holder.source), try VideoDecoder(config, from: holder.source), sampler, renderer, oracle: oracle, count: prompts, in: work)
+      let e = ReconstructionEvaluation(
+        try VideoCompressor(config, from: holder.source),
+        try VideoDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
+        count: prompts, in: work)
       var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
       report(e.scoreboard, into: &o)
     }
     var plans = RewardOptions()
     (plans.plans.mass, plans.plans.gamma, plans.plans.eta) = (mass, gamma, eta)
-    let rewardFolder = try reward.map { try RewardFolder($0, otMap: otMap, frames: sampling.frames) }
+    let rewardFolder = try reward.map {
+      try RewardFolder($0, otMap: otMap, frames: sampling.frames)
+    }
     if let model {
-      let folder = GeneratorFolder(model), transformer = try folder.transformer(), config = try folder.autoencoderConfig()
-      let distinct = seenPrompts ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
+      let folder = GeneratorFolder(model)
+      let transformer = try folder.transformer()
+      let config = try folder.autoencoderConfig()
+      let distinct =
+        seenPrompts
+        ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
       let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
-      let decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true), sampler = try sampling.sampler(folder), encoder = try folder.promptEncoder()
+      let decoder = LatentDecoder(
+        try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true)
+      let sampler = try sampling.sampler(folder)
+      let encoder = try folder.promptEncoder()
       let shape = try sampling.latentShape(config, patch: transformer.config.patch)
-      try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(list.count, 32), in: work) { encoder($0, in: $1) }
+      try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(list.count, 32), in: work)
+      { encoder($0, in: $1) }
       let e = try GeneratorEvaluation(
-        transformer, decoder, sampler, prompts: encoder, captions: list.map(\.caption), descriptions: list.map(\.description), latentShape: shape, oracle: oracle,
+        transformer, decoder, sampler, prompts: encoder, captions: list.map(\.caption),
+        descriptions: list.map(\.description), latentShape: shape, oracle: oracle,
         reward: try rewardFolder?.reward(plans), seed: UInt64(sampling.seed), in: work)
-      var o: JSONObject = ["evaluated": "generator", "prompts": .integer(prompts), "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance), "steps": .integer(sampling.steps)]
+      var o: JSONObject = [
+        "evaluated": "generator", "prompts": .integer(prompts),
+        "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance),
+        "steps": .integer(sampling.steps),
+      ]
       if let r = e.rewards {
         func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
         o["reward_quality"] = r.quality.map(mean) ?? .null
-        (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (mean(r.semantic), mean(r.vanillaQuality), mean(r.vanillaSemantic))
+        (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (
+          mean(r.semantic), mean(r.vanillaQuality), mean(r.vanillaSemantic)
+        )
       }
-      if let details { try OutputFile.write(e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details) }
+      if let details {
+        try OutputFile.write(
+          e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details)
+      }
       report(e.scoreboard, into: &o)
     } else if let rewardFolder {
-      let e = MatchingEvaluation(try rewardFolder.reward(plans), sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
+      let e = MatchingEvaluation(
+        try rewardFolder.reward(plans), sampler, renderer, count: prompts,
+        seed: UInt64(sampling.seed), in: work)
       for (name, s) in [("partial_ot", e.planned), ("plain", e.plain)] {
-        show(["evaluated": "matching", "attention": .string(name), "clips": .integer(prompts), "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled), "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled), "auc_swapped": .number(s.aucSwapped)])
+        show([
+          "evaluated": "matching", "attention": .string(name), "clips": .integer(prompts),
+          "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled),
+          "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled),
+          "auc_swapped": .number(s.aucSwapped),
+        ])
       }
     }
   }
   private static func detail(_ e: GeneratorEvaluation, _ i: Int) -> JSONValue {
     let j = e.judgements[i]
-    var o: JSONObject = ["prompt": .string(e.captions[i]), "semantic": .number(j.semantic), "all_right": .bool(j.isAllRight)]
-    o["seen"] = .array(e.readings[i].objects.map { .string("\($0.size) \($0.colour) \($0.shape) \($0.motion)") })
+    var o: JSONObject = [
+      "prompt": .string(e.captions[i]), "semantic": .number(j.semantic),
+      "all_right": .bool(j.isAllRight),
+    ]
+    o["seen"] = .array(
+      e.readings[i].objects.map { .string("\($0.size) \($0.colour) \($0.shape) \($0.motion)") })
     for d in Judgement.Dimension.allCases { if let v = j[d] { o["\(d)"] = .number(v) } }
     for d in Quality.Dimension.allCases { o["\(d)"] = .number(j.quality[d]) }
     if let r = e.rewards {
       o["reward_quality"] = r.quality.map { .number($0[i]) } ?? .null
-      (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (.number(r.semantic[i]), .number(r.vanillaQuality[i]), .number(r.vanillaSemantic[i]))
+      (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (
+        .number(r.semantic[i]), .number(r.vanillaQuality[i]), .number(r.vanillaSemantic[i])
+      )
     }
     return .object(o)
   }
@@ -94,6 +165,12 @@ struct Evaluate: AsyncParsableCommand {
   }
   private func show(_ o: JSONObject) {
     if json { return StandardStreams.result(JSONValue.object(o).line) }
-    StandardStreams.result(o.members.map { key, value in "\(key) \(value.number.map { ($0 * 10000).rounded() / 10000 }.map { "\($0)" } ?? value.string ?? value.line)" }.joined(separator: "  "))
+    StandardStreams.result(
+      o.members.map { key, value in
+        """
+        \(key) \
+        \(value.number.map { ($0 * 10000).rounded() / 10000 }.map { "\($0)" } ?? value.string ?? value.line)
+        """
+      }.joined(separator: "  "))
   }
 }

@@ -8,9 +8,15 @@ import TensorRuntime
 struct Info: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "CPU features, kernels chosen, libraries; with a path: a summary of that checkpoint.",
-    discussion: "With a path (file, model folder, or generator directory) the fingerprint is computed, which reads every byte once.")
+    discussion:
+      """
+      With a path (file, model folder, or generator directory) the fingerprint is computed, which \
+      reads every byte once.
+      """
+  )
   @OptionGroup var common: CommonOptions
-  @Argument(in: .path, help: "A checkpoint file, a model folder or a generator directory.") var path: String?
+  @Argument(in: .path, help: "A checkpoint file, a model folder or a generator directory.")
+  var path: String?
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
@@ -33,12 +39,33 @@ struct Info: AsyncParsableCommand {
     o["debug_build"] = .bool(Environment.isDebugBuild)
     if json { return StandardStreams.result(JSONValue.object(o).line) }
     let rows: [(String, String)] = [
-      ("version", Version.text + (Environment.isDebugBuild ? " (debug build)" : "")), ("processor", Environment.cpuModel),
+      ("version", Version.text + (Environment.isDebugBuild ? " (debug build)" : "")),
+      ("processor", Environment.cpuModel),
       ("features", Environment.cpuFeatures.joined(separator: " ")),
-      ("kernels", "\(Machine.current.rawValue)" + (Machine.current == Machine.detected ? "" : " (\(Machine.detected.rawValue) is there, lowered by PISCES_ISA)")),
-      ("bf16", rate.map { "\(Machine.hasAMX ? "products on AMX tiles" : "pairs"), \(Double(Int(100 * $0)) / 100) times the rate of f32" } ?? "not multiplied here"),
-      ("blis", "\(Machine.blisVersion), kernels \(Machine.blisKernels), \(LoadedLibraries.blis.joined(separator: " "))"),
-      ("openmp", LoadedLibraries.openMP.joined(separator: " ")), ("threads", "\(budget.count) (from \(budget.origin))"),
+      (
+        "kernels",
+        "\(Machine.current.rawValue)"
+          + (Machine.current == Machine.detected
+            ? "" : " (\(Machine.detected.rawValue) is there, lowered by PISCES_ISA)")
+      ),
+      (
+        "bf16",
+        rate.map {
+          """
+          \(Machine.hasAMX ? "products on AMX tiles" : "pairs"), \(Double(Int(100 * $0)) / 100) \
+          times the rate of f32
+          """
+        } ?? "not multiplied here"
+      ),
+      (
+        "blis",
+        """
+        \(Machine.blisVersion), kernels \(Machine.blisKernels), \
+        \(LoadedLibraries.blis.joined(separator: " "))
+        """
+      ),
+      ("openmp", LoadedLibraries.openMP.joined(separator: " ")),
+      ("threads", "\(budget.count) (from \(budget.origin))"),
     ]
     for (name, value) in rows { StandardStreams.result("\(name.padded(to: 10)) \(value)") }
   }
@@ -50,8 +77,11 @@ struct Info: AsyncParsableCommand {
         continue
       }
       StandardStreams.result("\(summary.path): \(summary.kind.rawValue)")
-      StandardStreams.result("  \(summary.tensors) tensors, \(summary.parameters) parameters, \(summary.bytes) bytes")
-      StandardStreams.result("  stored as " + summary.types.map { "\($0.name) (\($0.parameters))" }.joined(separator: ", "))
+      StandardStreams.result(
+        "  \(summary.tensors) tensors, \(summary.parameters) parameters, \(summary.bytes) bytes")
+      StandardStreams.result(
+        "  stored as "
+          + summary.types.map { "\($0.name) (\($0.parameters))" }.joined(separator: ", "))
       if let config = summary.config { StandardStreams.result("  config \(config.line)") }
       StandardStreams.result("  fingerprint \(summary.fingerprint)")
     }
@@ -60,7 +90,11 @@ struct Info: AsyncParsableCommand {
 
 extension String {
   /// With spaces behind, to at least `width` characters.
-  func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+  func padded(to width: Int) -> String {
+    self + String(repeating: " ", count: max(0, width - count))
+  }
   /// With spaces before.
-  func aligned(to width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
+  func aligned(to width: Int) -> String {
+    String(repeating: " ", count: max(0, width - count)) + self
+  }
 }

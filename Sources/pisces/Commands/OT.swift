@@ -5,26 +5,39 @@ import FoundationEssentials
 public import TensorRuntime
 import Training
 import Transport
+
 #if canImport(Glibc)
-import Glibc
+  import Glibc
 #endif
 
 struct OT: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ot", abstract: "Optimal transport on arrays: plans, exact plans, divergences, barycenters.",
+    commandName: "ot",
+    abstract: "Optimal transport on arrays: plans, exact plans, divergences, barycenters.",
     discussion: """
-      Arrays are .npy, .npz or .safetensors files; FILE:NAME names one of several. Not converging is reported in `status`, and is exit status 2 with --strict.
-      An interrupt (SIGINT, SIGTERM) ends a solve with the result and the certificate of where it is, and exit status 75.
+      Arrays are .npy, .npz or .safetensors files; FILE:NAME names one of several. Not converging \
+      is reported in `status`, and is exit status 2 with --strict.
+      An interrupt (SIGINT, SIGTERM) ends a solve with the result and the certificate of where it \
+      is, and exit status 75.
       """,
     subcommands: [Solve.self, Exact.self, Divergence.self, Barycenter.self])
 }
 
 /// How a problem is solved and reported: what the three commands share.
 struct SolverOptions: ParsableArguments {
-  @Option(in: .real(above: 0, to: 1e300), help: "Entropic regularisation, in units of the cost.") var epsilon: Double
-  @Option(in: .real(0...1), help: "Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly --max-iterations plain iterations. Default: 1e-10, f32 1e-6, barycenter 1e-9, debiased 1e-6.")
+  @Option(in: .real(above: 0, to: 1e300), help: "Entropic regularisation, in units of the cost.")
+  var epsilon: Double
+  @Option(
+    in: .real(0...1),
+    help:
+      """
+      Stop when the marginals' L1 error, relative to the mass, is below this; 0: exactly \
+      --max-iterations plain iterations. Default: 1e-10, f32 1e-6, barycenter 1e-9, debiased 1e-6.
+      """
+  )
   var tolerance: Double?
-  @Option(in: .whole(1...1_000_000_000), help: "Limit on iterations (passes over the cost).") var maxIterations = 20_000
+  @Option(in: .whole(1...1_000_000_000), help: "Limit on iterations (passes over the cost).")
+  var maxIterations = 20_000
   @Flag(help: "Plain iterations only: no acceleration.") var plain = false
   @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
@@ -34,7 +47,9 @@ struct SolverOptions: ParsableArguments {
     if json { return StandardStreams.result(JSONValue.object(o).line) }
     for (key, value) in o.members {
       if let inner = value.object {
-        for (name, value) in inner.members { StandardStreams.result("\(key).\(name): \(value.string ?? value.line)") }
+        for (name, value) in inner.members {
+          StandardStreams.result("\(key).\(name): \(value.string ?? value.line)")
+        }
       } else {
         StandardStreams.result("\(key): \(value.string ?? value.line)")
       }
@@ -49,54 +64,84 @@ struct SolverOptions: ParsableArguments {
 
 /// Clouds of points and the weights on them.
 struct PointOptions: ParsableArguments {
-  @Option(parsing: .upToNextOption, in: .path, help: "Source points [N, D] and target points [M, D]; their cost is never stored.") var points: [String] = []
-  @Option(in: .choice(Workspace.SinkhornMetric.self), help: "Distance of points: sqeuclidean, euclidean or cosine.") var metric = Workspace.SinkhornMetric.squaredEuclidean
+  @Option(
+    parsing: .upToNextOption, in: .path,
+    help: "Source points [N, D] and target points [M, D]; their cost is never stored.") var points:
+    [String] = []
+  @Option(
+    in: .choice(Workspace.SinkhornMetric.self),
+    help: "Distance of points: sqeuclidean, euclidean or cosine.") var metric = Workspace
+    .SinkhornMetric.squaredEuclidean
   @Option(in: .real(above: 0, to: 1e300), help: "Divisor of the distance.") var scale = 1.0
   @Option(in: .path, help: "Source weights [N]; default: uniform.") var sourceWeights: String?
   @Option(in: .path, help: "Target weights [M]; default: uniform.") var targetWeights: String?
-  @Option(in: .choice(SolverType.self), help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).") var dtype = SolverType.f64
+  @Option(
+    in: .choice(SolverType.self),
+    help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).")
+  var dtype = SolverType.f64
   var tolerance: Double { dtype == .f64 ? 1e-10 : 1e-6 }
 
-  func validate() throws { if !points.isEmpty && points.count != 2 { throw ValidationError("--points takes two files, source and target, not \(points.count)") } }
+  func validate() throws {
+    if !points.isEmpty && points.count != 2 {
+      throw ValidationError("--points takes two files, source and target, not \(points.count)")
+    }
+  }
 }
 
 /// The arrays of a problem, and where each came from, so that a fault in one is told of its file.
 struct TransportArrays {
   private var files: [String: String] = [:]
 
-  /// Reads the array called `name` in errors. Throws a `FileError`, or a message with status 65 for elements that are no real numbers.
+  /// Reads the array called `name` in errors. Throws a `FileError`, or a message with status 65 for
+  /// elements that are no real numbers.
   mutating func read(_ name: String, _ path: String) throws -> Tensor {
     files[name] = path
     return try TensorFile.read(path)
   }
-  mutating func read(_ name: String, _ path: String?) throws -> Tensor? { try path.map { try read(name, $0) } }
+  mutating func read(_ name: String, _ path: String?) throws -> Tensor? {
+    try path.map { try read(name, $0) }
+  }
 
   /// `body`, with what it refuses turned into a message: 64 for an option, 65 for an array.
   func posing<R>(_ body: () throws -> R) throws -> R {
     do { return try body() } catch let error as TransportError {
       let place = error.arrays.compactMap { files[$0] }
-      if place.isEmpty { throw Failure.Message(64, error.description, "command line", error.remedy) }
+      if place.isEmpty {
+        throw Failure.Message(64, error.description, "command line", error.remedy)
+      }
       throw Failure.Message(65, error.description, place.joined(separator: ", "), error.remedy)
     }
   }
 }
 
-/// Balanced weights of different sums are divided by them, each side by its own: a problem that the user may not have meant.
+/// Balanced weights of different sums are divided by them, each side by its own: a problem that the
+/// user may not have meant.
 enum DividedWeights {
   private static func sums(_ w: Tensor?) -> [Double] {
     guard let w, w.count > 0 else { return [1] }
-    return w.shape.rank == 2 ? (0..<w.shape[0]).map { w[row: $0].doubles.reduce(0, +) } : [w.doubles.reduce(0, +)]
+    return w.shape.rank == 2
+      ? (0..<w.shape[0]).map { w[row: $0].doubles.reduce(0, +) } : [w.doubles.reduce(0, +)]
   }
   static func say(_ source: Tensor?, _ target: Tensor?, _ common: CommonOptions) {
     let (a, b) = (sums(source), sums(target))
     for k in 0..<max(a.count, b.count) {
       let (p, q) = (a[min(k, a.count - 1)], b[min(k, b.count - 1)])
-      if abs(p - q) > 1e-6 * max(p, q) { return common.note("the weights\(a.count + b.count > 2 ? " of item \(k)" : "") sum to \(p) and \(q): each side is divided by its sum") }
+      if abs(p - q) > 1e-6 * max(p, q) {
+        return common.note(
+          """
+          the weights\(a.count + b.count > 2 ? " of item \(k)" : "") sum to \(p) and \(q): each \
+          side is divided by its sum
+          """
+        )
+      }
     }
   }
   static func say(histograms b: Tensor, _ common: CommonOptions) {
     let all = b.shape.rank == 2 ? sums(b) : []
-    if let k = all.firstIndex(where: { abs($0 - all[0]) > 1e-6 * all[0] }) { common.note("the histograms sum to \(all[0]) and, row \(k), \(all[k]): each is divided by its sum") }
+    if let k = all.firstIndex(where: { abs($0 - all[0]) > 1e-6 * all[0] }) {
+      common.note(
+        "the histograms sum to \(all[0]) and, row \(k), \(all[k]): each is divided by its sum")
+    }
   }
 }
 
@@ -109,7 +154,8 @@ extension TransportError {
     }
     switch self {
     case .costShape: return ["cost"]
-    case .weightShape(let name, _, _), .negativeWeight(let name, _, _), .noWeight(let name), .weightRange(let name, _, _):
+    case .weightShape(let name, _, _), .negativeWeight(let name, _, _), .noWeight(let name),
+      .weightRange(let name, _, _):
       return [name.hasPrefix("histogram") ? "histograms" : "\(name) weights"]
     case .notANumber(let name, _): return [plain(name)]
     case .pointShapes: return ["source points", "target points"]
@@ -120,12 +166,14 @@ extension TransportError {
     case .ownCost: return ["own cost", "cost"]
     case .tooLarge, .memory, .infeasible, .noPartner: return ["cost"]
     case .asymmetric(let name, _, _): return [name]
-    case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations: return []
+    case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations:
+      return []
     }
   }
   var remedy: String {
     switch self {
-    case .costShape, .pointShapes, .startShape, .weightShape, .histogramShapes, .costsWithin: "give an array of that shape"
+    case .costShape, .pointShapes, .startShape, .weightShape, .histogramShapes, .costsWithin:
+      "give an array of that shape"
     case .notANumber: "replace or remove what is not finite"
     case .negativeWeight, .noWeight: "give weights that are not negative, and not all zero"
     case .zeroVector: "leave the row out, or take another metric"
@@ -142,7 +190,8 @@ extension TransportError {
   }
 }
 
-/// Progress of a solve on standard error, every second at first and then ever more rarely, and the end that a signal asks for.
+/// Progress of a solve on standard error, every second at first and then ever more rarely, and the
+/// end that a signal asks for.
 final class SolveProgress {
   private let isQuiet: Bool, clock = ContinuousClock(), start: ContinuousClock.Instant
   private var next: ContinuousClock.Instant
@@ -156,8 +205,10 @@ final class SolveProgress {
 
   func ask(_ iterations: Int, _ residual: Double) -> Bool {
     if !isQuiet && clock.now >= next {
-      let gone = clock.now - start, rounded = (gone / .seconds(1)).rounded()
-      StandardStreams.error("pisces: \(iterations) iterations, residual \(Self.short(residual)), \(Int(rounded)) s")
+      let gone = clock.now - start
+      let rounded = (gone / .seconds(1)).rounded()
+      StandardStreams.error(
+        "pisces: \(iterations) iterations, residual \(Self.short(residual)), \(Int(rounded)) s")
       next = clock.now + max(.seconds(1), gone / 20)
     }
     return !StopRequest.isPending
@@ -165,7 +216,8 @@ final class SolveProgress {
   /// Two digits: 3.4e-07.
   static func short(_ x: Double) -> String {
     guard x.isFinite, x > 0 else { return "\(x)" }
-    var exponent = Int(log10(x).rounded(.down)), digits = (x / pow(10, Double(exponent)) * 10).rounded() / 10
+    var exponent = Int(log10(x).rounded(.down))
+    var digits = (x / pow(10, Double(exponent)) * 10).rounded() / 10
     if digits >= 10 { (digits, exponent) = (1, exponent + 1) }
     return "\(digits)e\(exponent)"
   }

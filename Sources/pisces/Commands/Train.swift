@@ -12,26 +12,38 @@ import Training
 import World
 
 struct Train: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Train a network.", subcommands: [TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self, TrainKeys.self])
+  static let configuration = CommandConfiguration(
+    abstract: "Train a network.",
+    subcommands: [
+      TrainVAE.self, TrainEncoders.self, TrainGenerator.self, TrainOTMap.self, TrainPost.self,
+      TrainKeys.self,
+    ])
 }
 
 /// What every training command can be told.
 struct TrainingOptions: ParsableArguments {
   @Option(in: .path, help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
-  @Option(name: .customLong("set"), parsing: .singleValue, in: .text, help: "Override one key: --set steps=100.") var overrides: [String] = []
+  @Option(
+    name: .customLong("set"), parsing: .singleValue, in: .text,
+    help: "Override one key: --set steps=100.") var overrides: [String] = []
   @Option(in: .path, help: "Folder of a new run.") var run: String?
   @Option(in: .path, help: "Go on with the run in this folder.") var resume: String?
   @Option(in: .steps, help: "Number of steps (overrides the run file).") var steps: Int?
   @Option(in: .seed, help: "Seed (overrides the run file).") var seed: Int?
 
-  /// The run's folder, and whether it is resumed. A resumed run reads the configuration it was started with.
+  /// The run's folder, and whether it is resumed. A resumed run reads the configuration it was
+  /// started with.
   func folder() throws -> (path: String, resuming: Bool) {
     switch (run, resume) {
-    case (nil, nil): throw ValidationError("give --run FOLDER for a new run or --resume FOLDER to go on")
+    case (nil, nil):
+      throw ValidationError("give --run FOLDER for a new run or --resume FOLDER to go on")
     case (.some, .some): throw ValidationError("--run and --resume exclude each other")
     case (.some(let path), nil): return (path, false)
     case (nil, .some(let path)):
-      if config != nil || !overrides.isEmpty || seed != nil || steps != nil { throw ValidationError("a resumed run keeps its configuration: drop --config, --set, --seed and --steps") }
+      if config != nil || !overrides.isEmpty || seed != nil || steps != nil {
+        throw ValidationError(
+          "a resumed run keeps its configuration: drop --config, --set, --seed and --steps")
+      }
       return (path, true)
     }
   }
@@ -41,26 +53,38 @@ struct TrainingOptions: ParsableArguments {
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
-    let settings: S = try SettingsReader.read(file: resuming ? "\(path)/config.json" : config, overrides: list)
+    let settings: S = try SettingsReader.read(
+      file: resuming ? "\(path)/config.json" : config, overrides: list)
     common.use(products: settings.products)
     return settings
   }
-  /// What the run of this command is given, for `RunInputs` to compare with what it was given when it began.
+  /// What the run of this command is given, for `RunInputs` to compare with what it was given when
+  /// it began.
   func inputs(_ command: String, _ common: CommonOptions) throws -> RunInputs {
-    let (path, resuming) = try folder(), inputs = try RunInputs(run: path, isResumed: resuming, command: command)
+    let (path, resuming) = try folder()
+    let inputs = try RunInputs(run: path, isResumed: resuming, command: command)
     if inputs.lacksRecord && TextFile.exists("\(path)/config.json") {
-      common.note("the run has no run.json (it was begun by an earlier version): give its data, models and sizes as they were")
+      common.note(
+        """
+        the run has no run.json (it was begun by an earlier version): give its data, models and \
+        sizes as they were
+        """
+      )
     }
     return inputs
   }
   /// Refuses sizes that cannot be.
   func check(_ problem: String?) throws {
-    if let problem { throw ConfigurationError(problem, config ?? "configuration", "correct the model section") }
+    if let problem {
+      throw ConfigurationError(problem, config ?? "configuration", "correct the model section")
+    }
   }
 
-  /// Refuses a run whose first step the machine has no memory for, before anything is taken: the task is made and the step run without
-  /// their arithmetic.
-  func plan<T: TrainingTask>(_ make: (borrowing Workspace) throws -> T, in work: borrowing Workspace) throws {
+  /// Refuses a run whose first step the machine has no memory for, before anything is taken: the
+  /// task is made and the step run without their arithmetic.
+  func plan<T: TrainingTask>(
+    _ make: (borrowing Workspace) throws -> T, in work: borrowing Workspace
+  ) throws {
     try MemoryBudget.plan(work.pool) { planned in
       var task = try make(planned)
       for kind in task.kindsOfStep(from: 0) { _ = try task.step(kind, in: planned) }
@@ -69,13 +93,17 @@ struct TrainingOptions: ParsableArguments {
 
   /// Runs a task in its folder, then writes the model to `<run>/model`.
   func execute(
-    _ task: inout some TrainingTask, settings: some Settings, _ inputs: RunInputs, _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace
+    _ task: inout some TrainingTask, settings: some Settings, _ inputs: RunInputs,
+    _ loop: TrainingLoop.Options, _ common: CommonOptions, in work: borrowing Workspace
   ) async throws {
     let (path, resuming) = try folder()
     if let note = inputs.otherBits { common.note(note) }
     let directory = try RunDirectory(
-      path, resuming: resuming, configuration: try SettingsReader.resolved(settings), environment: Environment.json, record: .object(inputs.record))
-    let outcome = try await TrainingLoop.run(&task, in: directory, resuming: resuming, loop, work: work) { common.note($0) }
+      path, resuming: resuming, configuration: try SettingsReader.resolved(settings),
+      environment: Environment.json, record: .object(inputs.record))
+    let outcome = try await TrainingLoop.run(
+      &task, in: directory, resuming: resuming, loop, work: work
+    ) { common.note($0) }
     try RunReport.write(run: path)
     if case .stopped(let step) = outcome {
       common.note("stopped after step \(step); go on with --resume \(path)")
@@ -83,7 +111,8 @@ struct TrainingOptions: ParsableArguments {
     }
     try AtomicDirectory.write(to: "\(path)/model") { (folder) throws(FileError) in
       do { try task.export(to: folder) } catch let error as FileError { throw error } catch {
-        throw FileError(.cannotCreate, "cannot export the model", in: "\(path)/model", mend: "\(error)")
+        throw FileError(
+          .cannotCreate, "cannot export the model", in: "\(path)/model", mend: "\(error)")
       }
     }
     common.note("the trained model is in \(path)/model")
@@ -92,7 +121,9 @@ struct TrainingOptions: ParsableArguments {
 
 /// Clips to train on: the built-in world, or a dataset of one's own.
 struct ClipOptions: ParsableArguments {
-  @Option(in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.") var data: String?
+  @Option(
+    in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.")
+  var data: String?
   @Option(in: .frames, help: "Frames of a clip; default: 9.") var frames: Int?
   @Option(in: .pixels, help: "Side of a clip in pixels; default: 32.") var size: Int?
   @OptionGroup var world: WorldOption
@@ -102,7 +133,8 @@ struct ClipOptions: ParsableArguments {
   func settled(_ inputs: RunInputs) throws -> SettledClips {
     let data = try inputs.path("data", data) { try Dataset($0).fingerprint() }
     return SettledClips(
-      data: data, frames: try inputs.number("frames", frames, default: 9), size: try inputs.number("size", size, default: 32), world: try world.settled(inputs),
+      data: data, frames: try inputs.number("frames", frames, default: 9),
+      size: try inputs.number("size", size, default: 32), world: try world.settled(inputs),
       strict: try inputs.flag("strict", strict))
   }
 }
@@ -112,66 +144,115 @@ struct SettledClips {
   let data: String?, frames, size: Int, world: WorldOption.Kind, strict: Bool
 
   var scenes: SceneSettings { world.scenes }
-  func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws -> ClipSource {
+  func source(seed: Int, _ common: CommonOptions, in work: borrowing Workspace) async throws
+    -> ClipSource
+  {
     guard let data else {
-      if frames < 5 || size < 16 { throw ValidationError("the world needs --frames of at least 5 and --size of at least 16") }
-      return .world(SceneSampler(scenes, seed: UInt64(seed)), Renderer(Canvas(height: size, width: size, frames: frames)))
+      if frames < 5 || size < 16 {
+        throw ValidationError("the world needs --frames of at least 5 and --size of at least 16")
+      }
+      return .world(
+        SceneSampler(scenes, seed: UInt64(seed)),
+        Renderer(Canvas(height: size, width: size, frames: frames)))
     }
-    let (clips, captions) = try await ClipLoader(frames: frames, size: size).load(try Dataset(data), strict: strict, in: work) { common.note($0) }
+    let (clips, captions) = try await ClipLoader(frames: frames, size: size).load(
+      try Dataset(data), strict: strict, in: work
+    ) { common.note($0) }
     return .clips(clips, captions: captions)
   }
 }
 
 struct TrainVAE: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "vae", abstract: "The causal video autoencoder.")
+  static let configuration = CommandConfiguration(
+    commandName: "vae", abstract: "The causal video autoencoder.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(in: .path, help: "Start from this autoencoder directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Start from this autoencoder directory instead of random weights.")
+  var initial: String?
 
   func run() async throws {
     try common.start()
-    let settings: AutoencoderSettings = try options.settings(common), inputs = try options.inputs("vae", common), clips = try clips.settled(inputs)
+    let settings: AutoencoderSettings = try options.settings(common)
+    let inputs = try options.inputs("vae", common)
+    let clips = try clips.settled(inputs)
     let initial = try inputs.path("initial", initial)
     try options.check(settings.model.problem)
-    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
-    try settings.model.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
-    let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
-    func make(_ work: borrowing Workspace) throws -> AutoencoderTask { try AutoencoderTask(settings, source: source, parameters: parameters, in: work) }
+    let work = Workspace()
+    let source = try await clips.source(seed: settings.seed, common, in: work)
+    try settings.model.check(
+      frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
+    let parameters =
+      try initial.map { try WeightHolder.opening($0).source }
+      ?? .random(seed: UInt64(settings.seed))
+    func make(_ work: borrowing Workspace) throws -> AutoencoderTask {
+      try AutoencoderTask(settings, source: source, parameters: parameters, in: work)
+    }
     try options.plan(make, in: work)
     var task = try make(work)
-    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    try await options.execute(
+      &task, settings: settings, inputs,
+      .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common,
+      in: work)
   }
 }
 
 struct TrainEncoders: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "encoders", abstract: "Video and text encoders with the matching head.")
+  static let configuration = CommandConfiguration(
+    commandName: "encoders", abstract: "Video and text encoders with the matching head.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
-  @Option(in: .path, help: "Vocabulary; default: the world's, or the words of the dataset's captions.") var vocab: String?
-  @Option(in: .path, help: "Start from this reward-model directory instead of random weights.") var initial: String?
-  @Option(in: .path, help: "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).") var vae: String?
-  @Option(parsing: .singleValue, in: .path, help: "Generator directory whose one-step predictions are shown as positives (prediction_share); several take turns.")
+  @Option(
+    in: .path, help: "Vocabulary; default: the world's, or the words of the dataset's captions.")
+  var vocab: String?
+  @Option(in: .path, help: "Start from this reward-model directory instead of random weights.")
+  var initial: String?
+  @Option(
+    in: .path,
+    help:
+      "Autoencoder directory whose reconstructions are shown as positives (reconstruction_share).")
+  var vae: String?
+  @Option(
+    parsing: .singleValue, in: .path,
+    help:
+      """
+      Generator directory whose one-step predictions are shown as positives (prediction_share); \
+      several take turns.
+      """
+  )
   var generator: [String] = []
-  @Option(parsing: .singleValue, in: .path, help: "Archives of generated clips, negatives of their own captions (generated_per_step).") var generated: [String] = []
+  @Option(
+    parsing: .singleValue, in: .path,
+    help: "Archives of generated clips, negatives of their own captions (generated_per_step).")
+  var generated: [String] = []
 
   func run() async throws {
     try common.start()
     var settings: EncoderSettings = try options.settings(common)
     try settings.check()
-    let inputs = try options.inputs("encoders", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
-    let vae = try inputs.path("vae", vae), generators = try inputs.paths("generator", generator), generated = try inputs.paths("generated", generated), vocab = try inputs.path("vocab", vocab)
-    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
+    let inputs = try options.inputs("encoders", common)
+    let clips = try clips.settled(inputs)
+    let initial = try inputs.path("initial", initial)
+    let vae = try inputs.path("vae", vae)
+    let generators = try inputs.paths("generator", generator)
+    let generated = try inputs.paths("generated", generated)
+    let vocab = try inputs.path("vocab", vocab)
+    let work = Workspace()
+    let source = try await clips.source(seed: settings.seed, common, in: work)
     let words = try vocabulary(source, vocab, clips.scenes)
-    settings.model.textEncoder.vocabSize = max(settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize ? 0 : settings.model.textEncoder.vocabSize, words.count)
+    settings.model.textEncoder.vocabSize = max(
+      settings.model.textEncoder.vocabSize == TextEncoderConfig().vocabSize
+        ? 0 : settings.model.textEncoder.vocabSize, words.count)
     try options.check(settings.model.problem)
     try settings.model.visionEncoder.check(frames: source.canvas.frames)
     if case .clips(_, let captions) = source {
       let tokenizer = try WordPieceTokenizer(vocabulary: words)
       common.noteCut(captions) { tokenizer.truncation(of: $0, maxLength: settings.model.maxTxtL) }
     }
-    let parameters = try initial.map { try WeightHolder.opening($0).source } ?? .random(seed: UInt64(settings.seed))
+    let parameters =
+      try initial.map { try WeightHolder.opening($0).source }
+      ?? .random(seed: UInt64(settings.seed))
     var examples: (clips: [Tensor], captions: [String]) = ([], [])
     for path in generated {
       let more = try ClipArchive.read(path)
@@ -180,33 +261,46 @@ struct TrainEncoders: AsyncParsableCommand {
     }
     try source.check(noise: settings.caption_noise)
     if settings.prediction_share > 0 && generators.isEmpty {
-      throw ConfigurationError("no generator to predict with", "prediction_share", "give --generator DIR, or set prediction_share to 0")
+      throw ConfigurationError(
+        "no generator to predict with", "prediction_share",
+        "give --generator DIR, or set prediction_share to 0")
     }
     if settings.reconstruction_share > 0 && vae == nil {
-      throw ConfigurationError("no autoencoder to reconstruct with", "reconstruction_share", "give --vae DIR, or set reconstruction_share to 0")
+      throw ConfigurationError(
+        "no autoencoder to reconstruct with", "reconstruction_share",
+        "give --vae DIR, or set reconstruction_share to 0")
     }
     let predictions = try generators.map { try OneStepPrediction(GeneratorFolder($0)) }
-    let (chosen, shown) = (settings, examples), loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every)
+    let (chosen, shown) = (settings, examples)
+    let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every)
     if settings.stage != .joint {
-      func make(_ work: borrowing Workspace) throws -> TowerTask { try TowerTask(chosen, source: source, vocabulary: words, parameters: parameters, in: work) }
+      func make(_ work: borrowing Workspace) throws -> TowerTask {
+        try TowerTask(chosen, source: source, vocabulary: words, parameters: parameters, in: work)
+      }
       try options.plan(make, in: work)
       var task = try make(work)
       return try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
     }
     let reconstruct = try vae.map { try Reconstruction.through($0) }
     func make(_ work: borrowing Workspace) throws -> EncoderTask {
-      try EncoderTask(chosen, source: source, vocabulary: words, reconstruct: reconstruct, predictions: predictions, generated: shown, parameters: parameters, in: work)
+      try EncoderTask(
+        chosen, source: source, vocabulary: words, reconstruct: reconstruct,
+        predictions: predictions, generated: shown, parameters: parameters, in: work)
     }
     try options.plan(make, in: work)
     var task = try make(work)
     try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
   }
-  private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws -> [String] {
+  private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws
+    -> [String]
+  {
     if let vocab { return try TextFile.lines(vocab) }
     switch source {
     case .world: return CaptionGrammar.vocabulary(scenes)
     case .clips(_, let captions):
-      let words = Set(captions.flatMap { $0.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init) })
+      let words = Set(
+        captions.flatMap { $0.lowercased().split { !$0.isLetter && !$0.isNumber }.map(String.init) }
+      )
       return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words.sorted()
     }
   }
@@ -214,54 +308,87 @@ struct TrainEncoders: AsyncParsableCommand {
 
 /// Clips through an autoencoder and back, mean latents.
 enum Reconstruction {
-  static func through(_ folder: String) throws -> @Sendable (Tensor, borrowing Workspace) -> Tensor {
-    let config: AutoencoderConfig = try ModelFolder.config(folder), holder = try WeightHolder.opening(folder)
-    let encoder = try VideoCompressor(config, from: holder.source), decoder = try VideoDecoder(config, from: holder.source)
+  static func through(_ folder: String) throws -> @Sendable (Tensor, borrowing Workspace) -> Tensor
+  {
+    let config: AutoencoderConfig = try ModelFolder.config(folder)
+    let holder = try WeightHolder.opening(folder)
+    let encoder = try VideoCompressor(config, from: holder.source)
+    let decoder = try VideoDecoder(config, from: holder.source)
     return { clips, work in
       let moments = encoder.forward(PixelRange.centered(clips, in: work), in: work).y
-      return PixelRange.unit(decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
+      return PixelRange.unit(
+        decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
     }
   }
 }
 
 struct TrainGenerator: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "generator", abstract: "The velocity network, by flow matching.")
+  static let configuration = CommandConfiguration(
+    commandName: "generator", abstract: "The velocity network, by flow matching.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
   @Option(in: .path, help: "Autoencoder directory.") var vae: String?
-  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder: String?
-  @Option(in: .path, help: "Start from this generator directory instead of random weights.") var initial: String?
+  @Option(in: .path, help: "Text encoder: a reward-model or BERT directory.") var textEncoder:
+    String?
+  @Option(in: .path, help: "Start from this generator directory instead of random weights.")
+  var initial: String?
 
   func run() async throws {
     try common.start()
     var settings: GeneratorSettings = try options.settings(common)
-    let inputs = try options.inputs("generator", common), clips = try clips.settled(inputs), initial = try inputs.path("initial", initial)
-    let vae = try inputs.required("vae", vae), textEncoder = try inputs.required("text-encoder", textEncoder)
-    let work = Workspace(), source = try await clips.source(seed: settings.seed, common, in: work)
-    let config: AutoencoderConfig = try ModelFolder.config(vae), prompts = try GeneratorFolder.promptEncoder(textEncoder)
-    (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize)
-    (settings.model.inChannels, settings.model.outChannels) = (config.latentChannels, config.latentChannels)
+    let inputs = try options.inputs("generator", common)
+    let clips = try clips.settled(inputs)
+    let initial = try inputs.path("initial", initial)
+    let vae = try inputs.required("vae", vae)
+    let textEncoder = try inputs.required("text-encoder", textEncoder)
+    let work = Workspace()
+    let source = try await clips.source(seed: settings.seed, common, in: work)
+    let config: AutoencoderConfig = try ModelFolder.config(vae)
+    let prompts = try GeneratorFolder.promptEncoder(textEncoder)
+    (settings.model.textEmbedDim, settings.model.pooledProjectionDim) = (
+      prompts.encoder.config.hiddenSize, prompts.encoder.config.hiddenSize
+    )
+    (settings.model.inChannels, settings.model.outChannels) = (
+      config.latentChannels, config.latentChannels
+    )
     if case .clips(let list, let captions) = source {
       settings.clips = list.count
       common.noteCut(captions) { prompts.truncation(of: $0) }
     }
     try options.check(settings.model.problem)
-    try config.check(frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width, patch: settings.model.patch)
+    try config.check(
+      frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width,
+      patch: settings.model.patch)
     try source.check(noise: settings.caption_noise)
-    if settings.distil_guidance > 0 && initial == nil { throw ConfigurationError("nothing to distil guidance from", "distil_guidance", "give --initial DIR, or set distil_guidance to 0") }
+    if settings.distil_guidance > 0 && initial == nil {
+      throw ConfigurationError(
+        "nothing to distil guidance from", "distil_guidance",
+        "give --initial DIR, or set distil_guidance to 0")
+    }
     let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
-    let parameters = try initial.map { try WeightHolder.opening("\($0)/transformer").source } ?? .random(seed: UInt64(settings.seed))
-    let (path, _) = try options.folder(), companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
-    let preview = settings.sample_every > 0 ? LatentDecoder(try VideoDecoder(config, from: try WeightHolder.opening(vae).source), scalingFactor: config.scalingFactor) : nil
+    let parameters =
+      try initial.map { try WeightHolder.opening("\($0)/transformer").source }
+      ?? .random(seed: UInt64(settings.seed))
+    let (path, _) = try options.folder()
+    let companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
+    let preview =
+      settings.sample_every > 0
+      ? LatentDecoder(
+        try VideoDecoder(config, from: try WeightHolder.opening(vae).source),
+        scalingFactor: config.scalingFactor) : nil
     let chosen = settings
     func make(_ work: borrowing Workspace, report: (String) -> Void) throws -> GeneratorTask {
       try GeneratorTask(
-        chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
+        chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor,
+        prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
         companions: { try companions.write(to: $0) }, report: report, in: work)
     }
     try options.plan({ try make($0) { _ in } }, in: work)
     var task = try make(work) { common.note($0) }
-    try await options.execute(&task, settings: settings, inputs, .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common, in: work)
+    try await options.execute(
+      &task, settings: settings, inputs,
+      .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common,
+      in: work)
   }
 }

@@ -8,9 +8,16 @@ import Pretraining
 struct TrainKeys: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "keys", abstract: "The keys of a run file: default, type and range, meaning.",
-    discussion: "What --config reads and --set overrides, of `train vae`, `encoders`, `generator`, `ot-map`, `post`, or of `demo`.")
+    discussion:
+      """
+      What --config reads and --set overrides, of `train vae`, `encoders`, `generator`, `ot-map`, \
+      `post`, or of `demo`.
+      """
+  )
   enum Owner: String, CaseIterable, Sendable {
-    case vae, encoders, generator, otMap = "ot-map", post, demo
+    case vae, encoders, generator
+    case otMap = "ot-map"
+    case post, demo
 
     var settings: any Settings.Type {
       switch self {
@@ -30,16 +37,22 @@ struct TrainKeys: AsyncParsableCommand {
     for key in owner.settings.keys {
       let value = try Self.value(key.name, owner.settings)
       if json {
-        let line: JSONObject = ["key": .string(key.name), "default": value, "range": .string("\(key.limits)"), "meaning": .string(key.meaning)]
+        let line: JSONObject = [
+          "key": .string(key.name), "default": value, "range": .string("\(key.limits)"),
+          "meaning": .string(key.meaning),
+        ]
         StandardStreams.result(JSONValue.object(line).line)
       } else {
-        StandardStreams.result("\(key.name): \(value.string ?? value.line)\n    \(key.meaning) (\(key.limits))")
+        StandardStreams.result(
+          "\(key.name): \(value.string ?? value.line)\n    \(key.meaning) (\(key.limits))")
       }
     }
   }
   /// The default of a key.
   private static func value(_ key: String, _ type: any Settings.Type) throws -> JSONValue {
-    func resolved(_ settings: some Settings) throws -> JSONValue { try SettingsReader.resolved(settings) }
+    func resolved(_ settings: some Settings) throws -> JSONValue {
+      try SettingsReader.resolved(settings)
+    }
     return key.split(separator: ".").reduce(try resolved(type.init())) { $0[String($1)] ?? .null }
   }
 }

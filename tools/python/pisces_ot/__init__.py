@@ -1,7 +1,16 @@
-"""Entropic optimal transport of PISCES under the names of POT: `import pisces_ot as ot`. See README.md of the folder above."""
+"""Entropic optimal transport of PISCES under the names of POT: `import pisces_ot as ot`. See
+README.md of the folder above."""
 
 from . import bregman, partial, unbalanced, utils
-from .bregman import barycenter, empirical_sinkhorn, empirical_sinkhorn2, empirical_sinkhorn_divergence, sinkhorn, sinkhorn2, sinkhorn_divergence
+from .bregman import (
+    barycenter,
+    empirical_sinkhorn,
+    empirical_sinkhorn2,
+    empirical_sinkhorn_divergence,
+    sinkhorn,
+    sinkhorn2,
+    sinkhorn_divergence,
+)
 from .library import Certificate, Solution, divergence, set_threads, threads, transport, version
 from .partial import entropic_partial_wasserstein, partial_wasserstein, partial_wasserstein2
 from .unbalanced import sinkhorn_unbalanced, sinkhorn_unbalanced2
@@ -16,4 +25,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    raise AttributeError(f"pisces_ot has no {name!r}: it offers {', '.join(sorted(__all__))}; take the rest of POT from `ot`")
+    raise AttributeError(
+        f"pisces_ot has no {name!r}: it offers {', '.join(sorted(__all__))}; take the rest of POT from `ot`"
+    )

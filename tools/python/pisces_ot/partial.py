@@ -15,12 +15,26 @@ def _mass(a, b, m):
     if not m >= 0:
         raise ValueError("Problem infeasible. Parameter m should be greater than 0.")
     if m > limit * (1 + 1e-7):
-        raise ValueError("Problem infeasible. Parameter m should lower or equal than min(|a|_1, |b|_1).")
+        raise ValueError(
+            "Problem infeasible. Parameter m should lower or equal than min(|a|_1, |b|_1)."
+        )
     return min(m, limit)
 
 
-def entropic_partial_wasserstein(a, b, M, reg, m=None, method="sinkhorn", numItermax=1000, stopThr=1e-100, verbose=False, log=False):
-    """Plan [n, m] of min <P, M> + reg sum P log P of mass m (by default all that fits), in the log domain with either method.
+def entropic_partial_wasserstein(
+    a,
+    b,
+    M,
+    reg,
+    m=None,
+    method="sinkhorn",
+    numItermax=1000,
+    stopThr=1e-100,
+    verbose=False,
+    log=False,
+):
+    """Plan [n, m] of min <P, M> + reg sum P log P of mass m (by default all that fits), in the log
+    domain with either method.
 
     The answer keeps to the caps and to the mass, or a warning says that it does not.
     """
@@ -34,9 +48,23 @@ def entropic_partial_wasserstein(a, b, M, reg, m=None, method="sinkhorn", numIte
     def run(M, a, b):
         mass = _mass(a, b, m)
         # A threshold no rounding can meet asks for the best there is.
-        how = dict(tolerance=max(stopThr, 1e-12), max_iterations=numItermax, warm=None, verbose=verbose, log=log, warn=True)
+        how = dict(
+            tolerance=max(stopThr, 1e-12),
+            max_iterations=numItermax,
+            warm=None,
+            verbose=verbose,
+            log=log,
+            warn=True,
+        )
         s, err, iterations = solve(M, a, b, reg, rule="exact_mass", mass=mass, **how)
-        kept.append({"err": err, "niter": iterations, "certificate": s.certificate, "status": status(s.certificate)})
+        kept.append(
+            {
+                "err": err,
+                "niter": iterations,
+                "certificate": s.certificate,
+                "status": status(s.certificate),
+            }
+        )
         return s
 
     if not reg or not _mass(space.array(a), space.array(b), m):
@@ -51,14 +79,18 @@ def entropic_partial_wasserstein(a, b, M, reg, m=None, method="sinkhorn", numIte
     return plan, {**kept[0], "partial_w_dist": paid(plan, cost)}
 
 
-def entropic_partial_wasserstein_logscale(a, b, M, reg, m=None, numItermax=1000, stopThr=1e-100, verbose=False, log=False):
+def entropic_partial_wasserstein_logscale(
+    a, b, M, reg, m=None, numItermax=1000, stopThr=1e-100, verbose=False, log=False
+):
     """entropic_partial_wasserstein(..., method="sinkhorn_log")."""
-    return entropic_partial_wasserstein(a, b, M, reg, m, "sinkhorn_log", numItermax, stopThr, verbose, log)
+    return entropic_partial_wasserstein(
+        a, b, M, reg, m, "sinkhorn_log", numItermax, stopThr, verbose, log
+    )
 
 
 def _gradients(result, a, b, m):
-    """Derivatives of <P, M> with respect to a and b: the prices of the caps; where all that fits is transported, the mass is the smaller
-    side's sum, and its price goes there, too."""
+    """Derivatives of <P, M> with respect to a and b: the prices of the caps; where all that fits is
+    transported, the mass is the smaller side's sum, and its price goes there, too."""
     plan, u, v, price, _ = result
     if m is None:
         sums = [1.0 if w is None else float(w.sum()) for w in (a, b)]
@@ -79,7 +111,9 @@ def _partial(a, b, M, m):
         "status": certificate.outcome,
     }  # fmt: skip
     if certificate.outcome != "converged":
-        entries["warning"] = f"partial_wasserstein: the plan has a gap of {certificate.gap:.2g} to the optimum"
+        entries["warning"] = (
+            f"partial_wasserstein: the plan has a gap of {certificate.gap:.2g} to the optimum"
+        )
         warn_user(entries["warning"])
     gradients = zip((M, a, b), _gradients(result, arrays[0], arrays[1], m))
     entries["partial_w_dist"] = space.value(certificate.cost, list(gradients), cost.dtype)
@@ -88,12 +122,14 @@ def _partial(a, b, M, m):
 
 
 def partial_wasserstein(a, b, M, m=None, nb_dummies=1, log=False, **kwargs):
-    """Plan [n, m] of min <P, M> of mass m (by default all that fits), exact, by the library's network simplex. nb_dummies is not needed."""
+    """Plan [n, m] of min <P, M> of mass m (by default all that fits), exact, by the library's
+    network simplex. nb_dummies is not needed."""
     plan, entries = _partial(a, b, M, m)
     return (plan, entries) if log else plan
 
 
 def partial_wasserstein2(a, b, M, m=None, nb_dummies=1, log=False, **kwargs):
-    """<P, M> of partial_wasserstein, which torch differentiates with respect to M, a and b; its log has the plan as T."""
+    """<P, M> of partial_wasserstein, which torch differentiates with respect to M, a and b; its log
+    has the plan as T."""
     plan, entries = _partial(a, b, M, m)
     return (entries["partial_w_dist"], {**entries, "T": plan}) if log else entries["partial_w_dist"]

@@ -5,12 +5,14 @@ import numpy as np
 from .library import _warn as warn_user
 from .library import transport
 
-# f32 kernels carry about seven digits; a tolerance below that would only be answered with "stalled".
+# f32 kernels carry about seven digits; a tolerance below that would only be answered with
+# "stalled".
 FLOOR = {np.dtype(np.float64): 1e-14, np.dtype(np.float32): 1e-6}
 
 
 class Record:
-    """Progress of a solve: `err` for log=True, every tenth iteration and the last, and the lines of verbose=True."""
+    """Progress of a solve: `err` for log=True, every tenth iteration and the last, and the lines of
+    verbose=True."""
 
     def __init__(self, verbose):
         self.verbose, self.err, self.next = verbose, [], 0
@@ -29,34 +31,52 @@ class Record:
 
 
 def empty(reg, shape, dtype):
-    """POT's answer to reg = 0 is a warning, not an error; ours too, with a plan that cannot be taken for a result."""
-    warn_user(f"numerical errors: reg is {reg}, where the entropic plan is not defined: give a positive one")
+    """POT's answer to reg = 0 is a warning, not an error; ours too, with a plan that cannot be
+    taken for a result."""
+    warn_user(
+        f"numerical errors: reg is {reg}, where the entropic plan is not defined: give a positive one"
+    )
     return np.full(shape, np.nan, dtype)
 
 
 def solve(M, a, b, reg, *, tolerance, max_iterations, warm, verbose, log, warn, **options):
-    """transport(), recorded and with a warning when it did not converge. Returns the solution, its errors, its iterations."""
+    """transport(), recorded and with a warning when it did not converge. Returns the solution, its
+    errors, its iterations."""
     record = Record(verbose) if (log or verbose) and (b is None or b.ndim == 1) else None
-    # A tolerance of 0 asks for exactly so many iterations, which is not what a threshold of 0 means to callers of POT.
+    # A tolerance of 0 asks for exactly so many iterations, which is not what a threshold of 0 means
+    # to callers of POT.
     floor = FLOOR[np.dtype(M.dtype)]
     limits = dict(tolerance=max(tolerance, floor), max_iterations=int(max_iterations))
-    solution = transport(M, source=a, target=b, epsilon=float(reg), warm=warm, progress=record, **limits, **options)
-    certificates = solution.certificate if isinstance(solution.certificate, list) else [solution.certificate]
+    solution = transport(
+        M, source=a, target=b, epsilon=float(reg), warm=warm, progress=record, **limits, **options
+    )
+    certificates = (
+        solution.certificate if isinstance(solution.certificate, list) else [solution.certificate]
+    )
     worst = max(certificates, key=lambda c: (c._outcome != 0, c.residual))
     if record and (not record.err or record.err[-1] != worst.residual):
         record.note(worst.iterations, worst.residual)
     if worst._outcome and (warn or worst.outcome == "non_finite"):
-        reason = "numerical errors: numbers left the range of the type" if worst.outcome == "non_finite" else "did not converge"
+        reason = (
+            "numerical errors: numbers left the range of the type"
+            if worst.outcome == "non_finite"
+            else "did not converge"
+        )
         warn_user(
             f"Sinkhorn {reason}: {worst.outcome} after {worst.iterations} iterations with a residual of {worst.residual:.2g}: "
             "raise numItermax, stopThr or the regularization"
         )
-    return solution, record.err if record else [worst.residual], max(c.iterations for c in certificates)
+    return (
+        solution,
+        record.err if record else [worst.residual],
+        max(c.iterations for c in certificates),
+    )
 
 
 def agree(a, b, count):
-    """b [count] or [items, count] with the sum of a, which two hard marginals need; a and b may be None (uniform of sum 1). Where sums differ by more
-    than rounding, the library divides each side by its own and warns, as `pisces ot solve` does."""
+    """b [count] or [items, count] with the sum of a, which two hard marginals need; a and b may be
+    None (uniform of sum 1). Where sums differ by more than rounding, the library divides each side
+    by its own and warns, as `pisces ot solve` does."""
     if b is None:
         if a is None:
             return None

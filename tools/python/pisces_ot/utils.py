@@ -5,7 +5,6 @@ import numpy as np
 from .arrays import Space
 from .library import costs
 
-
 # Those computed here; the others by scipy.
 METRICS = ("sqeuclidean", "euclidean", "cosine", "cityblock", "minkowski")
 
@@ -18,7 +17,11 @@ def unif(n, type_as=None):
     if type_as is None:
         return w
     space = Space(type_as)
-    return space.back(w.astype(space.array(type_as).dtype if np.size(type_as) or space.like is not None else np.float64))
+    return space.back(
+        w.astype(
+            space.array(type_as).dtype if np.size(type_as) or space.like is not None else np.float64
+        )
+    )
 
 
 def euclidean_distances(X, Y, squared=False, nx=None):
@@ -53,8 +56,9 @@ def _root(M):
 def dist(x1, x2=None, metric="sqeuclidean", p=2, w=None, **kwargs):
     """Costs [n, m] between the rows of x1 [n, d] and x2 [m, d] (x1 itself when absent).
 
-    sqeuclidean, euclidean, cosine, cityblock, minkowski (p, weights w), for numpy and torch (differentiably); a function of two
-    vectors; any other metric of scipy.spatial.distance.cdist where scipy is installed.
+    sqeuclidean, euclidean, cosine, cityblock, minkowski (p, weights w), for numpy and torch
+    (differentiably); a function of two vectors; any other metric of scipy.spatial.distance.cdist
+    where scipy is installed.
     """
     x2 = x1 if x2 is None else x2
     same, space = x1 is x2, Space(x1, x2)
@@ -64,11 +68,19 @@ def dist(x1, x2=None, metric="sqeuclidean", p=2, w=None, **kwargs):
         x, y = space.array(x1), space.array(x2)
     for name, v in (("x1", x), ("x2", y)):
         if v is None or v.ndim != 2:
-            raise ValueError(f"{name} has shape {() if v is None else tuple(v.shape)}: give points [n, d]")
+            raise ValueError(
+                f"{name} has shape {() if v is None else tuple(v.shape)}: give points [n, d]"
+            )
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"points of {x.shape[1]} and {y.shape[1]} coordinates: give both the same number")
-    if space.differentiable and (callable(metric) or metric not in METRICS or metric == "cosine" and w is not None):
-        raise NotImplementedError("dist with a function, or a metric of scipy, is not differentiated: detach the points, or give the cost itself")
+        raise ValueError(
+            f"points of {x.shape[1]} and {y.shape[1]} coordinates: give both the same number"
+        )
+    if space.differentiable and (
+        callable(metric) or metric not in METRICS or metric == "cosine" and w is not None
+    ):
+        raise NotImplementedError(
+            "dist with a function, or a metric of scipy, is not differentiated: detach the points, or give the cost itself"
+        )
     if callable(metric) or metric not in METRICS:
         return space.back(_scipy(space.array(x1), space.array(x2), metric, p, w))
     power = {"cityblock": 1, "minkowski": p}.get(metric, 2)
@@ -88,7 +100,9 @@ def dist(x1, x2=None, metric="sqeuclidean", p=2, w=None, **kwargs):
         M = 1 - x @ y.T
         M = M * (M > 0)
     elif metric == "cityblock" or (metric == "minkowski" and p != 2):
-        M = sum(abs(x[:, k, None] - y[None, :, k]) ** power for k in range(x.shape[1])) ** (1 / power)
+        M = sum(abs(x[:, k, None] - y[None, :, k]) ** power for k in range(x.shape[1])) ** (
+            1 / power
+        )
     else:
         M = _squared(x, y, same)
         M = M if metric == "sqeuclidean" else _root(M)
@@ -101,9 +115,17 @@ def _scipy(x, y, metric, p, w):
     try:
         from scipy.spatial.distance import cdist
     except ImportError:
-        raise ValueError(f"metric {metric!r} needs scipy: install it, or pass the cost itself") from None
+        raise ValueError(
+            f"metric {metric!r} needs scipy: install it, or pass the cost itself"
+        ) from None
     options = {"minkowski": {"p": p}, "wminkowski": {"p": p}}.get(metric, {})
     try:
-        return cdist(x, y, metric=metric, w=w, **options) if w is not None else cdist(x, y, metric=metric, **options)
+        return (
+            cdist(x, y, metric=metric, w=w, **options)
+            if w is not None
+            else cdist(x, y, metric=metric, **options)
+        )
     except ValueError as error:
-        raise ValueError(f"metric {metric!r}: {error}: give {', '.join(METRICS)}, or one of scipy's cdist") from None
+        raise ValueError(
+            f"metric {metric!r}: {error}: give {', '.join(METRICS)}, or one of scipy's cdist"
+        ) from None
