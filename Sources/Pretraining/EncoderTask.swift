@@ -3,8 +3,10 @@ import Files
 public import Layers
 public import Models
 import Optimizers
+import Rewards
 public import TensorRuntime
 public import Training
+import Transport
 
 /// What `train encoders` can be told.
 public struct EncoderSettings: TrainingSettings {
@@ -76,6 +78,10 @@ public struct EncoderSettings: TrainingSettings {
     var temperature = 0.07
   @Setting(.toggle, "Learn the temperature within [0.02, 0.5]; otherwise it stays.") public
     var learn_temperature = true
+  @Setting(
+    .toggle,
+    "Fuse token plans into the cross-attention while matching is trained, as the rewards do.")
+  public var token_transport = false
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
   public init() {}
 
@@ -133,6 +139,8 @@ public struct EncoderTask: EncoderTraining {
   let predictions: [OneStepPrediction]
   /// Generated clips `[T, 3, H, W]` and their captions.
   let generated: (clips: [Tensor], captions: [String])
+  /// Token plans of the matching pass; nil: plain attention.
+  let transport: PartialTransport?
   var model: Model
   var optimizer: AdamW
 
@@ -149,6 +157,9 @@ public struct EncoderTask: EncoderTraining {
     ) = (settings, source, vocabulary, reconstruct, predictions, generated)
     tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
     mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
+    transport =
+      settings.token_transport
+      ? try PartialTransport(patchesPerFrame: settings.model.visionEncoder.patchesPerFrame) : nil
     model = try Model(settings, from: parameters)
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
     optimizer = AdamW(
@@ -228,7 +239,10 @@ public struct EncoderTask: EncoderTraining {
     let flatVideo = video.tokens.reshaped(Shape(b + extra, m * e))
     let (fused, fusionSaved) = model.base.text.fusion(
       work.gather(flatText, textIDs).reshaped(Shape(pairs.count, l, d)), pairTokens,
-      vision: work.gather(flatVideo, videoIDs).reshaped(Shape(pairs.count, m, e)), in: work)
+      vision: work.gather(flatVideo, videoIDs).reshaped(Shape(pairs.count, m, e)),
+      prior: transport.map {
+        AttentionPrior($0, skipping: settings.model.textEncoder.numHiddenLayers - 1)
+      }, in: work)
 
     let (matchLogits, headSaved) = model.base.matchingHead.forward(
       VideoTextModel.cls(fused, in: work).slice(0..<matched), in: work)

@@ -195,15 +195,26 @@ public struct RewardModel: Sendable {
     return c.unit
   }
 
-  /// Token plans for the fusion layers. A plan in the last layer never reaches the matching head
-  /// (2.4), so it is left out unless [CLS] itself gets one. `each` sees every layer's plans.
+  /// Token plans for the fusion layers; `each` sees every layer's plans. `lastLayer` keeps those of
+  /// the last layer, which never reach the matching head (2.4).
   public func prior(
     lastLayer: Bool = false, each: ((CrossAttentionView, TokenPlans) -> Void)? = nil
   ) -> AttentionPrior {
-    let last = config.textEncoder.numHiddenLayers - 1
-    let skipsLast = !options.plans.includeCLS && !lastLayer
-    return AttentionPrior(acts: { transport.acts(onLayer: $0) && !(skipsLast && $0 == last) }) {
-      view, work in
+    AttentionPrior(
+      transport, skipping: lastLayer ? nil : config.textEncoder.numHiddenLayers - 1, each: each)
+  }
+}
+
+extension AttentionPrior {
+  /// The plans of `transport` in every fusion layer it acts on, but for the layer `skipping`: a plan
+  /// in the last layer never reaches the matching head, unless [CLS] itself gets one (algorithm.md
+  /// 2.4).
+  public init(
+    _ transport: PartialTransport, skipping last: Int?,
+    each: ((CrossAttentionView, TokenPlans) -> Void)? = nil
+  ) {
+    let skipped = transport.options.includeCLS ? nil : last
+    self.init(acts: { transport.acts(onLayer: $0) && $0 != skipped }) { view, work in
       let plans = transport.plans(
         queries: view.queries, keys: view.keys, attention: view.attention, lexical: view.lexical,
         details: each != nil, in: work)

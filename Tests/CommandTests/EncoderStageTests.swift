@@ -68,6 +68,17 @@ import Testing
         "\(more): \(run.error)")
     }
   }
+  /// Token plans in the matching pass reach what the attention is made of.
+  @Test func plansInMatching() async throws {
+    let models = try await TinyModels()
+    let f = models.folder
+    try await models.pisces(Self.encoders(models, "plain", ["--initial", models.reward]))
+    try await models.pisces(
+      Self.encoders(
+        models, "planned", ["--initial", models.reward, "--set", "token_transport=true"]))
+    let changed = try Self.changed(f("plain/model"), f("planned/model"))
+    #expect(changed.contains { $0.contains("crossattention.self.query") }, "\(changed)")
+  }
   /// Wrong captions change what is learnt, from the world; clips of one's own cannot have them.
   @Test func captionNoise() async throws {
     let models = try await TinyModels()

@@ -15,7 +15,8 @@ import Testing
     #expect(listed.status == 0, "\(listed.error)")
     let promised: Set<String> = [
       "Package.swift", "Sources", "CSupport", "Tests", "Benchmarks", "Library", "Documentation",
-      "tools", "README.md", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore",
+      "tools", "README.md", "LICENSE", "CHANGELOG.md", ".ci", ".clang-format",
+      ".git-blame-ignore-revs", ".gitignore", ".swift-format",
     ]
     let found = Set(
       listed.output.split(separator: "\0").compactMap {
