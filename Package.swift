@@ -12,9 +12,10 @@ let swift: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// A room of the house: `Sources/<name>`, and what it may import (tools/check-imports holds the
-/// same list).
-func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+
+/// A module: `Sources/<name>`, and what it may import (tools/check-imports reads this list).
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, exclude: ["README.md"], swiftSettings: swift)
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
@@ -49,41 +50,47 @@ let package = Package(
     .systemLibrary(
       name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
-    room("TensorRuntime", ["CKernels"]),
-    room("Layers", ["TensorRuntime"]),
-    room("Models", ["Layers", "CUtf8proc"]),
-    room("Diffusion", ["Models"]),
-    room("Optimizers", ["Layers"]),
-    room("Transport", ["Layers", "Optimizers", "CExact"]),
-    room("World", ["TensorRuntime"]),
-    room(
-      "Files",
+    module("TensorRuntime", ["CKernels"]),
+    module("Layers", ["TensorRuntime"]),
+    module("Models", ["TensorRuntime", "Layers", "CUtf8proc"]),
+    module("Diffusion", ["TensorRuntime", "Layers", "Models"]),
+    module("Transport", ["TensorRuntime", "Layers", "CExact"]),
+    module("Rewards", ["TensorRuntime", "Layers", "Models", "Transport"]),
+    module("World", ["TensorRuntime"]),
+    module("Files", ["TensorRuntime", "CEmbedded", "CPNG", "CZlib", "CYAML", subprocess]),
+    module(
+      "Pipelines",
+      ["TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "Files"]),
+    module(
+      "Training",
       [
-        "TensorRuntime", "CEmbedded", "CPNG", "CZlib",
-        .product(name: "Subprocess", package: "swift-subprocess"),
+        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
+        "Pipelines",
       ]),
-    room("Configuration", ["Files", "CYAML"]),
-    room("Training", ["TensorRuntime", "Layers", "Optimizers", "Files"]),
-    room("Rewards", ["Transport", "Models"]),
-    room("Pipelines", ["Training", "Models", "Diffusion", "Rewards", "Transport"]),
-    room(
-      "PostTraining", ["Training", "Models", "Diffusion", "Rewards", "Pipelines", "Configuration"]),
-    room("Report", ["Files"]),
-    room("Evaluation", ["Pipelines", "World"]),
-    room(
-      "Pretraining",
-      ["Training", "Models", "Diffusion", "World", "Configuration", "Pipelines", "Transport"]),
-    room("Demonstration", ["Pretraining", "PostTraining", "Evaluation", "Report"]),
-    room("Diagnosis", ["Training", "Models"]),
-    room(
-      "Benchmarking", ["PostTraining", "Transport", "Optimizers", "Models", "Files", "Training"]),
-    room("Conversion", ["Training", "Models"]),
+    module(
+      "PostTraining",
+      [
+        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "Files",
+        "Pipelines", "Training",
+      ]),
+    module(
+      "Evaluation",
+      [
+        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
+        "Pipelines", "Training", "PostTraining",
+      ]),
+    module(
+      "Benchmarking",
+      [
+        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
+        "Pipelines", "Training", "PostTraining",
+      ]),
 
     .executableTarget(
       name: "pisces",
       dependencies: [
-        "Demonstration", "Pretraining", "PostTraining", "Evaluation", "Report", "Pipelines",
-        "Diagnosis", "Benchmarking", "Conversion", "Configuration",
+        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
+        "Pipelines", "Training", "PostTraining", "Evaluation", "Benchmarking",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swift),
@@ -91,30 +98,29 @@ let package = Package(
     .target(
       name: "TestSupport",
       dependencies: [
-        "TensorRuntime", "Layers", "Files",
-        .product(name: "Subprocess", package: "swift-subprocess"),
+        "TensorRuntime", "Layers", "Files", subprocess,
       ], path: "Tests/TestSupport", swiftSettings: swift),
     tests("KernelTests", ["CKernels", "TensorRuntime"]),
-    tests("LayerTests", ["Layers", "Optimizers", "TensorRuntime"]),
+    tests("LayerTests", ["Layers", "TensorRuntime"]),
     tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
     tests(
       "GoldenTests",
       [
-        "TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Optimizers", "Transport",
-        "Rewards", "PostTraining", "Files",
+        "TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Transport", "Rewards",
+        "PostTraining", "Files",
       ]),
     tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
-    tests("TransportTests", ["Transport", "Layers", "Optimizers", "TensorRuntime"]),
+    tests("TransportTests", ["Transport", "Layers", "TensorRuntime"]),
     tests(
       "ConfigurationTests",
-      ["Configuration", "Pretraining", "PostTraining", "Demonstration", "Files"]),
+      ["Files", "Training", "PostTraining", "Evaluation"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests(
       "ConversionTests",
-      ["Conversion", "Diagnosis", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
+      ["Pipelines", "Benchmarking", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Models", "Files"]),
     tests("CommandTests", ["pisces", "Files", "TensorRuntime"]),
   ]

@@ -9,7 +9,7 @@ adapters of rank 16 forward; its prediction of clean latents decoded; both rewar
 rewards and decoder; the teacher's velocity for the anchor; backward through the student; clipping;
 AdamW. The demo has no consistency term and no moving average: neither is here. The rewards' text
 side is a constant of a caption, kept as ours is. Mirrors Sources/PostTraining (DirectStep,
-DirectTask), Sources/Demonstration/DemoSettings.swift, Sources/Models/Generator,
+DirectTask), Sources/Evaluation/Demonstration/DemoSettings.swift, Sources/Models/Generator,
 Sources/Models/Autoencoder and Sources/Pipelines/LatentDecoder.swift; the rewards are those of
 torch_score.py. Weights are the embedded ones: plans take as many iterations as ours.
 

@@ -1,7 +1,6 @@
 import Files
 import Layers
 import Models
-import Optimizers
 import TensorRuntime
 
 /// A small HunyuanVideo transformer: four double and eight single blocks, latents 16×5×16×16, patch

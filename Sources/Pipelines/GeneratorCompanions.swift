@@ -2,7 +2,6 @@ import Files
 import Layers
 import Models
 import TensorRuntime
-import Training
 
 /// What a generator directory holds beside its transformer: the autoencoder, the text layers of a
 /// text encoder, the scheduler and the index.

@@ -2,7 +2,6 @@ import Files
 import Layers
 public import Models
 import TensorRuntime
-import Training
 
 /// The scheduler's `scheduler_config.json`.
 public struct SchedulerConfig: Codable, Sendable, Equatable {

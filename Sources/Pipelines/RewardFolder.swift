@@ -3,7 +3,6 @@ import Layers
 public import Models
 public import Rewards
 public import TensorRuntime
-import Training
 public import Transport
 
 /// A reward-model directory (interfaces.md 4), opened strictly: every parameter the rewards need

@@ -1,9 +1,7 @@
-import Configuration
 import Diffusion
 import Files
 import Layers
 public import Models
-import Optimizers
 import Rewards
 public import TensorRuntime
 public import Training

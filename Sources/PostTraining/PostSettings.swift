@@ -1,7 +1,7 @@
-public import Configuration
 import Diffusion
+public import Files
+import Layers
 import Models
-import Optimizers
 public import Rewards
 import Transport
 

@@ -1,5 +1,5 @@
 internal import Layers
-public import Optimizers
+public import Layers
 public import TensorRuntime
 
 /// Alternating training of a transport map T from text features to video features and its potential

@@ -1,4 +1,4 @@
-import Configuration
+import Files
 import Models
 
 // What a model's configuration asks of the clips it is given (status 64).

@@ -1,5 +1,5 @@
 public import ArgumentParser
-public import Configuration
+public import Files
 
 // An option that is declared with its limits: `@Option(in: .frames, help: "Frames of a clip.") var
 // frames = 9`. Help, the check and its message all come from this declaration. A value that begins

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Configuration
+import Files
 import World
 
 /// Which scenes the built-in world shows.

@@ -1,10 +1,9 @@
-import Configuration
-import Demonstration
+import Evaluation
 import Files
 import PostTraining
-import Pretraining
 import TestSupport
 import Testing
+import Training
 
 /// Every key of every run file has its range, and the reader keeps to it.
 @Suite struct KeyTests {

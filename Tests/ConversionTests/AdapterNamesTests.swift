@@ -1,6 +1,6 @@
-import Conversion
 import Files
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
-import Conversion
-import Diagnosis
+import Benchmarking
 import Files
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
-import Conversion
 import Files
 import Layers
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing

@@ -1,8 +1,8 @@
-import Conversion
-import Diagnosis
+import Benchmarking
 import Files
 import Layers
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing

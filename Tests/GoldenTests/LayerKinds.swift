@@ -1,7 +1,6 @@
 import Files
 import Layers
 import Models
-import Optimizers
 import TensorRuntime
 import TestSupport
 

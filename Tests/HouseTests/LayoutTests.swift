@@ -34,18 +34,18 @@ import Testing
     ("Layers", "import Files", "Layers may not import Files"),
     ("Models", "public import Foundation", "Models may not import Foundation"),
     (
-      "Optimizers", "internal import struct Models.TransformerConfig",
-      "Optimizers may not import Models"
+      "Transport", "internal import struct Models.TransformerConfig",
+      "Transport may not import Models"
     ),
     ("Diffusion", "let p: UnsafeRawPointer", "pointers belong to"),
-    ("Cellar", "let x = 1", "room Cellar is not in the list"),
+    ("Cellar", "let x = 1", "module Cellar is not in Package.swift"),
   ])
-  func importRuleCatches(_ room: String, _ line: String, _ complaint: String) async throws {
+  func importRuleCatches(_ module: String, _ line: String, _ complaint: String) async throws {
     let folder = try ScratchFolder()
     try FileManager.default.createDirectory(
-      atPath: folder("Sources/\(room)"), withIntermediateDirectories: true)
+      atPath: folder("Sources/\(module)"), withIntermediateDirectories: true)
     try line.write(
-      toFile: folder("Sources/\(room)/Sample.swift"), atomically: true, encoding: .utf8)
+      toFile: folder("Sources/\(module)/Sample.swift"), atomically: true, encoding: .utf8)
     let run = try await ProgramRun("\(repository)/tools/check-imports", [folder.path])
     #expect(run.status == 1)
     #expect(run.output.contains(complaint), "\(run.output)")
@@ -53,21 +53,24 @@ import Testing
 
   @Test func scriptsAreExecutableAndParse() async throws {
     for script in [
-      "tools/setup", "tools/build", "tools/test", "tools/demo", "tools/check-imports",
-      "tools/sanitize", "tools/embedded/train", ".ci/run",
+      "tools/setup", "tools/build", "tools/test", "tools/demo", "tools/check", "tools/format",
+      "tools/check-imports", "tools/check-citations", "tools/sanitize", "tools/embedded/train",
+      ".ci/run",
     ] {
       let path = "\(repository)/\(script)"
       #expect(FileManager.default.isExecutableFile(atPath: path), "\(script)")
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      guard text.hasPrefix("#!/bin/sh") else { continue }
       let run = try await ProgramRun("/bin/sh", ["-n", path])
       #expect(run.status == 0, "\(script): \(run.error)")
     }
   }
 
-  /// Every command and every room is in the README.
+  /// Every command and every module is in the README.
   @Test func readmeIsComplete() throws {
     let readme = try String(contentsOfFile: "\(repository)/README.md", encoding: .utf8)
-    for room in try FileManager.default.contentsOfDirectory(atPath: "\(repository)/Sources") {
-      #expect(readme.contains("\(room)"), "\(room)")
+    for module in try FileManager.default.contentsOfDirectory(atPath: "\(repository)/Sources") {
+      #expect(readme.contains("\(module)"), "\(module)")
     }
   }
 }

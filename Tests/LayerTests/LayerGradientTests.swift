@@ -1,5 +1,4 @@
 import Layers
-import Optimizers
 import TensorRuntime
 import TestSupport
 import Testing

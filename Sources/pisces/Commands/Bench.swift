@@ -1,14 +1,13 @@
 public import ArgumentParser
 public import Benchmarking
-import Configuration
-import Demonstration
+import Evaluation
 import Files
 import FoundationEssentials
 import Models
 import Pipelines
 import PostTraining
-import Pretraining
 public import TensorRuntime
+import Training
 import World
 
 struct Bench: AsyncParsableCommand {

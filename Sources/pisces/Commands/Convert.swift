@@ -1,8 +1,7 @@
 import ArgumentParser
-import Configuration
-import Conversion
 import Files
 import Models
+import Pipelines
 import TensorRuntime
 
 struct Convert: AsyncParsableCommand {

@@ -1,6 +1,5 @@
 import ArgumentParser
-import Configuration
-import Demonstration
+import Evaluation
 import Files
 import Pipelines
 

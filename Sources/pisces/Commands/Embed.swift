@@ -1,12 +1,11 @@
 import ArgumentParser
-import Configuration
 import Files
 import FoundationEssentials
 import Models
 import Pipelines
-import Pretraining
 import Rewards
 import TensorRuntime
+import Training
 
 struct Embed: AsyncParsableCommand {
   static let configuration = CommandConfiguration(

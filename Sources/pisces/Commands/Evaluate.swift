@@ -1,5 +1,4 @@
 import ArgumentParser
-import Configuration
 import Evaluation
 import Files
 import FoundationEssentials
@@ -7,7 +6,6 @@ import Layers
 import Models
 import Pipelines
 import PostTraining
-import Pretraining
 import Rewards
 import TensorRuntime
 import Training

@@ -1,6 +1,5 @@
 import ArgumentParser
-import Configuration
-import Diagnosis
+import Benchmarking
 import Files
 import FoundationEssentials
 import TensorRuntime

@@ -1,5 +1,4 @@
 public import ArgumentParser
-import Configuration
 import Files
 import FoundationEssentials
 public import TensorRuntime

@@ -1,12 +1,10 @@
 import ArgumentParser
-import Configuration
+import Evaluation
 import Files
 import FoundationEssentials
 import Layers
 import Models
 import Pipelines
-import Pretraining
-import Report
 import TensorRuntime
 import Training
 import World

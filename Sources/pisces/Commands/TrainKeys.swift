@@ -1,9 +1,8 @@
 import ArgumentParser
-import Configuration
-import Demonstration
+import Evaluation
 import Files
 import PostTraining
-import Pretraining
+import Training
 
 struct TrainKeys: AsyncParsableCommand {
   static let configuration = CommandConfiguration(

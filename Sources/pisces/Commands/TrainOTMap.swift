@@ -1,10 +1,8 @@
 import ArgumentParser
-import Configuration
 import Files
 import FoundationEssentials
 import Models
 import Pipelines
-import Pretraining
 import Rewards
 import TensorRuntime
 import Training

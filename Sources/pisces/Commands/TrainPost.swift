@@ -1,12 +1,10 @@
 import ArgumentParser
-import Configuration
 import Diffusion
 import Files
 import FoundationEssentials
 import Models
 import Pipelines
 import PostTraining
-import Pretraining
 import Rewards
 import TensorRuntime
 import Training

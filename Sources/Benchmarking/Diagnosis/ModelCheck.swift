@@ -1,0 +1,222 @@
+import Files
+import Layers
+import Models
+import Pipelines
+import TensorRuntime
+import Training
+
+/// Loads a model strictly and runs it once on a fixed input: every parameter there and used, every
+/// output finite, and the same bits on any number of threads. The fingerprint of the outputs is
+/// that of this model on this machine.
+public enum ModelCheck {
+  /// Findings for what is at `path`. Throws what opening it throws.
+  public static func run(_ path: String) throws -> [Finding] {
+    try ModelSummary.of(path).flatMap { try check($0) }
+  }
+
+  private static func check(_ summary: ModelSummary) throws -> [Finding] {
+    let name = "\(summary.kind.rawValue) \(summary.path)"
+    guard summary.config != nil || summary.kind == .otMap else {
+      return [
+        Finding(
+          name, false,
+          "no config.json beside the weights: give a model directory (pisces convert makes one)")
+      ]
+    }
+    let holder = WeightHolder(
+      try WeightTable(
+        opening: summary.path, stripping: summary.kind == .autoencoder ? ["vae."] : []))
+    holder.table.checksFinite = true
+    let config = "\(summary.path)/config.json"
+    let work = Workspace()
+    let run: (borrowing Workspace) -> [(String, Tensor)]
+    var ignored: [String] = []
+    switch summary.kind {
+    case .reward:
+      ignored = StageTwoWeights.ignored
+      run = try reward(summary.config!, config, holder.source)
+    case .hunyuanTransformer:
+      let c: TransformerConfig = try summary.config!.decoded(name: config)
+      try refuse(c.problem, config)
+      run = try transformer(c, holder.source)
+    case .autoencoder:
+      let c: AutoencoderConfig = try summary.config!.decoded(name: config)
+      try refuse(c.problem, config)
+      run = try autoencoder(c, holder.source)
+    case .otMap: run = try otMap(holder)
+    case .hunyuanOriginal:
+      return [
+        Finding(
+          name, false,
+          "the original layout: convert it with pisces convert --kind hunyuan-transformer")
+      ]
+    case .lora, .tensors:
+      return [Finding(name, false, "no model of its own: give a model directory")]
+    }
+    let unexpected = holder.table.unexpected(ignoring: ignored)
+    var findings = [
+      Finding(
+        "\(name): weights", unexpected.isEmpty,
+        unexpected.isEmpty
+          ? """
+          \(summary.tensors) tensors, \(summary.parameters) parameters, fingerprint \
+          \(summary.fingerprint)
+          """
+          : """
+          \(unexpected.count) tensors that this model does not have, for instance \
+          \(unexpected[0]): check that config.json belongs to these weights
+          """
+      )
+    ]
+    let outputs = run(work)
+    let threads = Machine.threads
+    let broken = outputs.filter { !work.isFinite($0.1) }.map(\.0)
+    Machine.threads = threads == 1 ? 2 : 1
+    let again = run(work)
+    Machine.threads = threads
+    let first = fingerprint(outputs.map(\.1))
+    let second = fingerprint(again.map(\.1))
+    if !broken.isEmpty {
+      findings.append(
+        Finding(
+          "\(name): outputs", false,
+          """
+          not finite: \(broken.joined(separator: ", ")): use a checkpoint from before training \
+          diverged
+          """
+        ))
+    } else if first != second {
+      findings.append(
+        Finding(
+          "\(name): outputs", false,
+          """
+          other bits on another number of threads (\(hexadecimal(first)), \(hexadecimal(second))): \
+          please report this
+          """
+        ))
+    } else {
+      findings.append(
+        Finding(
+          "\(name): outputs", true,
+          """
+          \(outputs.map(\.0).joined(separator: ", ")) finite, the same bits on 1 and on several \
+          threads, fingerprint \(hexadecimal(first))
+          """
+        ))
+    }
+    return findings
+  }
+  private static func refuse(_ problem: String?, _ place: String) throws(FileError) {
+    if let problem {
+      throw FileError(.badData, problem, in: place, mend: "correct the configuration")
+    }
+  }
+
+  private static func noise(_ shape: Shape, _ sample: Int, _ work: borrowing Workspace) -> Tensor {
+    RandomStream(seed: 2602, .test, sample: sample).normal(shape, .f32, in: work)
+  }
+
+  private static func reward(_ json: JSONValue, _ place: String, _ source: ParameterSource) throws
+    -> (borrowing Workspace) -> [(String, Tensor)]
+  {
+    let vision: VideoEncoderConfig = try (json["vision_encoder"] ?? .object([:])).decoded(
+      name: "\(place), vision_encoder")
+    let text: TextEncoderConfig = try (json["text_encoder"] ?? .object([:])).decoded(
+      name: "\(place), text_encoder")
+    try refuse(vision.problem ?? text.problem, place)
+    let width = json["embed_dim"]?.integer ?? 512
+    let videoEncoder = try VideoEncoder(vision, embedDim: width, from: source)
+    let textEncoder = try TextEncoder(text, from: source)
+    let textProjection = try Linear("text_proj", text.hiddenSize, width, from: source)
+    let match = try Linear("itm_head", text.hiddenSize, 2, from: source)
+    return { work in
+      // Two frames of noise and a caption of five words: enough to reach every parameter.
+      let frames = max(2, 2 * vision.tubeletSize)
+      let video = videoEncoder.forward(
+        noise(Shape(1, frames, 3, vision.imgSize, vision.imgSize), 1, work), recompute: true,
+        in: work
+      ).output
+      let ids = (0..<7).map { Int32((101 + 37 * $0) % text.vocabSize) }
+      let tokens = TokenBatch([ids])
+      let hidden = textEncoder.text(tokens, in: work).hidden
+      let first = { (x: Tensor) in x.reshaped(Shape(x.shape[1], x.shape[2])).slice(0..<1) }
+      let projected = textProjection(first(hidden), in: work)
+      let fused = textEncoder.fusion(hidden, tokens, vision: video.tokens, in: work).hidden
+      return [
+        ("video feature", video.projected), ("text feature", projected),
+        ("match logits", match(first(fused), in: work)),
+      ]
+    }
+  }
+  private static func transformer(_ c: TransformerConfig, _ source: ParameterSource) throws -> (
+    borrowing Workspace
+  ) -> [(String, Tensor)] {
+    let model = try VideoTransformer(c, from: source)
+    return { work in
+      let latents = noise(
+        Shape(1, c.inChannels, 2 * c.patchSizeT, 4 * c.patchSize, 4 * c.patchSize), 2, work)
+      let prompt = PromptEmbedding(
+        states: noise(Shape(1, 8, c.textEmbedDim), 3, work), counts: [6],
+        pooled: noise(Shape(1, c.pooledProjectionDim), 4, work))
+      return [
+        (
+          "velocity",
+          model(latents, times: [500], prompt, guidance: c.guidanceEmbeds ? [6000] : nil, in: work)
+        )
+      ]
+    }
+  }
+  private static func autoencoder(_ c: AutoencoderConfig, _ source: ParameterSource) throws -> (
+    borrowing Workspace
+  ) -> [(String, Tensor)] {
+    let encoder = try VideoCompressor(c, from: source)
+    let decoder = try VideoDecoder(c, from: source)
+    return { work in
+      let video = noise(
+        Shape(
+          1, c.inChannels, 1 + c.temporalCompressionRatio, 2 * c.spatialCompressionRatio,
+          2 * c.spatialCompressionRatio), 5, work)
+      let moments = encoder.forward(video, in: work).y
+      let latents = work.narrowed(moments, axis: 1, 0..<c.latentChannels)
+      return [
+        ("moments", moments), ("video", decoder.forward(latents, recompute: true, in: work).y),
+      ]
+    }
+  }
+  /// Linear, norm, ReLU twice, linear: the layers of `net` (checkpoints.md 3.1).
+  private static func otMap(_ holder: WeightHolder) throws -> (borrowing Workspace) -> [(
+    String, Tensor
+  )] {
+    func extents(_ name: String) throws(FileError) -> [Int] {
+      guard let entry = holder.table.entry(name), entry.shape.count == 2 else {
+        throw FileError(
+          .badData, "no matrix '\(name)'", in: holder.table.path, mend: "give an OT map")
+      }
+      return entry.shape
+    }
+    let a = try extents("net.0.weight")
+    let b = try extents("net.3.weight")
+    let c = try extents("net.6.weight")
+    let source = holder.source
+    let linear = [
+      try Linear("net.0", a[1], a[0], from: source), try Linear("net.3", a[0], b[0], from: source),
+      try Linear("net.6", b[0], c[0], from: source),
+    ]
+    let norms = [
+      try LayerNorm("net.2", a[0], epsilon: 1e-5, from: source),
+      try LayerNorm("net.5", b[0], epsilon: 1e-5, from: source),
+    ]
+    return { work in
+      var x = noise(Shape(4, a[1]), 6, work)
+      for i in 0..<2 { x = work.activation(.relu, norms[i](linear[i](x, in: work), in: work)) }
+      return [("mapped", linear[2](x, in: work))]
+    }
+  }
+
+  /// FNV-1a over the bits of every element.
+  static func fingerprint(_ tensors: [Tensor]) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for x in tensors.flatMap(\.floats) { hash = (hash ^ UInt64(x.bitPattern)) &* 0x100_0000_01b3 }
+    return hash
+  }
+}

@@ -1,0 +1,172 @@
+import Diffusion
+public import Files
+import Models
+public import Pipelines
+import PostTraining
+import Rewards
+import TensorRuntime
+import Training
+import Transport
+import World
+
+/// The demo's order of events, with time and memory of each phase.
+public struct Demonstration {
+  let settings: DemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String,
+    note: (String) -> Void
+  private let pool = BufferPool()
+  private var phases: [DemoOutcome.Phase] = []
+
+  /// `output` is the report's folder, `machine` a processor's name for it, `note` takes progress.
+  public init(
+    _ settings: DemoSettings, generator: GeneratorFolder, reward: String, output: String,
+    machine: String, note: @escaping (String) -> Void
+  ) {
+    (self.settings, self.generator, rewardPath, self.output, self.machine, self.note) = (
+      settings, generator, reward, output, machine, note
+    )
+  }
+
+  /// Runs and times one phase.
+  private mutating func phase<T>(_ name: String, _ body: (borrowing Workspace) throws -> T) throws
+    -> T
+  {
+    note(name)
+    pool.resetPeak()
+    let clock = ContinuousClock()
+    let start = clock.now
+    let work = Workspace(pool: pool)
+    let value = try body(work)
+    phases.append(
+      .init(
+        name: name, seconds: (clock.now - start) / .seconds(1), bytes: pool.statistics.peakBytes))
+    return value
+  }
+
+  /// Runs everything and writes the report; the summary.
+  public mutating func run(control: Bool) async throws -> JSONObject {
+    let s = settings
+    let folder = generator
+    let path = rewardPath
+    let note = note
+    let (transformer, config, decoder, prompts) = try phase("open the generator") { _ in
+      let c = try folder.autoencoderConfig()
+      return (
+        try folder.transformer(), c,
+        LatentDecoder(try folder.decoder(), scalingFactor: c.scalingFactor, recompute: false),
+        try folder.promptEncoder()
+      )
+    }
+    let opened = try phase("open the reward model") { _ in try RewardFolder(path, frames: 9) }
+    let (map, metrics) = try phase("fit the OT map") { work in
+      try Demonstration.fitMap(s.map, opened, in: work)
+    }
+    let reward = try RewardModel(
+      opened.model, tokenizer: opened.tokenizer, map: { x, work in map(x, in: work) },
+      options: s.post.rewardOptions)
+
+    let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
+    let shift = try folder.scheduler().shift
+    let list = SceneSampler(.standard, seed: UInt64(s.evaluation_seed)).heldOutPrompts(
+      count: s.prompts)
+    func evaluate(_ name: String, _ model: VideoTransformer, guidance: Double) throws
+      -> DemoOutcome.Sides
+    {
+      func side(_ guidance: Double) throws -> GeneratorEvaluation {
+        try phase("\(name), guidance \(DemoReport.short(guidance))") { work in
+          try GeneratorEvaluation(
+            model, decoder,
+            FlowSampler(steps: s.sampler_steps, shift: shift, guidanceScale: guidance),
+            prompts: prompts, captions: list.map(\.caption), descriptions: list.map(\.description),
+            latentShape: shape, oracle: Oracle(.standard), reward: reward,
+            seed: UInt64(s.evaluation_seed), keepClips: s.shown, in: work)
+        }
+      }
+      return .init(unguided: try side(1), guided: try side(guidance))
+    }
+    let captions = s.captions(count: s.post.post.pool)
+    func train(_ name: String, _ post: PostSettings, reward: RewardModel?) throws -> (
+      VideoTransformer, [Curve]
+    ) {
+      let models = PostModels(
+        teacher: transformer, decoder: decoder, reward: reward, prompts: prompts)
+      return try phase(name) { work in
+        try Demonstration.postTrain(post, models, captions, shape, note, in: work)
+      }
+    }
+    var outcome = DemoOutcome(
+      settings: s, machine: machine, prompts: list,
+      before: try evaluate("sample before", transformer, guidance: s.guidance_before), map: metrics)
+    let (tuned, curves) = try train("post-train on both rewards", s.post, reward: reward)
+    outcome.curves = curves
+    outcome.after = try evaluate("sample after", tuned, guidance: s.guidance_after)
+    if control {
+      let (model, _) = try train("control: flow matching on own samples", s.control, reward: nil)
+      outcome.control = try evaluate("sample the control", model, guidance: s.guidance_before)
+    }
+    outcome.phases = phases
+    outcome.drift = outcome.after.unguided.drift(
+      from: outcome.before.unguided, in: Workspace(pool: pool))
+    return try await DemoReport(outcome).write(to: output)
+  }
+
+  private static func fitMap(
+    _ s: OTMapSettings, _ folder: RewardFolder, in work: borrowing Workspace
+  ) throws -> (NeuralMap, [(name: String, value: Double)]) {
+    let model = try folder.reward()
+    let sampler = SceneSampler(.standard, seed: UInt64(s.seed))
+    let renderer = Renderer()
+    var text: [Tensor] = []
+    var video: [Tensor] = []
+    var words = RandomStream(seed: UInt64(s.seed), .caption, step: 1)
+    MemoryLimit.check((s.pairs + s.validation) * 4 * folder.config.embedDim * 4)
+    for start in stride(from: 0, to: s.pairs + s.validation, by: 64) {
+      let scenes = (start..<start + 64).map { sampler.training(1_000_000 + $0) }
+      text.append(
+        model.captions(
+          scenes.map { CaptionGrammar.caption($0.description, drawing: &words) }, in: work
+        ).feature)
+      video.append(model.videos(renderer.render(scenes, in: work), in: work).unit)
+    }
+    let t = work.concatenated(text, axis: 0)
+    let v = work.concatenated(video, axis: 0)
+    var task = try OTMapTask(
+      s, folder.config, text: t.slice(0..<s.pairs), video: v.slice(0..<s.pairs),
+      heldOut: (t.slice(s.pairs..<t.shape[0]), v.slice(s.pairs..<v.shape[0])), in: work)
+    var last = StepRecord(loss: 0, gradientNorm: 0, learningRate: 0, samples: 0)
+    for step in 0..<s.steps { last = try task.step(step, in: work) }
+    return (
+      task.trainer.map,
+      last.terms.filter {
+        $0.name.hasPrefix("mknn") || $0.name == "struct_rho" || $0.name.hasPrefix("energy")
+      }
+    )
+  }
+
+  private static func postTrain(
+    _ s: PostSettings, _ models: PostModels, _ captions: [String], _ shape: [Int],
+    _ note: (String) -> Void, in work: borrowing Workspace
+  ) throws -> (VideoTransformer, [Curve]) {
+    var task = try DirectTask(
+      s, models: models, pool: nil, captions: captions, latentShape: shape, companions: { _ in },
+      in: work)
+    var series: [(name: String, values: [Double])] = [("loss", []), ("grad_norm", [])]
+    for step in 0..<s.steps {
+      let r = try task.step(step, in: work)
+      for (name, value) in [("loss", r.loss), ("grad_norm", r.gradientNorm)]
+        + r.terms.map({ ($0.name, $0.value) })
+      {
+        if let i = series.firstIndex(where: { $0.name == name }) {
+          series[i].values.append(value)
+        } else {
+          series.append((name, [value]))
+        }
+      }
+      if task.isFinished {
+        note("the departure limit is reached after step \(step + 1)")
+        break
+      }
+      if (step + 1) % 20 == 0 { note("step \(step + 1) of \(s.steps)") }
+    }
+    return (task.result, series.map { Curve($0.name, $0.values) })
+  }
+}

@@ -1,0 +1,141 @@
+import FoundationEssentials
+
+/// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is
+/// visible.
+public protocol Settings: Codable, Sendable { init() }
+
+/// Settings of a training run, which keep the arithmetic it started with.
+public protocol TrainingSettings: Settings {
+  /// Operands of matrix products, attention and convolutions: `f32` or `bf16`.
+  var products: String { get }
+}
+
+/// Something wrong with a configuration (exit status 64).
+public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equatable {
+  public let description: String
+  public init(_ what: String, _ place: String, _ mend: String) {
+    description = "\(what): \(place): \(mend)"
+  }
+}
+
+public enum SettingsReader {
+  /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by
+  /// key against what is declared.
+  public static func read<S: Settings>(
+    _: S.Type = S.self, file: String? = nil, overrides: [String] = []
+  ) throws -> S {
+    var layers = Layers(
+      tree: try resolved(S()),
+      limits: Dictionary(uniqueKeysWithValues: S.keys.map { ($0.name, $0.limits) }))
+    if let file {
+      let layer = try parse(file)
+      guard case .object = layer else {
+        throw ConfigurationError(
+          "the configuration is not a mapping", file, "write it as key: value lines")
+      }
+      try layers.add(layer, from: file)
+    }
+    for text in overrides {
+      guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
+        throw ConfigurationError(
+          "an override needs the form key=value", text.isEmpty ? "--set" : text,
+          "for example steps=100")
+      }
+      let keys = text[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(
+        String.init)
+      let raw = String(text[text.index(after: equals)...])
+      var layer = (try? JSONValue(parsing: raw, name: text)) ?? .string(raw)
+      for key in keys.reversed() { layer = .object([key: layer]) }
+      try layers.add(layer, from: "--set")
+    }
+    do { return try layers.tree.decoded(name: file ?? "configuration") } catch {
+      throw ConfigurationError("a value does not fit", file ?? "configuration", "\(error)")
+    }
+  }
+  /// The settings as JSON, for the run directory.
+  public static func resolved(_ settings: some Settings) throws -> JSONValue {
+    try JSONValue(
+      parsing: String(decoding: try JSONEncoder().encode(settings), as: UTF8.self), name: "settings"
+    )
+  }
+
+  private static func parse(_ path: String) throws -> JSONValue {
+    path.hasSuffix(".json")
+      ? try JSONValue(contentsOf: path) : try YAMLText.parse(try TextFile.read(path), name: path)
+  }
+
+  /// Settings under construction.
+  private struct Layers {
+    var tree: JSONValue
+    let limits: [String: Limits]
+
+    mutating func add(_ layer: JSONValue, from file: String) throws {
+      tree = try overlay(tree, layer, path: "", file: file)
+    }
+
+    /// `layer` over `base`; every key must exist in base, and its value lie within its limits.
+    private func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws
+      -> JSONValue
+    {
+      if let limits = limits[path] { return try value(layer, limits, path, file) }
+      guard case .object(var object) = base, case .object(let new) = layer else {
+        throw ConfigurationError(
+          "\(path) is \(layer.string ?? layer.line)", file,
+          "it has keys of its own: write \(path).KEY=VALUE, or a mapping")
+      }
+      for (key, value) in new.members {
+        let full = path.isEmpty ? key : "\(path).\(key)"
+        guard let old = object[key] else {
+          let near =
+            nearest(key, object.keys).map { "did you mean \(path.isEmpty ? "" : path + ".")\($0)?" }
+            ?? "remove it"
+          throw ConfigurationError("unknown key \(full)", file, near)
+        }
+        object[key] = try overlay(old, value, path: full, file: file)
+      }
+      return .object(object)
+    }
+    /// `given` as its key is declared: a whole number may be written with a fraction of zero, text
+    /// as a number.
+    private func value(_ given: JSONValue, _ limits: Limits, _ path: String, _ file: String) throws
+      -> JSONValue
+    {
+      var value = given
+      switch (limits.kind, given) {
+      case (.text, .integer(let i)), (.choice, .integer(let i)), (.path, .integer(let i)):
+        value = .string("\(i)")
+      case (.whole, .number): value = given.integer.map { .integer($0) } ?? given
+      default: break
+      }
+      if let breach = limits.breach(value) {
+        throw ConfigurationError("\(path) is \(oneValue(given))", file, "\(breach)")
+      }
+      return value
+    }
+    private func oneValue(_ v: JSONValue) -> String {
+      let text = v.string ?? v.line
+      return text.isEmpty ? "empty" : text.count > 200 ? "\(text.prefix(200))..." : text
+    }
+  }
+
+  /// The candidate at the smallest edit distance, if it is close.
+  public static func nearest(_ word: String, _ candidates: [String]) -> String? {
+    func distance(_ a: [Character], _ b: [Character]) -> Int {
+      var row = Array(0...b.count)
+      for i in a.indices {
+        var previous = row[0]
+        row[0] = i + 1
+        for j in b.indices {
+          let cost = previous + (a[i] == b[j] ? 0 : 1)
+          previous = row[j + 1]
+          row[j + 1] = min(cost, row[j + 1] + 1, row[j] + 1)
+        }
+      }
+      return row[b.count]
+    }
+    let scored = candidates.map { ($0, distance(Array(word), Array($0))) }.min {
+      ($0.1, $0.0) < ($1.1, $1.0)
+    }
+    return scored.flatMap { $0.1 <= max(2, word.count / 2) ? $0.0 : nil }
+  }
+}

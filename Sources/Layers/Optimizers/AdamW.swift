@@ -1,0 +1,114 @@
+public import TensorRuntime
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Adam with decoupled decay (Loshchilov, Hutter 2019, arXiv:1711.05101) or, with `l2`, decay in
+/// the gradient (Kingma, Ba 2015). State follows the trainable parameters in `forEachParameter`
+/// order.
+public struct AdamW: Sendable {
+  public struct Options: Sendable, Equatable {
+    public var beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.0, l2 = 0.0
+    /// Moments of f32 parameters are stored as bf16, rounded by lot: half the memory.
+    public var narrowMoments = false
+    public init(
+      beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, weightDecay: Double = 0,
+      l2: Double = 0, narrowMoments: Bool = false
+    ) {
+      (self.beta1, self.beta2, self.epsilon, self.weightDecay, self.l2) = (
+        beta1, beta2, epsilon, weightDecay, l2
+      )
+      self.narrowMoments = narrowMoments
+    }
+  }
+  public var options: Options
+  public private(set) var steps: Int
+  /// Names of the parameters, and their first and second moments.
+  public private(set) var names: [String]
+  public private(set) var first, second: [Tensor]
+
+  /// Zero moments for the trainable parameters of `model`.
+  public init(_ options: Options, for model: some Layer, in work: borrowing Workspace) {
+    self.options = options
+    (steps, names, first, second) = (0, [], [], [])
+    for p in model.trainableParameters() {
+      names.append(p.name)
+      let type = options.narrowMoments && p.value.type == .f32 ? ElementType.bf16 : p.value.type
+      first.append(work.zeros(p.value.shape, type))
+      second.append(work.zeros(p.value.shape, type))
+    }
+  }
+  /// A state that was saved.
+  public init(_ options: Options, steps: Int, names: [String], first: [Tensor], second: [Tensor]) {
+    precondition(
+      names.count == first.count && names.count == second.count,
+      "\(names.count) names for \(first.count) and \(second.count) moments")
+    (self.options, self.steps, self.names, self.first, self.second) = (
+      options, steps, names, first, second
+    )
+  }
+
+  /// One update of every trainable parameter; its gradient is first multiplied by `gradientScale`.
+  public mutating func step(
+    _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1,
+    in work: borrowing Workspace
+  ) {
+    var none: MovingAverage?
+    step(
+      &model, learningRate: learningRate, gradientScale: gradientScale, averaging: &none, in: work)
+  }
+  /// With a moving average, which follows each parameter in the pass that updates it: the bits of
+  /// `MovingAverage.update` afterwards. `decay` may be lowered for the first steps.
+  public mutating func step(
+    _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1,
+    averaging average: inout MovingAverage?, decay: Double? = nil, in work: borrowing Workspace
+  ) {
+    steps += 1
+    var update = AdamUpdate(
+      learningRate: learningRate, beta1: options.beta1, beta2: options.beta2,
+      epsilon: options.epsilon, weightDecay: options.weightDecay, l2: options.l2,
+      correction1: 1 - pow(options.beta1, Double(steps)),
+      correction2: 1 - pow(options.beta2, Double(steps)), gradientScale: gradientScale)
+    var i = 0
+    model.forEachParameter { p in
+      guard let gradient = p.gradient else { return }
+      precondition(
+        i < names.count && names[i] == p.name,
+        "\(p.name): the optimiser was made for other parameters")
+      update.salt =
+        UInt32(truncatingIfNeeded: steps) &* 0x9e37_79b1 &+ UInt32(truncatingIfNeeded: i)
+        &* 0x85eb_ca77
+      if average == nil {
+        work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i])
+      } else {
+        precondition(
+          average!.values[i].name == p.name, "\(p.name): the average was made for other parameters")
+        work.adam(
+          update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i],
+          average: &average!.values[i].value, decay: decay ?? average!.decay)
+      }
+      i += 1
+    }
+  }
+}
+
+extension Layer {
+  /// ‖g‖₂ over all trainable parameters.
+  public func gradientNorm(in work: borrowing Workspace) -> Double {
+    var squares = 0.0
+    for p in trainableParameters() { squares += work.sumOfSquares(p.gradient!) }
+    return squares.squareRoot()
+  }
+  /// The first trainable parameter whose gradient is not finite.
+  public func firstNonFiniteGradient(in work: borrowing Workspace) -> String? {
+    for p in trainableParameters() where !work.isFinite(p.gradient!) { return p.name }
+    return nil
+  }
+}
+
+/// min(1, max / (norm + 1e-6)): the factor of clipping by global norm (PyTorch's
+/// `clip_grad_norm_`).
+public func clippingFactor(norm: Double, maximum: Double) -> Double {
+  maximum > 0 ? min(1, maximum / (norm + 1e-6)) : 1
+}

@@ -1,0 +1,39 @@
+public import TensorRuntime
+
+/// Exponential moving average of the trainable parameters: θ⁻ ← d θ⁻ + (1 - d) θ.
+public struct MovingAverage: Sendable {
+  public internal(set) var values: [(name: String, value: Tensor)]
+  public let decay: Double
+
+  /// Starts at the current values.
+  public init(decay: Double, of model: some Layer, in work: borrowing Workspace) {
+    self.decay = decay
+    values = []
+    for p in model.trainableParameters() { values.append((p.name, work.copy(p.value))) }
+  }
+  public init(decay: Double, values: [(name: String, value: Tensor)]) {
+    (self.decay, self.values) = (decay, values)
+  }
+
+  /// `decay` may be lowered for the first steps.
+  public mutating func update(
+    from model: some Layer, decay: Double? = nil, in work: borrowing Workspace
+  ) {
+    let d = decay ?? self.decay
+    for (i, p) in model.trainableParameters().enumerated() {
+      work.blend(d, &values[i].value, with: p.value)
+    }
+  }
+  /// `model` with the averaged values in place of its trainable parameters.
+  public func applied<Model: Layer>(to model: Model) -> Model {
+    var copy = model
+    var i = 0
+    copy.forEachParameter { p in
+      guard p.isTrainable else { return }
+      precondition(values[i].name == p.name, "\(p.name): the average was made for other parameters")
+      p.value = values[i].value
+      i += 1
+    }
+    return copy
+  }
+}

@@ -1,0 +1,181 @@
+public import Files
+public import Layers
+public import TensorRuntime
+
+/// What one step reports (interfaces.md 10).
+public struct StepRecord: Sendable {
+  public var loss: Double
+  /// Every loss term and reward mean by name, in a fixed order.
+  public var terms: [(name: String, value: Double)]
+  public var gradientNorm, learningRate: Double
+  public var samples: Int
+  /// Something the user should know: told at once, in the log and in the report.
+  public var warning: String?
+  public init(
+    loss: Double, terms: [(name: String, value: Double)] = [], gradientNorm: Double,
+    learningRate: Double, samples: Int
+  ) {
+    (self.loss, self.terms, self.gradientNorm, self.learningRate, self.samples) = (
+      loss, terms, gradientNorm, learningRate, samples
+    )
+  }
+}
+
+/// The complete state of a training run: tensors by name, and a few numbers.
+public struct TrainingState: Sendable {
+  public var tensors: [(name: String, tensor: Tensor)] = []
+  public var numbers = JSONObject()
+  public init() {}
+
+  public mutating func add(_ prefix: String, parametersOf model: some Layer) {
+    model.readParameters { tensors.append(("\(prefix)\($0.name)", $0.value)) }
+  }
+  public mutating func add(_ prefix: String, _ optimizer: AdamW) {
+    numbers["\(prefix)steps"] = .integer(optimizer.steps)
+    for (i, name) in optimizer.names.enumerated() {
+      tensors.append(("\(prefix)first.\(name)", optimizer.first[i]))
+      tensors.append(("\(prefix)second.\(name)", optimizer.second[i]))
+    }
+  }
+  public mutating func add(_ prefix: String, _ average: MovingAverage) {
+    for (name, value) in average.values { tensors.append(("\(prefix)\(name)", value)) }
+  }
+}
+
+/// A state read back from a checkpoint.
+public struct SavedState {
+  private var table: WeightTable
+  public let numbers: JSONValue
+
+  init(_ folder: String) throws(FileError) {
+    table = try WeightTable(opening: "\(folder)/state.safetensors")
+    numbers = try JSONValue(contentsOf: "\(folder)/state.json")
+  }
+  public func integer(_ key: String) throws(FileError) -> Int {
+    guard let n = numbers[key]?.integer else {
+      throw FileError(
+        .badData, "the checkpoint has no \(key)", in: table.path,
+        mend: "resume from another checkpoint")
+    }
+    return n
+  }
+  public mutating func tensor(_ name: String, like shape: Shape, in work: borrowing Workspace)
+    throws(FileError) -> Tensor
+  { work.copy(try table.take(name, shape: shape)) }
+  public mutating func restore(
+    _ prefix: String, parametersOf model: inout some Layer, in work: borrowing Workspace
+  ) throws {
+    try model.forEachParameter {
+      $0.value = try tensor("\(prefix)\($0.name)", like: $0.value.shape, in: work)
+    }
+  }
+  public mutating func optimizer(_ prefix: String, like old: AdamW, in work: borrowing Workspace)
+    throws(FileError) -> AdamW
+  {
+    var first: [Tensor] = []
+    var second: [Tensor] = []
+    for (i, name) in old.names.enumerated() {
+      first.append(try tensor("\(prefix)first.\(name)", like: old.first[i].shape, in: work))
+      second.append(try tensor("\(prefix)second.\(name)", like: old.second[i].shape, in: work))
+    }
+    return AdamW(
+      old.options, steps: try integer("\(prefix)steps"), names: old.names, first: first,
+      second: second)
+  }
+  public mutating func average(
+    _ prefix: String, like old: MovingAverage, in work: borrowing Workspace
+  ) throws(FileError) -> MovingAverage {
+    var values: [(name: String, value: Tensor)] = []
+    for (name, value) in old.values {
+      values.append((name, try tensor("\(prefix)\(name)", like: value.shape, in: work)))
+    }
+    return MovingAverage(decay: old.decay, values: values)
+  }
+}
+
+/// One kind of training: what happens in a step, and what its state is.
+public protocol TrainingTask {
+  var totalSteps: Int { get }
+  /// Whether to end before `totalSteps`.
+  var isFinished: Bool { get }
+  /// Why to write a checkpoint and stop before the end (status 75); nil to go on.
+  var stopReason: String? { get }
+  /// Step `step` (0-based). Depends on the state and `step` alone. Throws `NonFinite` before it
+  /// changes any parameter.
+  mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
+  /// Steps from `step` on that take memory in different ways, for the plan: by itself `step` alone.
+  func kindsOfStep(from step: Int) -> [Int]
+  func state() -> TrainingState
+  mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
+  /// Writes the trained model into a folder that exists.
+  func export(to folder: String) throws
+  /// Clips `[T, 3, H, W]` in [0,1] that show how far training is, in rows; empty when the task has
+  /// nothing to show.
+  func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]]
+}
+extension TrainingTask {
+  public var isFinished: Bool { false }
+  public var stopReason: String? { nil }
+  public func kindsOfStep(from step: Int) -> [Int] { [step] }
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
+}
+
+/// A value that is not finite stops training at once; the last good checkpoint stays (exit status
+/// 3).
+public struct NonFinite: Error, CustomStringConvertible, Sendable {
+  public let what: String, step: Int
+  public var sample: Int?
+  public init(_ what: String, step: Int, sample: Int? = nil) {
+    (self.what, self.step, self.sample) = (what, step, sample)
+  }
+  public var description: String {
+    let place = sample.map { "step \(step + 1), sample \($0)" } ?? "step \(step + 1)"
+    return
+      """
+      \(what) is not finite: \(place): lower the learning rate, or resume from the last checkpoint \
+      with another seed
+      """
+  }
+}
+
+extension Layer {
+  /// Clips, checks and applies one optimiser step; returns the gradient norm. Throws before
+  /// changing anything.
+  public mutating func update(
+    _ optimizer: inout AdamW, loss: Double, rate: Double, maximumNorm: Double, step: Int,
+    in work: borrowing Workspace
+  ) throws -> Double {
+    var none: MovingAverage?
+    return try update(
+      &optimizer, averaging: &none, decay: 0, loss: loss, rate: rate, maximumNorm: maximumNorm,
+      step: step, in: work)
+  }
+  /// With a moving average of what the step makes.
+  public mutating func update(
+    _ optimizer: inout AdamW, averaging average: inout MovingAverage?, decay: Double, loss: Double,
+    rate: Double, maximumNorm: Double, step: Int, in work: borrowing Workspace
+  ) throws -> Double {
+    let norm = gradientNorm(in: work)
+    if !norm.isFinite {
+      throw NonFinite(
+        "the gradient of \(firstNonFiniteGradient(in: work) ?? "all parameters together")",
+        step: step)
+    }
+    if !loss.isFinite { throw NonFinite("the loss", step: step) }
+    optimizer.step(
+      &self, learningRate: rate, gradientScale: clippingFactor(norm: norm, maximum: maximumNorm),
+      averaging: &average, decay: decay, in: work)
+    return norm
+  }
+}
+
+extension TrainingTask {
+  /// Resident bytes of this process at the peak of the steps from `step` on, before they are taken;
+  /// nil where one throws without its arithmetic.
+  public func plannedResidentBytes(_ step: Int, in pool: BufferPool) -> Int? {
+    var copy = self
+    return MemoryPlan(pool) {
+      for kind in kindsOfStep(from: step) { _ = try copy.step(kind, in: $0) }
+    }.map { ProcessMemory.resident + $0.bytes }
+  }
+}

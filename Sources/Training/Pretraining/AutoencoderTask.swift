@@ -1,0 +1,165 @@
+public import Files
+public import Layers
+public import Models
+import Pipelines
+public import TensorRuntime
+
+/// What `train vae` can be told.
+public struct AutoencoderSettings: TrainingSettings {
+  @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
+  @Setting(
+    .choice(["f32", "bf16"]),
+    "Operands of products, attention and convolutions; bf16 where it is faster.") public
+    var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 10000
+  @Setting(.share, "Share of the steps, from the first on, that see single frames.") public
+    var single_frame_share = 0.3
+  @Setting(.batch, "Single frames of a step.") public var frames_per_step = 20
+  @Setting(.batch, "Clips of a step.") public var clips_per_step = 3
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-3
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 50
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.02
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.0
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.weight, "Weight of pixels on or next to an object.") public var foreground_weight = 5.0
+  @Setting(.weight, "Weight of the KL term, of each latent element.") public var kl_weight = 1e-3
+  @Setting(.real(0..<1, zero: "no average"), "Decay of the moving average that is exported.") public
+    var ema_decay = 0.0
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 500
+  @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
+  public init() {}
+}
+
+/// Trains the causal autoencoder: weighted |e| + e²/2 on pixels plus KL (Kingma, Welling 2014).
+public struct AutoencoderTask: TrainingTask {
+  struct Model: Layer {
+    var encoder: VideoCompressor
+    var decoder: VideoDecoder
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+      try encoder.forEachParameter(body)
+      try decoder.forEachParameter(body)
+    }
+  }
+  let settings: AutoencoderSettings
+  let source: ClipSource
+  var model: Model
+  var optimizer: AdamW
+  var average: MovingAverage?
+
+  public init(
+    _ settings: AutoencoderSettings, source: ClipSource, parameters: ParameterSource,
+    in work: borrowing Workspace
+  ) throws {
+    (self.settings, self.source) = (settings, source)
+    model = Model(
+      encoder: try VideoCompressor(settings.model, from: parameters),
+      decoder: try VideoDecoder(settings.model, from: parameters))
+    model.makeTrainable(in: work)
+    optimizer = AdamW(
+      .init(weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"),
+      for: model, in: work)
+    average =
+      settings.ema_decay > 0 ? MovingAverage(decay: settings.ema_decay, of: model, in: work) : nil
+  }
+  public var totalSteps: Int { settings.steps }
+  private func isSingle(_ step: Int) -> Bool {
+    Double(step) < settings.single_frame_share * Double(settings.steps)
+  }
+  public func kindsOfStep(from step: Int) -> [Int] {
+    let last = settings.steps - 1
+    return isSingle(step) && !isSingle(last) ? [step, last] : [step]
+  }
+
+  /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights.
+  private func batch(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, weights: Tensor)
+  {
+    let single = isSingle(step)
+    let count = single ? settings.frames_per_step : settings.clips_per_step
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
+    // The world's stream never ends; a fixed set is drawn with replacement.
+    let indices = (0..<count).map { _ in order.below(1 << 30) }
+    var clips = source.clips(indices, in: work)
+    var weights = ForegroundWeights.compute(
+      clips, weight: Float(settings.foreground_weight), in: work)
+    if single {
+      let frames = indices.map { _ in order.below(clips.shape[1]) }
+      func pick(_ t: Tensor) -> Tensor {
+        work.stacked(frames.enumerated().map { i, f in t[row: i].slice(f..<f + 1) })
+      }
+      (clips, weights) = (pick(clips), pick(weights))
+    }
+    return (PixelRange.centered(clips, in: work), work.permuted(weights, [0, 2, 1, 3, 4]))
+  }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let (x, weights) = batch(step, in: work)
+    model.zeroGradients(in: work)
+    let (moments, es) = model.encoder.forward(x, in: work)
+    let posterior = LatentPosterior(moments, in: work)
+    let noise = RandomStream(seed: UInt64(settings.seed), .latent, step: step).normal(
+      posterior.mean.shape, in: work)
+    let (z, kl) = work.sampleNormal(
+      mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
+    let (y, ds) = model.decoder.forward(z, in: work)
+    let (reconstruction, dy) = work.weightedL1L2(y, target: x, weight: weights)
+    let klWeight = settings.kl_weight / Double(z.count)
+    let loss = reconstruction + klWeight * kl
+    let dz = model.decoder.backward(dy, ds, in: work)
+    let (dMean, dLog) = work.sampleNormalBackward(
+      dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise
+    )
+    model.encoder.backward(
+      posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
+    let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
+      settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
+    let norm = try model.update(
+      &optimizer, averaging: &average, decay: decay, loss: loss, rate: rate,
+      maximumNorm: settings.max_grad_norm, step: step, in: work)
+    return StepRecord(
+      loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl / Double(z.count))],
+      gradientNorm: norm, learningRate: rate, samples: x.shape[0])
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    if let average { s.add("ema.", average) }
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    if let old = average { average = try state.average("ema.", like: old, in: work) }
+  }
+
+  /// The first four clips, each beside its reconstruction.
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    let shown = average?.applied(to: model) ?? model
+    let clips = source.clips((0..<4).map { $0 }, in: work)
+    let moments = shown.encoder.forward(PixelRange.centered(clips, in: work), in: work).y
+    let back = PixelRange.unit(
+      shown.decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
+    return (0..<4).map { [work.copy(clips[row: $0]), work.copy(back[row: $0])] }
+  }
+  /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
+  public func export(to folder: String) throws {
+    let work = Workspace()
+    var final = model
+    var config = settings.model
+    if let average { final = average.applied(to: model) }
+    let latents = source.latents(
+      64, of: final.encoder, times: 1, atOnce: settings.clips_per_step, in: work)
+    let n = Double(latents.count)
+    let sum = work.total(latents)
+    let squares = work.sumOfSquares(latents)
+    config.scalingFactor = 1 / (squares / n - sum / n * (sum / n)).squareRoot()
+    try ModelFolder.write(
+      final, config: config, kind: "AutoencoderKLHunyuanVideo",
+      weights: "diffusion_pytorch_model.safetensors", to: folder)
+  }
+}

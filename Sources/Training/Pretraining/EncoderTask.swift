@@ -1,0 +1,442 @@
+public import Files
+public import Layers
+public import Models
+import Pipelines
+import Rewards
+public import TensorRuntime
+import Transport
+
+/// What `train encoders` can be told.
+public struct EncoderSettings: TrainingSettings {
+  @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
+  @Setting(
+    .choice(["f32", "bf16"]),
+    "Operands of products, attention and convolutions; bf16 where it is faster.") public
+    var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = "f32"
+  public enum Stage: String, Codable, Sendable, CaseIterable {
+    /// Both towers on contrast, matching and masked words.
+    case joint
+    /// The text layers alone, on masked words.
+    case text
+    /// The video tower alone, on telling clips apart.
+    case video
+  }
+  @Setting(
+    .choice(Stage.self),
+    "Both towers together; or one by itself, as towers that are pretrained apart.") public
+    var stage = Stage.joint
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 3000
+  @Setting(.batch, "Clips of a step.") public var batch = 64
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-3
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 60
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.02
+  @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.98
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.02
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(.share, "Share of the words that are masked.") public var mask_share = 0.4
+  @Setting(.share, "Share of the clips that also meet a hard text of their batch.") public
+    var hard_share = 0.5
+  @Setting(
+    .share,
+    """
+    Share of the captions wrong in one attribute, as on the web; drawn anew at every step, of the \
+    world only.
+    """
+  )
+  public var caption_noise = 0.0
+  @Setting(
+    .share, "Share of the clips that also meet their caption wrong in one attribute, as a negative."
+  ) public var swapped_share = 1.0
+  @Setting(.toggle, "Whether those negatives are in the contrast, too, or in matching alone.")
+  public var swapped_contrast = true
+  @Setting(.share, "Share of the positive clips that pass through the autoencoder.") public
+    var reconstruction_share = 0.0
+  @Setting(
+    .share,
+    """
+    Share of the positive clips shown as a generator predicts them in one step from a random level \
+    (--generator).
+    """
+  )
+  public var prediction_share = 0.0
+  @Setting(
+    .whole(0...1 << 20, zero: "none"),
+    "Generated clips added to a step, negatives of their own caption.")
+  public var generated_per_step = 0
+  @Setting(
+    .whole(0...1 << 20, zero: "none"),
+    "Clips of the world with an object between two shapes, negatives of their caption.")
+  public var malformed_per_step = 0
+  @Setting(.list(of: .share, count: 2...2), "Least and largest share of the other shape.") public
+    var malformed_share = [0.3, 0.7]
+  @Setting(.real(above: 0, to: 100), "Temperature of the contrast at the start.") public
+    var temperature = 0.07
+  @Setting(.toggle, "Learn the temperature within [0.02, 0.5]; otherwise it stays.") public
+    var learn_temperature = true
+  @Setting(
+    .toggle,
+    "Fuse token plans into the cross-attention while matching is trained, as the rewards do.")
+  public var token_transport = false
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
+  public init() {}
+
+  /// Numbers that do not go together, found before any work starts.
+  public func check() throws {
+    if malformed_share[0] >= malformed_share[1] {
+      throw ConfigurationError(
+        "malformed_share is \(malformed_share)", "malformed_share",
+        "give [least, largest], for example [0.3, 0.7]")
+    }
+    if reconstruction_share + prediction_share > 1 {
+      throw ConfigurationError(
+        """
+        reconstruction_share \(reconstruction_share) and prediction_share \(prediction_share) are \
+        more than all clips
+        """,
+        "prediction_share", "let them add up to at most 1")
+    }
+  }
+}
+
+/// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), weight
+/// 1 each (InternVideo2 stage 2, arXiv:2403.15377, without the teacher; world.md 3.1).
+public struct EncoderTask: EncoderTraining {
+  struct Model: Layer {
+    var base: VideoTextModel
+    var wordHead: FeedForwardHead
+    var temperature: Parameter
+    init(_ settings: EncoderSettings, from parameters: ParameterSource) throws {
+      let c = settings.model.textEncoder
+      let fresh = ParameterSource.random(seed: UInt64(settings.seed))
+      base = try VideoTextModel(settings.model, from: parameters)
+      wordHead = try FeedForwardHead(c.hiddenSize, c.vocabSize, from: fresh)
+      temperature = try fresh("temp", Shape(1), .constant(settings.temperature))
+    }
+    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+      try base.forEachParameter(body)
+      try wordHead.forEachParameter(body)
+      try body(&temperature)
+    }
+    /// A reward-model directory without an OT map.
+    func write(_ config: VideoTextConfig, _ vocabulary: [String], to folder: String) throws {
+      try ModelFolder.write(base, config: config, weights: "model.safetensors", to: folder)
+      try OutputFile.write(vocabulary.joined(separator: "\n") + "\n", to: "\(folder)/vocab.txt")
+    }
+  }
+  let settings: EncoderSettings
+  let source: ClipSource
+  let tokenizer: WordPieceTokenizer
+  let vocabulary: [String]
+  let mask: Int32
+  /// The autoencoder whose reconstructions count as positives.
+  let reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)?
+  /// Generators whose predictions count as positives, in turns.
+  let predictions: [OneStepPrediction]
+  /// Generated clips `[T, 3, H, W]` and their captions.
+  let generated: (clips: [Tensor], captions: [String])
+  /// Token plans of the matching pass; nil: plain attention.
+  let transport: PartialTransport?
+  var model: Model
+  var optimizer: AdamW
+
+  public init(
+    _ settings: EncoderSettings, source: ClipSource, vocabulary: [String],
+    reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)? = nil,
+    predictions: [OneStepPrediction] = [],
+    generated: (clips: [Tensor], captions: [String]) = ([], []), parameters: ParameterSource,
+    in work: borrowing Workspace
+  ) throws {
+    (
+      self.settings, self.source, self.vocabulary, self.reconstruct, self.predictions,
+      self.generated
+    ) = (settings, source, vocabulary, reconstruct, predictions, generated)
+    tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
+    mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
+    transport =
+      settings.token_transport
+      ? try PartialTransport(patchesPerFrame: settings.model.visionEncoder.patchesPerFrame) : nil
+    model = try Model(settings, from: parameters)
+    model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
+    optimizer = AdamW(
+      .init(
+        beta2: settings.beta2, weightDecay: settings.weight_decay,
+        narrowMoments: settings.moments == "bf16"), for: model, in: work)
+  }
+  /// One row of the fusion batch: a caption against a video, and whether they match (nil: only
+  /// words are predicted).
+  private struct Pair { let text: Int, video: Int, match: Bool? }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
+    var words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
+    let b = settings.batch
+    let indices = (0..<b).map { _ in order.below(1 << 30) }
+    let captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
+    let (pixels, generatedCaptions) = videos(step, indices, captions, drawing: &order, in: work)
+    let extra = generatedCaptions.count
+    // Clips that also meet a caption wrong in one attribute: all, or a share spread over the batch.
+    let count = Int(Double(b) * settings.swapped_share)
+    let doubted = (0..<count).map { $0 * b / max(count, 1) }
+    let swapped =
+      count > 0 ? source.swappedCaptions(doubted.map { indices[$0] }, drawing: &words) ?? [] : []
+    // Texts: positives, swapped, generated clips' own, and the positives with masked words.
+    let positives = captions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    var rows = positives + swapped.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    let contrasted = settings.swapped_contrast ? rows.count : b
+    let firstGenerated = rows.count
+    rows += generatedCaptions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
+    var masking = RandomStream(seed: UInt64(settings.seed), .masking, step: step)
+    let firstMasked = rows.count
+    let (masked, targets) = MaskedWords.draw(
+      positives, tokenizer, mask: mask, share: settings.mask_share, from: &masking)
+    rows += masked
+    let tokens = TokenBatch(rows, padding: tokenizer.pad, special: tokenizer.special)
+    let d = settings.model.textEncoder.hiddenSize
+    let l = tokens.length
+
+    model.zeroGradients(in: work)
+    let preprocessing = PixelPreprocessing(size: settings.model.visionEncoder.imgSize)
+    let (video, videoSaved) = model.base.video.forward(
+      preprocessing.forward(pixels, in: work).y, in: work)
+    let (hidden, textSaved) = model.base.text.text(tokens, in: work)
+
+    // Contrast.
+    let temperature =
+      settings.learn_temperature
+      ? min(max(model.temperature.value.item, 0.02), 0.5) : settings.temperature
+    let cls = VideoTextModel.cls(hidden, in: work).slice(0..<contrasted)
+    let (projected, projectionSaved) = model.base.textProjection.forward(cls, in: work)
+    let (t, textRows) = Rows.normalised(projected, in: work)
+    let (v, videoRows) = Rows.normalised(video.projected.slice(0..<b), in: work)
+    let contrast = Contrast(
+      video: v, text: t, temperature: temperature, identities: source.identities(indices),
+      doubted: doubted, in: work)
+
+    // Matching and masked words share one pass of the fusion layers.
+    var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }
+    pairs += swapped.indices.map { Pair(text: b + $0, video: doubted[$0], match: false) }
+    var draw = RandomStream(seed: UInt64(settings.seed), .order, step: step, sample: 1)
+    for i in 0..<Int(Double(b) * (swapped.isEmpty ? 1 : settings.hard_share)) {
+      if let j = Self.draw(contrast.hardness[i], &draw) {
+        pairs.append(Pair(text: j, video: i, match: false))
+      }
+    }
+    pairs += (0..<extra).map { Pair(text: firstGenerated + $0, video: b + $0, match: false) }
+    let matched = pairs.count
+    pairs += (0..<b).map { Pair(text: firstMasked + $0, video: $0, match: nil) }
+    let pairTokens = TokenBatch(
+      pairs.map { rows[$0.text] }, length: l, padding: tokenizer.pad, special: tokenizer.special)
+    let textIDs = pairs.map { Int32($0.text) }
+    let videoIDs = pairs.map { Int32($0.video) }
+    let m = video.tokens.shape[1]
+    let e = video.tokens.shape[2]
+    let flatText = hidden.reshaped(Shape(rows.count, l * d))
+    let flatVideo = video.tokens.reshaped(Shape(b + extra, m * e))
+    let (fused, fusionSaved) = model.base.text.fusion(
+      work.gather(flatText, textIDs).reshaped(Shape(pairs.count, l, d)), pairTokens,
+      vision: work.gather(flatVideo, videoIDs).reshaped(Shape(pairs.count, m, e)),
+      prior: transport.map {
+        AttentionPrior($0, skipping: settings.model.textEncoder.numHiddenLayers - 1)
+      }, in: work)
+
+    let (matchLogits, headSaved) = model.base.matchingHead.forward(
+      VideoTextModel.cls(fused, in: work).slice(0..<matched), in: work)
+    let match = CrossEntropy.rows(
+      matchLogits.doubles, columns: 2, targets: pairs.prefix(matched).map { $0.match! ? 1 : 0 },
+      weights: pairs.prefix(matched).map { $0.match! ? 1.5 : 1 })
+    let flatFused = fused.reshaped(Shape(pairs.count * l, d))
+    let wordRows = targets.map { Int32((matched + $0.row) * l + $0.position) }
+    let (wordLogits, wordSaved) = model.wordHead.forward(work.gather(flatFused, wordRows), in: work)
+    let word = CrossEntropy.rows(
+      wordLogits.doubles, columns: wordLogits.shape[1], targets: targets.map { Int($0.id) })
+    let loss = contrast.loss + match.loss + word.loss
+
+    // Backward, upside down.
+    var dFused: Tensor? = work.zeros(flatFused.shape)
+    work.scatterAdd(
+      model.wordHead.backward(
+        Tensor(word.gradient, wordLogits.shape, as: .f32), wordSaved, in: work), wordRows,
+      to: &dFused)
+    let dCls = model.base.matchingHead.backward(
+      Tensor(match.gradient, matchLogits.shape, as: .f32), headSaved, in: work)
+    work.scatterAdd(dCls, (0..<matched).map { Int32($0 * l) }, to: &dFused)
+    let (dPairText, dPairVideo) = model.base.text.fusionBackward(
+      dFused!.reshaped(fused.shape), fusionSaved, in: work)
+    var dHidden: Tensor? = work.zeros(flatText.shape)
+    var dTokens: Tensor? = work.zeros(flatVideo.shape)
+    work.scatterAdd(dPairText!.reshaped(Shape(pairs.count, l * d)), textIDs, to: &dHidden)
+    work.scatterAdd(dPairVideo.reshaped(Shape(pairs.count, m * e)), videoIDs, to: &dTokens)
+    let dProjectedText = model.base.textProjection.backward(
+      Rows.backward(contrast.dText, textRows, in: work), projectionSaved, in: work)
+    var dRows = dHidden.take()?.reshaped(Shape(rows.count * l, d))
+    work.scatterAdd(dProjectedText, (0..<contrasted).map { Int32($0 * l) }, to: &dRows)
+    model.base.text.textBackward(dRows!.reshaped(hidden.shape), textSaved, in: work)
+    var dProjected = work.zeros(video.projected.shape)
+    work.place(
+      Rows.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
+    _ = model.base.video.backward(
+      dTokens: dTokens!.reshaped(video.tokens.shape), dProjected: dProjected, videoSaved,
+      wantsPixels: false, in: work)
+    model.temperature.gradient = Tensor(
+      [settings.learn_temperature ? Float(contrast.dTemperature) : 0], Shape(1))
+
+    let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
+      settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let norm = try model.update(
+      &optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let terms: [(name: String, value: Double)] = [
+      ("vtc", contrast.loss), ("vtm", match.loss), ("mlm", word.loss), ("recall", contrast.recall),
+      ("vtm_accuracy", Double(match.hits) / Double(matched)),
+      ("mlm_accuracy", Double(word.hits) / Double(max(targets.count, 1))),
+      ("temperature", temperature),
+    ]
+    return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
+  }
+
+  /// Pixels of a step: world (or own) clips, some reconstructed, some predicted, some degraded;
+  /// then negatives of their captions, generated and malformed.
+  private func videos(
+    _ step: Int, _ indices: [Int], _ captions: [String], drawing order: inout RandomStream,
+    in work: borrowing Workspace
+  ) -> (pixels: Tensor, generatedCaptions: [String]) {
+    let b = settings.batch
+    let predicted = b - Int(Double(b) * settings.prediction_share)..<b
+    var clips = source.clips(indices, in: work)
+    if !predictions.isEmpty, !predicted.isEmpty {
+      var levels = RandomStream(seed: UInt64(settings.seed), .timestep, step: step)
+      let noise = RandomStream(seed: UInt64(settings.seed), .noise, step: step)
+      let predict = predictions[step % predictions.count]
+      work.place(
+        predict(
+          clips.slice(predicted), Array(captions[predicted]), levels: &levels, noise: noise,
+          in: work), into: &clips, axis: 0, at: predicted.lowerBound)
+    }
+    let rebuilt = Int(Double(b) * settings.reconstruction_share)
+    if let reconstruct, rebuilt > 0 {
+      work.place(reconstruct(clips.slice(0..<rebuilt), work), into: &clips, axis: 0, at: 0)
+    }
+    // Every fourth clip is noisy, the one after it blurred.
+    for i in stride(from: 0, to: b - 1, by: 4) {
+      let noise = RandomStream(seed: UInt64(settings.seed), .augmentation, step: step, sample: i)
+        .normal(clips[row: i].shape, in: work)
+      let noisy = work.combine(1, clips[row: i], order.uniform(0..<0.12), noise)
+      work.place(
+        work.affineClamp(noisy, alpha: 1, beta: 0, to: 0...1).reshaped(
+          Shape([1] + noisy.shape.dims)), into: &clips, axis: 0, at: i)
+      work.place(
+        Blur.binomial(clips.slice(i + 1..<i + 2), in: work), into: &clips, axis: 0, at: i + 1)
+    }
+    let chosen = (0..<(generated.clips.isEmpty ? 0 : settings.generated_per_step)).map { _ in
+      order.below(generated.clips.count)
+    }
+    var wrong = chosen.map { generated.captions[$0] }
+    if !chosen.isEmpty {
+      clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0)
+    }
+    let more = (0..<settings.malformed_per_step).map { _ in order.below(1 << 30) }
+    if !more.isEmpty,
+      case (var bad, let names)? = source.malformed(
+        more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order,
+        in: work)
+    {
+      let rebuilt = Int(Double(more.count) * settings.reconstruction_share)
+      if let reconstruct, rebuilt > 0 {
+        work.place(reconstruct(bad.slice(0..<rebuilt), work), into: &bad, axis: 0, at: 0)
+      }
+      clips = work.concatenated([clips, bad], axis: 0)
+      wrong += names
+    }
+    return (clips, wrong)
+  }
+  private static func draw(_ p: [Double], _ stream: inout RandomStream) -> Int? {
+    var u = stream.uniform()
+    for (i, w) in p.enumerated() where w > 0 {
+      u -= w
+      if u <= 0 { return i }
+    }
+    return p.lastIndex { $0 > 0 }
+  }
+
+}
+
+/// What all stages of the encoders share: their state, and what they leave.
+protocol EncoderTraining: TrainingTask {
+  var settings: EncoderSettings { get }
+  var vocabulary: [String] { get }
+  var model: EncoderTask.Model { get set }
+  var optimizer: AdamW { get set }
+}
+extension EncoderTraining {
+  public var totalSteps: Int { settings.steps }
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+  }
+  /// A reward-model directory without an OT map; a tower that was not trained is as it was.
+  public func export(to folder: String) throws {
+    try model.write(settings.model, vocabulary, to: folder)
+  }
+}
+
+/// The masked-word head: Linear, GELU, LayerNorm, Linear. Thrown away after training.
+struct FeedForwardHead: Layer {
+  var dense: Linear
+  var norm: LayerNorm
+  var decoder: Linear
+  struct Saved {
+    let dense: Linear.Saved, hidden: Tensor, norm: LayerNorm.Saved, decoder: Linear.Saved
+  }
+
+  init(_ width: Int, _ vocabulary: Int, from source: ParameterSource) throws {
+    let name = "text_encoder.cls.predictions"
+    dense = try Linear(
+      "\(name).transform.dense", width, width, initial: .normal(deviation: 0.02), from: source)
+    norm = try LayerNorm("\(name).transform.LayerNorm", width, epsilon: 1e-12, from: source)
+    decoder = try Linear(
+      "\(name).decoder", width, vocabulary, initial: .normal(deviation: 0.02), from: source)
+  }
+  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (h, ds) = dense.forward(x, in: work)
+    let (n, ns) = norm.forward(work.activation(.geluErf, h), in: work)
+    let (y, os) = decoder.forward(n, in: work)
+    return (y, Saved(dense: ds, hidden: h, norm: ns, decoder: os))
+  }
+  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
+    let dn = norm.backward(decoder.backward(dy, s.decoder, in: work), s.norm, in: work)
+    return dense.backward(work.activationBackward(.geluErf, dn, x: s.hidden), s.dense, in: work)
+  }
+  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try dense.forEachParameter(body)
+    try norm.forEachParameter(body)
+    try decoder.forEachParameter(body)
+  }
+}
+
+/// The 5x5 binomial blur (1 4 6 4 1)/16 on both axes, edges repeated.
+enum Blur {
+  static func binomial(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    let (h, w) = (x.shape[x.shape.rank - 2], x.shape.last)
+    let planes = x.count / (h * w)
+    func matrix(_ n: Int) -> Tensor {
+      var m = Array(repeating: 0.0, count: n * n)
+      for i in 0..<n {
+        for (k, c) in [1.0, 4, 6, 4, 1].enumerated() {
+          m[i * n + min(max(i + k - 2, 0), n - 1)] += c / 16
+        }
+      }
+      return Tensor(m, Shape(n, n), as: x.type)
+    }
+    let rows = work.matmul(x.reshaped(Shape(planes * h, w)), matrix(w), transposeB: true).reshaped(
+      Shape(planes, h, w))
+    return work.batchedMatmul(work.repeated(matrix(h), planes), rows).reshaped(x.shape)
+  }
+}

@@ -1,0 +1,197 @@
+import Diffusion
+public import Files
+public import Layers
+public import Models
+public import Pipelines
+public import TensorRuntime
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// What `train generator` can be told.
+public struct GeneratorSettings: TrainingSettings {
+  @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
+  @Setting(
+    .choice(["f32", "bf16"]),
+    "Operands of products, attention and convolutions; bf16 where it is faster.") public
+    var products = "f32"
+  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = "f32"
+  @Setting(.seed, "Seed.") public var seed = 1
+  @Setting(.steps, "Optimiser steps.") public var steps = 8000
+  @Setting(.batch, "Clips of a step.") public var batch = 96
+  @Setting(
+    .whole(1...100_000_000),
+    "Clips of the world, encoded once before training; a dataset is used whole.") public var clips =
+    16384
+  @Setting(.learningRate, "Learning rate.") public var learning_rate = 8e-4
+  @Setting(.warmup, "Steps of linear rise.") public var warmup = 80
+  @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.05
+  @Setting(.share, "Share of the steps at the full rate, before it falls in a straight line.")
+  public var hold = 0.5
+  @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.99
+  @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.0
+  @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
+  @Setting(
+    .real(0..<1, zero: "the last step alone"), "Decay of the moving average that is exported.")
+  public var ema_decay = 0.998
+  @Setting(.share, "Share of the prompts replaced by the empty one, for guidance.") public
+    var drop_prompt = 0.1
+  @Setting(
+    .share,
+    """
+    Share of the captions wrong in one attribute, as on the web; drawn anew at every step, of the \
+    world only.
+    """
+  )
+  public var caption_noise = 0.0
+  @Setting(.shift, "Shift s of the levels s u / (1 + (s - 1) u), u the logistic of a normal.")
+  public var shift = 3.0
+  @Setting(.embeddedGuidance, "Embedded guidance, 1000 times the scale.") public
+    var embedded_guidance = 6016.0
+  @Setting(
+    .real(0...1000, zero: "off"),
+    "Guidance to distil: v∅ + w (v - v∅) of the first model is then the target.")
+  public var distil_guidance = 0.0
+  @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
+  @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
+  @Setting(
+    .list(of: .whole(1...), count: 0...1000),
+    "Steps at which the averaged model is also kept, under early/step-N.")
+  public var keep_at: [Int] = []
+  public init() {}
+}
+
+/// Trains the velocity network by flow matching: mean (v - (ε - z))² (Lipman et al. 2023,
+/// arXiv:2210.02747); or distils classifier-free guidance into it (Meng et al. 2023,
+/// arXiv:2210.03142, stage one at one fixed weight).
+public struct GeneratorTask: TrainingTask {
+  let settings: GeneratorSettings
+  let source: ClipSource
+  let prompts: PromptEncoder
+  /// Shows samples; nil when none are asked for.
+  let preview: LatentDecoder?
+  /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
+  let latents: Tensor
+  let early: String
+  /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
+  let companions: @Sendable (String) throws -> Void
+  /// Where training starts, when its guidance is distilled.
+  let teacher: VideoTransformer?
+  var model: VideoTransformer
+  var optimizer: AdamW
+  /// Never nil: optional because an update takes one or none.
+  var average: MovingAverage?
+
+  public init(
+    _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor,
+    scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource,
+    preview: LatentDecoder?, early: String,
+    companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
+    in work: borrowing Workspace
+  ) throws {
+    (self.settings, self.source, self.prompts, self.preview, self.early, self.companions) = (
+      settings, source, prompts, preview, early, companions
+    )
+    latents = source.latents(
+      settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work
+    ) { report("encoded \($0) of \(settings.clips) clips") }
+    model = try VideoTransformer(settings.model, from: parameters)
+    teacher = settings.distil_guidance > 0 ? model : nil
+    model.makeTrainable(in: work)
+    optimizer = AdamW(
+      .init(
+        beta2: settings.beta2, weightDecay: settings.weight_decay,
+        narrowMoments: settings.moments == "bf16"), for: model, in: work)
+    average = MovingAverage(decay: settings.ema_decay, of: model, in: work)
+  }
+  public var totalSteps: Int { settings.steps }
+
+  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+    let b = settings.batch
+    let seed = UInt64(settings.seed)
+    var order = RandomStream(seed: seed, .order, step: step)
+    var words = RandomStream(seed: seed, .caption, step: step)
+    var levels = RandomStream(seed: seed, .timestep, step: step)
+    let indices = (0..<b).map { _ in order.below(latents.shape[0]) }
+    var captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
+    for i in 0..<b where order.uniform() < settings.drop_prompt { captions[i] = "" }
+    let z = work.gather(
+      latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])),
+      indices.map { Int32($0) }
+    ).reshaped(Shape([b] + latents.shape.dims.dropFirst()))
+    let sigmas = (0..<b).map { _ in
+      NoiseSchedule.shifted(1 / (1 + exp(-levels.normal())), settings.shift)
+    }
+    let noise = RandomStream(seed: seed, .noise, step: step).normal(z.shape, in: work)
+    let x = work.noised(z, noise, sigmas: sigmas)
+
+    model.zeroGradients(in: work)
+    let guidance =
+      settings.model.guidanceEmbeds
+      ? Array(repeating: Float(settings.embedded_guidance), count: b) : nil
+    let times = sigmas.map { Float(1000 * $0) }
+    let prompt = prompts(captions, in: work)
+    let (v, saved) = model.forward(x, times: times, prompt, guidance: guidance, in: work)
+    let target: Tensor
+    if let teacher {
+      let with = teacher(x, times: times, prompt, guidance: guidance, in: work)
+      let without = teacher(
+        x, times: times, prompts(captions.map { _ in "" }, in: work), guidance: guidance, in: work)
+      target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
+    } else {
+      target = work.difference(noise, z)
+    }
+    let (loss, dv) = work.meanSquaredError(v, target: target)
+    model.backward(dv, saved, in: work)
+
+    let schedule = LearningRateSchedule.holdThenLinear(
+      hold: settings.hold, floor: settings.final_rate)
+    let rate = schedule.rate(
+      settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
+    let norm = try model.update(
+      &optimizer, averaging: &average, decay: decay, loss: loss, rate: rate,
+      maximumNorm: settings.max_grad_norm, step: step, in: work)
+    if settings.keep_at.contains(step + 1) { try export(to: "\(early)/step-\(step + 1)") }
+    return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
+  }
+
+  public func state() -> TrainingState {
+    var s = TrainingState()
+    s.add("model.", parametersOf: model)
+    s.add("optimizer.", optimizer)
+    s.add("ema.", average!)
+    return s
+  }
+  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+    try state.restore("model.", parametersOf: &model, in: work)
+    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    average = try state.average("ema.", like: average!, in: work)
+  }
+  /// Samples of the averaged model for the first captions.
+  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+    guard let preview else { return [] }
+    let sampler = FlowSampler(
+      steps: 16, shift: settings.shift, guidanceScale: 1,
+      embeddedGuidance: settings.embedded_guidance)
+    let seed = UInt64(settings.seed)
+    var words = RandomStream(seed: seed, .caption)
+    let count = min(4, latents.shape[0])
+    let captions = source.captions(Array(0..<count), drawing: &words)
+    let noise = RandomStream(seed: seed, .evaluation).normal(
+      Shape([count] + latents.shape.dims.dropFirst()), in: work)
+    let clips = preview(
+      sampler.sample(
+        average!.applied(to: model), noise: noise, prompts(captions, in: work), in: work), in: work)
+    return (0..<count).map { [work.copy(clips[row: $0])] }
+  }
+  /// A generator directory: the averaged transformer and its companions.
+  public func export(to folder: String) throws {
+    try ModelFolder.write(
+      average!.applied(to: model), config: settings.model, kind: "HunyuanVideoTransformer3DModel",
+      weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try companions(folder)
+  }
+}
