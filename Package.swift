@@ -116,7 +116,7 @@ let package = Package(
     tests("TransportTests", ["Transport", "Layers", "TensorRuntime"]),
     tests(
       "ConfigurationTests",
-      ["Files", "Training", "PostTraining", "Evaluation"]),
+      ["TensorRuntime", "Files", "Training", "PostTraining", "Evaluation"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests(
       "ConversionTests",

@@ -16,8 +16,8 @@ public struct AutoencoderBenchmark: Sendable {
     (self.preset, self.storage, self.pass) = (preset, storage, pass)
   }
   private final class State {
-    var decoder: VideoDecoder
-    init(_ decoder: VideoDecoder) { self.decoder = decoder }
+    var decoder: AutoencoderDecoder
+    init(_ decoder: AutoencoderDecoder) { self.decoder = decoder }
   }
 
   /// The check runs the same weights in f64 on a small latent; backward is checked by the latents'
@@ -29,7 +29,7 @@ public struct AutoencoderBenchmark: Sendable {
     let pass = pass
     let pool = BufferPool()
     let work = Workspace(pool: pool)
-    let state = State(try VideoDecoder(config, from: Reference.parameters(storage)))
+    let state = State(try AutoencoderDecoder(config, from: Reference.parameters(storage)))
     let latents = Reference.normal(Shape(1, 16, 5, 16, 16), 1, work)
     let small = Reference.normal(Shape(1, 16, 2, 2, 2), 2, work)
     if pass == .both { state.decoder.makeTrainable(in: work) }
@@ -44,7 +44,7 @@ public struct AutoencoderBenchmark: Sendable {
       ] + storage.fields, .init(flops: flops),
       verify: {
         let work = Workspace(pool: pool)
-        var wide = try VideoDecoder(config, from: Reference.wideParameters(of: state.decoder))
+        var wide = try AutoencoderDecoder(config, from: Reference.wideParameters(of: state.decoder))
         let (y, s) = state.decoder.forward(small, in: work)
         let (y64, s64) = wide.forward(Reference.wide(small, work), in: work)
         guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
@@ -55,7 +55,7 @@ public struct AutoencoderBenchmark: Sendable {
       },
       run: {
         let work = Workspace(pool: pool)
-        let (_, saved) = state.decoder.forward(latents, recompute: pass == .forward, in: work)
+        let (_, saved) = state.decoder.forward(latents, checkpointing: pass == .forward, in: work)
         if pass == .forward { return }
         state.decoder.zeroGradients(in: work)
         _ = state.decoder.backward(dy, saved, in: work)

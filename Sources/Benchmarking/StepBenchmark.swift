@@ -25,14 +25,14 @@ public struct StepBenchmark {
     init(_ task: any PhasedTask) { self.task = task }
   }
   private func task(_ s: PostSettings, in work: borrowing Workspace) throws -> any PhasedTask {
-    if s.objective == "grpo" {
-      return try GroupTask(
+    if s.objective == .grpo {
+      return try GRPOTask(
         s, models: models, pool: nil, captions: captions, latentShape: latentShape,
-        companions: { _ in }, in: work)
+        components: { _ in }, in: work)
     }
     return try DirectTask(
       s, models: models, pool: nil, captions: captions, latentShape: latentShape,
-      companions: { _ in }, in: work)
+      components: { _ in }, in: work)
   }
 
   /// The check takes one step of two samples with these kernels and with the scalar ones: losses
@@ -43,7 +43,7 @@ public struct StepBenchmark {
     let s = settings
     let task = task
     let state = State(try task(s, work))
-    let isGroup = s.objective == "grpo"
+    let isGroup = s.objective == .grpo
     let sizes: [(String, JSONValue)] = [
       ("preset", .string(preset)),
       ("samples", .integer(isGroup ? s.grpo.prompts * s.grpo.generations : s.batch)),

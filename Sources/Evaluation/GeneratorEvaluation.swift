@@ -58,7 +58,8 @@ public struct GeneratorEvaluation: Sendable {
       if let reward {
         let c = reward.captions(list, in: work)
         let v = reward.videos(frames, in: work)
-        let s = reward.allScores(v, reward.fusion(of: v, in: work), planned: c, plain: c, in: work)
+        let s = reward.allScores(
+          v, reward.fusion(of: v, in: work), withTransport: c, plain: c, in: work)
         quality += s.quality ?? []
         semantic += s.semantic
         plainQuality += s.vanillaQuality

@@ -10,14 +10,14 @@ public struct MatchingEvaluation: Sendable {
     /// Area under the ROC curve of P(match), right against shuffled or swapped captions.
     public var aucShuffled, aucSwapped: Double
   }
-  public let planned, plain: Side
+  public let withTransport, plain: Side
 
   public init(
     _ reward: RewardModel, _ sampler: SceneSampler, _ renderer: Renderer, count: Int, seed: UInt64,
     in work: borrowing Workspace
   ) {
-    var planned: [[Double]] = [[], [], []]
-    var plain = planned
+    var withTransport: [[Double]] = [[], [], []]
+    var plain = withTransport
     var stream = RandomStream(seed: seed, .evaluation)
     for start in stride(from: 0, to: count, by: 32) {
       let range = start..<min(start + 32, count)
@@ -32,12 +32,12 @@ public struct MatchingEvaluation: Sendable {
       }
       for (k, captions) in [right, shuffled, swapped].enumerated() {
         let c = reward.captions(captions, in: work)
-        let s = reward.allScores(videos, fusion, planned: c, plain: c, in: work)
-        planned[k] += s.semantic
+        let s = reward.allScores(videos, fusion, withTransport: c, plain: c, in: work)
+        withTransport[k] += s.semantic
         plain[k] += s.vanillaSemantic
       }
     }
-    (self.planned, self.plain) = (Self.side(planned), Self.side(plain))
+    (self.withTransport, self.plain) = (Self.side(withTransport), Self.side(plain))
   }
   private static func side(_ p: [[Double]]) -> Side {
     func share(_ x: [Double], _ test: (Double) -> Bool) -> Double {

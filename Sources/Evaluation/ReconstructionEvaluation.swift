@@ -15,7 +15,7 @@ public struct ReconstructionEvaluation: Sendable {
   public let psnr: Double
 
   public init(
-    _ encoder: VideoCompressor, _ decoder: VideoDecoder, _ sampler: SceneSampler,
+    _ encoder: AutoencoderEncoder, _ decoder: AutoencoderDecoder, _ sampler: SceneSampler,
     _ renderer: Renderer, oracle: Oracle, count: Int, in work: borrowing Workspace
   ) {
     var judgements: [Judgement] = []

@@ -39,13 +39,13 @@ public struct GeneratorFolder: Sendable {
     try VideoTransformer(
       try transformerConfig(), from: try WeightHolder.opening("\(path)/transformer").source)
   }
-  public func decoder() throws -> VideoDecoder {
-    try VideoDecoder(
+  public func decoder() throws -> AutoencoderDecoder {
+    try AutoencoderDecoder(
       try autoencoderConfig(),
       from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source)
   }
-  public func encoder() throws -> VideoCompressor {
-    try VideoCompressor(
+  public func encoder() throws -> AutoencoderEncoder {
+    try AutoencoderEncoder(
       try autoencoderConfig(),
       from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source)
   }

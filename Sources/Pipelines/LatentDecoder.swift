@@ -5,24 +5,24 @@ public import TensorRuntime
 /// latents when chunked), clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to
 /// frames `[B, T, 3, H, W]`.
 public struct LatentDecoder: Sendable {
-  public private(set) var decoder: VideoDecoder
+  public private(set) var decoder: AutoencoderDecoder
   /// 1 / s: latents are multiplied by the scaling factor s when they enter training.
   public let scalingFactor: Double
   public var tiling: Tiling?
   /// Latent frames decoded together; 0 = the whole clip (algorithm.md 6.17).
   public var chunk = 0
-  public var recompute = false
+  public var checkpointing = false
 
   public struct Saved: Sendable {
-    let chunks: [(frames: Int, saved: VideoDecoder.Saved)], raw: Tensor
+    let chunks: [(frames: Int, saved: AutoencoderDecoder.Saved)], raw: Tensor
   }
 
   public init(
-    _ decoder: VideoDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0,
-    recompute: Bool = false
+    _ decoder: AutoencoderDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0,
+    checkpointing: Bool = false
   ) {
-    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.recompute) = (
-      decoder, scalingFactor, tiling, chunk, recompute
+    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.checkpointing) = (
+      decoder, scalingFactor, tiling, chunk, checkpointing
     )
   }
   private func ranges(_ n: Int) -> [Range<Int>] {
@@ -32,10 +32,10 @@ public struct LatentDecoder: Sendable {
   public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
     let unscaled = work.scaled(z, by: 1 / scalingFactor)
     var parts: [Tensor] = []
-    var saved: [(frames: Int, saved: VideoDecoder.Saved)] = []
+    var saved: [(frames: Int, saved: AutoencoderDecoder.Saved)] = []
     for r in ranges(z.shape[2]) {
       let (y, s) = decoder.forward(
-        work.narrowed(unscaled, axis: 2, r), tiling: tiling, recompute: recompute, in: work)
+        work.narrowed(unscaled, axis: 2, r), tiling: tiling, checkpointing: checkpointing, in: work)
       parts.append(y)
       saved.append((y.shape[2], s))
     }

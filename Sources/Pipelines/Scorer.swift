@@ -7,7 +7,7 @@ public import TensorRuntime
 /// order or padding.
 public struct Scorer {
   let folder: RewardFolder, frames: Int
-  let planned: RewardModel, plain: RewardModel
+  let withTransport: RewardModel, plain: RewardModel
   let pool = BufferPool()
   let explanations: String?, strict: Bool
   private var count = 0
@@ -23,7 +23,7 @@ public struct Scorer {
     strict: Bool = false
   ) throws {
     (self.folder, self.frames, explanations, self.strict) = (folder, frames, explain, strict)
-    planned = try folder.reward(storage: storage)
+    withTransport = try folder.reward(storage: storage)
     plain = try folder.reward(
       {
         var o = RewardOptions()
@@ -54,9 +54,9 @@ public struct Scorer {
     last = nil
     let work = Workspace(pool: pool)
     let video = try await VideoReader.read(path, frames: frames)
-    let features = planned.videos(
+    let features = withTransport.videos(
       video.pixels.reshaped(Shape([1] + video.pixels.shape.dims)), in: work)
-    let seen = (video, features, planned.fusion(of: features, in: work))
+    let seen = (video, features, withTransport.fusion(of: features, in: work))
     last = file.map { ($0, seen) }
     return seen
   }
@@ -69,9 +69,9 @@ public struct Scorer {
     let path = PairReader.path(name, in: place)
     let (video, features, fusion) = try await seen(path)
     if strict, let error = video.damageError(path) { throw error }
-    let long = planned.captions([prompt], in: work)
+    let long = withTransport.captions([prompt], in: work)
     let short = plain.captions([prompt], in: work)
-    let s = planned.allScores(features, fusion, planned: long, plain: short, in: work)
+    let s = withTransport.allScores(features, fusion, withTransport: long, plain: short, in: work)
     for value in [s.quality?[0], s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]]
     where value?.isFinite == false {
       throw FileError(
@@ -89,7 +89,7 @@ public struct Scorer {
       r["damaged"] = true
       notes.append("the video is damaged (\(damage)): scored as far as it could be decoded")
     }
-    if let cut = planned.truncation(of: prompt) {
+    if let cut = withTransport.truncation(of: prompt) {
       r["truncated"] = true
       notes.append(cut)
     }
@@ -97,8 +97,9 @@ public struct Scorer {
     r["seconds"] = .number((clock.now - start) / .seconds(1))
     if let explanations {
       r["explanation"] = .string(
-        try Explanation(planned, folder.tokenizer, features, long, video, prompt, in: work).write(
-          to: explanations, index: count, video: path))
+        try Explanation(withTransport, folder.tokenizer, features, long, video, prompt, in: work)
+          .write(
+            to: explanations, index: count, video: path))
     }
     return r
   }

@@ -29,7 +29,7 @@ public struct DirectStep: Sendable {
     public var anchorWeight = 0.0
     /// Factor on the rewards' gradient alone (D-18).
     public var rewardGradientScale = 1.0
-    public var recompute = false
+    public var checkpointing = false
     /// Also tell the cosine of the two rewards' gradients on the trainable parameters; costs two
     /// more backward passes each.
     public var comparesRewards = false
@@ -70,9 +70,9 @@ public struct DirectStep: Sendable {
     public var loss = 0.0
     /// Cosine of the two rewards' gradients.
     public var rewardCosine: Double?
-    /// rms of the student's departure from the teacher's velocity, relative to the teacher's rms
+    /// rms of the student's drift from the teacher's velocity, relative to the teacher's rms
     /// (nil without a teacher pass).
-    public var departure: Double?
+    public var velocityDrift: Double?
   }
 
   /// Adds to the student's gradients. `target` is the network of the consistency target: the moving
@@ -101,7 +101,8 @@ public struct DirectStep: Sendable {
     let x = work.noised(z, batch.noise, sigmas: sigma)
     let (v, saved) = student.forward(
       x, times: sigma.map { Float(1000 * $0) }, batch.prompt,
-      guidance: Self.guidance(student, o.studentGuidance, b), recompute: o.recompute, in: work)
+      guidance: Self.guidance(student, o.studentGuidance, b), checkpointing: o.checkpointing,
+      in: work)
     var out = Output(noisy: x, velocity: v)
     var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
@@ -111,11 +112,11 @@ public struct DirectStep: Sendable {
       let (frames, decoded) = decoder.forward(prediction, in: work)
       phases?.end("decode", in: work)
       let (scores, scored) = model.forward(
-        frames, captions, crop: batch.crop, recompute: o.recompute, in: work)
+        frames, captions, crop: batch.crop, checkpointing: o.checkpointing, in: work)
       phases?.end("rewards", in: work)
       let weight = -o.rewardGradientScale / (Double(b) * g)
       func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
-        let unit = o.normalisesRewards ? GroupRelative.deviation(rewards) + 1e-6 : 1
+        let unit = o.normalisesRewards ? GRPO.deviation(rewards) + 1e-6 : 1
         return rewards.map { _ in weight * w / unit }
       }
       let dFrames = model.backward(
@@ -199,7 +200,7 @@ public struct DirectStep: Sendable {
       work.add(d, times: o.anchorWeight / g, to: &dv)
       out.anchorLoss = loss / g
       out.loss += o.anchorWeight * loss / g
-      out.departure = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
+      out.velocityDrift = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
     }
     if o.flowWeight > 0 {
       let (loss, d) = work.meanSquaredError(v, target: work.difference(batch.noise, z))

@@ -11,40 +11,32 @@ public import Training
 public struct DirectTask: PostTask {
   public let settings: PostSettings
   public private(set) var models: PostModels
-  public private(set) var student: VideoTransformer
+  private var training: TrainableModel<VideoTransformer>
+  public private(set) var student: VideoTransformer {
+    get { training.model }
+    _modify { yield &training.model }
+  }
   let schedule: NoiseSchedule, phases: PhaseSchedule
   let poolCaptions: [String]
   var pool: LatentPool
-  var optimizer: AdamW
-  var average: MovingAverage?
-  /// Running mean of the departure, about ten steps long.
-  private var departure = 0.0
+  /// Running mean of the velocity's drift, about ten steps long.
+  private var velocityDrift = 0.0
   /// Captions' reward context, by caption; rebuilt on demand.
   private var contexts: CaptionCache
   /// Copies what a generator directory holds beside its transformer.
-  let companions: @Sendable (String) throws -> Void
+  let components: @Sendable (String) throws -> Void
 
   /// `pool` holds data latents, or nil when the generator's own samples for `captions` take their
   /// place.
   public init(
     _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String],
-    latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
+    latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
-    (self.settings, self.models, self.companions) = (settings, models, companions)
-    student = models.teacher
-    if settings.lora.enabled {
-      let source = ParameterSource.random(seed: UInt64(settings.seed))
-      let count = try student.attachAdapters(
-        targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha,
-        from: source, in: work)
-      if count == 0 { throw PostSettings.noLayer }
-    } else {
-      student.makeTrainable(in: work)
-    }
+    (self.settings, self.models, self.components) = (settings, models, components)
     schedule = NoiseSchedule(
       shift: settings.schedule.shift, steps: settings.schedule.levels,
-      end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
+      end: settings.schedule.end)
     phases = PhaseSchedule(settings.schedule.phases)!
     poolCaptions = captions
     pool =
@@ -53,21 +45,16 @@ public struct DirectTask: PostTask {
         models.teacher, settings.sampler, captions: captions, shape: latentShape,
         prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work
       )
-    optimizer = AdamW(
-      .init(
-        beta2: settings.beta2, weightDecay: settings.weight_decay,
-        narrowMoments: settings.moments == "bf16"), for: student, in: work)
-    average =
-      settings.ema.enabled ? MovingAverage(decay: settings.ema.decay, of: student, in: work) : nil
+    training = try settings.trainableStudent(of: models.teacher, in: work)
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
   public var isFinished: Bool {
-    settings.post.departure_limit > 0 && departure > settings.post.departure_limit
+    settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
   /// The student as it would be used: averaged where that is asked for.
   public var result: VideoTransformer {
-    settings.ema.export ? average?.applied(to: student) ?? student : student
+    settings.ema.export ? training.averaged : student
   }
 
   public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
@@ -91,7 +78,7 @@ public struct DirectTask: PostTask {
     direct.options.comparesRewards =
       settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
     student.zeroGradients(in: work)
-    let target = average?.applied(to: student)
+    let target = training.average?.applied(to: student)
     for micro in 0..<work.rounds(g) {
       let sample = step * g + micro
       var order = RandomStream(seed: seed, .order, step: step, sample: micro)
@@ -114,20 +101,20 @@ public struct DirectTask: PostTask {
         unconditional: settings.guidance.teacher_cfg > 0
           ? models.prompts(captions.map { _ in "" }, in: work) : nil,
         captions: models.reward.map { contexts.batch(captions, $0, in: work) },
-        crop: settings.reward.crop == "random"
+        crop: settings.reward.crop == .random
           ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
       let out = direct.run(
-        student: &student, teacher: models.teacher, target: target, decoder: &models.decoder,
+        student: &training.model, teacher: models.teacher, target: target, decoder: &models.decoder,
         reward: &models.reward, batch, phases: phases, in: work)
       if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
       sums.add(out)
     }
-    average?.update(from: student, in: work)
-    departure = 0.9 * departure + 0.1 * (sums.departure(microSteps: g) ?? 0)
+    training.updateAverage(in: work)
+    velocityDrift = 0.9 * velocityDrift + 0.1 * (sums.velocityDrift(microSteps: g) ?? 0)
     let rate = settings.rate(step: step)
     let loss = sums.loss
-    let norm = try student.update(
-      &optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     phases?.end("update", in: work)
     return StepRecord(
       loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate,
@@ -138,14 +125,15 @@ public struct DirectTask: PostTask {
     var o = DirectStep.Options()
     o.phases = phases
     (o.flowWeight, o.normalisesRewards) = (
-      settings.weights.flow, settings.reward.normalise == "group"
+      settings.weights.flow, settings.reward.normalise == .group
     )
     (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (
       settings.weights.consistency, settings.weights.quality, settings.weights.semantic,
       settings.weights.decay
     )
-    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.recompute) = (
-      settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale, settings.recompute
+    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.checkpointing) = (
+      settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale,
+      settings.activation_checkpointing
     )
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
     o.teacherGuidanceWeight =
@@ -153,23 +141,14 @@ public struct DirectTask: PostTask {
     return o
   }
   public func state() -> TrainingState {
-    var s = TrainingState()
-    for p in student.trainableParameters() { s.tensors.append(("student.\(p.name)", p.value)) }
-    s.add("optimizer.", optimizer)
-    if let average { s.add("ema.", average) }
+    var s = training.state("student.", onlyTrainable: true)
     if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }
-    s.numbers["departure"] = .number(departure)
+    s.numbers["velocity_drift"] = .number(velocityDrift)
     return s
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
-    try student.forEachParameter { p in
-      if p.isTrainable {
-        p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work)
-      }
-    }
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
-    departure = state.numbers["departure"]?.number ?? 0
-    if let old = average { average = try state.average("ema.", like: old, in: work) }
+    try training.restore("student.", onlyTrainable: true, from: &state, in: work)
+    velocityDrift = state.numbers["velocity_drift"]?.number ?? 0
     if settings.post.latents == .`self` {
       pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work)
     }
@@ -181,7 +160,7 @@ public struct DirectTask: PostTask {
       latentShape: Array(pool.latents.shape.dims.dropFirst()), in: work)
   }
   public func export(to folder: String) throws {
-    try GeneratorExport.write(result, settings, to: folder, companions)
+    try GeneratorExport.write(result, settings, to: folder, components)
   }
 }
 
@@ -198,7 +177,8 @@ struct TermSums {
       ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
       ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false),
       ("reward_quality", mean(out.scores.quality), true),
-      ("reward_semantic", mean(out.scores.semantic), true), ("departure", out.departure, true),
+      ("reward_semantic", mean(out.scores.semantic), true),
+      ("velocity_drift", out.velocityDrift, true),
       ("reward_cosine", out.rewardCosine, true),
     ] {
       guard let value else { continue }
@@ -209,8 +189,8 @@ struct TermSums {
       }
     }
   }
-  func departure(microSteps: Int) -> Double? {
-    totals.first { $0.name == "departure" }.map { $0.value / Double(microSteps) }
+  func velocityDrift(microSteps: Int) -> Double? {
+    totals.first { $0.name == "velocity_drift" }.map { $0.value / Double(microSteps) }
   }
   func terms(microSteps: Int) -> [(name: String, value: Double)] {
     totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) }

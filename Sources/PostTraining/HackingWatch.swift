@@ -79,7 +79,7 @@ public struct HackingWatch: Sendable {
       let frames = models.decoder(latents.slice(range), in: work)
       func score(_ reward: RewardModel) -> [Double] {
         let scores = reward.forward(
-          frames, reward.captions(list, in: work), recompute: true, in: work
+          frames, reward.captions(list, in: work), checkpointing: true, in: work
         ).scores
         return list.indices.map {
           (scores.quality.isEmpty ? 0 : s.weights.quality * scores.quality[$0])

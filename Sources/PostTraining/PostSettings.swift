@@ -1,8 +1,10 @@
-import Diffusion
+public import Diffusion
 public import Files
-import Layers
-import Models
+public import Layers
+public import Models
 public import Rewards
+public import TensorRuntime
+import Training
 import Transport
 
 /// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data
@@ -28,9 +30,9 @@ public struct PostSettings: TrainingSettings {
       .real(0...1e6, zero: "never"),
       """
       End once the velocity departs from the teacher's by this share of its rms (mean of ten steps).
-      """
+      """, formerly: "departure_limit"
     )
-    public var departure_limit = 0.0
+    public var velocity_drift_limit = 0.0
     @Setting(.every, "Steps between new own samples.") public var refresh = 0
     @Setting(
       .every,
@@ -64,8 +66,8 @@ public struct PostSettings: TrainingSettings {
     @Setting(.whole(1...1000), "Levels; a divisor of 1000.") public var levels = 50
     @Setting(
       .choice(NoiseSchedule.End.self),
-      "Where the clean prediction ends: first table entry, or exactly 0 (D-15).") public var end =
-      "first"
+      "Where the clean prediction ends: first table entry, or exactly 0 (D-15).")
+    public var end = NoiseSchedule.End.first
     @Setting(.text, "Phases of consistency: STEP-PHASES, comma-separated.") public var phases =
       "4000-1"
   }
@@ -80,17 +82,19 @@ public struct PostSettings: TrainingSettings {
   public struct Reward: Codable, Sendable, Equatable {
     @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public
       var use_ot = true
-    @Setting(.choice(["random", "center"]), "Crop of the decoded clip.") public var crop = "random"
+    public enum Crop: String, Codable, Sendable, CaseIterable { case random, center }
+    @Setting(.choice(Crop.self), "Crop of the decoded clip.") public var crop = Crop.random
     @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale =
       1.0
+    public enum Normalisation: String, Codable, Sendable, CaseIterable { case none, group }
     @Setting(
-      .choice(["none", "group"]),
+      .choice(Normalisation.self),
       """
       Direct step: rewards as they are, or each divided by its deviation over a micro-step \
       (adaptive weights, App. M).
       """
     )
-    public var normalise = "none"
+    public var normalise = Normalisation.none
     @Setting(.weight, "Weight of the temporal distance in token transport.") public var gamma = 0.2
     @Setting(.weight, "Weight of the spatial distance in token transport.") public var eta = 0.2
     @Setting(.real(1e-6...1e6), "Entropic regularisation of token transport.") public var epsilon =
@@ -104,12 +108,14 @@ public struct PostSettings: TrainingSettings {
   }
   public struct VAE: Codable, Sendable, Equatable {
     @Setting(.toggle, "Decode in tiles.") public var tiling = false
-    @Setting(.choice(Tiling.Style.self), "How tiles are cut and blended.") public var tiling_style =
-      "original"
+    @Setting(.choice(Tiling.Style.self), "How tiles are cut and blended.")
+    public var tiling_style = Tiling.Style.original
     @Setting(.whole(0...100_000, zero: "whole"), "Latent frames decoded at once.") public
       var chunk_latents = 0
-    @Setting(.toggle, "Compute the decoder's activations again for its backward pass.") public
-      var recompute = false
+    @Setting(
+      .toggle, "Compute the decoder's activations again for its backward pass.",
+      formerly: "recompute") public
+      var activation_checkpointing = false
   }
   public struct Watch: Codable, Sendable, Equatable {
     @Setting(.every, "Steps between looks at a held-out reward (--watch).") public var every = 25
@@ -120,8 +126,12 @@ public struct PostSettings: TrainingSettings {
     public var limit = 0.5
   }
   public struct GRPO: Codable, Sendable, Equatable {
-    @Setting(.choice(["rollout", "single_step"]), "Groups of whole rollouts, or of one step.")
-    public var mode = "rollout"
+    public enum Mode: String, Codable, Sendable, CaseIterable {
+      case rollout
+      case singleStep = "single_step"
+    }
+    @Setting(.choice(Mode.self), "Groups of whole rollouts, or of one step.")
+    public var mode = Mode.rollout
     @Setting(.whole(2...65536), "Samples of a group.") public var generations = 24
     @Setting(
       .whole(2...65536), "Samples of a group that are trained on: the best and the worst half.")
@@ -159,22 +169,26 @@ public struct PostSettings: TrainingSettings {
       .toggle, "Rollouts: add the consistency loss on one data latent for each kept sample (D-21).")
     public var use_cd = true
   }
-  @Setting(.choice(["direct", "grpo"]), "Back-propagation through the rewards, or GRPO.") public
-    var objective = "direct"
+  public enum Objective: String, Codable, Sendable, CaseIterable { case direct, grpo }
+  @Setting(.choice(Objective.self), "Back-propagation through the rewards, or GRPO.")
+  public var objective = Objective.direct
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products, attention and convolutions; bf16 where it is faster.") public
-    var products = "f32"
-  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = "f32"
+    .choice(Machine.Products.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products") public var compute_dtype = Machine.Products.f32
+  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 42
   @Setting(.steps, "Optimiser steps.") public var steps = 256
   @Setting(.batch, "Clips of a micro-step.") public var batch = 1
   @Setting(.batch, "Micro-steps of a step.") public var accumulation = 32
   @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-6
   @Setting(.warmup, "Steps of linear rise.") public var warmup = 0
-  @Setting(.choice(["constant", "linear", "cosine"]), "How the learning rate goes.") public
-    var rate_schedule = "constant"
+  public enum RateSchedule: String, Codable, Sendable, CaseIterable {
+    case constant, linear, cosine
+  }
+  @Setting(.choice(RateSchedule.self), "How the learning rate goes.")
+  public var rate_schedule = RateSchedule.constant
   @Setting(.weightDecay, "Weight decay of AdamW.") public var weight_decay = 0.001
   @Setting(.beta, "Decay of AdamW's second moment.") public var beta2 = 0.999
   @Setting(.gradientNorm, "Largest norm of the gradient.") public var max_grad_norm = 1.0
@@ -185,8 +199,10 @@ public struct PostSettings: TrainingSettings {
     watch = Watch()
   @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public
     var clips = 1024
-  @Setting(.toggle, "Compute the student's activations again for its backward pass.") public
-    var recompute = false
+  @Setting(
+    .toggle, "Compute the student's activations again for its backward pass.", formerly: "recompute"
+  ) public
+    var activation_checkpointing = false
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 64
   @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   public init() {}
@@ -203,7 +219,7 @@ public struct PostSettings: TrainingSettings {
       throw fail(
         "nothing to train on: every weight is 0", "weights", "give at least one term a weight")
     }
-    if reward.normalise == "group" && objective == "direct" && batch < 2 {
+    if reward.normalise == .group && objective == .direct && batch < 2 {
       throw fail(
         "a micro-step of one clip has no deviation", "reward.normalise",
         "raise batch, or set it to none")
@@ -231,25 +247,26 @@ public struct PostSettings: TrainingSettings {
         "\(entry.phases) phases of \(schedule.levels) levels", "schedule.phases",
         "give at most one phase a level")
     }
-    if objective == "grpo" && !rewarded {
+    if objective == .grpo && !rewarded {
       throw fail(
         "grpo needs a reward", "weights", "give weights.quality or weights.semantic a weight")
     }
-    if objective == "grpo" && grpo.window >= grpo.sampling_steps {
+    if objective == .grpo && grpo.window >= grpo.sampling_steps {
       throw fail(
         "a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window",
         "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
     }
-    if objective == "grpo" && weights.flow > 0 {
+    if objective == .grpo && weights.flow > 0 {
       throw fail(
         "grpo has no flow matching", "weights.flow", "set it to 0, or use the direct objective")
     }
-    if post.departure_limit > 0 && post.anchor_weight == 0 {
+    if post.velocity_drift_limit > 0 && post.anchor_weight == 0 {
       throw fail(
-        "a departure limit needs the anchor, which measures it", "post.departure_limit",
+        "a limit of the velocity's drift needs the anchor, which measures it",
+        "post.velocity_drift_limit",
         "give post.anchor_weight a value")
     }
-    if (vae.tiling || vae.recompute) && !rewarded {
+    if (vae.tiling || vae.activation_checkpointing) && !rewarded {
       throw fail(
         "tiling and recomputation of the decoder act on rewards only", "vae",
         "switch them off, or a reward on")
@@ -268,9 +285,30 @@ extension PostSettings {
   /// The learning rate of a step (0-based).
   func rate(step: Int) -> Double {
     let schedule: LearningRateSchedule =
-      rate_schedule == "linear"
-      ? .linear(floor: 0) : rate_schedule == "cosine" ? .cosine(floor: 0) : .constant
+      switch rate_schedule {
+      case .constant: .constant
+      case .linear: .linear(floor: 0)
+      case .cosine: .cosine(floor: 0)
+      }
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
+  }
+  /// The teacher with adapters, or all of it, made trainable; with a moving average where `ema` asks
+  /// for one.
+  func trainableStudent(of teacher: VideoTransformer, in work: borrowing Workspace) throws
+    -> TrainableModel<VideoTransformer>
+  {
+    var student = teacher
+    if lora.enabled {
+      let source = ParameterSource.random(seed: UInt64(seed))
+      let count = try student.attachAdapters(
+        targets: lora.targets, rank: lora.rank, alpha: lora.alpha, from: source, in: work)
+      if count == 0 { throw PostSettings.noLayer }
+    } else {
+      student.makeTrainable(in: work)
+    }
+    return TrainableModel(
+      student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
+      averageDecay: ema.enabled ? ema.decay : nil, in: work)
   }
   /// How own samples are drawn: for the pool, the previews and the watch.
   var sampler: FlowSampler {

@@ -10,7 +10,7 @@ public struct RewardOptions: Sendable, Equatable {
   public var quality = true, semantic = true
   public var plans = PartialTransport.Options()
   /// Text length with token plans, and without (D-3).
-  public var plannedLength = 300, plainLength = 40
+  public var transportLength = 300, plainLength = 40
   public init() {}
 }
 
@@ -41,7 +41,7 @@ public struct RewardModel: Sendable {
   /// The most tokens of a caption that are read.
   private var mostTokens: Int {
     min(
-      options.useTransport && options.semantic ? options.plannedLength : options.plainLength,
+      options.useTransport && options.semantic ? options.transportLength : options.plainLength,
       config.textEncoder.maxPositionEmbeddings)
   }
   /// What is left out of a caption, in words; nil when all of it is read.
@@ -63,10 +63,10 @@ public struct RewardModel: Sendable {
   public func captions(_ tokens: TokenBatch, in work: borrowing Workspace) -> CaptionBatch {
     let hidden = model.text.text(tokens, in: work).hidden
     let feature = model.textProjection(VideoTextModel.cls(hidden, in: work), in: work)
-    let unit = Rows.normalised(feature, in: work).y
+    let unit = L2Normalize.forward(feature, in: work).y
     return CaptionBatch(
       tokens: tokens, hidden: hidden, feature: feature, unit: unit,
-      mapped: map.map { Rows.normalised($0(unit, work), in: work).y })
+      mapped: map.map { L2Normalize.forward($0(unit, work), in: work).y })
   }
 
   // MARK: rewards and their gradient
@@ -81,10 +81,11 @@ public struct RewardModel: Sendable {
     _ x: Tensor, crop: PixelPreprocessing.Crop = .center, in work: borrowing Workspace
   ) -> VideoFeatures {
     let out = model.video.forward(
-      pixels.forward(x, crop: crop, in: work).y, recompute: true, in: work
+      pixels.forward(x, crop: crop, in: work).y, checkpointing: true, in: work
     ).output
     return VideoFeatures(
-      tokens: out.tokens, projected: out.projected, unit: Rows.normalised(out.projected, in: work).y
+      tokens: out.tokens, projected: out.projected,
+      unit: L2Normalize.forward(out.projected, in: work).y
     )
   }
 
@@ -96,7 +97,7 @@ public struct RewardModel: Sendable {
   public struct Saved: Sendable {
     let pixels: PixelPreprocessing.Saved, video: VideoEncoder.Saved
     let tokens: Shape, projected: Tensor
-    let unit: Rows.Saved?, target: Tensor?
+    let unit: L2Normalize.Saved?, target: Tensor?
     let fusion: TextEncoder.FusionSaved?, logits: Tensor?, probability: [Double]
   }
 
@@ -104,20 +105,20 @@ public struct RewardModel: Sendable {
   /// plain attention (D-30).
   public func forward(
     _ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center,
-    recompute: Bool = false, in work: borrowing Workspace
+    checkpointing: Bool = false, in work: borrowing Workspace
   ) -> (scores: Scores, saved: Saved) {
     precondition(
       x.shape[0] == captions.tokens.batch,
       "\(x.shape[0]) videos for \(captions.tokens.batch) captions")
     let (input, ps) = pixels.forward(x, crop: crop, in: work)
-    let (video, vs) = model.video.forward(input, recompute: recompute, in: work)
+    let (video, vs) = model.video.forward(input, checkpointing: checkpointing, in: work)
     var scores = Scores()
-    var unit: Rows.Saved?
+    var unit: L2Normalize.Saved?
     var target: Tensor?
     var fusion: TextEncoder.FusionSaved?
     var logits: Tensor?
     if options.quality {
-      let (v, s) = Rows.normalised(video.projected, in: work)
+      let (v, s) = L2Normalize.forward(video.projected, in: work)
       let t = qualityTarget(captions)
       scores.quality = QualityReward.forward(v, t, in: work)
       (unit, target) = (s, t)
@@ -143,7 +144,7 @@ public struct RewardModel: Sendable {
     var dTokens: Tensor?
     var dProjected: Tensor?
     if let unit = s.unit, let target = s.target, dQuality.contains(where: { $0 != 0 }) {
-      dProjected = Rows.backward(
+      dProjected = L2Normalize.backward(
         QualityReward.backward(dQuality, target: target, in: work), unit, in: work)
     }
     if let fusion = s.fusion, let logits = s.logits, dSemantic.contains(where: { $0 != 0 }) {
@@ -173,7 +174,7 @@ public struct RewardModel: Sendable {
     }
   }
   public func allScores(
-    _ video: VideoFeatures, _ fusion: TextEncoder.FusionVision, planned: CaptionBatch,
+    _ video: VideoFeatures, _ fusion: TextEncoder.FusionVision, withTransport: CaptionBatch,
     plain: CaptionBatch, in work: borrowing Workspace
   ) -> AllScores {
     func match(_ c: CaptionBatch, _ prior: AttentionPrior?) -> [Double] {
@@ -183,8 +184,8 @@ public struct RewardModel: Sendable {
         model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work))
     }
     return AllScores(
-      quality: planned.mapped.map { QualityReward.forward(video.unit, $0, in: work) },
-      semantic: match(planned, prior()),
+      quality: withTransport.mapped.map { QualityReward.forward(video.unit, $0, in: work) },
+      semantic: match(withTransport, prior()),
       vanillaQuality: QualityReward.forward(video.unit, plain.unit, in: work),
       vanillaSemantic: match(plain, nil))
   }

@@ -34,8 +34,6 @@ struct CommonOptions: ParsableArguments {
       """
     )
   }
-  /// Sets the arithmetic a run file asks for.
-  func use(products name: String) { use(Machine.Products(rawValue: name) ?? .f32) }
   /// Sets it where that is faster on this processor; says so where it is not.
   func use(_ products: Machine.Products) {
     let (taken, rate) = Machine.prefer(products)

@@ -1,6 +1,7 @@
 import Evaluation
 import Files
 import PostTraining
+import TensorRuntime
 import TestSupport
 import Testing
 import Training
@@ -56,6 +57,25 @@ import Training
     #expect(
       s.steps == 3 && s.learning_rate == 1 && s.post.index_range == [0, 3] && !s.lora.enabled
         && s.weights.decay == 1e-3)
+  }
+  /// Former names are read, and said; messages name both.
+  @Test func formerNames() throws {
+    var notes: [String] = []
+    let s: PostSettings = try SettingsReader.read(
+      overrides: ["products=bf16", "vae.recompute=true", "recompute=true"],
+      note: { notes.append($0) })
+    #expect(
+      s.compute_dtype == .bf16 && s.vae.activation_checkpointing && s.activation_checkpointing)
+    #expect(
+      notes == [
+        "products is called compute_dtype now: the old name is read in this version only",
+        "recompute is called activation_checkpointing now: the old name is read in this version only",
+        "vae.recompute is called vae.activation_checkpointing now: the old name is read in this "
+          + "version only",
+      ])
+    #expect { try SettingsReader.read(PostSettings.self, overrides: ["products=f8"]) } throws: {
+      "\($0)".hasPrefix("compute_dtype (written as products) is f8: --set: give f32 or bf16")
+    }
   }
   /// The message names key, value, place, range and the nearest valid value.
   @Test(arguments: [

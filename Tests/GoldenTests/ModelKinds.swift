@@ -77,7 +77,7 @@ extension GoldenTests {
         Shape(batch.batch, config.hiddenSize))
       let (y, ps) = projection!.forward(cls, in: work)
       out["output.projected"] = y
-      out["output.feature"] = Rows.normalised(y, in: work).y
+      out["output.feature"] = L2Normalize.forward(y, in: work).y
       if let dy = try g.gradOutput("projected") {
         work.place(
           projection!.backward(dy, ps, in: work).reshaped(Shape(batch.batch, 1, config.hiddenSize)),
@@ -132,7 +132,8 @@ extension GoldenTests {
     var encoder = try VideoEncoder(config, embedDim: g.integer("embed_dim"), from: g.source())
     encoder.makeTrainable(in: work)
     // One odd case in two recomputes its blocks, so that both paths are held to the reference.
-    let (out, saved) = encoder.forward(try g.input("pixels"), recompute: config.depth > 1, in: work)
+    let (out, saved) = encoder.forward(
+      try g.input("pixels"), checkpointing: config.depth > 1, in: work)
     let dx = encoder.backward(
       dTokens: try g.gradOutput("tokens"), dProjected: try g.gradOutput("projected"), saved,
       in: work)
@@ -140,7 +141,7 @@ extension GoldenTests {
     all["output.tokens"] = out.tokens
     all["output.pooled"] = out.pooled
     all["output.projected"] = out.projected
-    all["output.feature"] = Rows.normalised(out.projected, in: work).y
+    all["output.feature"] = L2Normalize.forward(out.projected, in: work).y
     all["grad.input.pixels"] = dx
     return all
   }
@@ -162,7 +163,7 @@ extension GoldenTests {
     let guidance = g.has("input.guidance") ? try g.input("guidance").floats : nil
     let (v, saved) = model.forward(
       try g.input("hidden_states"), times: try g.input("timestep").floats, try prompt(g),
-      guidance: guidance, recompute: config.numLayers > 1, in: work)
+      guidance: guidance, checkpointing: config.numLayers > 1, in: work)
     let d = model.backward(try g.gradOutput("velocity")!, saved, wantsLatents: true, in: work)
     var all = g.gradients(of: model)
     all["output.velocity"] = v
@@ -193,12 +194,12 @@ extension GoldenTests {
   private static func decode(_ g: GoldenCase) throws -> [String: Tensor] {
     let work = Workspace()
     let config: AutoencoderConfig = try g.decode()
-    var decoder = try VideoDecoder(config, from: g.source())
+    var decoder = try AutoencoderDecoder(config, from: g.source())
     decoder.makeTrainable(in: work)
     let z = try g.input("latents")
     let tiling = try Tiling(g.config["tiling"])
     let (video, saved) = decoder.forward(
-      z, tiling: tiling, recompute: config.blockOutChannels.last! > 4, in: work)
+      z, tiling: tiling, checkpointing: config.blockOutChannels.last! > 4, in: work)
     let dz = decoder.backward(try g.gradOutput("video")!, saved, in: work)
     return g.gradients(of: decoder).merging(["output.video": video, "grad.input.latents": dz]) {
       a, _ in a
@@ -207,7 +208,7 @@ extension GoldenTests {
   private static func encode(_ g: GoldenCase) throws -> [String: Tensor] {
     let work = Workspace()
     let config: AutoencoderConfig = try g.decode()
-    var encoder = try VideoCompressor(config, from: g.source())
+    var encoder = try AutoencoderEncoder(config, from: g.source())
     encoder.makeTrainable(in: work)
     let (moments, saved) = encoder.forward(
       try g.input("video"), tiling: try Tiling(g.config["tiling"]), in: work)

@@ -99,7 +99,7 @@ extension GoldenTests {
     let out: DirectStep.Output
     if rewarded {
       var decoder = LatentDecoder(
-        try VideoDecoder(vae, from: g.source(prefix: "vae.")),
+        try AutoencoderDecoder(vae, from: g.source(prefix: "vae.")),
         scalingFactor: g.number("scaling_factor"))
       out = step.run(
         student: &student, teacher: teacher, target: target, decoder: &decoder, reward: &reward,
@@ -108,7 +108,8 @@ extension GoldenTests {
       // No reward: the decoder is never run, any will do.
       var small = AutoencoderConfig()
       (small.blockOutChannels, small.normNumGroups, small.latentChannels) = ([2, 2, 2, 2], 1, 2)
-      var decoder = LatentDecoder(try VideoDecoder(small, from: .random(seed: 1)), scalingFactor: 1)
+      var decoder = LatentDecoder(
+        try AutoencoderDecoder(small, from: .random(seed: 1)), scalingFactor: 1)
       out = step.run(
         student: &student, teacher: teacher, target: target, decoder: &decoder, reward: &reward,
         batch, in: work)
@@ -170,32 +171,32 @@ extension GoldenTests {
     let old = try VideoTransformer(config, from: g.source(prefix: "old."))
     var student = try VideoTransformer(config, from: g.source(prefix: "student."))
     student.makeTrainable(in: work)
-    let policy = GroupRelative.Policy(
+    let policy = GRPO.Policy(
       steps: s, shift: g.number("shift"), eta: g.number("eta"), guidance: g.number("guidance"))
     let single = try prompt(g, "text")
     let group = repeated(single, k, in: work)
     let noise = work.permuted(try g.input("sde_noise"), [1, 0, 2, 3, 4, 5])
-    let run = GroupRelative.rollout(
+    let run = GRPO.rollout(
       old, policy, initial: try groupNoise(g, k, in: work), prompt: group,
       noise: { k, _ in noise[row: k] }, in: work)
-    let aq = GroupRelative.advantages(try g.input("reward_quality").doubles)
-    let asem = GroupRelative.advantages(try g.input("reward_semantic").doubles)
+    let aq = GRPO.advantages(try g.input("reward_quality").doubles)
+    let asem = GRPO.advantages(try g.input("reward_semantic").doubles)
     let coefficients = [g.number("coef_quality"), g.number("coef_semantic")]
-    let kept = GroupRelative.bestAndWorst(
+    let kept = GRPO.bestAndWorst(
       zip(aq, asem).map { coefficients[0] * $0 + coefficients[1] * $1 }, keep: g.integer("best_of"))
     let count = Int(Double(s - 1) * g.number("timestep_fraction"))
     let order = try g.input("permutations").integers
     let transitions = kept.enumerated().flatMap { i, sample in
       (0..<count).map {
-        GroupRelative.Transition(
+        GRPO.Transition(
           sample: sample, step: order[i * (s - 1) + $0], advantages: [aq[sample], asem[sample]])
       }
     }
-    var options = GroupRelative.Options(coefficients: coefficients)
+    var options = GRPO.Options(coefficients: coefficients)
     (options.clip, options.advantageClip, options.scale) = (
       g.number("clip"), g.number("advantage_clip"), 1 / Double(g.integer("accumulation") * count)
     )
-    let terms = GroupRelative.train(
+    let terms = GRPO.train(
       &student, policy, run, transitions, prompt: repeated(single, transitions.count, in: work),
       options, in: work)
     let loss = terms.reduce(0) { $0 + $1.loss }
@@ -226,7 +227,7 @@ extension GoldenTests {
     let teacher = try VideoTransformer(config, from: g.source(prefix: "teacher."))
     var student = try VideoTransformer(config, from: g.source(prefix: "student."))
     student.makeTrainable(in: work)
-    var o = SingleStepGroup.Options()
+    var o = SingleStepGRPO.Options()
     (o.phases, o.huberC, o.accumulation) = (
       g.integer("phases"), g.number("huber_c"), g.integer("accumulation")
     )
@@ -237,7 +238,7 @@ extension GoldenTests {
     (o.studentGuidance, o.teacherGuidance) = (
       g.number("guidance_student"), g.number("guidance_teacher")
     )
-    let step = SingleStepGroup(
+    let step = SingleStepGRPO(
       NoiseSchedule(shift: g.number("shift"), steps: g.integer("euler_steps")), o)
     let z = work.scaled(try g.input("latents"), by: g.number("scaling_factor"))
     let rewards = [try g.input("reward_quality").doubles, try g.input("reward_semantic").doubles]

@@ -14,7 +14,8 @@ import Testing
       MemoryLayout<VideoTransformer>.alignment <= 16
         && MemoryLayout<VideoTransformer.Saved>.alignment <= 16)
     #expect(
-      MemoryLayout<VideoCompressor>.alignment <= 16 && MemoryLayout<VideoDecoder>.alignment <= 16)
+      MemoryLayout<AutoencoderEncoder>.alignment <= 16
+        && MemoryLayout<AutoencoderDecoder>.alignment <= 16)
     #expect(MemoryLayout<VideoEncoder>.alignment <= 16 && MemoryLayout<TextEncoder>.alignment <= 16)
   }
 }

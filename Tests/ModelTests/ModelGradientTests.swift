@@ -7,7 +7,7 @@ import Testing
 /// Whole networks in double against finite differences; the golden cases hold the same code in f32
 /// to outside references.
 @Suite(.serialized) struct ModelGradientTests {
-  @Test(arguments: [false, true]) func videoEncoder(_ recompute: Bool) throws {
+  @Test(arguments: [false, true]) func videoEncoder(_ checkpointing: Bool) throws {
     var c = VideoEncoderConfig()
     (
       c.imgSize, c.numFrames, c.patchSize, c.dModel, c.depth, c.numHeads, c.mlpRatio,
@@ -17,7 +17,7 @@ import Testing
     GradientCheck(
       encoder, inputs: [randomTensor(Shape(1, 2, 3, 28, 28), seed: 2)], step: 1e-3, tolerance: 1e-6
     ) { e, x, work in
-      let (out, saved) = e.forward(x[0], recompute: recompute, in: work)
+      let (out, saved) = e.forward(x[0], checkpointing: checkpointing, in: work)
       return (
         [out.tokens, out.projected],
         { e, dy, work in [e.backward(dTokens: dy[0], dProjected: dy[1], saved, in: work)] }
@@ -65,7 +65,7 @@ import Testing
       )
     }.run(seed: 9)
   }
-  @Test(arguments: [false, true]) func velocityNetwork(_ recompute: Bool) throws {
+  @Test(arguments: [false, true]) func velocityNetwork(_ checkpointing: Bool) throws {
     var c = TransformerConfig()
     (
       c.inChannels, c.outChannels, c.numAttentionHeads, c.attentionHeadDim, c.numLayers,
@@ -82,7 +82,7 @@ import Testing
     ) { m, x, work in
       let prompt = PromptEmbedding(states: x[1], counts: [3, 2], pooled: x[2])
       let (v, saved) = m.forward(
-        x[0], times: [300, 700], prompt, guidance: [6, 6], recompute: recompute, in: work)
+        x[0], times: [300, 700], prompt, guidance: [6, 6], checkpointing: checkpointing, in: work)
       return (
         [v],
         { m, dy, work in
@@ -103,7 +103,7 @@ import Testing
   @Test(arguments: [false, true]) func decoder(_ tiled: Bool) throws {
     let tiling: Tiling? = tiled ? .original(size: 8, frames: 16) : nil
     GradientCheck(
-      try VideoDecoder(Self.smallAutoencoder, from: noisySource(seed: 15)),
+      try AutoencoderDecoder(Self.smallAutoencoder, from: noisySource(seed: 15)),
       inputs: [randomTensor(Shape(1, 3, 2, 3, 3), seed: 16)], step: 1e-3, tolerance: 1e-6
     ) { d, x, work in
       let (y, s) = d.forward(x[0], tiling: tiling, in: work)
@@ -112,7 +112,7 @@ import Testing
   }
   @Test func compressor() throws {
     GradientCheck(
-      try VideoCompressor(Self.smallAutoencoder, from: noisySource(seed: 18)),
+      try AutoencoderEncoder(Self.smallAutoencoder, from: noisySource(seed: 18)),
       inputs: [randomTensor(Shape(1, 3, 5, 8, 8), seed: 19)], step: 1e-3, tolerance: 1e-6
     ) { e, x, work in
       let (y, s) = e.forward(x[0], in: work)

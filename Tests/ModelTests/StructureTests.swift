@@ -19,9 +19,9 @@ import Testing
       try VideoTransformer(TransformerConfig(), from: nothing).parameterCount == 12_821_012_544)
     let vae = AutoencoderConfig()
     #expect(
-      try VideoCompressor(vae, from: nothing).parameterCount
-        + VideoDecoder(vae, from: nothing).parameterCount == 246_478_803)
-    #expect(try VideoDecoder(vae, from: nothing).parameterCount == 146_136_067 + 16 * 16 + 16)
+      try AutoencoderEncoder(vae, from: nothing).parameterCount
+        + AutoencoderDecoder(vae, from: nothing).parameterCount == 246_478_803)
+    #expect(try AutoencoderDecoder(vae, from: nothing).parameterCount == 146_136_067 + 16 * 16 + 16)
   }
   @Test(arguments: [(1, 1), (2, 5), (4, 13), (5, 17), (8, 29), (9, 33), (32, 125)])
   func decodedFrames(_ latents: Int, _ frames: Int) {

@@ -34,7 +34,7 @@ import Testing
       c.spatialCompressionRatio
     ) = (3, [4, 4, 4], 1, 2, 4)
     return LatentDecoder(
-      try VideoDecoder(c, from: .random(seed: 5, type: type)), scalingFactor: 0.7)
+      try AutoencoderDecoder(c, from: .random(seed: 5, type: type)), scalingFactor: 0.7)
   }
   private static func batch(
     _ type: ElementType, captions: CaptionBatch? = nil, in work: borrowing Workspace

@@ -133,7 +133,7 @@ public enum ModelCheck {
       // Two frames of noise and a caption of five words: enough to reach every parameter.
       let frames = max(2, 2 * vision.tubeletSize)
       let video = videoEncoder.forward(
-        noise(Shape(1, frames, 3, vision.imgSize, vision.imgSize), 1, work), recompute: true,
+        noise(Shape(1, frames, 3, vision.imgSize, vision.imgSize), 1, work), checkpointing: true,
         in: work
       ).output
       let ids = (0..<7).map { Int32((101 + 37 * $0) % text.vocabSize) }
@@ -169,8 +169,8 @@ public enum ModelCheck {
   private static func autoencoder(_ c: AutoencoderConfig, _ source: ParameterSource) throws -> (
     borrowing Workspace
   ) -> [(String, Tensor)] {
-    let encoder = try VideoCompressor(c, from: source)
-    let decoder = try VideoDecoder(c, from: source)
+    let encoder = try AutoencoderEncoder(c, from: source)
+    let decoder = try AutoencoderDecoder(c, from: source)
     return { work in
       let video = noise(
         Shape(
@@ -179,7 +179,7 @@ public enum ModelCheck {
       let moments = encoder.forward(video, in: work).y
       let latents = work.narrowed(moments, axis: 1, 0..<c.latentChannels)
       return [
-        ("moments", moments), ("video", decoder.forward(latents, recompute: true, in: work).y),
+        ("moments", moments), ("video", decoder.forward(latents, checkpointing: true, in: work).y),
       ]
     }
   }

@@ -1,6 +1,6 @@
 public import Files
 public import PostTraining
-import TensorRuntime
+public import TensorRuntime
 public import Training
 import World
 
@@ -9,11 +9,11 @@ import World
 public struct DemoSettings: Settings {
   @Setting(.seed, "Seed of post-training and map.") public var seed = 1
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products in the whole demo (its parts' own keys are not looked at).") public
-    var products = "bf16"
+    .choice(Machine.Products.self),
+    "Operands of products in the whole demo (its parts' own keys are not looked at).",
+    formerly: "products") public var compute_dtype = Machine.Products.bf16
   @Setting(.whole(1...1_000_000), "Held-out prompts of every evaluation.") public var prompts = 512
-  @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20_261_129
+  @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20_261_203
   @Setting(.whole(1...10_000), "Euler steps of every evaluation.") public var sampler_steps = 16
   @Setting(
     .guidance,
@@ -32,16 +32,16 @@ public struct DemoSettings: Settings {
       (600, 128, 1e-3, 1e-3, true)
     (map.pairs, map.validation, map.hidden_potential, map.eval_every) = (4096, 1024, 128, 600)
     (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (
-      200, 32, 1, 5e-4, "linear"
+      320, 32, 1, 5e-4, .linear
     )
     (post.lora.rank, post.lora.alpha) = (32, 32)
     (
       post.post.latents, post.post.index_range, post.post.anchor_weight, post.post.pool,
       post.post.refresh
-    ) = (.`self`, [4, 49], 0.1, 512, 50)
+    ) = (.`self`, [4, 49], 0.03, 512, 50)
     post.schedule.shift = 3
     post.weights.consistency = 0
-    post.reward.crop = "center"
+    post.reward.crop = .center
   }
   /// The control: the same steps on samples of its own, with flow matching in the place of the
   /// rewards.
@@ -53,7 +53,7 @@ public struct DemoSettings: Settings {
 
   /// GRPO in place of the direct step: what `bench step --preset demo-grpo` measures.
   public mutating func useGroups() {
-    post.objective = "grpo"
+    post.objective = .grpo
     (
       post.grpo.prompts, post.grpo.generations, post.grpo.best_of, post.grpo.sampling_steps,
       post.grpo.shift, post.grpo.eta
@@ -76,7 +76,7 @@ public struct DemoSettings: Settings {
     (map.seed, post.seed) = (seed, seed)
     try post.check(hasRewardModel: true)
     try map.check(pairs: map.pairs, place: "map.pairs")
-    if post.objective != "direct" {
+    if post.objective != .direct {
       throw ConfigurationError(
         "the demo post-trains directly", "post.objective",
         "use direct, or train post --objective grpo")

@@ -52,7 +52,7 @@ public struct Demonstration {
       let c = try folder.autoencoderConfig()
       return (
         try folder.transformer(), c,
-        LatentDecoder(try folder.decoder(), scalingFactor: c.scalingFactor, recompute: false),
+        LatentDecoder(try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: false),
         try folder.promptEncoder()
       )
     }
@@ -147,7 +147,7 @@ public struct Demonstration {
     _ note: (String) -> Void, in work: borrowing Workspace
   ) throws -> (VideoTransformer, [Curve]) {
     var task = try DirectTask(
-      s, models: models, pool: nil, captions: captions, latentShape: shape, companions: { _ in },
+      s, models: models, pool: nil, captions: captions, latentShape: shape, components: { _ in },
       in: work)
     var series: [(name: String, values: [Double])] = [("loss", []), ("grad_norm", [])]
     for step in 0..<s.steps {
@@ -162,7 +162,7 @@ public struct Demonstration {
         }
       }
       if task.isFinished {
-        note("the departure limit is reached after step \(step + 1)")
+        note("the limit of the velocity's drift is reached after step \(step + 1)")
         break
       }
       if (step + 1) % 20 == 0 { note("step \(step + 1) of \(s.steps)") }

@@ -9,8 +9,9 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
   public var wrappedValue: Value
   let declaration: Declaration
 
-  public init(wrappedValue: Value, _ limits: Limits, _ meaning: String) {
-    (self.wrappedValue, declaration) = (wrappedValue, .key(limits, meaning))
+  /// `formerly`: the key's name in the version before, which is still read, with a note.
+  public init(wrappedValue: Value, _ limits: Limits, _ meaning: String, formerly: String? = nil) {
+    (self.wrappedValue, declaration) = (wrappedValue, .key(limits, meaning, formerly: formerly))
   }
   /// A part whose keys are declared by name, dots between levels: a model's configuration, which
   /// knows nothing of run files.
@@ -26,14 +27,14 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
 
 /// What is declared of one key.
 public struct DeclaredKey: Sendable, Equatable {
-  public let name: String, limits: Limits, meaning: String
-  public init(_ name: String, _ limits: Limits, _ meaning: String) {
-    (self.name, self.limits, self.meaning) = (name, limits, meaning)
+  public let name: String, limits: Limits, meaning: String, formerly: String?
+  public init(_ name: String, _ limits: Limits, _ meaning: String, formerly: String? = nil) {
+    (self.name, self.limits, self.meaning, self.formerly) = (name, limits, meaning, formerly)
   }
 }
 
 enum Declaration: Sendable, Equatable {
-  case key(Limits, String)
+  case key(Limits, String, formerly: String?)
   case section([DeclaredKey])
   /// A value that was decoded: the defaults have the declaration.
   case none
@@ -54,7 +55,10 @@ extension Settings {
       }
       let name = prefix + label.dropFirst()
       switch setting.declaration {
-      case .key(let limits, let meaning): return [DeclaredKey(name, limits, meaning)]
+      case .key(let limits, let meaning, let formerly):
+        return [
+          DeclaredKey(name, limits, meaning, formerly: formerly.map { prefix + $0 })
+        ]
       case .section(let list):
         return list.map { DeclaredKey("\(name).\($0.name)", $0.limits, $0.meaning) }
       case .none: return []

@@ -1,4 +1,5 @@
 import FoundationEssentials
+public import TensorRuntime
 
 /// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is
 /// visible.
@@ -6,8 +7,8 @@ public protocol Settings: Codable, Sendable { init() }
 
 /// Settings of a training run, which keep the arithmetic it started with.
 public protocol TrainingSettings: Settings {
-  /// Operands of matrix products, attention and convolutions: `f32` or `bf16`.
-  var products: String { get }
+  /// Type of the operands of matrix products, attention and convolutions.
+  var compute_dtype: Machine.Products { get }
 }
 
 /// Something wrong with a configuration (exit status 64).
@@ -20,13 +21,16 @@ public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equa
 
 public enum SettingsReader {
   /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by
-  /// key against what is declared.
+  /// key against what is declared. A key under its former name is taken, and `note` told.
   public static func read<S: Settings>(
-    _: S.Type = S.self, file: String? = nil, overrides: [String] = []
+    _: S.Type = S.self, file: String? = nil, overrides: [String] = [],
+    note: @escaping (String) -> Void = { _ in }
   ) throws -> S {
+    let renamed = S.keys.compactMap { key in key.formerly.map { ($0, key.name) } }
     var layers = Layers(
       tree: try resolved(S()),
-      limits: Dictionary(uniqueKeysWithValues: S.keys.map { ($0.name, $0.limits) }))
+      limits: Dictionary(uniqueKeysWithValues: S.keys.map { ($0.name, $0.limits) }),
+      renamed: Dictionary(uniqueKeysWithValues: renamed))
     if let file {
       let layer = try parse(file)
       guard case .object = layer else {
@@ -48,7 +52,13 @@ public enum SettingsReader {
       for key in keys.reversed() { layer = .object([key: layer]) }
       try layers.add(layer, from: "--set")
     }
-    do { return try layers.tree.decoded(name: file ?? "configuration") } catch {
+    do {
+      let settings: S = try layers.tree.decoded(name: file ?? "configuration")
+      for (was, now) in layers.taken.sorted(by: { $0.key < $1.key }) {
+        note("\(was) is called \(now) now: the old name is read in this version only")
+      }
+      return settings
+    } catch {
       throw ConfigurationError("a value does not fit", file ?? "configuration", "\(error)")
     }
   }
@@ -68,13 +78,17 @@ public enum SettingsReader {
   private struct Layers {
     var tree: JSONValue
     let limits: [String: Limits]
+    /// Full names of keys: now, by what they were.
+    let renamed: [String: String]
+    /// Those that were written under the old name.
+    var taken: [String: String] = [:]
 
     mutating func add(_ layer: JSONValue, from file: String) throws {
       tree = try overlay(tree, layer, path: "", file: file)
     }
 
     /// `layer` over `base`; every key must exist in base, and its value lie within its limits.
-    private func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws
+    private mutating func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws
       -> JSONValue
     {
       if let limits = limits[path] { return try value(layer, limits, path, file) }
@@ -83,8 +97,12 @@ public enum SettingsReader {
           "\(path) is \(layer.string ?? layer.line)", file,
           "it has keys of its own: write \(path).KEY=VALUE, or a mapping")
       }
-      for (key, value) in new.members {
-        let full = path.isEmpty ? key : "\(path).\(key)"
+      for (written, value) in new.members {
+        var (key, full) = (written, path.isEmpty ? written : "\(path).\(written)")
+        if object[key] == nil, let now = renamed[full] {
+          taken[full] = now
+          (key, full) = (String(now.split(separator: ".").last!), now)
+        }
         guard let old = object[key] else {
           let near =
             nearest(key, object.keys).map { "did you mean \(path.isEmpty ? "" : path + ".")\($0)?" }
@@ -108,7 +126,8 @@ public enum SettingsReader {
       default: break
       }
       if let breach = limits.breach(value) {
-        throw ConfigurationError("\(path) is \(oneValue(given))", file, "\(breach)")
+        let was = taken.first { $0.value == path }.map { " (written as \($0.key))" } ?? ""
+        throw ConfigurationError("\(path)\(was) is \(oneValue(given))", file, "\(breach)")
       }
       return value
     }

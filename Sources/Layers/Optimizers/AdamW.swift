@@ -8,18 +8,20 @@ public import TensorRuntime
 /// the gradient (Kingma, Ba 2015). State follows the trainable parameters in `forEachParameter`
 /// order.
 public struct AdamW: Sendable {
+  /// How the moments of f32 parameters are stored: as they are, or as bf16 with stochastic rounding,
+  /// in half the memory.
+  public enum Moments: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public struct Options: Sendable, Equatable {
     public var beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.0, l2 = 0.0
-    /// Moments of f32 parameters are stored as bf16, rounded by lot: half the memory.
-    public var narrowMoments = false
+    public var moments = Moments.f32
     public init(
       beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8, weightDecay: Double = 0,
-      l2: Double = 0, narrowMoments: Bool = false
+      l2: Double = 0, moments: Moments = .f32
     ) {
       (self.beta1, self.beta2, self.epsilon, self.weightDecay, self.l2) = (
         beta1, beta2, epsilon, weightDecay, l2
       )
-      self.narrowMoments = narrowMoments
+      self.moments = moments
     }
   }
   public var options: Options
@@ -34,7 +36,7 @@ public struct AdamW: Sendable {
     (steps, names, first, second) = (0, [], [], [])
     for p in model.trainableParameters() {
       names.append(p.name)
-      let type = options.narrowMoments && p.value.type == .f32 ? ElementType.bf16 : p.value.type
+      let type = options.moments == .bf16 && p.value.type == .f32 ? ElementType.bf16 : p.value.type
       first.append(work.zeros(p.value.shape, type))
       second.append(work.zeros(p.value.shape, type))
     }

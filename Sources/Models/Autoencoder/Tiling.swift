@@ -70,7 +70,7 @@ protocol TiledNetwork: Layer {
   associatedtype PassSaved: Sendable
   var isEncoding: Bool { get }
   var ratios: (time: Int, space: Int) { get }
-  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+  func pass(_ x: Tensor, checkpointing: Bool, in work: borrowing Workspace) -> (
     y: Tensor, saved: PassSaved
   )
   mutating func passBackward(
@@ -91,29 +91,29 @@ public indirect enum TiledSaved<PassSaved: Sendable>: Sendable {
 }
 
 extension TiledNetwork {
-  func tiled(_ x: Tensor, _ tiling: Tiling?, recompute: Bool, in work: borrowing Workspace) -> (
+  func tiled(_ x: Tensor, _ tiling: Tiling?, checkpointing: Bool, in work: borrowing Workspace) -> (
     y: Tensor, saved: TiledSaved<PassSaved>
   ) {
     guard let tiling else {
-      let (y, s) = pass(x, recompute: recompute, in: work)
+      let (y, s) = pass(x, checkpointing: checkpointing, in: work)
       return (y, .pass(s))
     }
     let t = tiling.time(encoding: isEncoding, ratio: ratios.time)
     if tiling.temporal && x.shape[2] > t.threshold {
-      return temporal(x, tiling, t, recompute: recompute, in: work)
+      return temporal(x, tiling, t, checkpointing: checkpointing, in: work)
     }
-    return spatial(x, tiling, recompute: recompute, in: work)
+    return spatial(x, tiling, checkpointing: checkpointing, in: work)
   }
 
   private func temporal(
-    _ x: Tensor, _ tiling: Tiling, _ axis: Tiling.Axis, recompute: Bool,
+    _ x: Tensor, _ tiling: Tiling, _ axis: Tiling.Axis, checkpointing: Bool,
     in work: borrowing Workspace
   ) -> (y: Tensor, saved: TiledSaved<PassSaved>) {
     var tiles: [Tensor] = []
     var saved: [TiledSaved<PassSaved>] = []
     for start in Swift.stride(from: 0, to: x.shape[2], by: axis.step) {
       let part = work.narrowed(x, axis: 2, start..<min(start + axis.window, x.shape[2]))
-      var (y, s) = spatial(part, tiling, recompute: recompute, in: work)
+      var (y, s) = spatial(part, tiling, checkpointing: checkpointing, in: work)
       if start > 0 { y = work.narrowed(y, axis: 2, 1..<y.shape[2]) }
       tiles.append(y)
       saved.append(s)
@@ -136,14 +136,16 @@ extension TiledNetwork {
     isEncoding ? (n - 1) / ratios.time + 1 : (n - 1) * ratios.time + 1
   }
 
-  private func spatial(_ x: Tensor, _ tiling: Tiling, recompute: Bool, in work: borrowing Workspace)
+  private func spatial(
+    _ x: Tensor, _ tiling: Tiling, checkpointing: Bool, in work: borrowing Workspace
+  )
     -> (y: Tensor, saved: TiledSaved<PassSaved>)
   {
     let v = tiling.space(axis: 1, encoding: isEncoding, ratio: ratios.space)
     let h = tiling.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
     if !(tiling.spatial && (x.shape[3] > v.threshold || x.shape[4] > h.threshold)) {
-      let (y, s) = pass(x, recompute: recompute, in: work)
-      return (y, recompute ? .input(x) : .pass(s))
+      let (y, s) = pass(x, checkpointing: checkpointing, in: work)
+      return (y, checkpointing ? .input(x) : .pass(s))
     }
     let rows = Array(Swift.stride(from: 0, to: x.shape[3], by: v.step))
     let columns = Array(Swift.stride(from: 0, to: x.shape[4], by: h.step))
@@ -153,9 +155,9 @@ extension TiledNetwork {
       let band = work.narrowed(x, axis: 3, r..<min(r + v.window, x.shape[3]))
       for c in columns {
         let part = work.narrowed(band, axis: 4, c..<min(c + h.window, x.shape[4]))
-        let (y, s) = pass(part, recompute: recompute, in: work)
+        let (y, s) = pass(part, checkpointing: checkpointing, in: work)
         tiles.append(y)
-        saved.append(recompute ? .input(part) : .pass(s))
+        saved.append(checkpointing ? .input(part) : .pass(s))
       }
     }
     // In place and row-major: the tile above and the tile to the left are the blended ones.
@@ -190,14 +192,15 @@ extension TiledNetwork {
   }
 
   mutating func tiledBackward(
-    _ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, recompute: Bool, wantsInput: Bool,
+    _ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, checkpointing: Bool,
+    wantsInput: Bool,
     in work: borrowing Workspace
   ) -> Tensor? {
     switch s {
     case .pass(let saved): return passBackward(dy, saved, wantsInput: wantsInput, in: work)
     case .input(let x):
       return passBackward(
-        dy, pass(x, recompute: false, in: work).saved, wantsInput: wantsInput, in: work)
+        dy, pass(x, checkpointing: false, in: work).saved, wantsInput: wantsInput, in: work)
     case .temporal(let parts, let cut):
       let axis = tiling!.time(encoding: isEncoding, ratio: ratios.time)
       var d: [Tensor] = []
@@ -218,7 +221,7 @@ extension TiledNetwork {
           d[i] = work.withFrameInFront(db)
         }
         if let part = tiledBackward(
-          d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work)
+          d[i], parts[i], tiling, checkpointing: checkpointing, wantsInput: wantsInput, in: work)
         {
           work.place(part, into: &dx, axis: 2, at: i * axis.step, accumulate: true)
         }
@@ -253,7 +256,7 @@ extension TiledNetwork {
           d[i] = db
         }
         if let part = tiledBackward(
-          d[i], parts[i], tiling, recompute: recompute, wantsInput: wantsInput, in: work)
+          d[i], parts[i], tiling, checkpointing: checkpointing, wantsInput: wantsInput, in: work)
         {
           work.placeBlock(
             part, into: &dx, row: i / columns * v.step, column: i % columns * h.step,

@@ -68,10 +68,10 @@ public struct VideoTransformer: Layer {
 
   /// Velocity `[B, 16, n, h, w]` of latents x (scaled) at times t = 1000 σ. `guidance` is needed
   /// iff the model embeds it.
-  /// With `recompute` only block inputs are kept for backward.
+  /// With `checkpointing` only block inputs are kept for backward.
   public func forward(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    recompute: Bool = false, in work: borrowing Workspace
+    checkpointing: Bool = false, in work: borrowing Workspace
   ) -> (velocity: Tensor, saved: Saved) {
     let grid = SIMD3(x.shape[2], x.shape[3], x.shape[4]) / config.patch
     precondition(
@@ -91,14 +91,14 @@ public struct VideoTransformer: Layer {
     for block in double {
       let input = DoubleSaved.input(img, txt)
       let (i, t, s) = block.forward(img, txt, active, rotary: rotary, visible: visible, in: work)
-      doubleSaved.append(recompute ? input : .all(s))
+      doubleSaved.append(checkpointing ? input : .all(s))
       (img, txt) = (i, t)
     }
     var h = work.concatenated([img, txt], axis: 1)
     for block in single {
       let input = SingleSaved.input(h)
       let (y, s) = block.forward(h, active, rotary: rotary, visible: visible, in: work)
-      singleSaved.append(recompute ? input : .all(s))
+      singleSaved.append(checkpointing ? input : .all(s))
       h = y
     }
     let m = modulationOut.forward(active, in: work)
@@ -120,7 +120,7 @@ public struct VideoTransformer: Layer {
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
     in work: borrowing Workspace
   ) -> Tensor {
-    forward(x, times: times, prompt, guidance: guidance, recompute: true, in: work).velocity
+    forward(x, times: times, prompt, guidance: guidance, checkpointing: true, in: work).velocity
   }
 
   /// Whether everything is trained. Otherwise only adapters are: then conditioning, text input and

@@ -54,11 +54,13 @@ public struct VideoEncoder: Layer {
     projection = try Linear("vision_proj", config.clipEmbedDim, embedDim, from: source)
   }
 
-  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `recompute` only block inputs are
+  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `checkpointing` only block inputs are
   /// kept for backward.
-  public func forward(_ pixels: Tensor, recompute: Bool = false, in work: borrowing Workspace) -> (
-    output: Output, saved: Saved
-  ) {
+  public func forward(_ pixels: Tensor, checkpointing: Bool = false, in work: borrowing Workspace)
+    -> (
+      output: Output, saved: Saved
+    )
+  {
     let (b, d, times) = (pixels.shape[0], config.dModel, config.times(pixels.shape[1]))
     precondition(
       pixels.shape[1] % config.tubeletSize == 0 && pixels.shape[3] == config.imgSize
@@ -71,7 +73,7 @@ public struct VideoEncoder: Layer {
     work.addToEach(positionTable(times, in: work), to: &x)
     var saved: [BlockSaved] = []
     for block in blocks {
-      if recompute {
+      if checkpointing {
         saved.append(.input(x))
         x = block(x, in: work)
       } else {

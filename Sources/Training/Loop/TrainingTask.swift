@@ -138,37 +138,6 @@ public struct NonFinite: Error, CustomStringConvertible, Sendable {
   }
 }
 
-extension Layer {
-  /// Clips, checks and applies one optimiser step; returns the gradient norm. Throws before
-  /// changing anything.
-  public mutating func update(
-    _ optimizer: inout AdamW, loss: Double, rate: Double, maximumNorm: Double, step: Int,
-    in work: borrowing Workspace
-  ) throws -> Double {
-    var none: MovingAverage?
-    return try update(
-      &optimizer, averaging: &none, decay: 0, loss: loss, rate: rate, maximumNorm: maximumNorm,
-      step: step, in: work)
-  }
-  /// With a moving average of what the step makes.
-  public mutating func update(
-    _ optimizer: inout AdamW, averaging average: inout MovingAverage?, decay: Double, loss: Double,
-    rate: Double, maximumNorm: Double, step: Int, in work: borrowing Workspace
-  ) throws -> Double {
-    let norm = gradientNorm(in: work)
-    if !norm.isFinite {
-      throw NonFinite(
-        "the gradient of \(firstNonFiniteGradient(in: work) ?? "all parameters together")",
-        step: step)
-    }
-    if !loss.isFinite { throw NonFinite("the loss", step: step) }
-    optimizer.step(
-      &self, learningRate: rate, gradientScale: clippingFactor(norm: norm, maximum: maximumNorm),
-      averaging: &average, decay: decay, in: work)
-    return norm
-  }
-}
-
 extension TrainingTask {
   /// Resident bytes of this process at the peak of the steps from `step` on, before they are taken;
   /// nil where one throws without its arithmetic.

@@ -8,11 +8,11 @@ public import TensorRuntime
 public struct AutoencoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products, attention and convolutions; bf16 where it is faster.") public
-    var products = "f32"
-  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = "f32"
+    .choice(Machine.Products.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products") public var compute_dtype = Machine.Products.f32
+  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 10000
   @Setting(.share, "Share of the steps, from the first on, that see single frames.") public
@@ -36,8 +36,8 @@ public struct AutoencoderSettings: TrainingSettings {
 /// Trains the causal autoencoder: weighted |e| + e²/2 on pixels plus KL (Kingma, Welling 2014).
 public struct AutoencoderTask: TrainingTask {
   struct Model: Layer {
-    var encoder: VideoCompressor
-    var decoder: VideoDecoder
+    var encoder: AutoencoderEncoder
+    var decoder: AutoencoderDecoder
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try encoder.forEachParameter(body)
       try decoder.forEachParameter(body)
@@ -45,24 +45,24 @@ public struct AutoencoderTask: TrainingTask {
   }
   let settings: AutoencoderSettings
   let source: ClipSource
-  var model: Model
-  var optimizer: AdamW
-  var average: MovingAverage?
+  var training: TrainableModel<Model>
+  private var model: Model {
+    get { training.model }
+    _modify { yield &training.model }
+  }
 
   public init(
     _ settings: AutoencoderSettings, source: ClipSource, parameters: ParameterSource,
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.source) = (settings, source)
-    model = Model(
-      encoder: try VideoCompressor(settings.model, from: parameters),
-      decoder: try VideoDecoder(settings.model, from: parameters))
+    var model = Model(
+      encoder: try AutoencoderEncoder(settings.model, from: parameters),
+      decoder: try AutoencoderDecoder(settings.model, from: parameters))
     model.makeTrainable(in: work)
-    optimizer = AdamW(
-      .init(weightDecay: settings.weight_decay, narrowMoments: settings.moments == "bf16"),
-      for: model, in: work)
-    average =
-      settings.ema_decay > 0 ? MovingAverage(decay: settings.ema_decay, of: model, in: work) : nil
+    training = TrainableModel(
+      model, .init(weightDecay: settings.weight_decay, moments: settings.moments),
+      averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
   private func isSingle(_ step: Int) -> Bool {
@@ -116,30 +116,22 @@ public struct AutoencoderTask: TrainingTask {
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
       settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
     let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
-    let norm = try model.update(
-      &optimizer, averaging: &average, decay: decay, loss: loss, rate: rate,
-      maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
+      in: work)
     return StepRecord(
       loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl / Double(z.count))],
       gradientNorm: norm, learningRate: rate, samples: x.shape[0])
   }
 
-  public func state() -> TrainingState {
-    var s = TrainingState()
-    s.add("model.", parametersOf: model)
-    s.add("optimizer.", optimizer)
-    if let average { s.add("ema.", average) }
-    return s
-  }
+  public func state() -> TrainingState { training.state("model.") }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
-    try state.restore("model.", parametersOf: &model, in: work)
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
-    if let old = average { average = try state.average("ema.", like: old, in: work) }
+    try training.restore("model.", from: &state, in: work)
   }
 
   /// The first four clips, each beside its reconstruction.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
-    let shown = average?.applied(to: model) ?? model
+    let shown = training.averaged
     let clips = source.clips((0..<4).map { $0 }, in: work)
     let moments = shown.encoder.forward(PixelRange.centered(clips, in: work), in: work).y
     let back = PixelRange.unit(
@@ -149,9 +141,8 @@ public struct AutoencoderTask: TrainingTask {
   /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
   public func export(to folder: String) throws {
     let work = Workspace()
-    var final = model
+    let final = training.averaged
     var config = settings.model
-    if let average { final = average.applied(to: model) }
     let latents = source.latents(
       64, of: final.encoder, times: 1, atOnce: settings.clips_per_step, in: work)
     let n = Double(latents.count)

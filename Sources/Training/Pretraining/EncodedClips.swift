@@ -8,7 +8,7 @@ extension ClipSource {
   /// MiB: a full-size encoder holds about ten of them. `progress` hears how many are done, about
   /// every 4096.
   public func latents(
-    _ count: Int, of encoder: VideoCompressor, times scale: Double, atOnce most: Int,
+    _ count: Int, of encoder: AutoencoderEncoder, times scale: Double, atOnce most: Int,
     in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
   ) -> Tensor {
     let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0]

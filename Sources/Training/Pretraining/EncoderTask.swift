@@ -10,11 +10,11 @@ import Transport
 public struct EncoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products, attention and convolutions; bf16 where it is faster.") public
-    var products = "f32"
-  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = "f32"
+    .choice(Machine.Products.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products") public var compute_dtype = Machine.Products.f32
+  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = AdamW.Moments.f32
   public enum Stage: String, Codable, Sendable, CaseIterable {
     /// Both towers on contrast, matching and masked words.
     case joint
@@ -139,8 +139,7 @@ public struct EncoderTask: EncoderTraining {
   let generated: (clips: [Tensor], captions: [String])
   /// Token plans of the matching pass; nil: plain attention.
   let transport: PartialTransport?
-  var model: Model
-  var optimizer: AdamW
+  var training: TrainableModel<Model>
 
   public init(
     _ settings: EncoderSettings, source: ClipSource, vocabulary: [String],
@@ -158,12 +157,13 @@ public struct EncoderTask: EncoderTraining {
     transport =
       settings.token_transport
       ? try PartialTransport(patchesPerFrame: settings.model.visionEncoder.patchesPerFrame) : nil
-    model = try Model(settings, from: parameters)
+    var model = try Model(settings, from: parameters)
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
-    optimizer = AdamW(
+    training = TrainableModel(
+      model,
       .init(
-        beta2: settings.beta2, weightDecay: settings.weight_decay,
-        narrowMoments: settings.moments == "bf16"), for: model, in: work)
+        beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
+      in: work)
   }
   /// One row of the fusion batch: a caption against a video, and whether they match (nil: only
   /// words are predicted).
@@ -203,15 +203,15 @@ public struct EncoderTask: EncoderTraining {
       preprocessing.forward(pixels, in: work).y, in: work)
     let (hidden, textSaved) = model.base.text.text(tokens, in: work)
 
-    // Contrast.
+    // Contrastive loss.
     let temperature =
       settings.learn_temperature
       ? min(max(model.temperature.value.item, 0.02), 0.5) : settings.temperature
     let cls = VideoTextModel.cls(hidden, in: work).slice(0..<contrasted)
     let (projected, projectionSaved) = model.base.textProjection.forward(cls, in: work)
-    let (t, textRows) = Rows.normalised(projected, in: work)
-    let (v, videoRows) = Rows.normalised(video.projected.slice(0..<b), in: work)
-    let contrast = Contrast(
+    let (t, textRows) = L2Normalize.forward(projected, in: work)
+    let (v, videoRows) = L2Normalize.forward(video.projected.slice(0..<b), in: work)
+    let contrast = ContrastiveLoss(
       video: v, text: t, temperature: temperature, identities: source.identities(indices),
       doubted: doubted, in: work)
 
@@ -270,13 +270,13 @@ public struct EncoderTask: EncoderTraining {
     work.scatterAdd(dPairText!.reshaped(Shape(pairs.count, l * d)), textIDs, to: &dHidden)
     work.scatterAdd(dPairVideo.reshaped(Shape(pairs.count, m * e)), videoIDs, to: &dTokens)
     let dProjectedText = model.base.textProjection.backward(
-      Rows.backward(contrast.dText, textRows, in: work), projectionSaved, in: work)
+      L2Normalize.backward(contrast.dText, textRows, in: work), projectionSaved, in: work)
     var dRows = dHidden.take()?.reshaped(Shape(rows.count * l, d))
     work.scatterAdd(dProjectedText, (0..<contrasted).map { Int32($0 * l) }, to: &dRows)
     model.base.text.textBackward(dRows!.reshaped(hidden.shape), textSaved, in: work)
     var dProjected = work.zeros(video.projected.shape)
     work.place(
-      Rows.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
+      L2Normalize.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
     _ = model.base.video.backward(
       dTokens: dTokens!.reshaped(video.tokens.shape), dProjected: dProjected, videoSaved,
       wantsPixels: false, in: work)
@@ -285,8 +285,8 @@ public struct EncoderTask: EncoderTraining {
 
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
       settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-    let norm = try model.update(
-      &optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     let terms: [(name: String, value: Double)] = [
       ("vtc", contrast.loss), ("vtm", match.loss), ("mlm", word.loss), ("recall", contrast.recall),
       ("vtm_accuracy", Double(match.hits) / Double(matched)),
@@ -366,20 +366,19 @@ public struct EncoderTask: EncoderTraining {
 protocol EncoderTraining: TrainingTask {
   var settings: EncoderSettings { get }
   var vocabulary: [String] { get }
-  var model: EncoderTask.Model { get set }
-  var optimizer: AdamW { get set }
+  var training: TrainableModel<EncoderTask.Model> { get set }
 }
 extension EncoderTraining {
+  var model: EncoderTask.Model {
+    get { training.model }
+    _modify { yield &training.model }
+  }
   public var totalSteps: Int { settings.steps }
   public func state() -> TrainingState {
-    var s = TrainingState()
-    s.add("model.", parametersOf: model)
-    s.add("optimizer.", optimizer)
-    return s
+    training.state("model.")
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
-    try state.restore("model.", parametersOf: &model, in: work)
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    try training.restore("model.", from: &state, in: work)
   }
   /// A reward-model directory without an OT map; a tower that was not trained is as it was.
   public func export(to folder: String) throws {

@@ -13,11 +13,11 @@ public import TensorRuntime
 public struct GeneratorSettings: TrainingSettings {
   @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products, attention and convolutions; bf16 where it is faster.") public
-    var products = "f32"
-  @Setting(.choice(["f32", "bf16"]), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = "f32"
+    .choice(Machine.Products.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products") public var compute_dtype = Machine.Products.f32
+  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
+  public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 8000
   @Setting(.batch, "Clips of a step.") public var batch = 96
@@ -76,35 +76,36 @@ public struct GeneratorTask: TrainingTask {
   let latents: Tensor
   let early: String
   /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
-  let companions: @Sendable (String) throws -> Void
+  let components: @Sendable (String) throws -> Void
   /// Where training starts, when its guidance is distilled.
   let teacher: VideoTransformer?
-  var model: VideoTransformer
-  var optimizer: AdamW
-  /// Never nil: optional because an update takes one or none.
-  var average: MovingAverage?
+  var training: TrainableModel<VideoTransformer>
+  private var model: VideoTransformer {
+    get { training.model }
+    _modify { yield &training.model }
+  }
 
   public init(
-    _ settings: GeneratorSettings, source: ClipSource, encoder: VideoCompressor,
+    _ settings: GeneratorSettings, source: ClipSource, encoder: AutoencoderEncoder,
     scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource,
     preview: LatentDecoder?, early: String,
-    companions: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
+    components: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
     in work: borrowing Workspace
   ) throws {
-    (self.settings, self.source, self.prompts, self.preview, self.early, self.companions) = (
-      settings, source, prompts, preview, early, companions
+    (self.settings, self.source, self.prompts, self.preview, self.early, self.components) = (
+      settings, source, prompts, preview, early, components
     )
     latents = source.latents(
       settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
-    model = try VideoTransformer(settings.model, from: parameters)
+    var model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
-    optimizer = AdamW(
+    training = TrainableModel(
+      model,
       .init(
-        beta2: settings.beta2, weightDecay: settings.weight_decay,
-        narrowMoments: settings.moments == "bf16"), for: model, in: work)
-    average = MovingAverage(decay: settings.ema_decay, of: model, in: work)
+        beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
+      averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
 
@@ -151,24 +152,16 @@ public struct GeneratorTask: TrainingTask {
     let rate = schedule.rate(
       settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
     let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
-    let norm = try model.update(
-      &optimizer, averaging: &average, decay: decay, loss: loss, rate: rate,
-      maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
+      in: work)
     if settings.keep_at.contains(step + 1) { try export(to: "\(early)/step-\(step + 1)") }
     return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
   }
 
-  public func state() -> TrainingState {
-    var s = TrainingState()
-    s.add("model.", parametersOf: model)
-    s.add("optimizer.", optimizer)
-    s.add("ema.", average!)
-    return s
-  }
+  public func state() -> TrainingState { training.state("model.") }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
-    try state.restore("model.", parametersOf: &model, in: work)
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
-    average = try state.average("ema.", like: average!, in: work)
+    try training.restore("model.", from: &state, in: work)
   }
   /// Samples of the averaged model for the first captions.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
@@ -184,14 +177,14 @@ public struct GeneratorTask: TrainingTask {
       Shape([count] + latents.shape.dims.dropFirst()), in: work)
     let clips = preview(
       sampler.sample(
-        average!.applied(to: model), noise: noise, prompts(captions, in: work), in: work), in: work)
+        training.averaged, noise: noise, prompts(captions, in: work), in: work), in: work)
     return (0..<count).map { [work.copy(clips[row: $0])] }
   }
-  /// A generator directory: the averaged transformer and its companions.
+  /// A generator directory: the averaged transformer and its components.
   public func export(to folder: String) throws {
     try ModelFolder.write(
-      average!.applied(to: model), config: settings.model, kind: "HunyuanVideoTransformer3DModel",
+      training.averaged, config: settings.model, kind: "HunyuanVideoTransformer3DModel",
       weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
-    try companions(folder)
+    try components(folder)
   }
 }

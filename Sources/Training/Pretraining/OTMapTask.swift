@@ -7,9 +7,9 @@ public import Transport
 /// What `train ot-map` can be told (algorithm.md 3).
 public struct OTMapSettings: TrainingSettings {
   @Setting(
-    .choice(["f32", "bf16"]),
-    "Operands of products, attention and convolutions; bf16 where it is faster.") public
-    var products = "f32"
+    .choice(Machine.Products.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products") public var compute_dtype = Machine.Products.f32
   public enum Objective: String, Codable, Sendable, CaseIterable {
     /// Neural optimal transport.
     case ot
@@ -76,7 +76,7 @@ public struct OTMapTask: TrainingTask {
     _ s: OTMapSettings, _ config: VideoTextConfig, text: Tensor, video: Tensor,
     heldOut: (Tensor, Tensor), in work: borrowing Workspace
   ) throws {
-    func input(_ t: Tensor) -> Tensor { s.normalize_text ? Rows.normalised(t, in: work).y : t }
+    func input(_ t: Tensor) -> Tensor { s.normalize_text ? L2Normalize.forward(t, in: work).y : t }
     settings = s
     batches = FeatureBatches(text: input(text), video: video, batch: s.batch, seed: UInt64(s.seed))
     self.heldOut = (input(heldOut.0), heldOut.1)
@@ -129,12 +129,12 @@ public struct OTMapTask: TrainingTask {
           ("modality_accuracy_\(name)", gap.accuracy),
         ]
       }
-      let unit = Rows.normalised(mapped, in: work).y
+      let unit = L2Normalize.forward(mapped, in: work).y
       terms.append(
         (
           "energy_distance_before",
           OTMapMetrics.energyDistance(
-            Rows.normalised(heldOut.text, in: work).y, heldOut.video, in: work)
+            L2Normalize.forward(heldOut.text, in: work).y, heldOut.video, in: work)
         ))
       terms.append(
         ("energy_distance_after", OTMapMetrics.energyDistance(unit, heldOut.video, in: work)))

@@ -7,7 +7,7 @@ public import TensorRuntime
 /// data in one step (algorithm.md 7.3) and decoded. The direct step shows such pictures to the
 /// rewards: near σ = 0 the clip, near σ = 1 a blur of what the caption asks for.
 public struct OneStepPrediction: Sendable {
-  let encoder: VideoCompressor, decoder: LatentDecoder, transformer: VideoTransformer,
+  let encoder: AutoencoderEncoder, decoder: LatentDecoder, transformer: VideoTransformer,
     prompts: PromptEncoder
   /// Levels are shift u / (1 + (shift - 1) u), u uniform: those of post-training.
   let shift: Double

@@ -14,8 +14,7 @@ public struct TowerTask: EncoderTraining {
   let tokenizer: WordPieceTokenizer
   let vocabulary: [String]
   let mask: Int32
-  var model: EncoderTask.Model
-  var optimizer: AdamW
+  var training: TrainableModel<EncoderTask.Model>
 
   public init(
     _ settings: EncoderSettings, source: ClipSource, vocabulary: [String],
@@ -24,7 +23,7 @@ public struct TowerTask: EncoderTraining {
     (self.settings, self.source, self.vocabulary) = (settings, source, vocabulary)
     tokenizer = try WordPieceTokenizer(vocabulary: vocabulary)
     mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
-    model = try EncoderTask.Model(settings, from: parameters)
+    var model = try EncoderTask.Model(settings, from: parameters)
     let fusion = settings.model.textEncoder.fusionLayer
     let isText = settings.stage == .text
     model.makeTrainable(in: work) { name in
@@ -39,10 +38,11 @@ public struct TowerTask: EncoderTraining {
       else { return true }
       return layer < fusion
     }
-    optimizer = AdamW(
+    training = TrainableModel(
+      model,
       .init(
-        beta2: settings.beta2, weightDecay: settings.weight_decay,
-        narrowMoments: settings.moments == "bf16"), for: model, in: work)
+        beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
+      in: work)
   }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
@@ -53,8 +53,8 @@ public struct TowerTask: EncoderTraining {
       settings.stage == .text ? words(indices, step, in: work) : views(indices, step, in: work)
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
       settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-    let norm = try model.update(
-      &optimizer, loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     return StepRecord(
       loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: settings.batch)
   }
@@ -100,17 +100,18 @@ public struct TowerTask: EncoderTraining {
     let preprocessing = PixelPreprocessing(size: settings.model.visionEncoder.imgSize)
     let (video, saved) = model.base.video.forward(
       preprocessing.forward(pixels, in: work).y, in: work)
-    let (unit, rows) = Rows.normalised(video.projected, in: work)
+    let (unit, rows) = L2Normalize.forward(video.projected, in: work)
     let temperature =
       settings.learn_temperature
       ? min(max(model.temperature.value.item, 0.02), 0.5) : settings.temperature
-    let contrast = Contrast(
+    let contrast = ContrastiveLoss(
       video: unit.slice(0..<b), text: unit.slice(b..<2 * b), temperature: temperature,
       identities: indices.map { "\($0)" }, doubted: [], in: work)
 
     let dUnit = work.concatenated([contrast.dVideo, contrast.dText], axis: 0)
     _ = model.base.video.backward(
-      dTokens: work.zeros(video.tokens.shape), dProjected: Rows.backward(dUnit, rows, in: work),
+      dTokens: work.zeros(video.tokens.shape),
+      dProjected: L2Normalize.backward(dUnit, rows, in: work),
       saved, wantsPixels: false, in: work)
     model.temperature.gradient = Tensor(
       [settings.learn_temperature ? Float(contrast.dTemperature) : 0], Shape(1))

@@ -407,7 +407,7 @@ struct BenchStep: AsyncParsableCommand {
     let models = PostModels(
       teacher: try folder.transformer(),
       decoder: LatentDecoder(
-        try folder.decoder(), scalingFactor: config.scalingFactor, recompute: false),
+        try folder.decoder(), scalingFactor: config.scalingFactor, checkpointing: false),
       reward: try RewardFolder(reward, frames: 9).reward(settings.post.rewardOptions),
       prompts: try folder.promptEncoder())
     settings.post.post.pool = settings.post.batch

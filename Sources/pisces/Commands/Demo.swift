@@ -31,9 +31,10 @@ struct Demo: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var settings: DemoSettings = try SettingsReader.read(
-      file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []))
+      file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []),
+      note: { common.note($0) })
     try settings.settle()
-    common.use(products: settings.products)
+    common.use(settings.compute_dtype)
     var demonstration = Demonstration(
       settings, generator: GeneratorFolder(generator), reward: reward, output: output,
       machine: Environment.cpuModel

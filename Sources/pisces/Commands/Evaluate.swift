@@ -78,8 +78,8 @@ struct Evaluate: AsyncParsableCommand {
       let holder = try WeightHolder.opening(vae)
       try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
       let e = ReconstructionEvaluation(
-        try VideoCompressor(config, from: holder.source),
-        try VideoDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
+        try AutoencoderEncoder(config, from: holder.source),
+        try AutoencoderDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
         count: prompts, in: work)
       var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
       report(e.scoreboard, into: &o)
@@ -98,7 +98,7 @@ struct Evaluate: AsyncParsableCommand {
         ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
       let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
       let decoder = LatentDecoder(
-        try folder.decoder(), scalingFactor: config.scalingFactor, recompute: true)
+        try folder.decoder(), scalingFactor: config.scalingFactor, checkpointing: true)
       let sampler = try sampling.sampler(folder)
       let encoder = try folder.promptEncoder()
       let shape = try sampling.latentShape(config, patch: transformer.config.patch)
@@ -129,7 +129,7 @@ struct Evaluate: AsyncParsableCommand {
       let e = MatchingEvaluation(
         try rewardFolder.reward(plans), sampler, renderer, count: prompts,
         seed: UInt64(sampling.seed), in: work)
-      for (name, s) in [("partial_ot", e.planned), ("plain", e.plain)] {
+      for (name, s) in [("partial_ot", e.withTransport), ("plain", e.plain)] {
         show([
           "evaluated": "matching", "attention": .string(name), "clips": .integer(prompts),
           "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled),

@@ -106,7 +106,7 @@ struct Sample: AsyncParsableCommand {
     let shape = try sampling.latentShape(vae, patch: transformer.config.patch)
     let sampler = try sampling.sampler(folder)
     let decoder = LatentDecoder(
-      try folder.decoder(), scalingFactor: vae.scalingFactor, recompute: true)
+      try folder.decoder(), scalingFactor: vae.scalingFactor, checkpointing: true)
     var clips: [Tensor] = []
     var truncated: Set<Int> = []
     if let promptEmbeds {

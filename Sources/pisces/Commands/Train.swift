@@ -52,8 +52,9 @@ struct TrainingOptions: ParsableArguments {
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(
-      file: resuming ? "\(path)/config.json" : config, overrides: list)
-    common.use(products: settings.products)
+      file: resuming ? "\(path)/config.json" : config, overrides: list,
+      note: { common.note($0) })
+    common.use(settings.compute_dtype)
     return settings
   }
   /// What the run of this command is given, for `RunInputs` to compare with what it was given when
@@ -310,8 +311,8 @@ enum Reconstruction {
   {
     let config: AutoencoderConfig = try ModelFolder.config(folder)
     let holder = try WeightHolder.opening(folder)
-    let encoder = try VideoCompressor(config, from: holder.source)
-    let decoder = try VideoDecoder(config, from: holder.source)
+    let encoder = try AutoencoderEncoder(config, from: holder.source)
+    let decoder = try AutoencoderDecoder(config, from: holder.source)
     return { clips, work in
       let moments = encoder.forward(PixelRange.centered(clips, in: work), in: work).y
       return PixelRange.unit(
@@ -364,23 +365,23 @@ struct TrainGenerator: AsyncParsableCommand {
         "nothing to distil guidance from", "distil_guidance",
         "give --initial DIR, or set distil_guidance to 0")
     }
-    let encoder = try VideoCompressor(config, from: try WeightHolder.opening(vae).source)
+    let encoder = try AutoencoderEncoder(config, from: try WeightHolder.opening(vae).source)
     let parameters =
       try initial.map { try WeightHolder.opening("\($0)/transformer").source }
       ?? .random(seed: UInt64(settings.seed))
     let (path, _) = try options.folder()
-    let companions = GeneratorCompanions(vae: vae, textEncoder: textEncoder, shift: settings.shift)
+    let components = PipelineComponents(vae: vae, textEncoder: textEncoder, shift: settings.shift)
     let preview =
       settings.sample_every > 0
       ? LatentDecoder(
-        try VideoDecoder(config, from: try WeightHolder.opening(vae).source),
+        try AutoencoderDecoder(config, from: try WeightHolder.opening(vae).source),
         scalingFactor: config.scalingFactor) : nil
     let chosen = settings
     func make(_ work: borrowing Workspace, report: (String) -> Void) throws -> GeneratorTask {
       try GeneratorTask(
         chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor,
         prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
-        companions: { try companions.write(to: $0) }, report: report, in: work)
+        components: { try components.write(to: $0) }, report: report, in: work)
     }
     try options.plan({ try make($0) { _ in } }, in: work)
     var task = try make(work) { common.note($0) }

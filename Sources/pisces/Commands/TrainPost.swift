@@ -40,7 +40,8 @@ struct TrainPost: AsyncParsableCommand {
   @Flag(
     help: "With --watch: write a checkpoint and stop (status 75) when the rewards are being hacked."
   ) var stopWhenHacking = false
-  @Option(in: .choice(["direct", "grpo"]), help: "Overrides the run file.") var objective: String?
+  @Option(in: .choice(PostSettings.Objective.self), help: "Overrides the run file.")
+  var objective: PostSettings.Objective?
 
   func run() async throws {
     try common.start()
@@ -53,7 +54,9 @@ struct TrainPost: AsyncParsableCommand {
     let watch = try inputs.path("watch", watch)
     if let objective, inputs.isResumed, objective != settings.objective {
       throw Failure.Message(
-        64, "--objective is \(objective), the run was made with \(settings.objective)", inputs.run,
+        64,
+        "--objective is \(objective.rawValue), the run was made with \(settings.objective.rawValue)",
+        inputs.run,
         "leave --objective out, or start a new run with --run")
     }
     if let objective { settings.objective = objective }
@@ -77,9 +80,9 @@ struct TrainPost: AsyncParsableCommand {
     }
     var decoder = LatentDecoder(
       try folder.decoder(), scalingFactor: config.scalingFactor, chunk: settings.vae.chunk_latents,
-      recompute: settings.vae.recompute)
+      checkpointing: settings.vae.activation_checkpointing)
     if settings.vae.tiling {
-      decoder.tiling = settings.vae.tiling_style == "diffusers" ? .diffusers() : .original()
+      decoder.tiling = settings.vae.tiling_style == .diffusers ? .diffusers() : .original()
     }
     let models = PostModels(
       teacher: transformer, decoder: decoder, reward: rewardModel,
@@ -138,19 +141,19 @@ struct TrainPost: AsyncParsableCommand {
       try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
     }
     let path = model
-    let companions: @Sendable (String) throws -> Void = {
-      try GeneratorCompanions.copy(from: path, to: $0)
+    let components: @Sendable (String) throws -> Void = {
+      try PipelineComponents.copy(from: path, to: $0)
     }
     let loop = TrainingLoop.Options(
       checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5
     )
-    if settings.objective == "grpo" {
+    if settings.objective == .grpo {
       try await watched(
         { work in
           let (pool, captions) = try data(chosen, source, folder, config, in: work)
-          return try GroupTask(
+          return try GRPOTask(
             chosen, models: models, pool: pool, captions: captions, latentShape: shape,
-            companions: companions, in: work)
+            components: components, in: work)
         }, loop: loop, in: work)
     } else {
       try await watched(
@@ -158,7 +161,7 @@ struct TrainPost: AsyncParsableCommand {
           let (pool, captions) = try data(chosen, source, folder, config, in: work)
           return try DirectTask(
             chosen, models: models, pool: pool, captions: captions, latentShape: shape,
-            companions: companions, in: work)
+            components: components, in: work)
         }, loop: loop, in: work)
     }
   }
@@ -172,7 +175,7 @@ struct TrainPost: AsyncParsableCommand {
     var count = s.clips
     if case .clips(let list, _) = source { count = list.count }
     let distils = s.grpo.use_cd && s.weights.consistency > 0
-    if s.objective == "grpo" ? s.grpo.mode == "rollout" && !distils : s.post.latents == .`self` {
+    if s.objective == .grpo ? s.grpo.mode == .rollout && !distils : s.post.latents == .`self` {
       let n = if case .clips(let list, _) = source { list.count } else { s.post.pool }
       return (nil, source.captions(Array(0..<n), drawing: &words))
     }

@@ -5,11 +5,11 @@ public import TensorRuntime
 #endif
 
 /// Rows scaled to unit length: ŷ = y / max(‖y‖, 1e-12) (algorithm.md 5.1, 13.10). y `[..., D]`.
-public enum Rows {
+public enum L2Normalize {
   public struct Saved: Sendable { let y: Tensor, rstd: Tensor }
 
   /// An RMS norm with ε far below any real row is the unit row times √D.
-  public static func normalised(_ x: Tensor, in work: borrowing Workspace) -> (
+  public static func forward(_ x: Tensor, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
     let d = Double(x.shape.last)

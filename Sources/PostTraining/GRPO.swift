@@ -8,7 +8,7 @@ public import TensorRuntime
 
 /// Group-relative policy optimisation on a flow (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
 /// PISCES eq. 6).
-public enum GroupRelative {
+public enum GRPO {
   /// (R - mean) / (std + 1e-6), std with divisor K - 1; K rewards of one prompt.
   public static func advantages(_ rewards: [Double], epsilon: Double = 1e-6) -> [Double] {
     let mean = rewards.reduce(0, +) / Double(rewards.count)
@@ -164,7 +164,7 @@ public enum GroupRelative {
     public var scale = 1.0
     /// Weight of KL(student || teacher).
     public var divergence = 0.0
-    public var recompute = false
+    public var checkpointing = false
     public init(coefficients: [Double]) { self.coefficients = coefficients }
   }
   public struct Term: Sendable {
@@ -193,7 +193,7 @@ public enum GroupRelative {
       o.divergence > 0
       ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
     let (v, saved) = student.forward(
-      z, times: times, prompt, guidance: guidance, recompute: o.recompute, in: work)
+      z, times: times, prompt, guidance: guidance, checkpointing: o.checkpointing, in: work)
     let mean = steps.mean(z, velocity: v, in: work)
     let new = steps.logProbability(of: next, mean: mean, in: work)
     let other = reference.map { steps.mean(z, velocity: $0, in: work) }

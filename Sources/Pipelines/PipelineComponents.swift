@@ -5,7 +5,7 @@ import TensorRuntime
 
 /// What a generator directory holds beside its transformer: the autoencoder, the text layers of a
 /// text encoder, the scheduler and the index.
-public struct GeneratorCompanions: Sendable {
+public struct PipelineComponents: Sendable {
   let vae, textEncoder: String, shift: Double
   public init(vae: String, textEncoder: String, shift: Double) {
     (self.vae, self.textEncoder, self.shift) = (vae, textEncoder, shift)
@@ -15,8 +15,8 @@ public struct GeneratorCompanions: Sendable {
     let config: AutoencoderConfig = try ModelFolder.config(vae)
     let holder = try WeightHolder.opening(vae)
     let parts = AutoencoderParts(
-      encoder: try VideoCompressor(config, from: holder.source),
-      decoder: try VideoDecoder(config, from: holder.source))
+      encoder: try AutoencoderEncoder(config, from: holder.source),
+      decoder: try AutoencoderDecoder(config, from: holder.source))
     try ModelFolder.write(
       parts, config: config, kind: "AutoencoderKLHunyuanVideo",
       weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/vae")
@@ -40,8 +40,8 @@ public struct GeneratorCompanions: Sendable {
     try OutputFile.write(index.pretty + "\n", to: "\(folder)/model_index.json")
   }
   private struct AutoencoderParts: Layer {
-    var encoder: VideoCompressor
-    var decoder: VideoDecoder
+    var encoder: AutoencoderEncoder
+    var decoder: AutoencoderDecoder
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try encoder.forEachParameter(body)
       try decoder.forEachParameter(body)

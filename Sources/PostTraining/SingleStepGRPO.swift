@@ -5,13 +5,13 @@ public import TensorRuntime
 /// GRPO on one noise level of data latents, with consistency (algorithm.md 9.3): a group of K
 /// noises of one sample, each one SDE step at the same level, rewarded on its prediction of the
 /// clean video.
-public struct SingleStepGroup: Sendable {
+public struct SingleStepGRPO: Sendable {
   public struct Options: Sendable, Equatable {
     public var phases = 1, huberC = 0.001, accumulation = 1
     public var consistencyWeight = 1.0, rewardWeight = 1.0
     public var eta = 0.25, clip = 1e-4, advantageClip = 5.0
     public var studentGuidance = 6016.0, teacherGuidance = 6016.0
-    public var recompute = false
+    public var checkpointing = false
     public init() {}
   }
   public let schedule: NoiseSchedule
@@ -62,11 +62,12 @@ public struct SingleStepGroup: Sendable {
     let next = stochastic.sample(meanOld, noise: stepNoise, in: work)
     let oldLog = stochastic.logProbability(of: next, mean: meanOld, in: work)
     let clean = work.flowStep(x, velocity: vOld, from: all(sigma), to: all(schedule.cleanLevel))
-    let advantages = score(clean, work).map { GroupRelative.advantages($0) }
+    let advantages = score(clean, work).map { GRPO.advantages($0) }
 
     let (v, saved) = student.forward(
       x, times: all(sigma).map { Float(1000 * $0) }, group,
-      guidance: DirectStep.guidance(student, o.studentGuidance, k), recompute: o.recompute, in: work
+      guidance: DirectStep.guidance(student, o.studentGuidance, k), checkpointing: o.checkpointing,
+      in: work
     )
     let scale = 1 / Double(k * o.accumulation)
     let mean = stochastic.mean(x, velocity: v, in: work)
@@ -78,7 +79,7 @@ public struct SingleStepGroup: Sendable {
     var slopes = all(0)
     for i in 0..<k {
       for (r, a) in advantages.enumerated() {
-        let t = GroupRelative.clipped(
+        let t = GRPO.clipped(
           advantage: min(max(a[i], -o.advantageClip), o.advantageClip), new: newLog[i],
           old: oldLog[i], clip: o.clip)
         slopes[i] += scale * o.rewardWeight * t.slope

@@ -36,7 +36,7 @@ struct UpBlock: Layer {
 
 /// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass
 /// (algorithm.md 6.15).
-public struct VideoDecoder: TiledNetwork {
+public struct AutoencoderDecoder: TiledNetwork {
   public let config: AutoencoderConfig
   public var postQuant: CausalConv3d
   public var convIn: CausalConv3d
@@ -88,17 +88,17 @@ public struct VideoDecoder: TiledNetwork {
       "decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
   }
 
-  /// Latents to video, tiled when asked for. With `recompute` only the inputs of the levels (or
+  /// Latents to video, tiled when asked for. With `checkpointing` only the inputs of the levels (or
   /// tiles) are kept for backward.
   public func forward(
-    _ z: Tensor, tiling: Tiling? = nil, recompute: Bool = false, in work: borrowing Workspace
+    _ z: Tensor, tiling: Tiling? = nil, checkpointing: Bool = false, in work: borrowing Workspace
   ) -> (y: Tensor, saved: Saved) {
-    let (y, s) = tiled(z, tiling, recompute: recompute, in: work)
+    let (y, s) = tiled(z, tiling, checkpointing: checkpointing, in: work)
     return (y, Saved(tiles: s, tiling: tiling))
   }
   /// Gradient of the latents.
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    tiledBackward(dy, s.tiles, s.tiling, recompute: false, wantsInput: true, in: work)!
+    tiledBackward(dy, s.tiles, s.tiling, checkpointing: false, wantsInput: true, in: work)!
   }
 
   var isEncoding: Bool { false }
@@ -106,7 +106,7 @@ public struct VideoDecoder: TiledNetwork {
     (config.temporalCompressionRatio, config.spatialCompressionRatio)
   }
 
-  func pass(_ z: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+  func pass(_ z: Tensor, checkpointing: Bool, in work: borrowing Workspace) -> (
     y: Tensor, saved: PassSaved
   ) {
     let (p, ps) = postQuant.forward(z, in: work)
@@ -116,7 +116,7 @@ public struct VideoDecoder: TiledNetwork {
     for block in up {
       let input = h
       let (y, s) = block.forward(h, in: work)
-      saved.append(recompute ? .input(input) : .all(s))
+      saved.append(checkpointing ? .input(input) : .all(s))
       h = y
     }
     let (y, ns, os) = convOut.forward(h, after: normOut, in: work)

@@ -34,7 +34,7 @@ enum CrossEntropy {
 /// Symmetric contrastive loss between unit rows (InfoNCE; Radford et al. 2021), with more texts
 /// than videos allowed: text B + k beyond the videos is one more negative of video `doubted[k]`.
 /// Pairs that show the same thing are masked.
-struct Contrast {
+struct ContrastiveLoss {
   /// Gradient of the loss with respect to videos `[B, D]`, texts `[B + K, D]` and the temperature.
   let loss: Double, dVideo, dText: Tensor, dTemperature: Double
   let recall: Double

@@ -36,7 +36,7 @@ struct DownBlock: Layer {
 
 /// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`,
 /// mean then log-variance (algorithm.md 6.15). One pass.
-public struct VideoCompressor: TiledNetwork {
+public struct AutoencoderEncoder: TiledNetwork {
   public let config: AutoencoderConfig
   public var convIn: CausalConv3d
   var down: [DownBlock]
@@ -86,7 +86,7 @@ public struct VideoCompressor: TiledNetwork {
   public func forward(_ x: Tensor, tiling: Tiling? = nil, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
-    let (y, s) = tiled(x, tiling, recompute: false, in: work)
+    let (y, s) = tiled(x, tiling, checkpointing: false, in: work)
     return (y, Saved(tiles: s, tiling: tiling))
   }
   /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the
@@ -95,7 +95,7 @@ public struct VideoCompressor: TiledNetwork {
   public mutating func backward(
     _ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace
   ) -> Tensor? {
-    tiledBackward(dy, s.tiles, s.tiling, recompute: false, wantsInput: wantsInput, in: work)
+    tiledBackward(dy, s.tiles, s.tiling, checkpointing: false, wantsInput: wantsInput, in: work)
   }
 
   var isEncoding: Bool { true }
@@ -103,7 +103,7 @@ public struct VideoCompressor: TiledNetwork {
     (config.temporalCompressionRatio, config.spatialCompressionRatio)
   }
 
-  func pass(_ x: Tensor, recompute: Bool, in work: borrowing Workspace) -> (
+  func pass(_ x: Tensor, checkpointing: Bool, in work: borrowing Workspace) -> (
     y: Tensor, saved: PassSaved
   ) {
     var (h, cs) = convIn.forward(x, in: work)

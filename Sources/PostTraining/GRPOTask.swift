@@ -9,44 +9,34 @@ public import Training
 
 /// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or
 /// encoders (algorithm.md 9).
-public struct GroupTask: PostTask {
+public struct GRPOTask: PostTask {
   public let settings: PostSettings
   var models: PostModels
-  public private(set) var student: VideoTransformer
+  private var training: TrainableModel<VideoTransformer>
+  public private(set) var student: VideoTransformer {
+    get { training.model }
+    _modify { yield &training.model }
+  }
   let captions: [String], latentShape: [Int]
   /// Data latents, for the single-step mode and the consistency term.
   let pool: LatentPool?
   let schedule: NoiseSchedule, phases: PhaseSchedule
-  var optimizer: AdamW
   private var contexts = CaptionCache()
-  let companions: @Sendable (String) throws -> Void
+  let components: @Sendable (String) throws -> Void
 
   public init(
     _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String],
-    latentShape: [Int], companions: @escaping @Sendable (String) throws -> Void,
+    latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
-    (self.settings, self.models, self.pool, self.captions, self.latentShape, self.companions) = (
-      settings, models, pool, captions, latentShape, companions
+    (self.settings, self.models, self.pool, self.captions, self.latentShape, self.components) = (
+      settings, models, pool, captions, latentShape, components
     )
-    student = models.teacher
-    if settings.lora.enabled {
-      let source = ParameterSource.random(seed: UInt64(settings.seed))
-      let count = try student.attachAdapters(
-        targets: settings.lora.targets, rank: settings.lora.rank, alpha: settings.lora.alpha,
-        from: source, in: work)
-      if count == 0 { throw PostSettings.noLayer }
-    } else {
-      student.makeTrainable(in: work)
-    }
     schedule = NoiseSchedule(
       shift: settings.schedule.shift, steps: settings.schedule.levels,
-      end: NoiseSchedule.End(rawValue: settings.schedule.end)!)
+      end: settings.schedule.end)
     phases = PhaseSchedule(settings.schedule.phases)!
-    optimizer = AdamW(
-      .init(
-        beta2: settings.beta2, weightDecay: settings.weight_decay,
-        narrowMoments: settings.moments == "bf16"), for: student, in: work)
+    training = try settings.trainableStudent(of: models.teacher, in: work)
   }
   public var totalSteps: Int { settings.steps }
   public var result: VideoTransformer { student }
@@ -57,7 +47,7 @@ public struct GroupTask: PostTask {
     -> StepRecord
   {
     phases?.begin(in: work)
-    return settings.grpo.mode == "rollout"
+    return settings.grpo.mode == .rollout
       ? try rolloutStep(step, phases, in: work) : try singleStep(step, in: work)
   }
   /// Rewards of clean predictions: quality then semantic, as far as they are enabled.
@@ -65,7 +55,7 @@ public struct GroupTask: PostTask {
     _ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace
   ) -> [[Double]] {
     let s = models.reward!.forward(
-      models.decoder(clean, in: work), context, recompute: true, in: work
+      models.decoder(clean, in: work), context, checkpointing: true, in: work
     ).scores
     return [s.quality, s.semantic].filter { !$0.isEmpty }
   }
@@ -91,9 +81,9 @@ public struct GroupTask: PostTask {
   /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in
   /// one pass; row = prompt * K + member. A row's noise is its own, whatever it is in a pass with.
   private mutating func rollouts(
-    _ list: [String], _ policy: GroupRelative.Policy, _ step: Int, _ parts: StepPhases?,
+    _ list: [String], _ policy: GRPO.Policy, _ step: Int, _ parts: StepPhases?,
     in work: borrowing Workspace
-  ) -> (GroupRelative.Rollout, rewards: [[Double]]) {
+  ) -> (GRPO.Rollout, rewards: [[Double]]) {
     let o = settings.grpo
     let seed = UInt64(settings.seed)
     let k = o.generations
@@ -101,7 +91,7 @@ public struct GroupTask: PostTask {
     let latent = latentShape
     let total = list.count * k
     let window = window(step: step) ?? 0..<o.sampling_steps
-    var all = GroupRelative.Rollout(rows: total, latent: latent, policy, window: window, in: work)
+    var all = GRPO.Rollout(rows: total, latent: latent, policy, window: window, in: work)
     var rewards = coefficients.map { _ in Array(repeating: 0.0, count: total) }
     let starts = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([list.count] + latent), in: work)
@@ -128,10 +118,10 @@ public struct GroupTask: PostTask {
       }
       let shared =
         o.same_noise
-        ? GroupRelative.SharedStart(
+        ? GRPO.SharedStart(
           prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
         : nil
-      let run = GroupRelative.rollout(
+      let run = GRPO.rollout(
         student, policy,
         initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
         prompt: models.prompts(captions, in: work), window: window, shared: shared,
@@ -153,7 +143,7 @@ public struct GroupTask: PostTask {
     let k = o.generations
     let c = coefficients
     let list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
-    var policy = GroupRelative.Policy(
+    var policy = GRPO.Policy(
       steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
     policy.tail = o.tail
     let (run, rewards) = rollouts(list, policy, step, parts, in: work)
@@ -162,9 +152,9 @@ public struct GroupTask: PostTask {
     var kept: [Int] = []
     for first in stride(from: 0, to: rows, by: k) {
       let members = first..<first + k
-      let own = rewards.map { GroupRelative.advantages(Array($0[members])) }
+      let own = rewards.map { GRPO.advantages(Array($0[members])) }
       for r in own.indices { advantages[r] += own[r] }
-      kept += GroupRelative.bestAndWorst(
+      kept += GRPO.bestAndWorst(
         members.indices.map { i in zip(c, own).reduce(0) { $0 + $1.0 * $1.1[i - first] } },
         keep: o.best_of
       ).map { first + $0 }
@@ -174,15 +164,17 @@ public struct GroupTask: PostTask {
     let g = min(settings.accumulation, kept.count)
     let trained =
       o.window > 0 ? o.window : max(1, Int(Double(o.sampling_steps - 1) * o.timestep_fraction))
-    var options = GroupRelative.Options(coefficients: c)
-    (options.clip, options.advantageClip, options.scale, options.divergence, options.recompute) = (
-      o.clip, o.advantage_clip, 1 / Double(g * trained), o.kl, settings.recompute
+    var options = GRPO.Options(coefficients: c)
+    (
+      options.clip, options.advantageClip, options.scale, options.divergence, options.checkpointing
+    ) = (
+      o.clip, o.advantage_clip, 1 / Double(g * trained), o.kl, settings.activation_checkpointing
     )
     var loss = 0.0
     var norm = 0.0
     var updates = 0
     var consistency = 0.0
-    var terms: [GroupRelative.Term] = []
+    var terms: [GRPO.Term] = []
     let groups = stride(from: 0, to: shuffled.count, by: g).map { $0..<min($0 + g, shuffled.count) }
     for range in groups.prefix(work.rounds(groups.count)) {
       student.zeroGradients(in: work)
@@ -200,7 +192,7 @@ public struct GroupTask: PostTask {
         (o.window > 0
           ? Array(run.window) : Array(order.permutation(o.sampling_steps - 1).prefix(trained))).map
         {
-          GroupRelative.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
+          GRPO.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
         }
       }
       let passes = stride(from: 0, to: transitions.count, by: o.chunk).map {
@@ -208,8 +200,9 @@ public struct GroupTask: PostTask {
       }
       for pass in passes.prefix(work.rounds(passes.count)) {
         let prompt = models.prompts(pass.map { list[$0.sample / k] }, in: work)
-        let some = GroupRelative.train(
-          &student, policy, run, pass, prompt: prompt, teacher: models.teacher, options, in: work)
+        let some = GRPO.train(
+          &training.model, policy, run, pass, prompt: prompt, teacher: models.teacher, options,
+          in: work)
         for (t, term) in zip(pass, some) where !term.loss.isFinite {
           throw NonFinite("the loss", step: step, sample: t.sample)
         }
@@ -217,14 +210,14 @@ public struct GroupTask: PostTask {
         terms += some
       }
       parts?.end("train", in: work)
-      norm += try student.update(
-        &optimizer, loss: total, rate: settings.rate(step: step),
+      norm += try training.update(
+        loss: total, rate: settings.rate(step: step),
         maximumNorm: settings.max_grad_norm, step: step, in: work)
       parts?.end("update", in: work)
       updates += 1
       loss += total
     }
-    func mean(_ x: (GroupRelative.Term) -> Double) -> Double {
+    func mean(_ x: (GRPO.Term) -> Double) -> Double {
       terms.reduce(0) { $0 + x($1) } / Double(terms.count)
     }
     let more =
@@ -266,7 +259,8 @@ public struct GroupTask: PostTask {
       unconditional: settings.guidance.teacher_cfg > 0
         ? models.prompts(captions.map { _ in "" }, in: work) : nil)
     return direct.run(
-      student: &student, teacher: models.teacher, decoder: &models.decoder, reward: &none, batch,
+      student: &training.model, teacher: models.teacher, decoder: &models.decoder, reward: &none,
+      batch,
       in: work)
   }
   private mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
@@ -274,17 +268,17 @@ public struct GroupTask: PostTask {
     let seed = UInt64(settings.seed)
     let k = settings.grpo.generations
     let range = settings.post.index_range
-    var o = SingleStepGroup.Options()
+    var o = SingleStepGRPO.Options()
     (o.phases, o.huberC, o.accumulation, o.eta, o.clip, o.advantageClip) = (
       phases.phases(step: step + 1), settings.huber_c, settings.accumulation, settings.grpo.eta,
       settings.grpo.clip, settings.grpo.advantage_clip
     )
-    (o.consistencyWeight, o.rewardWeight, o.recompute) = (
+    (o.consistencyWeight, o.rewardWeight, o.checkpointing) = (
       settings.weights.consistency, max(settings.weights.quality, settings.weights.semantic),
-      settings.recompute
+      settings.activation_checkpointing
     )
     (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
-    let group = SingleStepGroup(schedule, o)
+    let group = SingleStepGRPO(schedule, o)
     let old = student
     var loss = 0.0
     var rewards: [[Double]] = []
@@ -300,7 +294,7 @@ public struct GroupTask: PostTask {
       let frozen = models
       let captioned = context(caption, k, in: work)
       let out = group.run(
-        student: &student, old: old, teacher: models.teacher, latents: z,
+        student: &training.model, old: old, teacher: models.teacher, latents: z,
         noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(shape, in: work),
         stepNoise: RandomStream(seed: seed, .rollout, step: step, sample: micro).normal(
           shape, in: work), index: range[0] + levels.below(range[1] - range[0] + 1),
@@ -314,8 +308,8 @@ public struct GroupTask: PostTask {
       consistency += out.consistencyLosses.reduce(0, +) / Double(k * settings.accumulation)
       rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
     }
-    let norm = try student.update(
-      &optimizer, loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm,
+    let norm = try training.update(
+      loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm,
       step: step, in: work)
     return StepRecord(
       loss: loss, terms: means(rewards) + [("consistency", consistency)], gradientNorm: norm,
@@ -328,26 +322,16 @@ public struct GroupTask: PostTask {
     return zip(names, rewards).map { (name: $0, value: $1.reduce(0, +) / Double(max($1.count, 1))) }
   }
 
-  public func state() -> TrainingState {
-    var s = TrainingState()
-    for p in student.trainableParameters() { s.tensors.append(("student.\(p.name)", p.value)) }
-    s.add("optimizer.", optimizer)
-    return s
-  }
+  public func state() -> TrainingState { training.state("student.", onlyTrainable: true) }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
-    try student.forEachParameter { p in
-      if p.isTrainable {
-        p.value = try state.tensor("student.\(p.name)", like: p.value.shape, in: work)
-      }
-    }
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    try training.restore("student.", onlyTrainable: true, from: &state, in: work)
   }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
     models.preview(
       student, settings, captions: pool?.captions ?? captions, latentShape: latentShape, in: work)
   }
   public func export(to folder: String) throws {
-    try GeneratorExport.write(student, settings, to: folder, companions)
+    try GeneratorExport.write(student, settings, to: folder, components)
   }
 }
 
@@ -356,7 +340,7 @@ public struct GroupTask: PostTask {
 enum GeneratorExport {
   static func write(
     _ student: VideoTransformer, _ settings: PostSettings, to folder: String,
-    _ companions: (String) throws -> Void
+    _ components: (String) throws -> Void
   ) throws {
     let work = Workspace()
     var merged = student
@@ -369,6 +353,6 @@ enum GeneratorExport {
     try ModelFolder.write(
       merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel",
       weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
-    try companions(folder)
+    try components(folder)
   }
 }

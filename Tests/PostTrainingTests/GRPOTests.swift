@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// GRPO on a small flow, in double.
-@Suite struct GroupRelativeTests {
+@Suite struct GRPOTests {
   private static var config: TransformerConfig {
     var c = TransformerConfig()
     (
@@ -19,7 +19,7 @@ import Testing
     )
     return c
   }
-  private static let policy = GroupRelative.Policy(steps: 5, shift: 3, eta: 0.4)
+  private static let policy = GRPO.Policy(steps: 5, shift: 3, eta: 0.4)
   private static func model(_ seed: UInt64) throws -> VideoTransformer {
     try VideoTransformer(config, from: noisySource(seed: seed))
   }
@@ -45,7 +45,7 @@ import Testing
     let m = try Self.model(13)
     let start = Self.noise(0)
     let prompt = Self.prompt([0, 1, 0, 1], in: work)
-    let run = GroupRelative.rollout(
+    let run = GRPO.rollout(
       m, Self.policy, initial: start, prompt: prompt, window: 2..<4,
       noise: { k, _ in Self.noise(k + 1) }, in: work)
     // Euler steps at the whole network times of algorithm.md 9.2.
@@ -74,7 +74,7 @@ import Testing
     var policy = Self.policy
     policy.tail = tail
     let start = levels[0] == 4 ? 3..<4 : 1..<2
-    let run = GroupRelative.rollout(
+    let run = GRPO.rollout(
       m, policy, initial: Self.noise(0), prompt: prompt, window: start,
       noise: { k, _ in Self.noise(k + 1) }, in: work)
     var z = run.states.last!
@@ -92,10 +92,10 @@ import Testing
     let start = Self.noise(0, 2)
     let each = work.stacked([0, 0, 1, 1].map { start[row: $0] })
     let prompt = Self.prompt([0, 0, 1, 1], in: work)
-    let alone = GroupRelative.rollout(
+    let alone = GRPO.rollout(
       m, Self.policy, initial: each, prompt: prompt, window: 2..<4,
       noise: { k, _ in Self.noise(k + 1) }, in: work)
-    let shared = GroupRelative.rollout(
+    let shared = GRPO.rollout(
       m, Self.policy, initial: start, prompt: prompt, window: 2..<4,
       shared: .init(prompt: Self.prompt([0, 1], in: work), members: 2),
       noise: { k, _ in Self.noise(k + 1) }, in: work)
@@ -106,25 +106,25 @@ import Testing
   /// Transitions of different levels in one pass give the losses and gradients of one at a time.
   @Test func onePassIsOneByOne() throws {
     let work = Workspace()
-    let run = GroupRelative.rollout(
+    let run = GRPO.rollout(
       try Self.model(13), Self.policy, initial: Self.noise(0),
       prompt: Self.prompt([0, 1, 0, 1], in: work), noise: { k, _ in Self.noise(k + 1) }, in: work)
     let transitions = [(0, 0), (3, 2), (1, 3), (2, 1), (0, 3)].map {
-      GroupRelative.Transition(sample: $0, step: $1, advantages: [Double($0) - 1.3, 0.4])
+      GRPO.Transition(sample: $0, step: $1, advantages: [Double($0) - 1.3, 0.4])
     }
-    var options = GroupRelative.Options(coefficients: [1, 0.5])
+    var options = GRPO.Options(coefficients: [1, 0.5])
     (options.clip, options.divergence, options.scale) = (0.3, 0.7, 0.2)
     var whole = try Self.model(14)
     var single = whole
     whole.makeTrainable(in: work)
     single.makeTrainable(in: work)
     let teacher = try Self.model(15)
-    let ids = { (t: GroupRelative.Transition) in t.sample % 2 }
-    let all = GroupRelative.train(
+    let ids = { (t: GRPO.Transition) in t.sample % 2 }
+    let all = GRPO.train(
       &whole, Self.policy, run, transitions, prompt: Self.prompt(transitions.map(ids), in: work),
       teacher: teacher, options, in: work)
     let each = transitions.flatMap {
-      GroupRelative.train(
+      GRPO.train(
         &single, Self.policy, run, [$0], prompt: Self.prompt([ids($0)], in: work), teacher: teacher,
         options, in: work)
     }
@@ -138,13 +138,13 @@ import Testing
   /// The gradient of clipped terms and of the divergence together, along random directions.
   @Test(arguments: [0.0, 0.8]) func gradients(_ divergence: Double) throws {
     let work = Workspace()
-    let run = GroupRelative.rollout(
+    let run = GRPO.rollout(
       try Self.model(13), Self.policy, initial: Self.noise(0),
       prompt: Self.prompt([0, 1, 0, 1], in: work), noise: { k, _ in Self.noise(k + 1) }, in: work)
     let transitions = [(0, 0), (3, 2), (1, 3)].map {
-      GroupRelative.Transition(sample: $0, step: $1, advantages: [Double($0) - 1.3])
+      GRPO.Transition(sample: $0, step: $1, advantages: [Double($0) - 1.3])
     }
-    var options = GroupRelative.Options(coefficients: [1])
+    var options = GRPO.Options(coefficients: [1])
     // A range so wide that no direction leaves it: the kinks have no derivative.
     (options.clip, options.divergence) = (0.999, divergence)
     let prompt = Self.prompt([0, 1, 1], in: work)
@@ -154,7 +154,7 @@ import Testing
       var m = model
       m.makeTrainable(in: work)
       return (
-        GroupRelative.train(
+        GRPO.train(
           &m, Self.policy, run, transitions, prompt: prompt, teacher: teacher, options, in: work
         ).reduce(0) { $0 + $1.loss }, m
       )
