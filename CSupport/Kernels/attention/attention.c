@@ -1,6 +1,6 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "../isa/share.h"
+#include "../isa/work_stealing.h"
 
 #define UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))

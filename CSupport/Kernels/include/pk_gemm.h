@@ -2,7 +2,7 @@
  *
  * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column
  * stride); beta 0 ignores C.
- *   f32 with contiguous rows of C: own kernels (packed.c, rows.c, columns.c, vectors.c, small.c),
+ *   f32 with contiguous rows of C: own kernels (blocked.c, shared_packed.c, unpacked_a.c, gemv.c, unpacked.c),
  *   inputs rounded to bf16 first when pk_products() says so.
  *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under
  *   our team.

@@ -12,7 +12,7 @@
 typedef ptrdiff_t idx;
 
 /* Memory that will be read or written soon: runs of `width` lines, `skip` bytes between them. Tiles
- * ask for it while they multiply (tile_body.inc), then for what follows it, and leave here what
+ * ask for it while they multiply (microkernel_body.inc), then for what follows it, and leave here what
  * they came to. */
 typedef struct pk_ahead {
   const char *at;
@@ -27,7 +27,7 @@ static inline pk_ahead pk_ahead_of(const float *rows, idx count, idx columns, id
 
 /* The pieces of a packed product: pack a block of A's rows or a panel of B's columns over at most
  * PK_PRODUCT_K words of k, and multiply a tile. `step` is how many k share one packed word (bf16
- * pairs: 2). bias (a row, or NULL) is added; `ahead` may be NULL. rows_in_place: row_body.inc. */
+ * pairs: 2). bias (a row, or NULL) is added; `ahead` may be NULL. rows_in_place: unpacked_a_body.inc. */
 #define PK_PRODUCT_K 384
 #define PK_PRODUCT_LD (PK_PRODUCT_K + 16)
 
@@ -63,7 +63,7 @@ typedef struct {
   idx lanes;
 } pk_attention_kernels;
 
-/* Convolution row by row: conv_rows_body.inc; its products are pk_product's rows_in_place. */
+/* Convolution row by row: conv_pack_body.inc; its products are pk_product's rows_in_place. */
 typedef struct {
   void (*lay)(idx channels, idx rows, idx w, const void *x, idx plane, const void *norm, int silu,
               void *out, idx row_words, idx before, idx gap, idx pixels, int replicate);

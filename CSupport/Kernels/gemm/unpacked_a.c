@@ -1,10 +1,10 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "../isa/share.h"
-#include "ways.h"
+#include "../isa/work_stealing.h"
+#include "gemm_algorithms.h"
 
 /* Products of f32 with few columns: packing A would not be repaid, so it is read where it lies
- * (row_body.inc). By shape alone, since sums begin with C or the bias. Not where A's rows are a
+ * (unpacked_a_body.inc). By shape alone, since sums begin with C or the bias. Not where A's rows are a
  * multiple of 4096 bytes apart: they evict each other from L1. */
 #define MOST_COLUMNS 256
 #define MOST_K 2048

@@ -1,4 +1,4 @@
-#include "kernels.h"
+#include "../isa/kernels.h"
 
 const pk_kernels *pk_select(pk_type type) {
   if (type == PK_F64) return &pk_scalar_f64;

@@ -1,19 +1,19 @@
 /* Products of bf16 pairs with f32 sums: AVX512-BF16 (vdpbf16ps adds two products to each f32 lane).
  */
-#include "kernels.h"
+#include "../isa/kernels.h"
 #if defined(__x86_64__)
-#include "vec_avx512.h"
-#include "math_body.inc"
-#include "vec_end.h"
+#include "../isa/vec_avx512.h"
+#include "../isa/math_body.inc"
+#include "../isa/vec_end.h"
 #pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"))), apply_to = function)
-#include "../gemm/product_bf16_body.inc"
+#include "../gemm/pack_a_bf16_body.inc"
 #include "../conv/conv_weights_bf16_body.inc"
-#include "words_bf16.h"
-#include "../gemm/tile_body.inc"
-#include "../gemm/row_body.inc"
+#include "../isa/packed_bf16.h"
+#include "../gemm/microkernel_body.inc"
+#include "../gemm/unpacked_a_body.inc"
 #include "../attention/attention_body.inc"
-#include "../conv/conv_rows_body.inc"
+#include "../conv/conv_pack_body.inc"
 
 /* As probe_fma_body, with pairs. */
 static double probe_fma_words(idx rounds) {

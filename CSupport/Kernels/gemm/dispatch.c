@@ -1,6 +1,6 @@
 #include "../isa/kernels.h"
 #include <blis.h>
-#include "ways.h"
+#include "gemm_algorithms.h"
 
 /* BLIS reads BLIS_ARCH_TYPE once, at its first call; Debian's 0.9.0 takes numbers and does not know
  * newer CPUs (it would pick `generic`, five times slower). The widest set the current variant

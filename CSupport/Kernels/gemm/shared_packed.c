@@ -1,9 +1,9 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "../isa/share.h"
-#include "ways.h"
+#include "../isa/work_stealing.h"
+#include "gemm_algorithms.h"
 
-/* Products of f32, shared out as items (isa/share.h). Two ways: what is smaller, A or B, is packed
+/* Products of f32, shared out as items (isa/work_stealing.h). Two ways: what is smaller, A or B, is packed
  * together and read by every item. An element's sum is the same in both, and in pk_packed_product.
  * Few rows: an item is a group of panels of B, which whoever takes it packs for himself. A long k
  * is cut into spans for which A stays near, one after the other.
@@ -15,7 +15,7 @@
 #define FEW_A (1 << 19) /* elements of A with few rows in a piece of k, at most */
 /* elements of A with few rows, at a time: they stay in the second level of cache, beside B and C */
 #define NEAR_A (3 << 16)
-/* elements of B with many rows, which stay in a cache that members share: beyond, packed.c reads
+/* elements of B with many rows, which stay in a cache that members share: beyond, blocked.c reads
  * less of it */
 #define MOST_B (1 << 20)
 #define TILES 8 /* tiles of rows in a chunk, at most */

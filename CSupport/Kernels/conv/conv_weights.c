@@ -1,6 +1,6 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "geometry.h"
+#include "conv_geometry.h"
 
 /* The weight gradient takes dot products of shifted rows of the padded input with rows of dy on the
  * same grid: a tap is then a constant offset. */

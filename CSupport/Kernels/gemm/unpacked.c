@@ -1,6 +1,6 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "ways.h"
+#include "gemm_algorithms.h"
 
 #define FEW_ROWS 48       /* rows of C that repay no packing, whatever B's size */
 #define MOST_B 65536      /* elements of B, with more rows than that */

@@ -1,5 +1,5 @@
-#include "kernels.h"
+#include "../isa/kernels.h"
 #define PK_REAL_DOUBLE
-#include "vec_scalar.h"
+#include "../isa/vec_scalar.h"
 #define PK_TABLE pk_scalar_f64
 #include "variant.inc"

@@ -1,12 +1,12 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "../isa/share.h"
-#include "ways.h"
+#include "../isa/work_stealing.h"
+#include "gemm_algorithms.h"
 
 /* C is cut into blocks of at most BLOCK_ROWS x BLOCK_COLUMNS, k into equal pieces of at most
  * PK_PRODUCT_K words. For a piece of k the rows of A are packed once, a tile high each; then, block
  * of columns after block of columns, B is packed and multiplied with every tile.
- * The team packs together and shares the tiles out (isa/share.h); B has two places, so that one
+ * The team packs together and shares the tiles out (isa/work_stealing.h); B has two places, so that one
  * barrier a block is enough. Or, in bf16, for few rows and many columns, each member has columns of
  * its own, packs what it needs and waits for nobody. The pieces of k are added to C in order: an
  * element's sum depends neither on the number of threads nor on how they share. */
@@ -29,7 +29,7 @@ idx pk_product_depth(idx k) { return piece(k, PK_PRODUCT_K * pk_product_f32()->s
 static idx part(idx n, idx i, idx of) { return n * i / of; }
 
 /* Whether members have columns of their own: at least 256 each, and no more rows than repay packing
- * A in each of them. In f32 rows.c does these. */
+ * A in each of them. In f32 shared_packed.c does these. */
 static int alone(const pk_gemm_shape *s, idx team) {
   return pk_products() == PK_BF16 && team > 1 && s->m <= 1024 && s->n >= 256 * team;
 }

@@ -1,14 +1,14 @@
 #include "../isa/kernels.h"
 #include "../isa/omp_declarations.h"
-#include "../isa/share.h"
-#include "geometry.h"
+#include "../isa/work_stealing.h"
+#include "conv_geometry.h"
 
-/* Forward and backward data are one computation, row by row and channels last (conv_rows_body.inc).
+/* Forward and backward data are one computation, row by row and channels last (conv_pack_body.inc).
  * A result row (t, h) is a sum over lines, each a source row with the weights of some of the taps
  * (kt, kh):
  *   forward        the rows of x that y(t, h) reads backward data  the rows of dy that read x(t, h)
  *   Upsampling and padding are choices of rows; taps that lead to the same row are one line with
- *   the sum of their weights (geometry.h). Along W a line is one or more components, each a product
+ *   the sum of their weights (conv_geometry.h). Along W a line is one or more components, each a product
  *   over `taps` neighbouring pixels of a laid row:
  *   forward        one, or one for each phase of the upsampled pixels backward data  one, over dy
  *   spread by its stride; a padded row is computed and folded onto its edges minimal        six,

@@ -1,5 +1,5 @@
 #include "../isa/kernels.h"
-#include "ways.h"
+#include "gemm_algorithms.h"
 
 /* Products of f32 with at most four rows and a large B: as fast as B comes from memory, so that B
  * is read once, where it lies and in order. What is packed first comes at half that rate. Columns

@@ -1,28 +1,28 @@
 /* The ways of C = beta C + alpha A B for f32, rows of C contiguous (csc == 1), k > 0. `suit`:
- * whether a way is for this shape; gemm.c says in which order they are asked. `scratch`: whatever
+ * whether a way is for this shape; dispatch.c says in which order they are asked. `scratch`: whatever
  * alpha, beta and strides. `ready`: B from pk_gemm_pack, or NULL. `e` may be NULL. */
 #ifndef PK_WAYS_H
 #define PK_WAYS_H
-/* A and B packed, block by block (packed.c): any shape. */
+/* A and B packed, block by block (blocked.c): any shape. */
 ptrdiff_t pk_packed_scratch(const pk_gemm_shape *s);
 void pk_packed_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready,
                        const pk_epilogue *e, float *c, float *scratch);
-/* Less to pack: A or B is not large (rows.c). */
+/* Less to pack: A or B is not large (shared_packed.c). */
 int pk_rows_suit(const pk_gemm_shape *s);
 ptrdiff_t pk_rows_scratch(const pk_gemm_shape *s);
 void pk_rows_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready,
                      const pk_epilogue *e, float *c, float *scratch);
-/* Few columns: A is read where it lies (columns.c). */
+/* Few columns: A is read where it lies (unpacked_a.c). */
 int pk_columns_suit(const pk_gemm_shape *s);
 ptrdiff_t pk_columns_scratch(const pk_gemm_shape *s);
 void pk_columns_product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready,
                         const pk_epilogue *e, float *c, float *scratch);
-/* At most four rows and a large B, which is read where it lies (vectors.c). */
+/* At most four rows and a large B, which is read where it lies (gemv.c). */
 int pk_vectors_suit(const pk_gemm_shape *s);
 ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s);
 void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b,
                         const pk_epilogue *e, float *c, float *scratch);
-/* Nothing packed (small.c). Without the epilogue. */
+/* Nothing packed (unpacked.c). Without the epilogue. */
 int pk_small_suit(const pk_gemm_shape *s);
 void pk_small_product(const pk_gemm_shape *s, const float *a, const float *b, float *c);
 
