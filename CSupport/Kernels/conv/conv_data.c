@@ -8,7 +8,7 @@
  * (kt, kh):
  *   forward        the rows of x that y(t, h) reads backward data  the rows of dy that read x(t, h)
  *   Upsampling and padding are choices of rows; taps that lead to the same row are one line with
- *   the sum of their weights (conv_geometry.h). Along W a line is one or more components, each a product
+ *   the sum of their weights (conv_geometry.h). Along W a line is one or more components, each a gemm
  *   over `taps` neighbouring pixels of a laid row:
  *   forward        one, or one for each phase of the upsampled pixels backward data  one, over dy
  *   spread by its stride; a padded row is computed and folded onto its edges minimal        six,
@@ -18,9 +18,6 @@
  *                  top
  * A member of the team lays the rows it reads for a band of rows, frame by frame into a ring, and
  * so waits for nobody. */
-#define ROUND(n) (((n) + 15) / 16 * 16)
-#define LEAST(a, b) ((a) < (b) ? (a) : (b))
-#define MOST(a, b) ((a) > (b) ? (a) : (b))
 #define ITEM_PIXELS 64 /* result pixels turned at once, at least */
 /* and computed at once by minimal filtering, where their rows have the same lines */
 #define ITEM_MINIMAL 96
@@ -55,7 +52,7 @@ static idx floor_of(idx a, idx b) { return a >= 0 ? a / b : -((b - 1 - a) / b); 
 
 /* Source rows that a band of units reaches, at most, and words of a frame of its ring. */
 static idx reached(const pass *p, idx units) {
-  return p->pairs ? LEAST(2 * units + 2, p->sh) : axis_span(&p->h, p->back, units);
+  return p->pairs ? MIN(2 * units + 2, p->sh) : axis_span(&p->h, p->back, units);
 }
 
 static idx frame_words(const pass *p, idx units) {
@@ -90,13 +87,13 @@ static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int mi
     p.before = edge, p.taps = 1;
     for (idx q = 0; q < s->fw; q++)
       p.taps =
-          MOST(p.taps, floor_of(q + s->kw - 1 - s->side, s->fw) - floor_of(q - s->side, s->fw) + 1);
+          MAX(p.taps, floor_of(q + s->kw - 1 - s->side, s->fw) - floor_of(q - s->side, s->fw) + 1);
     p.pixels =
-        MOST(s->w + 2 * edge, (p.row - 1) * p.step + p.taps + floor_of(s->fw - 1 - s->side, s->fw) -
-                                  floor_of(-s->side, s->fw));
+        MAX(s->w + 2 * edge, (p.row - 1) * p.step + p.taps + floor_of(s->fw - 1 - s->side, s->fw) -
+                                 floor_of(-s->side, s->fw));
   }
   p.units = p.ho;
-  if (p.minimal) p.taps = 1, p.row = (p.row + 3) / 4, p.pixels = MOST(p.pixels, 4 * p.row + 2);
+  if (p.minimal) p.taps = 1, p.row = (p.row + 3) / 4, p.pixels = MAX(p.pixels, 4 * p.row + 2);
   p.pairs = p.minimal && s->kh == 3 && s->sh == 1 && s->fh == 1 && p.ho >= 4 &&
             p.in * p.out <= PAIR_WEIGHTS &&
             (!back || (s->side == 1 && s->h % 2 == 0 && (s->h / 2 + 1) * p.row >= PAIR_LEAST));
@@ -105,8 +102,8 @@ static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int mi
     p.h.taps[0] = (axis_range){0, 2};
   p.lines = axis_most(&p.t, back) * (p.pairs ? 1 : axis_most(&p.h, back)),
   p.frames = axis_span(&p.t, back, 1);
-  p.group = p.pairs ? MOST(1, LEAST(PAIR_TILES / p.row, p.units))
-                    : LEAST(((p.minimal ? ITEM_MINIMAL : ITEM_PIXELS) + p.wo - 1) / p.wo, p.ho);
+  p.group = p.pairs ? MAX(1, MIN(PAIR_TILES / p.row, p.units))
+                    : MIN(((p.minimal ? ITEM_MINIMAL : ITEM_PIXELS) + p.wo - 1) / p.wo, p.ho);
   /* As many units a band as the ring holds; frames are split, and then bands, where there are too
    * few for the team. */
   const idx wanted = 4 * pk_threads();
@@ -114,11 +111,11 @@ static pass pass_of(const pk_conv3d_shape *s, const extents *e, int back, int mi
   while (p.band > p.group && p.frames * frame_words(&p, p.band) > RING) p.band -= p.group;
   p.bands = (p.units + p.band - 1) / p.band, p.parts = 1;
   if (p.batch * p.bands < wanted)
-    p.parts = MOST(1, LEAST((wanted + p.batch * p.bands - 1) / MOST(1, p.batch * p.bands),
-                            p.to / (2 * p.frames)));
+    p.parts = MAX(1, MIN((wanted + p.batch * p.bands - 1) / MAX(1, p.batch * p.bands),
+                         p.to / (2 * p.frames)));
   if (p.batch * p.parts * p.bands < wanted)
-    p.bands = LEAST((wanted + p.batch * p.parts - 1) / MOST(1, p.batch * p.parts),
-                    (p.units + p.group - 1) / p.group);
+    p.bands = MIN((wanted + p.batch * p.parts - 1) / MAX(1, p.batch * p.parts),
+                  (p.units + p.group - 1) / p.group);
   p.band = (p.units + p.bands - 1) / p.bands, p.bands = (p.units + p.band - 1) / p.band;
   return p;
 }
@@ -148,22 +145,24 @@ typedef struct {
 
 static sizes sizes_of(const pk_conv3d_shape *s, const pass *p) {
   sizes z;
-  const idx held = LEAST(p->group, p->band);
+  const idx held = MIN(p->group, p->band);
   z.across = (p->out + 31) / 32 * 32;
-  z.base = ROUND(s->kt * s->kh * s->kw * p->in * z.across),
+  z.base = ROUND_UP(s->kt * s->kh * s->kw * p->in * z.across, 16),
   z.set = p->components * p->taps * p->in * z.across;
-  z.laid = p->minimal ? ROUND(MOST(1, LEAST(LAID / (p->pixels * p->in), reached(p, p->band))) *
-                              p->pixels * p->in)
+  z.laid = p->minimal ? ROUND_UP(MAX(1, MIN(LAID / (p->pixels * p->in), reached(p, p->band))) *
+                                     p->pixels * p->in,
+                                 16)
                       : 0;
-  z.rows = p->pairs ? ROUND(reached(p, p->band) * 6 * p->row * p->in) : 0;
-  z.ring = ROUND(p->frames * frame_words(p, p->band) + 32);
-  z.tile = ROUND(((p->pairs ? 2 : 1) * held * p->wo + 4) * z.across);
-  z.middle = p->minimal ? ROUND(p->components * held * p->row * z.across) : 0;
+  z.rows = p->pairs ? ROUND_UP(reached(p, p->band) * 6 * p->row * p->in, 16) : 0;
+  z.ring = ROUND_UP(p->frames * frame_words(p, p->band) + 32, 16);
+  z.tile = ROUND_UP(((p->pairs ? 2 : 1) * held * p->wo + 4) * z.across, 16);
+  z.middle = p->minimal ? ROUND_UP(p->components * held * p->row * z.across, 16) : 0;
   /* rows to fold, and one to add */
-  z.folded = ROUND((p->minimal ? (p->pairs ? 8 : 4) * p->row + p->wo : p->row) * z.across);
+  z.folded = ROUND_UP((p->minimal ? (p->pairs ? 8 : 4) * p->row + p->wo : p->row) * z.across, 16);
   /* with four pointers a line; first a panel of weights */
-  z.member = MOST(z.ring + z.laid + z.rows + z.tile + z.middle + z.folded + ROUND(8 * p->lines),
-                  32 * p->in);
+  z.member =
+      MAX(z.ring + z.laid + z.rows + z.tile + z.middle + z.folded + ROUND_UP(8 * p->lines, 16),
+          32 * p->in);
   return z;
 }
 
@@ -179,8 +178,8 @@ ptrdiff_t pk_conv3d_scratch(const pk_conv3d_shape *s, int which) {
   for (int minimal = 0; minimal < 2; minimal++) {
     const pass p = pass_of(s, &e, which, minimal);
     const sizes z = sizes_of(s, &p);
-    most = MOST(most,
-                z.base + p.t.ranges * p.h.ranges * z.set + z.across + 16 + pk_threads() * z.member);
+    most = MAX(most,
+               z.base + p.t.ranges * p.h.ranges * z.set + z.across + 16 + pk_threads() * z.member);
   }
   return most;
 }
@@ -191,7 +190,7 @@ typedef struct {
   pk_type type;
   const pk_kernels *kernels;
   const pk_conv_kernels *conv;
-  const pk_product *product;
+  const pk_gemm_kernel *gemm;
   /* words of a pixel, of a laid row, of a component's taps; of the weights of one set of taps */
   idx wide, row_words, deep, columns, set_words;
   const char *panels;
@@ -211,14 +210,14 @@ static void *sample(const job *j, const void *array, idx b, idx planes, idx each
 static void lay_minimal(const job *j, const char *x, const void *norm, idx count, char *laid,
                         char *out, idx step, idx plane) {
   const pass *p = j->p;
-  const idx size = pk_size(j->type), words = p->pixels * p->in, many = MOST(1, LAID / words);
+  const idx size = pk_size(j->type), words = p->pixels * p->in, many = MAX(1, LAID / words);
   for (idx r = 0, n; r < count; r += n) {
-    n = LEAST(many, count - r);
-    j->conv->lay(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), p->sources * p->sh * p->sw, norm,
-                 j->silu, laid, words, p->before, p->gap, p->pixels, !p->back);
+    n = MIN(many, count - r);
+    j->conv->pack_rows(p->in, n, p->sw, pk_at(x, j->type, r * p->sw), p->sources * p->sh * p->sw,
+                       norm, j->silu, laid, words, p->before, p->gap, p->pixels, !p->back);
     for (idx i = 0; i < n; i++)
-      j->kernels->conv_transform(p->row, p->in, laid + i * words * size,
-                                 out + (r + i) * step * size, plane);
+      j->kernels->winograd_transform_w(p->row, p->in, laid + i * words * size,
+                                       out + (r + i) * step * size, plane);
   }
 }
 
@@ -240,7 +239,7 @@ static void band(const job *j, idx b, idx h0, idx h1, idx t0, idx t1, char *area
   const pass *p = j->p;
   const sizes *z = j->z;
   const idx size = pk_size(j->type), across = z->across, planes = p->sources * p->sh * p->sw,
-            results = p->to * p->ho * p->wo, group = LEAST(p->group, p->band);
+            results = p->to * p->ho * p->wo, group = MIN(p->group, p->band);
   const void *source = sample(j, j->source, b, p->in, planes),
              *norm = sample(j, j->norm, b, 3, p->in), *add = sample(j, j->add, b, p->out, results);
   void *result = sample(j, j->result, b, p->out, results);
@@ -256,20 +255,20 @@ static void band(const job *j, idx b, idx h0, idx h1, idx t0, idx t1, char *area
   for (idx t = t0; t < t1; t++) {
     idx first, last;
     axis_reach(&p->t, p->back, t, &first, &last);
-    for (next = MOST(next, first); next <= last; next++) {
+    for (next = MAX(next, first); next <= last; next++) {
       const char *x = pk_at(source, j->type, (next * p->sh + low) * p->sw);
       char *out = ring + next % p->frames * count * j->row_words * size;
       if (p->minimal)
         lay_minimal(j, x, norm, count, laid, out, row_words, plane);
       else
-        j->conv->lay(p->in, count, p->sw, x, planes, norm, j->silu, out, row_words, p->before,
-                     p->gap, p->pixels, !p->back);
+        j->conv->pack_rows(p->in, count, p->sw, x, planes, norm, j->silu, out, row_words, p->before,
+                           p->gap, p->pixels, !p->back);
     }
     axis_read frames[axis_most(&p->t, p->back)], lines[axis_most(&p->h, p->back)];
     const idx many = axis_reads(&p->t, p->back, t, frames);
     for (idx h = h0, held = 0, together; h < h1; h += together) {
       idx n = 0;
-      together = p->minimal ? alike(p, h, LEAST(group - held, h1 - h)) : 1;
+      together = p->minimal ? alike(p, h, MIN(group - held, h1 - h)) : 1;
       for (idx reads = axis_reads(&p->h, p->back, h, lines), i = 0; i < many; i++)
         for (idx l = 0; l < reads; l++, n++) {
           from[n] = ring + (frames[i].row % p->frames * count * j->row_words +
@@ -290,25 +289,25 @@ static void band(const job *j, idx b, idx h0, idx h1, idx t0, idx t1, char *area
           rows[l] = (const char *)from[l] + ahead * size,
           weights[l] = (const char *)with[l] + c * j->set_words / p->components * size;
         if (p->minimal)
-          j->product->rows_in_place(pixels, p->out, n, rows, j->wide, j->deep, weights,
-                                    j->deep * j->columns, c == 1 ? j->biases : NULL, 0,
-                                    middle + c * pixels * across * size, across);
+          j->gemm->unpacked_a(pixels, p->out, n, rows, j->wide, j->deep, weights,
+                              j->deep * j->columns, c == 1 ? j->biases : NULL, 0,
+                              middle + c * pixels * across * size, across);
         else
-          j->product->rows_in_place(
-              pixels, p->out, n, rows, p->step * j->wide, j->deep, weights, j->deep * j->columns,
-              j->biases, 0, (p->back ? folded : out) + c * across * size, p->components * across);
+          j->gemm->unpacked_a(pixels, p->out, n, rows, p->step * j->wide, j->deep, weights,
+                              j->deep * j->columns, j->biases, 0,
+                              (p->back ? folded : out) + c * across * size, p->components * across);
       }
       for (idx i = 0; i < together; i++, held++, out += p->wo * across * size) {
         if (p->minimal)
-          j->kernels->conv_untransform(p->row, p->out, middle + i * p->row * across * size,
+          j->kernels->winograd_inverse(p->row, p->out, middle + i * p->row * across * size,
                                        pixels * across, across, p->back ? folded : out, NULL,
                                        p->back ? 4 * p->row : p->wo);
-        if (p->back) j->conv->fold_row(p->wo, p->edge, p->out, folded, out, across);
+        if (p->back) j->conv->accumulate_edges(p->wo, p->edge, p->out, folded, out, across);
       }
       if (held == group || h + together == h1) {
         const idx at = (t * p->ho + h + together - held) * p->wo;
-        j->conv->turn(held * p->wo, p->out, tile, across, add ? pk_at(add, j->type, at) : NULL,
-                      pk_at(result, j->type, at), results);
+        j->conv->transpose(held * p->wo, p->out, tile, across, add ? pk_at(add, j->type, at) : NULL,
+                           pk_at(result, j->type, at), results);
         held = 0;
       }
     }
@@ -333,12 +332,12 @@ static void band_of_pairs(const job *j, idx b, idx u0, idx u1, idx t0, idx t1, c
   const void *source = sample(j, j->source, b, p->in, planes),
              *norm = sample(j, j->norm, b, 3, p->in), *add = sample(j, j->add, b, p->out, results);
   void *result = sample(j, j->result, b, p->out, results);
-  const idx low = MOST(2 * u0 - ahead, 0), high = LEAST(2 * u1 + 1 - ahead, p->sh - 1);
+  const idx low = MAX(2 * u0 - ahead, 0), high = MIN(2 * u1 + 1 - ahead, p->sh - 1);
   idx next = -1;
   for (idx t = t0; t < t1; t++) {
     idx first, last;
     axis_reach(&p->t, p->back, t, &first, &last);
-    for (next = MOST(next, first); next <= last; next++) {
+    for (next = MAX(next, first); next <= last; next++) {
       lay_minimal(j, pk_at(source, j->type, (next * p->sh + low) * p->sw), norm, high - low + 1,
                   laid, components, 6 * n, n);
       for (idx u = u0; u < u1; u++) {
@@ -347,16 +346,16 @@ static void band_of_pairs(const job *j, idx b, idx u0, idx u1, idx t0, idx t1, c
           const idx r = 2 * u + i - ahead, inside = r < 0 ? 0 : r >= p->sh ? p->sh - 1 : r;
           four[i] = p->back && r != inside ? NULL : components + (inside - low) * 6 * n * size;
         }
-        j->kernels->conv_transform_rows(
+        j->kernels->winograd_transform_h(
             n, four, ring + (next % p->frames * 24 * plane + (u - u0) * n) * size, plane);
       }
     }
     axis_read frames[axis_most(&p->t, p->back)];
     const idx many = axis_reads(&p->t, p->back, t, frames);
     for (idx u = u0, together; u < u1; u += together) {
-      together = LEAST(LEAST(p->group, p->band), u1 - u);
-      const idx pixels = together * p->row, r0 = p->back ? MOST(2 * u - 1, 0) : 2 * u,
-                r1 = LEAST(2 * (u + together) - p->back, p->ho);
+      together = MIN(MIN(p->group, p->band), u1 - u);
+      const idx pixels = together * p->row, r0 = p->back ? MAX(2 * u - 1, 0) : 2 * u,
+                r1 = MIN(2 * (u + together) - p->back, p->ho);
       for (idx l = 0; l < many; l++)
         from[l] = ring + (frames[l].row % p->frames * 24 * plane + (u - u0) * n) * size,
         with[l] = j->panels + frames[l].range * j->set_words * size;
@@ -364,29 +363,29 @@ static void band_of_pairs(const job *j, idx b, idx u0, idx u1, idx t0, idx t1, c
         for (idx l = 0; l < many; l++)
           rows[l] = (const char *)from[l] + c * plane * size,
           weights[l] = (const char *)with[l] + c * j->set_words / 24 * size;
-        j->product->rows_in_place(pixels, p->out, many, rows, j->wide, j->deep, weights,
-                                  j->deep * j->columns, c == 7 ? j->biases : NULL, 0,
-                                  middle + c * pixels * across * size, across);
+        j->gemm->unpacked_a(pixels, p->out, many, rows, j->wide, j->deep, weights,
+                            j->deep * j->columns, c == 7 ? j->biases : NULL, 0,
+                            middle + c * pixels * across * size, across);
       }
       for (idx v = u; v < u + together; v++) {
         const char *m = middle + (v - u) * p->row * across * size;
         char *out = tile + (2 * v - p->back - r0) * p->wo * across * size,
              *below = out + p->wo * across * size;
         if (!p->back) {
-          j->kernels->conv_untransform(p->row, p->out, m, pixels * across, across, out,
+          j->kernels->winograd_inverse(p->row, p->out, m, pixels * across, across, out,
                                        2 * v + 1 < p->ho ? below : spare, p->wo);
           continue;
         }
-        j->kernels->conv_untransform(p->row, p->out, m, pixels * across, across, folded, other,
+        j->kernels->winograd_inverse(p->row, p->out, m, pixels * across, across, folded, other,
                                      4 * p->row);
         const int top = v == 0, bottom = 2 * v == p->ho;
-        j->conv->fold_row(p->wo, p->edge, p->out, folded, top ? spare : out, across);
-        j->conv->fold_row(p->wo, p->edge, p->out, other, bottom ? spare : below, across);
+        j->conv->accumulate_edges(p->wo, p->edge, p->out, folded, top ? spare : out, across);
+        j->conv->accumulate_edges(p->wo, p->edge, p->out, other, bottom ? spare : below, across);
         if (top || bottom) j->kernels->axpby(p->wo * across, 1, spare, 1, top ? below : out);
       }
       const idx at = (t * p->ho + r0) * p->wo;
-      j->conv->turn((r1 - r0) * p->wo, p->out, tile, across, add ? pk_at(add, j->type, at) : NULL,
-                    pk_at(result, j->type, at), results);
+      j->conv->transpose((r1 - r0) * p->wo, p->out, tile, across,
+                         add ? pk_at(add, j->type, at) : NULL, pk_at(result, j->type, at), results);
     }
   }
 }
@@ -396,16 +395,15 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
                 const pk_conv_fusion *fusion, void *result, void *scratch) {
   const pk_kernels *k = pk_select(type);
   const pk_bf16_kernels *narrow = pk_bf16(type);
-  const pk_product *product = narrow ? &narrow->product : &k->product;
+  const pk_gemm_kernel *gemm = narrow ? &narrow->gemm : &k->gemm;
   const pass p = pass_of(s, e, back, type == PK_F32 && !narrow);
   const sizes z = sizes_of(s, &p);
-  const idx size = pk_size(type), columns = product->columns,
-            tiles = (p.out + columns - 1) / columns, taps = s->kt * s->kh * s->kw,
-            wide = (p.in + product->step - 1) / product->step;
+  const idx size = pk_size(type), columns = gemm->nr, tiles = (p.out + columns - 1) / columns,
+            taps = s->kt * s->kh * s->kw, wide = (p.in + gemm->k_group - 1) / gemm->k_group;
   const idx sets = p.t.ranges * p.h.ranges, chunks = (p.in + 15) / 16, deep = p.taps * wide,
             panel = p.in * columns;
   char *base = scratch, *panels = pk_at(base, type, z.base),
-       *members = pk_at(panels, type, ROUND(sets * z.set) + z.across);
+       *members = pk_at(panels, type, ROUND_UP(sets * z.set, 16) + z.across);
   void *biases = bias ? pk_at(members, type, -z.across) : NULL;
   for (idx o = 0; bias && o < z.across; o++)
     pk_write(biases, type, o, o < p.out ? pk_read(bias, type, o) : 0);
@@ -414,7 +412,7 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
                  type,
                  k,
                  narrow ? &narrow->conv : &k->conv,
-                 product,
+                 gemm,
                  wide,
                  (p.minimal ? 6 * p.row : p.pixels) * wide,
                  deep,
@@ -427,21 +425,21 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
                  fusion ? fusion->add : NULL,
                  fusion ? fusion->silu : 0,
                  result};
-  pk_run runs[PK_RUNS];
+  pk_work_range runs[PK_WORK_RANGES];
 #pragma omp parallel
   {
-    const idx team = omp_get_num_threads(), me = omp_get_thread_num();
-    char *mine = members + me * z.member * size;
-    pk_share_out(runs, p.batch * p.bands * p.parts, team, me);
+    const idx threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    char *mine = members + thread * z.member * size;
+    pk_partition(runs, p.batch * p.bands * p.parts, threads, thread);
     /* Each tap's weights as panels [source channel][result channels]; then their sums, for each set
      * of taps, component and tap of the component. */
 #pragma omp for schedule(static)
     for (idx i = 0; i < tiles * chunks; i++) {
       const idx tile = i / chunks, from = i % chunks * 16, per_out = back ? taps : s->in * taps,
                 per_in = back ? s->in * taps : taps;
-      k->conv_taps(LEAST(p.out - tile * columns, columns), LEAST(p.in - from, 16), taps,
-                   pk_at(weight, type, tile * columns * per_out + from * per_in), per_out, per_in,
-                   base + (tile * panel + from * columns) * size, tiles * panel);
+      k->conv_pack_taps(MIN(p.out - tile * columns, columns), MIN(p.in - from, 16), taps,
+                        pk_at(weight, type, tile * columns * per_out + from * per_in), per_out,
+                        per_in, base + (tile * panel + from * columns) * size, tiles * panel);
     }
 #pragma omp for schedule(static)
     for (idx i = 0; i < sets * p.components * p.taps * tiles; i++) {
@@ -461,13 +459,13 @@ static void run(pk_type type, const pk_conv3d_shape *s, const extents *e, int ba
             terms[n] = base + (((a * s->kh + b) * s->kw + w) * tiles + tile) * panel * size;
             n += factors[n] != 0;
           }
-      k->conv_combine(panel, n, terms, factors, sum);
-      if (narrow) product->pack_b(columns, p.in, sum, columns, 1, to);
+      k->conv_combine_taps(panel, n, terms, factors, sum);
+      if (narrow) gemm->pack_b(columns, p.in, sum, columns, 1, to);
     }
     /* Items differ (the first frames have fewer lines than the last), and so do members. */
-    for (idx i; (i = pk_take(runs, team, me)) >= 0;) {
+    for (idx i; (i = pk_steal(runs, threads, thread)) >= 0;) {
       const idx b = i / (p.bands * p.parts), h = i / p.parts % p.bands * p.band, part = i % p.parts;
-      (p.pairs ? band_of_pairs : band)(&j, b, h, LEAST(h + p.band, p.units), p.to * part / p.parts,
+      (p.pairs ? band_of_pairs : band)(&j, b, h, MIN(h + p.band, p.units), p.to * part / p.parts,
                                        p.to * (part + 1) / p.parts, mine);
     }
   }

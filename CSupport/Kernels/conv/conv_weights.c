@@ -8,17 +8,16 @@
  * row */
 #define SLACK 128
 #define DOT_RUN 4096 /* elements summed in one type's lanes before they are folded into doubles */
-#define ROUND(n) (((n) + 15) / 16 * 16)
 
 static idx slack(const extents *e) { return SLACK + 3 * e->hp * e->wp; }
 
 static idx padded_size(const pk_conv3d_shape *s, const extents *e) {
-  return ROUND(s->batch * s->in * e->tp * e->hp * e->wp + slack(e));
+  return ROUND_UP(s->batch * s->in * e->tp * e->hp * e->wp + slack(e), 16);
 }
 
 idx pk_conv_weights_scratch(const pk_conv3d_shape *s, const extents *e) {
   return (pk_bf16(PK_F32) ? 2 : 1) *
-         (padded_size(s, e) + ROUND(s->batch * s->out * e->tp * e->hp * e->wp + slack(e)));
+         (padded_size(s, e) + ROUND_UP(s->batch * s->out * e->tp * e->hp * e->wp + slack(e), 16));
 }
 
 /* x [planes, frames, rows, pixels] upsampled, and its edges replicated: out [planes, tp, hp, wp].
@@ -103,12 +102,13 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
             n = ((e.to - 1) * s->st + 1) * e.hp * e.wp;
   const pk_bf16_kernels *narrow = pk_bf16(type);
   if (narrow) {
-    const idx nx = padded_size(s, &e), ny = ROUND(s->batch * s->out * plane + slack(&e));
+    const idx nx = padded_size(s, &e), ny = ROUND_UP(s->batch * s->out * plane + slack(&e), 16);
     uint16_t *x16 = pk_at(dyp, type, ny), *dy16 = x16 + nx;
 #pragma omp parallel for schedule(static)
     for (idx i = 0; i < PK_BLOCKS; i++) {
-      narrow->narrow(PK_HI(i, nx) - PK_LO(i, nx), (float *)xp + PK_LO(i, nx), x16 + PK_LO(i, nx));
-      narrow->narrow(PK_HI(i, ny) - PK_LO(i, ny), (float *)dyp + PK_LO(i, ny), dy16 + PK_LO(i, ny));
+      narrow->convert(PK_HI(i, nx) - PK_LO(i, nx), (float *)xp + PK_LO(i, nx), x16 + PK_LO(i, nx));
+      narrow->convert(PK_HI(i, ny) - PK_LO(i, ny), (float *)dyp + PK_LO(i, ny),
+                      dy16 + PK_LO(i, ny));
     }
     xp = x16, dyp = dy16;
   }
@@ -135,9 +135,9 @@ pk_status pk_conv3d_backward_weights(pk_type type, const pk_conv3d_shape *s, con
         for (idx i = 0; i < ro; i++) g[i] = pk_at(dyp, stored, (b * s->out + o0 + i) * plane + p);
         for (idx j = 0; j < rk; j++) r[j] = pk_at(xp, stored, b * s->in * plane + from[j] + p);
         conv_dots(ro, rk, count, g, r, lanes);
-        if ((summed += count) >= DOT_RUN) k->conv_fold(lanes, acc), summed = 0;
+        if ((summed += count) >= DOT_RUN) k->conv_accumulate_lanes(lanes, acc), summed = 0;
       }
-    k->conv_fold(lanes, acc);
+    k->conv_accumulate_lanes(lanes, acc);
     for (idx i = 0; i < ro; i++)
       for (idx j = 0; j < rk; j++) {
         const idx at = (o0 + i) * e.k + r0 + j;

@@ -14,8 +14,8 @@ static void emulated_move(int tile, void *p, idx stride, int store) {
       memcpy(emulated[tile][r], (char *)p + r * stride, 64);
 }
 
-static float emulated_value(uint32_t word, int odd) {
-  const uint32_t bits = odd ? word & 0xffff0000u : word << 16;
+static float emulated_value(uint32_t pair, int odd) {
+  const uint32_t bits = odd ? pair & 0xffff0000u : pair << 16;
   float x;
   memcpy(&x, &bits, 4);
   return x;

@@ -43,8 +43,6 @@ static idx tile_extent(idx n, idx parts, idx unit, idx most) {
   return t < unit ? unit : t > most ? most : t;
 }
 
-#define MOST(a, b) ((a) > (b) ? (a) : (b))
-
 /* One column, contiguous: the row of the transposed product. */
 static int column(const pk_gemm_shape *s) { return s->n == 1 && s->rsc == 1 && s->m > 1; }
 
@@ -54,29 +52,31 @@ static pk_gemm_shape turned(const pk_gemm_shape *s) {
 }
 
 static idx ways_scratch(const pk_gemm_shape *s) {
-  return MOST(MOST(pk_rows_scratch(s), pk_packed_scratch(s)),
-              MOST(pk_columns_scratch(s), pk_vectors_scratch(s)));
+  return MAX(MAX(pk_gemm_shared_packed_scratch(s), pk_gemm_blocked_scratch(s)),
+             MAX(pk_gemm_unpacked_a_scratch(s), pk_gemv_scratch(s)));
 }
 
 idx pk_gemm_scratch(const pk_gemm_shape *s) {
   if (s->m < 1 || s->n < 1 || s->k < 1) return 0;
   /* One column is not turned where B was packed before: either may come. */
   const pk_gemm_shape t = turned(s);
-  return column(s) ? MOST(ways_scratch(s), ways_scratch(&t)) : ways_scratch(s);
+  return column(s) ? MAX(ways_scratch(s), ways_scratch(&t)) : ways_scratch(s);
 }
 
-static int small(const pk_gemm_shape *s) { return !pk_vectors_suit(s) && pk_small_suit(s); }
+static int small(const pk_gemm_shape *s) {
+  return !pk_gemv_supports(s) && pk_gemm_unpacked_supports(s);
+}
 
 static void product(const pk_gemm_shape *s, const float *a, const float *b, const float *ready,
                     const pk_epilogue *e, float *c, float *scratch) {
-  if (!ready && pk_vectors_suit(s))
-    pk_vectors_product(s, a, b, e, c, scratch);
-  else if (pk_columns_suit(s))
-    pk_columns_product(s, a, b, ready, e, c, scratch);
-  else if (pk_rows_suit(s))
-    pk_rows_product(s, a, b, ready, e, c, scratch);
+  if (!ready && pk_gemv_supports(s))
+    pk_gemv(s, a, b, e, c, scratch);
+  else if (pk_gemm_unpacked_a_supports(s))
+    pk_gemm_unpacked_a(s, a, b, ready, e, c, scratch);
+  else if (pk_gemm_shared_packed_supports(s))
+    pk_gemm_shared_packed(s, a, b, ready, e, c, scratch);
   else
-    pk_packed_product(s, a, b, ready, e, c, scratch);
+    pk_gemm_blocked(s, a, b, ready, e, c, scratch);
 }
 
 pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c,
@@ -88,7 +88,7 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
     const pk_gemm_shape t = turned(s);
     if (column(s)) return pk_gemm(type, &t, b, a, c, scratch);
     if (small(s))
-      pk_small_product(s, a, b, c);
+      pk_gemm_unpacked(s, a, b, c);
     else
       product(s, a, b, NULL, NULL, c, scratch);
     return PK_OK;
@@ -121,8 +121,8 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   return PK_OK;
 }
 
-void pk_finish_rows(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column, idx columns,
-                    void *c, idx ldc) {
+void pk_apply_epilogue(pk_type type, const pk_epilogue *e, idx row, idx rows, idx column,
+                       idx columns, void *c, idx ldc) {
   const pk_kernels *k = pk_select(type);
   for (idx r = row; r < row + rows; r++) {
     void *y = pk_at(c, type, r * ldc + column);
@@ -150,7 +150,7 @@ pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const v
   const pk_status status = pk_gemm(type, s, a, b, c, scratch);
   if (status != PK_OK) return status;
 #pragma omp parallel for schedule(static) if (s->m * s->n > PK_SERIAL)
-  for (idx r = 0; r < s->m; r++) pk_finish_rows(type, e, r, 1, 0, s->n, c, s->rsc);
+  for (idx r = 0; r < s->m; r++) pk_apply_epilogue(type, e, r, 1, 0, s->n, c, s->rsc);
   return PK_OK;
 }
 
@@ -171,15 +171,16 @@ pk_status pk_gemm_batched(pk_type type, const pk_gemm_shape *s, idx batch, idx s
     /* The next matrices arrive while these are multiplied: B with the first half of the rows, A
      * with the second. */
     const int more = row_blocks == 1 && g + 1 < batch;
-    const idx half = (m / kernels->tile_rows + 2) / 2 * kernels->tile_rows;
+    const idx half = (m / kernels->unpacked_mr + 2) / 2 * kernels->unpacked_mr;
     for (idx r = 0, rows; r < m; r += rows) {
       rows = more && !r && half < m ? half : m - r;
       const void *ahead = !more ? NULL
                           : r   ? pk_at(a, type, (g + 1) * stride_a)
                                 : pk_at(b, type, (g + 1) * stride_b);
-      kernels->gemm(rows, s->n, s->k, s->alpha, pk_at(a, type, g * stride_a + (i + r) * s->rsa),
-                    s->rsa, s->csa, pk_at(b, type, g * stride_b), s->rsb, s->beta != 0,
-                    pk_at(c, type, g * stride_c + (i + r) * s->rsc), s->rsc, ahead);
+      kernels->gemm_unpacked(rows, s->n, s->k, s->alpha,
+                             pk_at(a, type, g * stride_a + (i + r) * s->rsa), s->rsa, s->csa,
+                             pk_at(b, type, g * stride_b), s->rsb, s->beta != 0,
+                             pk_at(c, type, g * stride_c + (i + r) * s->rsc), s->rsc, ahead);
     }
   }
   return PK_OK;

@@ -10,14 +10,13 @@
 #define COLUMNS 32      /* at a time, of contiguous columns */
 #define BLOCKS 16
 #define STRIP 256 /* columns folded at a time */
-#define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-int pk_vectors_suit(const pk_gemm_shape *s) {
+int pk_gemv_supports(const pk_gemm_shape *s) {
   return s->m <= MOST_ROWS && s->csc == 1 && s->k * s->n >= LARGE && s->k >= BLOCKS &&
          (s->csb == 1 || (s->rsb == 1 && s->csa == 1));
 }
 
-ptrdiff_t pk_vectors_scratch(const pk_gemm_shape *s) {
+ptrdiff_t pk_gemv_scratch(const pk_gemm_shape *s) {
   return s->m <= MOST_ROWS ? BLOCKS * s->m * s->n : 0;
 }
 
@@ -27,17 +26,17 @@ static void put(const pk_gemm_shape *s, const float *sums, float *c, idx n) {
   for (idx j = 0; j < n; j++) c[j] = s->beta == 0 ? alpha * sums[j] : beta * c[j] + alpha * sums[j];
 }
 
-void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b,
-                        const pk_epilogue *e, float *c, float *scratch) {
+void pk_gemv(const pk_gemm_shape *s, const float *a, const float *b, const pk_epilogue *e, float *c,
+             float *scratch) {
   const pk_kernels *k = pk_select(PK_F32);
   if (s->csb != 1) {
 #pragma omp parallel for schedule(static)
     for (idx j = 0; j < s->n; j += COLUMNS) {
-      const idx n = LEAST(s->n - j, COLUMNS);
+      const idx n = MIN(s->n - j, COLUMNS);
       float sums[MOST_ROWS * COLUMNS];
-      k->vectors_dots(s->m, n, s->k, a, s->rsa, b + j * s->csb, s->csb, sums);
+      k->gemv_dots(s->m, n, s->k, a, s->rsa, b + j * s->csb, s->csb, sums);
       for (idx i = 0; i < s->m; i++) put(s, sums + i * n, c + i * s->rsc + j, n);
-      if (e) pk_finish_rows(PK_F32, e, 0, s->m, j, n, c, s->rsc);
+      if (e) pk_apply_epilogue(PK_F32, e, 0, s->m, j, n, c, s->rsc);
     }
     return;
   }
@@ -47,18 +46,18 @@ void pk_vectors_product(const pk_gemm_shape *s, const float *a, const float *b,
 #pragma omp for schedule(static)
     for (idx t = 0; t < BLOCKS; t++) {
       const idx p = s->k * t / BLOCKS, q = s->k * (t + 1) / BLOCKS;
-      k->vectors_sums(s->m, s->n, q - p, a + p * s->csa, s->rsa, s->csa, b + p * s->rsb, s->rsb,
-                      scratch + t * each);
+      k->gemv_sums(s->m, s->n, q - p, a + p * s->csa, s->rsa, s->csa, b + p * s->rsb, s->rsb,
+                   scratch + t * each);
     }
 #pragma omp for schedule(static)
     for (idx j = 0; j < s->n; j += STRIP) {
-      const idx n = LEAST(s->n - j, STRIP);
+      const idx n = MIN(s->n - j, STRIP);
       for (idx i = 0; i < s->m; i++) {
         float *sums = scratch + i * s->n + j;
         for (idx t = 1; t < BLOCKS; t++) k->axpby(n, 1, sums + t * each, 1, sums);
         put(s, sums, c + i * s->rsc + j, n);
       }
-      if (e) pk_finish_rows(PK_F32, e, 0, s->m, j, n, c, s->rsc);
+      if (e) pk_apply_epilogue(PK_F32, e, 0, s->m, j, n, c, s->rsc);
     }
   }
 }

@@ -12,7 +12,7 @@
  * j/c <= i/c.
  *          Every query must see at least one key; scale > 0.
  * Writes   dq, dk, dv are overwritten, with the strides of q, k, v; rows of unseen keys become 0.
- * bf16     f32 operands are rounded to bf16 when pk_products() says so (not beside AMX, where pairs
+ * bf16     f32 operands are rounded to bf16 when pk_compute_type() says so (not beside AMX, where pairs
  * are slow), the probabilities and dS too; exponentials and sums are f32. Threads  parallel over
  * (sample, head) and blocks of queries, or of keys; sums over queries and keys have one order. */
 #ifndef PK_ATTENTION_H

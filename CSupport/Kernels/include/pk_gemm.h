@@ -3,14 +3,14 @@
  * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column
  * stride); beta 0 ignores C.
  *   f32 with contiguous rows of C: own kernels (blocked.c, shared_packed.c, unpacked_a.c, gemv.c, unpacked.c),
- *   inputs rounded to bf16 first when pk_products() says so.
+ *   inputs rounded to bf16 first when pk_compute_type() says so.
  *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under
  *   our team.
  *   Scratch: pk_gemm_scratch elements.
  * pk_linear: the same (csc == 1), followed by what the epilogue says, a few rows at a time while
  * they are near. With `packed`, B was packed before by pk_gemm_pack, for f32 weights that stay:
  * pk_gemm_packed_count(n, k) elements, in a layout named by pk_gemm_layout() (it changes with the
- * instruction set and pk_products()); b is not read then. The bits are those without it, but where
+ * instruction set and pk_compute_type()); b is not read then. The bits are those without it, but where
  * pk_gemm would not pack: a small B, at most four rows, or one column. pk_gemm_batched: the same
  * for `batch` independent small products, own kernels, parallel over the batch and row blocks;
  *   B needs csb == 1 and C needs csc == 1. Batch strides may be 0 to share an operand (not C).

@@ -17,8 +17,8 @@ int pk_isa_has_amx(void);
 /* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32
  * (default), or PK_BF16, which is ignored where the processor does not multiply bf16, and with AMX
  * is for matrix products alone. Sums stay in f32. Set at start-up. */
-void pk_products_set(pk_type type);
-pk_type pk_products(void); /* the one in effect */
+void pk_compute_type_set(pk_type type);
+pk_type pk_compute_type(void); /* the one in effect */
 
 void pk_threads_set(int threads); /* size of the one OpenMP team; >= 1 */
 int pk_threads(void);

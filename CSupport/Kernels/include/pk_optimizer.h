@@ -15,7 +15,7 @@
 
 typedef struct {
   double lr, beta1, beta2, eps, weight_decay, l2, c1, c2, grad_scale, ema;
-  int narrow;
+  int bf16_moments;
   uint32_t salt;
 } pk_adamw;
 

@@ -2,7 +2,7 @@
  * it.
  * f32, the current instruction set, the whole team. The caller takes the time.
  *
- * pk_probe_fma      independent fused multiply-adds in registers, of bf16 pairs when pk_products()
+ * pk_probe_fma      independent fused multiply-adds in registers, of bf16 pairs when pk_compute_type()
  * says so; returns the floating-point operations done
  *                   (two for each; four for a pair)
  * pk_probe_exp      the kernels' own exp over 4 KiB a thread; returns the number of exponentials

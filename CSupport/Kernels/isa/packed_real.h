@@ -1,26 +1,32 @@
-/* Words of one value of the variant's own type, for the bodies that are written once for both
- * (attention, convolution). */
-#define STEP 1
-#define PACK_PANEL product_pack_b_body
-#define PACK_ROWS product_pack_a_body
-typedef real word;
-#define WORDS V
-#define w_load v_load
-#define w_set v_set
-#define w_dot v_fma
-#define w_dot_at v_fma_at
+/* Packed elements of one value of the table's own type, for bodies that are written once for f32,
+ * f64 and bf16 (micro-kernels, attention, convolution). packed_bf16.h is the other. */
+#define K_GROUP 1 /* values of k in a packed element */
+#define PACK_B pack_b_body
+#define PACK_A pack_a_body
+typedef real packed_element;
+#define packed_vector V /* VL packed elements */
+#define p_load v_load
+#define p_broadcast v_set
+#define p_dot v_fma              /* c + a b, in each lane */
+#define p_dot_broadcast v_fma_at /* the same with a broadcast from memory */
 
-static inline const word *att_pairs_of_rows(int nv, idx n, const real *x, word *out) {
+/* Rows 2 r and 2 r + 1 of x become row r of packed elements: nothing to do here, x is returned. */
+static inline const packed_element *att_group_rows(int nv, idx n, const real *x,
+                                                   packed_element *out) {
   return (void)nv, (void)n, (void)out, x;
 }
 
-static inline void att_pairs_of_lanes(idx rows, real *x) { (void)rows, (void)x; }
+/* Neighbouring lanes become packed elements, in place: nothing to do here. */
+static inline void att_group_lanes(idx rows, real *x) { (void)rows, (void)x; }
 
-/* A vector of words from n values of a row and of the next row (none: ld 0), where a word holds
- * two. */
-static inline void w_rows(idx n, const real *x, idx ld, word *out) {
-  (void)ld, v_store(out, v_loadn(x, n));
+/* One vector of packed elements from n values of a row, and of the row `ld` after it where an
+ * element holds two (ld 0: zeros). Lanes past n are zero. */
+static inline void p_pack_rows(idx n, const real *x, idx ld, packed_element *out) {
+  (void)ld;
+  v_store(out, v_loadn(x, n));
 }
 
-/* n <= VL values become words. */
-static inline void w_narrow(idx n, const real *x, word *out) { v_storen(out, v_load(x), n); }
+/* n <= VL values of a row become packed elements. */
+static inline void p_pack(idx n, const real *x, packed_element *out) {
+  v_storen(out, v_load(x), n);
+}

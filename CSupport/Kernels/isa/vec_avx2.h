@@ -9,11 +9,11 @@ typedef float real;
 typedef __m256 V;
 typedef __m256 VM;
 #define VL 8
-#define GEMM_MR 4
-#define GEMM_NV 3
-#define PRODUCT_ROWS 6
-#define PRODUCT_VECTORS 2
-#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
+#define UNPACKED_MR 4
+#define UNPACKED_VECTORS 3
+#define MR 6
+#define NR_VECTORS 2
+#define NR (NR_VECTORS * VL)
 static const int32_t pk_mask_table[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 static inline __m256i v_mask(ptrdiff_t n) {

@@ -10,11 +10,11 @@ typedef float real;
 typedef __m512 V;
 typedef __mmask16 VM;
 #define VL 16
-#define GEMM_MR 6
-#define GEMM_NV 4
-#define PRODUCT_ROWS 12
-#define PRODUCT_VECTORS 2
-#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
+#define UNPACKED_MR 6
+#define UNPACKED_VECTORS 4
+#define MR 12
+#define NR_VECTORS 2
+#define NR (NR_VECTORS * VL)
 
 static inline __mmask16 v_mask(ptrdiff_t n) {
   return n >= VL ? (__mmask16)0xffff : n <= 0 ? (__mmask16)0 : (__mmask16)((1u << n) - 1u);

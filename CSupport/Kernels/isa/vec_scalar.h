@@ -11,11 +11,11 @@ typedef float real;
 typedef real V;
 typedef int VM; /* comparison result */
 #define VL 1
-#define GEMM_MR 4
-#define GEMM_NV 4
-#define PRODUCT_ROWS 4
-#define PRODUCT_VECTORS 4
-#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
+#define UNPACKED_MR 4
+#define UNPACKED_VECTORS 4
+#define MR 4
+#define NR_VECTORS 4
+#define NR (NR_VECTORS * VL)
 
 static inline V v_load(const real *p) { return *p; }
 

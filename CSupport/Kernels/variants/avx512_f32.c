@@ -1,4 +1,4 @@
-#include "../isa/kernels.h"
+#include "tables.h"
 #if defined(__x86_64__)
 #include "../isa/vec_avx512.h"
 #define PK_TABLE pk_avx512_f32

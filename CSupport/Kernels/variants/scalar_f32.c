@@ -1,4 +1,4 @@
-#include "../isa/kernels.h"
+#include "tables.h"
 #include "../isa/vec_scalar.h"
 #define PK_TABLE pk_scalar_f32
 #include "variant.inc"
