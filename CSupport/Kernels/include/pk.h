@@ -46,4 +46,5 @@ typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
 #include "pk_optimizer.h"
 #include "pk_random.h"
 #include "pk_probe.h"
+#include "pk_reference.h"
 #endif
