@@ -48,8 +48,8 @@ static void fill_ring(const conv_band *band, idx first, idx last) {
   }
 }
 
-/* How many rows from h on, at most `most`, have the lines of row h, each a row further: they are one
- * product. */
+/* How many rows from h on, at most `most`, have the lines of row h, each a row further: they are
+ * one product. */
 static idx rows_with_same_lines(const conv_plan *p, idx h, idx most) {
   axis_read lines[axis_most(&p->h, p->backward)], others[axis_most(&p->h, p->backward)];
   const idx n = axis_reads(&p->h, p->backward, h, lines);
@@ -80,8 +80,8 @@ static idx find_lines(const conv_band *band, const axis_read *frames, idx frame_
   return n;
 }
 
-/* All components of `lines` lines, for `rows` rows: to `products` (Winograd), or pixel by pixel into
- * `out`, where the components are phases of the row. */
+/* All components of `lines` lines, for `rows` rows: to `products` (Winograd), or pixel by pixel
+ * into `out`, where the components are phases of the row. */
 static void multiply_lines(const conv_band *band, idx lines, idx rows, char *out) {
   const conv_job *j = band->j;
   const conv_plan *p = j->p;
@@ -105,7 +105,8 @@ static void multiply_lines(const conv_band *band, idx lines, idx rows, char *out
   }
 }
 
-/* Rows from h on that have the same lines, at most `most`, into the tile at `out`; returns how many.
+/* Rows from h on that have the same lines, at most `most`, into the tile at `out`; returns how
+ * many.
  */
 static idx compute_rows(const conv_band *band, const axis_read *frames, idx frame_count, idx h,
                         idx most, char *out) {

@@ -1,5 +1,5 @@
-/* How a convolution, or its gradient with respect to the input ("backward data"), is computed row by
- * row: sizes, lines and components, scratch.
+/* How a convolution, or its gradient with respect to the input ("backward data"), is computed row
+ * by row: sizes, lines and components, scratch.
  *
  * Both are one computation. A result row (t, h) is a sum over lines; a line is a source row with
  * the weights of some of the taps (kt, kh):

@@ -125,7 +125,7 @@ static grids make_grids(pk_type type, const pk_conv3d_shape *s, const extents *e
   return g;
 }
 
-/* sums[i][j] = the gradient of the weight of output channel o0 + i and column k0 + j of [in * taps].
+/* sums[i][j] = the gradient of the weight of output channel o0 + i, column k0 + j of [in * taps].
  */
 static void weight_tile(const grids *g, idx o0, idx k0, idx rows_o, idx rows_k, double *sums) {
   const pk_conv3d_shape *s = g->s;

@@ -3,8 +3,8 @@
 /* Rows of one matrix of a batch that is too small to keep the team busy by itself. */
 #define BATCHED_ROWS 32
 
-/* One product, or the rows [i, i + m) of it. The next matrices of the batch arrive meanwhile: B with
- * the first half of the rows, A with the second. */
+/* One product, or the rows [i, i + m) of it. The next matrices of the batch arrive meanwhile: B
+ * with the first half of the rows, A with the second. */
 static void multiply(const pk_kernels *kernels, const pk_gemm_shape *s, idx m, const void *a,
                      const void *b, void *c, pk_type type, const void *next_a, const void *next_b) {
   const idx half = (m / kernels->unpacked_mr + 2) / 2 * kernels->unpacked_mr;

@@ -25,7 +25,8 @@ typedef struct {
   pk_work_range (*ranges)[PK_WORK_RANGES]; /* one for each slot of packed B */
 } blocked_product;
 
-/* The part of one thread: columns [column0, column1) of C in blocks of nc, and its packed operands. */
+/* The part of one thread: columns [column0, column1) of C in blocks of nc, and its packed
+ * operands. */
 typedef struct {
   idx threads, thread;
   int has_own_columns;

@@ -5,14 +5,15 @@
 #include "gemm_algorithms.h"
 
 /* KC: values of k in a K block, whose sum is made in registers before it is added to C. k is cut
- * into equal blocks of at most PK_KC_MAX packed elements. The order of every sum follows from it. */
+ * into equal blocks of at most PK_KC_MAX packed elements. The order of every sum follows from
+ * it. */
 idx pk_gemm_kc(idx k);
 
 /* n cut into equal parts of at most `most`, rounded up to a multiple of `unit`. */
 idx pk_equal_parts(idx n, idx most, idx unit);
 
-/* Micro-tiles [tile0, tile1) of A's rows, kc values of k from p on: each as pack_a makes it, `stride`
- * packed elements apart. */
+/* Micro-tiles [tile0, tile1) of A's rows, kc values of k from p on: each as pack_a makes it,
+ * `stride` packed elements apart. */
 void pk_pack_a_tiles(const pk_gemm_kernel *kernel, const pk_gemm_shape *s, const float *a,
                      idx tile0, idx tile1, idx p, idx kc, float *packed, idx stride);
 

@@ -27,9 +27,9 @@ static inline idx pk_tile_size(const pk_gemm_kernel *kernel, idx kc) {
 }
 
 /* C [tiles tile0 .. tile1, panels panel0 .. panel1] += packed A times packed B, kc values of k from
- * p on. A's tiles lie pk_tile_size apart. Tile after tile: a tile of A stays in L1 while panels come
- * from L2, and so does its row of C until the epilogue, which follows the last K block. `prefetch`
- * (or NULL) follows the epilogue's operands. */
+ * p on. A's tiles lie pk_tile_size apart. Tile after tile: a tile of A stays in L1 while panels
+ * come from L2, and so does its row of C until the epilogue, which follows the last K block.
+ * `prefetch` (or NULL) follows the epilogue's operands. */
 void pk_multiply_panels(const panel_product *product, idx tile0, idx tile1, idx panel0, idx panel1,
                         idx p, idx kc, const float *a, const float *b,
                         pk_prefetch_stream *prefetch);

@@ -14,8 +14,7 @@ pk_status pk_affine_clamp_backward(pk_type type, ptrdiff_t n, double alpha, doub
                                    double hi, const void *x, const void *dy, void *dx);
 
 /* Modulation (Peebles, Xie 2023): y[g,t,c] = x[g,t,c] (1 + scale[g,c]) + shift[g,c], g < groups, t
- * < tokens.
- * scale and shift have row stride ld (they are chunks of one matrix). */
+ * < tokens. scale and shift have row stride ld (they are chunks of one matrix). */
 pk_status pk_modulate_forward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns,
                               ptrdiff_t ld, const void *x, const void *scale, const void *shift,
                               void *y);

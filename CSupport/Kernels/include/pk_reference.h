@@ -30,8 +30,8 @@ void pk_reference_conv3d_backward(const pk_conv3d_shape *s, const double *dy, co
                                   const double *weight, double *dx, double *add_dweight,
                                   double *add_dbias);
 
-/* gamma, beta of row r at (r / rows_per_group) * ld; the factor is gamma + plus (NULL: 1). Layer norm
- * has one group, adaptive layer norm one for each sample and plus = 1. */
+/* gamma, beta of row r at (r / rows_per_group) * ld; the factor is gamma + plus (NULL: 1). Layer
+ * norm has one group, adaptive layer norm one for each sample and plus = 1. */
 typedef struct {
   ptrdiff_t rows, columns, rows_per_group, ld;
   double eps, plus;

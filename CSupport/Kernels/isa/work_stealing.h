@@ -4,7 +4,8 @@
  * is empty steals items from the backs of its neighbours' ranges. Equal shares alone wait for the
  * slowest processor, and processors of one machine are not equally fast from one moment to the next
  * where their other hardware threads run other processes (measured: 8 to 18 % between two of them).
- * The thread that computes an item changes nothing in it, so the bits do not depend on the order. */
+ * The thread that computes an item changes nothing in it, so the bits do not depend on the
+ * order. */
 #ifndef PK_WORK_STEALING_H
 #define PK_WORK_STEALING_H
 #include <stddef.h>

@@ -49,8 +49,8 @@ void pk_reference_attention_forward(const pk_attention_shape *s, const double *q
       }
 }
 
-/* With A = softmax(S), S = scale q k^T, o = A v: dA = do v^T, dS = A (dA - sum_j A dA), dq = scale dS
- * k, dk = scale dS^T q, dv = A^T do. */
+/* With A = softmax(S), S = scale q k^T, o = A v: dA = do v^T, dS = A (dA - sum_j A dA), dq = scale
+ * dS k, dk = scale dS^T q, dv = A^T do. */
 void pk_reference_attention_backward(const pk_attention_shape *s, const double *q, const double *k,
                                      const double *v, const double *dout, double *dq, double *dk,
                                      double *dv) {
