@@ -135,7 +135,8 @@ static inline void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds
   }
 }
 
-/* Where an index of all axes but the last leads: `at` counts, s and d are the offsets of it. */
+/* An index of all axes but the last: `at` along each axis, s and d its offsets in source and
+ * destination. */
 typedef struct {
   idx at[8], s, d;
 } place;

@@ -1,5 +1,5 @@
-/* AMX's tiles in plain C, for testing the code above where the processor has none:
- * -DPK_AMX_EMULATED. TDPBF16PS adds the products of a pair one after the other. */
+/* AMX's tiles in plain C, for tests on processors without it: -DPK_AMX_EMULATED. TDPBF16PS adds the
+ * products of a pair one after the other. */
 #ifndef PK_AMX_EMULATED_H
 #define PK_AMX_EMULATED_H
 static _Thread_local uint32_t emulated[8][16][16];

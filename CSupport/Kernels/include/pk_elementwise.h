@@ -40,7 +40,7 @@ pk_status pk_copy_strided(pk_type type, int rank, const ptrdiff_t *sizes,
                           const ptrdiff_t *src_strides, const void *src,
                           const ptrdiff_t *dst_strides, void *dst, int accumulate);
 
-/* Sums folded in double over fixed blocks; the result is returned. */
+/* Sums, added in double over fixed blocks; the result is returned. */
 double pk_sum(pk_type type, ptrdiff_t n, const void *x);
 double pk_dot(pk_type type, ptrdiff_t n, const void *x, const void *y);
 double pk_sum_abs_difference(pk_type type, ptrdiff_t n, const void *x, const void *y);

@@ -41,11 +41,11 @@ pk_status pk_rmsnorm_backward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, c
                               void *dx, void *add_dgamma, void *scratch);
 
 /* RMS norm of every head of queries or keys, one gamma [dim] for all, and then the rotation
- * (pk_rope) of the first `turned` tokens of each sample (0: none; cosines, sines [turned, dim /
+ * (pk_rope) of the first `rotated` tokens of each sample (0: none; cosines, sines [rotated, dim /
  * 2]). A token's heads * dim values lie together; tokens are ld, samples bs elements apart, in x
  * and dx (x), and in y and dy (y). */
 typedef struct {
-  ptrdiff_t batch, tokens, heads, dim, turned, ldx, bsx, ldy, bsy;
+  ptrdiff_t batch, tokens, heads, dim, rotated, ldx, bsx, ldy, bsy;
   double eps;
 } pk_head_norm_shape;
 

@@ -57,7 +57,7 @@ void pk_reference_softmax_forward(ptrdiff_t rows, ptrdiff_t columns, double scal
 void pk_reference_softmax_backward(ptrdiff_t rows, ptrdiff_t columns, const double *dy,
                                    const double *y, double *ds);
 
-/* x [rows, heads, dim]; row r is turned by the angles of cosines, sines [positions, dim / 2] at
+/* x [rows, heads, dim]; row r is rotated by the angles of cosines, sines [positions, dim / 2] at
  * r % tokens, if that is below `positions`. */
 void pk_reference_rope(ptrdiff_t rows, ptrdiff_t tokens, ptrdiff_t positions, ptrdiff_t heads,
                        ptrdiff_t dim, const double *cosines, const double *sines, int direction,

@@ -298,7 +298,7 @@ const pk_kernels *pk_select(pk_type type);
 /* The table of bf16 operands, or NULL: when products are f32, when the processor has no bf16
  * arithmetic, or when it has AMX, beside which its bf16 vector instructions are slow. */
 const pk_bf16_kernels *pk_bf16(pk_type type);
-/* The gemm kernel of f32 products as they are asked for: AMX's, that of bf16 pairs, or f32's
+/* The gemm kernel of f32 products for pk_compute_type(): AMX's, that of bf16 pairs, or f32's
  * own. */
 const pk_gemm_kernel *pk_gemm_kernel_f32(void);
 /* The number by which BLIS calls its kernel set for the instruction set in use. */

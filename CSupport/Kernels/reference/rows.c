@@ -25,7 +25,7 @@ void pk_reference_softmax_backward(idx rows, idx columns, const double *dy, cons
     }
 }
 
-/* The pair (a, b) turned by theta: (a cos - b sin, a sin + b cos). */
+/* The pair (a, b) rotated by theta: (a cos - b sin, a sin + b cos). */
 void pk_reference_rope(idx rows, idx tokens, idx positions, idx heads, idx dim,
                        const double *cosines, const double *sines, int direction, double *x) {
   for (idx r = 0; r < rows; r++)
