@@ -92,8 +92,8 @@ public enum Machine {
   /// not multiply it, and with AMX is for matrix products alone.
   public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var products: Products {
-    get { pk_products() == PK_BF16 ? .bf16 : .f32 }
-    set { pk_products_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
+    get { pk_compute_type() == PK_BF16 ? .bf16 : .f32 }
+    set { pk_compute_type_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
   /// Whether bf16 products use AMX's tiles; attention and convolutions are then f32, which is

@@ -64,8 +64,8 @@ static int product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int a_way, int b_way, 
 }
 
 int main(void) {
-  pk_products_set(PK_BF16);
-  if (pk_products() != PK_BF16 || !pk_isa_has_amx()) {
+  pk_compute_type_set(PK_BF16);
+  if (pk_compute_type() != PK_BF16 || !pk_isa_has_amx()) {
     fprintf(stderr, "amx: this processor has no AVX512-BF16, skipped\n");
     return 0;
   }

@@ -207,7 +207,7 @@ static void elements(void) {
     all_finite("adamw", n, y);
     if (T == PK_F32) {
       uint16_t *narrow = calloc((size_t)(2 * n), sizeof *narrow);
-      o.narrow = 1, o.salt = 7;
+      o.bf16_moments = 1, o.salt = 7;
       expect("adamw, bf16 moments", pk_adamw_step(T, n, &o, x, y, narrow, narrow + n, NULL));
       all_finite("adamw, bf16 moments", n, y);
       free(narrow);
@@ -414,9 +414,9 @@ int main(void) {
       printf("%s %s: done\n", pk_isa_name((pk_isa)isa), wide ? "f64" : "f32");
     }
     if (isa == PK_ISA_AVX512 && pk_isa_has_bf16()) {
-      pk_products_set(PK_BF16);
+      pk_compute_type_set(PK_BF16);
       products(), convolution();
-      pk_products_set(PK_F32);
+      pk_compute_type_set(PK_F32);
       printf("avx512 bf16 products: done\n");
     }
   }

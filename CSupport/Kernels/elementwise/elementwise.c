@@ -135,7 +135,8 @@ static inline void copy_run(pk_type type, idx n, idx ss, const void *src, idx ds
   }
 }
 
-/* Where an index of all axes but the last leads: `at` counts, s and d are the offsets of it. */
+/* An index of all axes but the last: `at` along each axis, s and d its offsets in source and
+ * destination. */
 typedef struct {
   idx at[8], s, d;
 } place;
@@ -179,8 +180,8 @@ pk_status pk_copy_strided(pk_type type, int rank, const idx *sizes, const idx *s
       /* 16: a whole number of lanes of any variant */
       const idx r = i % strips * STRIP, many = rows - r < STRIP ? rows - r : STRIP,
                 whole = many / 16 * 16, ld = dst_strides[rank - 2];
-      k->conv.turn(n, whole, pk_at(src, type, p.s + r), ss, NULL, pk_at(dst, type, p.d + r * ld),
-                   ld);
+      k->conv.transpose(n, whole, pk_at(src, type, p.s + r), ss, NULL,
+                        pk_at(dst, type, p.d + r * ld), ld);
       for (idx e = r + whole; e < r + many; e++)
         copy_run(type, n, ss, pk_at(src, type, p.s + e), 1, pk_at(dst, type, p.d + e * ld), 0);
     }

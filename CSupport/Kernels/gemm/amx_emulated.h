@@ -1,5 +1,5 @@
-/* AMX's tiles in plain C, for testing the code above where the processor has none:
- * -DPK_AMX_EMULATED. TDPBF16PS adds the products of a pair one after the other. */
+/* AMX's tiles in plain C, for tests on processors without it: -DPK_AMX_EMULATED. TDPBF16PS adds the
+ * products of a pair one after the other. */
 #ifndef PK_AMX_EMULATED_H
 #define PK_AMX_EMULATED_H
 static _Thread_local uint32_t emulated[8][16][16];
@@ -14,8 +14,8 @@ static void emulated_move(int tile, void *p, idx stride, int store) {
       memcpy(emulated[tile][r], (char *)p + r * stride, 64);
 }
 
-static float emulated_value(uint32_t word, int odd) {
-  const uint32_t bits = odd ? word & 0xffff0000u : word << 16;
+static float emulated_value(uint32_t pair, int odd) {
+  const uint32_t bits = odd ? pair & 0xffff0000u : pair << 16;
   float x;
   memcpy(&x, &bits, 4);
   return x;

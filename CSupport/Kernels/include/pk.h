@@ -3,22 +3,23 @@
  * Rules that hold for every function below unless its own contract says otherwise
  *
  * Types     `type` is PK_F32 or PK_F64 and names the element type of every `void *` array. f32 runs
- * on the widest
- *           instruction set allowed (pk_isa); f64 runs the same algorithm, one lane wide, and is
- *           the reference.
+ *           on the widest instruction set allowed (pk_isa.h); f64 runs the same algorithm, one lane
+ *           wide, for finite differences and f64 tensors.
  * Shapes    row-major, sizes in elements, strides in elements; a size of 0 is a no-op.
  * Memory    natural alignment suffices, 64 B is faster; nothing outside the stated extents is
- * touched.
+ *           accessed.
  * Aliasing  none, unless "in place" is said.
  * Writes    outputs are overwritten; names beginning with "add_" or an `accumulate` flag say when
- * they are added to.
+ *           they are added to.
  * Scratch   caller-owned, contents meaningless on entry and exit; size from the function's
- * `_scratch` companion, in elements.
- * Numerics  row sums are lane-parallel; sums over more than 10^4 elements fold blocks in double.
- * Threads   one OpenMP region over fixed blocks folded in a fixed order: the bits do not depend on
- * the thread count.
- *           Not to be called inside a parallel region, nor from two threads at once.
- * Errors    a bad shape returns PK_BAD_SHAPE and writes nothing. */
+ *           `_scratch` companion, in elements.
+ * Numerics  row sums are lane-parallel; sums over more than 10^4 elements add blocks in double.
+ * Threads   one OpenMP region over fixed blocks, added in a fixed order: the bits do not depend on
+ *           the number of threads. Not to be called inside a parallel region, nor from two threads
+ *           at once.
+ * Errors    a bad shape returns PK_BAD_SHAPE and writes nothing.
+ *
+ * pk_reference.h has a plain implementation of each family, the oracle of the tests. */
 #ifndef PK_H
 #define PK_H
 #include <stddef.h>
@@ -46,4 +47,5 @@ typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
 #include "pk_optimizer.h"
 #include "pk_random.h"
 #include "pk_probe.h"
+#include "pk_reference.h"
 #endif

@@ -1,23 +1,23 @@
 /* Three-dimensional convolution of an input that is upsampled and padded.
  *
- *   y[b,o,t,h,w] = bias[o] + sum_{c,kt,kh,kw} W[o,c,kt,kh,kw] xp[b,c,t st+kt,h sh+kh,w sw+kw]
- *   (cross-correlation) xp is x, upsampled as pk_upsample_forward does by (ft, fh, fw), and padded
- *   by edge replication: `front` frames before the first, none after, `side` cells on each side of
- *   H and W (HunyuanVideo: front = kt-1, side = k/2). dx sums the gradients of every copy. Neither
- *   copies nor padding are stored or multiplied: taps that read copies of one cell become one, so
+ *   y[b,o,t,h,w] = bias[o] + sum over c, kt, kh, kw of
+ *                  W[o,c,kt,kh,kw] xp[b,c,t st+kt,h sh+kh,w sw+kw]      (cross-correlation)
+ *   xp is x, upsampled as pk_upsample_forward does by (ft, fh, fw), and padded by edge replication:
+ *   `front` frames before the first, none after, `side` cells on each side of H and W
+ *   (HunyuanVideo: front = kt-1, side = k/2). dx sums the gradients of every copy. Neither copies
+ *   nor padding are stored or multiplied: taps that read copies of one cell become one, so that
  *   upsampling by 2 in every direction takes 8 products a result instead of 27.
  * Source: Kong et al. 2024 (arXiv:2412.03603), CausalConv3d.
  *
- * Shapes   x [batch, in, T, H, W], W [out, in, kt, kh, kw], y [batch, out, To, Ho, Wo], To =
- * (T'+front-kt)/st + 1 and
- *          Ho = (H'+2 side-kh)/sh + 1, T' = 1 + (T-1) ft and H' = H fh. Kernel extents at most
- *          PK_CONV_TAPS; with upsampling strides are 1,
- *          front = kt-1 and kh = kw = 2 side + 1.
- * Errors   f32 without bf16 products, kw = 3 and no stride or upsampling along W: minimal
- * filtering, about 2.5 times the rounding errors of a plain sum. Fusion   what a forward pass does
- * with x as it reads it and with y as it writes it (pk_conv_fusion; NULL: nothing), to the bits of
- * the operations it stands for;
- *          not for 1x1x1 without stride (PK_BAD_SHAPE).
+ * Shapes   x [batch, in, T, H, W], W [out, in, kt, kh, kw], y [batch, out, To, Ho, Wo] with T' = 1
+ *          + (T-1) ft, To = (T'+front-kt)/st + 1, H' = H fh, Ho = (H'+2 side-kh)/sh + 1. Kernel
+ *          extents at most PK_CONV_TAPS; with upsampling strides are 1, front = kt-1 and kh = kw =
+ *          2 side + 1.
+ * Numerics f32 without bf16 products, kw = 3 and no stride or upsampling along W: Winograd's
+ *          F(4, 3), about 2.5 times the rounding errors of a plain sum.
+ * Fusion   what a forward pass does with x as it reads it and with y as it writes it
+ *          (pk_conv_fusion; NULL: nothing), to the bits of the operations it stands for; not for
+ *          1x1x1 without stride (PK_BAD_SHAPE).
  * Writes   y and dx overwritten; add_dweight, add_dbias added to. bias, add_dbias may be NULL. */
 #ifndef PK_CONV_H
 #define PK_CONV_H

@@ -14,8 +14,7 @@ pk_status pk_affine_clamp_backward(pk_type type, ptrdiff_t n, double alpha, doub
                                    double hi, const void *x, const void *dy, void *dx);
 
 /* Modulation (Peebles, Xie 2023): y[g,t,c] = x[g,t,c] (1 + scale[g,c]) + shift[g,c], g < groups, t
- * < tokens.
- * scale and shift have row stride ld (they are chunks of one matrix). */
+ * < tokens. scale and shift have row stride ld (they are chunks of one matrix). */
 pk_status pk_modulate_forward(pk_type type, ptrdiff_t groups, ptrdiff_t tokens, ptrdiff_t columns,
                               ptrdiff_t ld, const void *x, const void *scale, const void *shift,
                               void *y);
@@ -41,7 +40,7 @@ pk_status pk_copy_strided(pk_type type, int rank, const ptrdiff_t *sizes,
                           const ptrdiff_t *src_strides, const void *src,
                           const ptrdiff_t *dst_strides, void *dst, int accumulate);
 
-/* Sums folded in double over fixed blocks; the result is returned. */
+/* Sums, added in double over fixed blocks; the result is returned. */
 double pk_sum(pk_type type, ptrdiff_t n, const void *x);
 double pk_dot(pk_type type, ptrdiff_t n, const void *x, const void *y);
 double pk_sum_abs_difference(pk_type type, ptrdiff_t n, const void *x, const void *y);

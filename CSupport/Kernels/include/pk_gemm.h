@@ -1,20 +1,23 @@
 /* Matrix products.
  *
- * pk_gemm:  C[m,n] = beta C + alpha A[m,k] B[k,n], any strides (rs = row stride, cs = column
- * stride); beta 0 ignores C.
- *   f32 with contiguous rows of C: own kernels (packed.c, rows.c, columns.c, vectors.c, small.c),
- *   inputs rounded to bf16 first when pk_products() says so.
- *   Anything else: BLIS computes fixed tiles of C (the tile grid depends on the shape alone) under
- *   our team.
- *   Scratch: pk_gemm_scratch elements.
- * pk_linear: the same (csc == 1), followed by what the epilogue says, a few rows at a time while
- * they are near. With `packed`, B was packed before by pk_gemm_pack, for f32 weights that stay:
- * pk_gemm_packed_count(n, k) elements, in a layout named by pk_gemm_layout() (it changes with the
- * instruction set and pk_products()); b is not read then. The bits are those without it, but where
- * pk_gemm would not pack: a small B, at most four rows, or one column. pk_gemm_batched: the same
- * for `batch` independent small products, own kernels, parallel over the batch and row blocks;
- *   B needs csb == 1 and C needs csc == 1. Batch strides may be 0 to share an operand (not C).
- * Source: BLIS (Van Zee, van de Geijn 2015) for the tiles. */
+ *   pk_gemm          C[m,n] = beta C + alpha A[m,k] B[k,n]; beta 0 does not read C.
+ *   pk_linear        the same with contiguous rows of C (csc == 1), followed by the epilogue, a few
+ *                    rows at a time while they are in L1.
+ *   pk_gemm_pack     packs a B that stays, for pk_linear: f32 weights.
+ *   pk_gemm_batched  `batch` independent small products.
+ * Source: Goto and van de Geijn 2008 (blocking), Van Zee and van de Geijn 2015 (BLIS).
+ *
+ * Shapes   A [m, k], B [k, n], C [m, n] with any strides: rs from row to row, cs from column to
+ *          column. Batched: B needs csb == 1 and C csc == 1; batch strides may be 0 to share an
+ *          operand (not C), and beta is 0 or 1.
+ * Packed   pk_gemm_packed_count(n, k) elements, in a layout named by pk_gemm_layout(), which
+ *          changes with the instruction set and pk_compute_type(). pk_linear with `packed` does not
+ *          read b. Its bits are those without it, except where B would not be packed: a small B, at
+ *          most four rows, or one column.
+ * Numerics f32 with csc == 1: kernels of our own (gemm/), operands rounded to bf16 first where
+ *          pk_compute_type() says so; sums of up to PK_KC_MAX products in f32. Anything else: BLIS.
+ * Threads  the order of a sum depends on the shape alone. BLIS computes tiles whose grid does too.
+ * Scratch  pk_gemm_scratch elements; batched: none. */
 #ifndef PK_GEMM_H
 #define PK_GEMM_H
 

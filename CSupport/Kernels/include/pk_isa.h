@@ -11,16 +11,16 @@ pk_isa pk_isa_current(void);  /* the one in use: min(detected, limit) */
 void pk_isa_limit(pk_isa limit);
 const char *pk_isa_name(pk_isa isa);
 int pk_isa_has_bf16(void); /* avx512_bf16 present */
-/* amx_bf16 too, and the system lets this process use it (asked at the first call) */
+/* amx_bf16 too, and Linux grants its tiles to this process (requested at the first call) */
 int pk_isa_has_amx(void);
 
 /* The type to which f32 operands of matrix products, attention and convolutions are rounded: PK_F32
  * (default), or PK_BF16, which is ignored where the processor does not multiply bf16, and with AMX
  * is for matrix products alone. Sums stay in f32. Set at start-up. */
-void pk_products_set(pk_type type);
-pk_type pk_products(void); /* the one in effect */
+void pk_compute_type_set(pk_type type);
+pk_type pk_compute_type(void); /* the one in effect */
 
-void pk_threads_set(int threads); /* size of the one OpenMP team; >= 1 */
+void pk_threads_set(int threads); /* threads of the one OpenMP team, at least 1 */
 int pk_threads(void);
 int pk_affinity_count(void); /* processors this process may run on */
 const char *pk_blis_version(void);

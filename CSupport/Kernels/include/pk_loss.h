@@ -1,9 +1,10 @@
-/* Element-wise losses: each returns its sum (folded in double over fixed blocks) and writes the
- * gradient of that sum.
+/* Element-wise losses: each returns its sum (added in double over fixed blocks) and writes the
+ * gradient of that sum; dx may be NULL.
  *
- * pk_loss_weighted_l1l2   w (|e| + e^2/2), e = x - t;  dx = w (sign e + e); w NULL = 1
- * pk_loss_huber           sqrt(e^2 + c^2) - c;  dx = e / sqrt(e^2 + c^2)      (Charbonnier; Song,
- * Dhariwal 2023 eq. 7) pk_loss_squared         e^2;  dx = 2 e dx may be NULL. */
+ * pk_loss_weighted_l1l2   w (|e| + e^2/2), e = x - t;  dx = w (sign e + e); w NULL: 1
+ * pk_loss_huber           sqrt(e^2 + c^2) - c;  dx = e / sqrt(e^2 + c^2)
+ *                         (Charbonnier; Song, Dhariwal 2023, eq. 7)
+ * pk_loss_squared         e^2;  dx = 2 e */
 #ifndef PK_LOSS_H
 #define PK_LOSS_H
 double pk_loss_weighted_l1l2(pk_type type, ptrdiff_t n, const void *x, const void *target,

@@ -1,20 +1,21 @@
 /* Normalisation, forward and backward.
  *
- * layer norm over the last axis: n = (x - mean) rstd, y = gamma n + beta, rstd = 1/sqrt(var + eps)
- * dx = rstd (g - <g> - n <g n>), g = gamma dy, < > = mean over the row          (Ba, Kiros, Hinton
- * 2016, eq. 4) adaptive layer norm: rows are groups x tokens, gamma = 1 + scale[g], beta = shift[g]
- * (Peebles, Xie 2023) RMS norm: n = x rstd, y = gamma n, rstd = 1/sqrt(<x^2> + eps); dx = rstd (g -
- * n <g n>)   (Zhang, Sennrich 2019) group norm of x [batch, channels, spatial]: as layer norm over
- * channels/groups * spatial, gamma and beta per channel
- *                                                                                        (Wu, He
- *                                                                                        2018)
- * Shapes   rows x columns; gamma, beta [columns] (NULL = 1, 0); scale, shift rows of `columns`, ld
- * apart; mean, rstd [rows]
- *          (group norm: [batch, groups]; heads: [batch, tokens, heads]).
- * Writes   dx overwritten, with `add` (shaped as x; NULL: nothing), the gradient that passes the
- * norm by; add_dgamma, add_dbeta are added to, NULL when frozen. Scratch  of backward passes:
- * pk_norm_backward_scratch(groups or 1, rows of a group, columns or dim) elements, for those sums.
- */
+ * Layer norm over the last axis (Ba, Kiros, Hinton 2016, eq. 4):
+ *   n = (x - mean) rstd, y = gamma n + beta, rstd = 1/sqrt(var + eps)
+ *   dx = rstd (g - <g> - n <g n>), g = gamma dy, < > = mean over the row
+ * Adaptive layer norm (Peebles, Xie 2023): rows are groups x tokens, gamma = 1 + scale[g], beta =
+ *   shift[g].
+ * RMS norm (Zhang, Sennrich 2019):
+ *   n = x rstd, y = gamma n, rstd = 1/sqrt(<x^2> + eps); dx = rstd (g - n <g n>)
+ * Group norm of x [batch, channels, spatial] (Wu, He 2018): as layer norm over channels / groups *
+ *   spatial, gamma and beta per channel.
+ *
+ * Shapes   rows x columns; gamma, beta [columns] (NULL: 1, 0); scale, shift rows of `columns`, ld
+ *          apart; mean, rstd [rows] (group norm: [batch, groups]; heads: [batch, tokens, heads]).
+ * Writes   dx is overwritten; `add` (shaped as x; NULL: nothing), the gradient that passes the norm
+ *          by, is part of it. add_dgamma, add_dbeta are added to, NULL when frozen.
+ * Scratch  of backward passes: pk_norm_backward_scratch(groups or 1, rows of a group, columns or
+ *          dim) elements, for those sums. */
 #ifndef PK_NORM_H
 #define PK_NORM_H
 pk_status pk_layernorm_forward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, double eps,
@@ -40,11 +41,11 @@ pk_status pk_rmsnorm_backward(pk_type type, ptrdiff_t rows, ptrdiff_t columns, c
                               void *dx, void *add_dgamma, void *scratch);
 
 /* RMS norm of every head of queries or keys, one gamma [dim] for all, and then the rotation
- * (pk_rope) of the first `turned` tokens of each sample (0: none; cosines, sines [turned, dim /
+ * (pk_rope) of the first `rotated` tokens of each sample (0: none; cosines, sines [rotated, dim /
  * 2]). A token's heads * dim values lie together; tokens are ld, samples bs elements apart, in x
  * and dx (x), and in y and dy (y). */
 typedef struct {
-  ptrdiff_t batch, tokens, heads, dim, turned, ldx, bsx, ldy, bsy;
+  ptrdiff_t batch, tokens, heads, dim, rotated, ldx, bsx, ldy, bsy;
   double eps;
 } pk_head_norm_shape;
 

@@ -1,6 +1,6 @@
-/* 16 x 16 four-byte elements from rows of `ld` elements into columns `step` elements apart: out[p *
- * step + j] = x[j * ld + p] for j < rows; the other lanes repeat the first row. Stored in order of
- * p: a step below 16 leaves the first `step` lanes of each. */
+/* 16 x 16 four-byte elements transposed: out[p * step + j] = x[j * ld + p] for j < rows, the other
+ * lanes repeat the first row. Stored in order of p: of a step below 16 the first `step` lanes of
+ * each line stay. Of f32 values and of pairs of bf16. */
 static inline void transpose_16(ptrdiff_t rows, const float *x, ptrdiff_t ld, float *out,
                                 ptrdiff_t step) {
   __m512 a[16], b[16];

@@ -1,5 +1,4 @@
-/* Eight f32 lanes, AVX2 + FMA. Everything here is static inline or a typedef; vec_end.h pops the
- * target. */
+/* The vector words of vec_scalar.h: eight f32 lanes, AVX2 and FMA. vec_end.h pops the target. */
 #include <immintrin.h>
 #include <math.h>
 #include <stddef.h>
@@ -9,11 +8,11 @@ typedef float real;
 typedef __m256 V;
 typedef __m256 VM;
 #define VL 8
-#define GEMM_MR 4
-#define GEMM_NV 3
-#define PRODUCT_ROWS 6
-#define PRODUCT_VECTORS 2
-#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
+#define UNPACKED_MR 4
+#define UNPACKED_VECTORS 3
+#define MR 6
+#define NR_VECTORS 2
+#define NR (NR_VECTORS * VL)
 static const int32_t pk_mask_table[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 static inline __m256i v_mask(ptrdiff_t n) {
@@ -68,7 +67,7 @@ static inline real v_sum(V a) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
-/* Neighbouring lanes change places. */
+/* Lanes 2 i and 2 i + 1 exchanged. */
 static inline V v_swap(V a) { return _mm256_permute_ps(a, 0xb1); }
 
 static inline real v_maxall(V a) {
@@ -86,7 +85,6 @@ static inline V v_round(V a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a 2^n for integral n <= 129, 0 from -126 on */
 static inline V v_scale(V a, V n) {
   const __m256 one = _mm256_set1_ps(1);
   return _mm256_mul_ps(
@@ -101,8 +99,6 @@ static inline V v_split(V x, V *e) {
   return _mm256_castsi256_ps(_mm256_sub_epi32(i, _mm256_slli_epi32(k, 23)));
 }
 
-/* out[p * step + j] = x[j * ld + p] for j < rows, p < VL; all VL lanes of out are written, in order
- * of p */
 static inline void v_transpose(ptrdiff_t rows, const real *x, ptrdiff_t ld, real *out,
                                ptrdiff_t step) {
   __m256 a[8], b[8];

@@ -1,5 +1,5 @@
-/* Sixteen f32 lanes, AVX-512 F/BW/DQ/VL. Everything here is static inline or a typedef; vec_end.h
- * pops the target. */
+/* The vector words of vec_scalar.h: sixteen f32 lanes, AVX-512 F, BW, DQ and VL. vec_end.h pops the
+ * target. */
 #include <immintrin.h>
 #include <math.h>
 #include <stddef.h>
@@ -10,11 +10,11 @@ typedef float real;
 typedef __m512 V;
 typedef __mmask16 VM;
 #define VL 16
-#define GEMM_MR 6
-#define GEMM_NV 4
-#define PRODUCT_ROWS 12
-#define PRODUCT_VECTORS 2
-#define PRODUCT_COLUMNS (PRODUCT_VECTORS * VL)
+#define UNPACKED_MR 6
+#define UNPACKED_VECTORS 4
+#define MR 12
+#define NR_VECTORS 2
+#define NR (NR_VECTORS * VL)
 
 static inline __mmask16 v_mask(ptrdiff_t n) {
   return n >= VL ? (__mmask16)0xffff : n <= 0 ? (__mmask16)0 : (__mmask16)((1u << n) - 1u);
@@ -42,7 +42,7 @@ static inline V v_div(V a, V b) { return _mm512_div_ps(a, b); }
 
 static inline V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 
-/* c + *p b, the broadcast inside the instruction: one less to issue, one more load. */
+/* The broadcast is part of the instruction: one less to issue, one more load. */
 static inline V v_fma_at(const real *p, V b, V c) {
   __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(b), "m"(*p));
   return c;
@@ -69,7 +69,7 @@ static inline real v_sum(V a) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
 
-/* Neighbouring lanes change places. */
+/* Lanes 2 i and 2 i + 1 exchanged. */
 static inline V v_swap(V a) { return _mm512_permute_ps(a, 0xb1); }
 
 static inline real v_maxall(V a) { return _mm512_reduce_max_ps(a); }
@@ -83,7 +83,6 @@ static inline V v_round(V a) {
   return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a 2^n for integral n <= 129, subnormal or 0 below -126 */
 static inline V v_scale(V a, V n) { return _mm512_scalef_ps(a, n); }
 
 static inline V v_split(V x, V *e) {
@@ -95,8 +94,6 @@ static inline V v_split(V x, V *e) {
 
 #include "transpose_avx512.h"
 
-/* out[p * step + j] = x[j * ld + p] for j < rows, p < VL; all VL lanes of out are written, in order
- * of p */
 static inline void v_transpose(ptrdiff_t rows, const real *x, ptrdiff_t ld, real *out,
                                ptrdiff_t step) {
   transpose_16(rows, x, ld, out, step);

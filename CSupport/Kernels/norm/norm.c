@@ -14,13 +14,15 @@ pk_status pk_layernorm_forward(pk_type type, idx rows, idx columns, double eps, 
   return PK_OK;
 }
 
-static void fold(const pk_kernels *k, pk_type type, idx blocks, idx columns, const void *partial,
-                 void *add_total) {
+/* Adds the sums of `blocks` blocks [columns] to add_total (NULL: nothing), in order. */
+static void add_blocks(const pk_kernels *k, pk_type type, idx blocks, idx columns,
+                       const void *partial, void *add_total) {
   for (idx b = 0; b < blocks && add_total; b++)
     k->axpby(columns, 1, pk_at(partial, type, b * columns), 1, add_total);
 }
 
-static void *zeroed(void *partial, pk_type type, idx block, idx columns) {
+/* Block `block` of partial sums, set to zero. */
+static void *zero_block(void *partial, pk_type type, idx block, idx columns) {
   return memset(pk_at(partial, type, block * columns), 0, (size_t)(columns * pk_size(type)));
 }
 
@@ -42,14 +44,14 @@ static void layernorm_backward(const pk_kernels *k, pk_type type, idx groups, id
     const idx g = w / blocks, b = w % blocks;
     k->layernorm_backward(g * rows + rows * b / blocks, g * rows + rows * (b + 1) / blocks, columns,
                           dy, x, relu, gamma ? pk_at(gamma, type, g * ld) : NULL, plus, mean, rstd,
-                          add, dx, add_dgamma ? zeroed(pg, type, w, columns) : NULL,
-                          add_dbeta ? zeroed(pb, type, w, columns) : NULL);
+                          add, dx, add_dgamma ? zero_block(pg, type, w, columns) : NULL,
+                          add_dbeta ? zero_block(pb, type, w, columns) : NULL);
   }
   for (idx g = 0; g < groups; g++) {
-    fold(k, type, blocks, columns, pk_at(pg, type, g * blocks * columns),
-         add_dgamma ? pk_at(add_dgamma, type, g * ld) : NULL);
-    fold(k, type, blocks, columns, pk_at(pb, type, g * blocks * columns),
-         add_dbeta ? pk_at(add_dbeta, type, g * ld) : NULL);
+    add_blocks(k, type, blocks, columns, pk_at(pg, type, g * blocks * columns),
+               add_dgamma ? pk_at(add_dgamma, type, g * ld) : NULL);
+    add_blocks(k, type, blocks, columns, pk_at(pb, type, g * blocks * columns),
+               add_dbeta ? pk_at(add_dbeta, type, g * ld) : NULL);
   }
 }
 
@@ -114,14 +116,14 @@ pk_status pk_rmsnorm_backward(pk_type type, idx rows, idx columns, const void *d
   for (idx b = 0; b < blocks; b++)
     k->rmsnorm_backward(rows * b / blocks, rows * (b + 1) / blocks, columns, dy, columns, x,
                         columns, gamma, rstd, add, dx,
-                        add_dgamma ? zeroed(scratch, type, b, columns) : NULL);
-  fold(k, type, blocks, columns, scratch, add_dgamma);
+                        add_dgamma ? zero_block(scratch, type, b, columns) : NULL);
+  add_blocks(k, type, blocks, columns, scratch, add_dgamma);
   return PK_OK;
 }
 
 static int head_norm_bad(const pk_head_norm_shape *s) {
-  return s->batch < 0 || s->tokens < 0 || s->heads < 1 || s->dim < 1 || s->turned < 0 ||
-         s->turned > s->tokens || (s->turned && s->dim % 2);
+  return s->batch < 0 || s->tokens < 0 || s->heads < 1 || s->dim < 1 || s->rotated < 0 ||
+         s->rotated > s->tokens || (s->rotated && s->dim % 2);
 }
 
 pk_status pk_head_norm_forward(pk_type type, const pk_head_norm_shape *s, const void *x,
@@ -136,7 +138,7 @@ pk_status pk_head_norm_forward(pk_type type, const pk_head_norm_shape *s, const 
     void *row = pk_at(y, type, b * s->bsy + t * s->ldy);
     k->rmsnorm_forward(0, s->heads, s->dim, s->eps, pk_at(x, type, b * s->bsx + t * s->ldx), s->ldx,
                        gamma, row, s->ldy, pk_at(rstd, type, r * s->heads));
-    if (t < s->turned)
+    if (t < s->rotated)
       k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), 1,
                   row, row, 0);
   }
@@ -154,12 +156,12 @@ pk_status pk_head_norm_backward(pk_type type, const pk_head_norm_shape *s, const
             width = s->heads * s->dim;
 #pragma omp parallel for schedule(static) if (rows * width > PK_SERIAL)
   for (idx i = 0; i < blocks; i++) {
-    void *sums = add_dgamma ? zeroed(scratch, type, i, s->dim) : NULL;
+    void *sums = add_dgamma ? zero_block(scratch, type, i, s->dim) : NULL;
     for (idx r = rows * i / blocks; r < rows * (i + 1) / blocks; r++) {
       const idx b = r / s->tokens, t = r % s->tokens, angles = t * (s->dim / 2);
       const void *g = pk_at(dy, type, b * s->bsy + t * s->ldy);
       void *row = pk_at(dx, type, b * s->bsx + t * s->ldx);
-      if (t < s->turned) {
+      if (t < s->rotated) {
         k->rope_row(s->heads, s->dim, pk_at(cosines, type, angles), pk_at(sines, type, angles), -1,
                     g, row, s->ldy);
         g = row;
@@ -169,7 +171,7 @@ pk_status pk_head_norm_backward(pk_type type, const pk_head_norm_shape *s, const
                           pk_at(rstd, type, r * s->heads), NULL, row, sums);
     }
   }
-  fold(k, type, blocks, s->dim, scratch, add_dgamma);
+  add_blocks(k, type, blocks, s->dim, scratch, add_dgamma);
   return PK_OK;
 }
 

@@ -7,13 +7,12 @@ double pk_probe_fma(idx rounds) {
   const pk_kernels *k = pk_select(PK_F32);
   const pk_bf16_kernels *narrow = pk_bf16(PK_F32);
   double kept = 0, threads = 0;
-#if defined(__x86_64__)
-  if (pk_product_f32() == &pk_amx_bf16) {
+  const pk_gemm_kernel *gemm = pk_gemm_kernel_f32();
+  if (gemm->probe) {
 #pragma omp parallel reduction(+ : kept)
-    kept += pk_amx_probe(rounds / 8);
+    kept += gemm->probe(rounds / 8);
     return kept;
   }
-#endif
 #pragma omp parallel reduction(+ : kept, threads)
   { kept += narrow ? narrow->probe_fma(rounds) : k->probe_fma(rounds), threads += 1; }
   /* The sum is used, so that the loops cannot be left out. */

@@ -1,165 +1,246 @@
 import TensorRuntime
 
 /// Runs every family of kernels on fixed inputs, on each instruction set this machine has, and
-/// compares with the same bodies in f64, one lane wide.
+/// compares with a plain implementation in double (`Reference`).
 public enum KernelCheck {
   struct Family: Sendable {
     let name: String
     /// Largest difference allowed, relative to the largest magnitude of the output.
     let tolerance: Double
-    let run: @Sendable (ElementType, borrowing Workspace) -> [Tensor]
-  }
-  /// f32 values, whatever the type: both runs see the same numbers.
-  private static func input(
-    _ shape: Shape, _ seed: UInt64, _ type: ElementType, _ work: borrowing Workspace
-  ) -> Tensor {
-    work.converted(RandomStream(seed: seed, .test).normal(shape, .f32, in: work), to: type)
+    /// Standard normal f32 inputs of these shapes.
+    let inputs: [Shape]
+    let run: @Sendable ([Tensor], borrowing Workspace) -> [Tensor]
+    let expected: @Sendable ([Tensor]) -> [Tensor]
+
+    /// Numbers of the family's own, so that families do not share inputs.
+    func tensors(_ work: borrowing Workspace) -> [Tensor] {
+      let seed = name.utf8.reduce(UInt64(0)) { $0 &* 31 &+ UInt64($1) }
+      return inputs.indices.map { i in
+        RandomStream(seed: seed &+ UInt64(i), .test).normal(inputs[i], .f32, in: work)
+      }
+    }
   }
 
-  static let families: [Family] = [
-    Family(name: "gemm", tolerance: 2e-6) { t, w in
-      [w.matmul(input(Shape(67, 90), 1, t, w), input(Shape(90, 75), 2, t, w))]
+  static let families: [Family] = products + [attention, convolution] + norms + elements + rows
+
+  private static let products = [
+    Family(name: "gemm", tolerance: 2e-6, inputs: [Shape(67, 90), Shape(90, 75)]) { t, w in
+      [w.matmul(t[0], t[1])]
+    } expected: { t in
+      [Reference.matmul(t[0], t[1])]
     },
-    Family(name: "gemm-batched", tolerance: 2e-6) { t, w in
+    Family(
+      name: "gemm-batched", tolerance: 2e-6,
+      inputs: [Shape(3, 37, 29), Shape(3, 29, 51), Shape(3, 29, 37)]
+    ) { t, w in
+      [w.batchedMatmul(t[0], t[1]), w.batchedMatmul(t[2], t[1], transposeA: true)]
+    } expected: { t in
       [
-        w.batchedMatmul(input(Shape(3, 37, 29), 3, t, w), input(Shape(3, 29, 51), 4, t, w)),
-        w.batchedMatmul(
-          input(Shape(3, 29, 37), 3, t, w), input(Shape(3, 29, 51), 4, t, w), transposeA: true),
-      ]
-    },
-    Family(name: "attention", tolerance: 5e-6) { t, w in
-      let q = input(Shape(2, 45, 48), 5, t, w)
-      let k = input(Shape(2, 70, 48), 6, t, w)
-      let v = input(Shape(2, 70, 48), 7, t, w)
-      let visible = Workspace.Visibility(keyCounts: [70, 33])
-      let (o, lse) = w.attention(q: q, k: k, v: v, heads: 2, scale: 0.2, visible: visible)
-      let d = w.attentionBackward(
-        input(o.shape, 8, t, w), q: q, k: k, v: v, o: o, lse: lse, heads: 2, scale: 0.2,
-        visible: visible)
-      return [o, lse, d.dq, d.dk, d.dv]
-    },
-    Family(name: "conv", tolerance: 5e-6) { t, w in
-      let g = ConvolutionGeometry.causal(kernel: 3)
-      let x = input(Shape(1, 5, 3, 9, 19), 9, t, w)
-      let weight = input(Shape(7, 5, 3, 3, 3), 10, t, w)
-      let y = w.convolution(x, weight: weight, bias: input(Shape(7), 11, t, w), g)
-      let dy = input(y.shape, 12, t, w)
-      var dw: Tensor? = w.zeros(weight.shape, t)
-      var db: Tensor? = w.zeros(Shape(7), t)
-      w.convolutionBackwardWeight(dy, x: x, weight: weight.shape, g, addingTo: &dw, &db)
-      return [y, w.convolutionBackwardInput(dy, input: x.shape, weight: weight, g), dw!, db!]
-    },
-    Family(name: "norm", tolerance: 5e-6) { t, w in
-      let x = input(Shape(13, 77), 13, t, w)
-      let g = input(Shape(77), 14, t, w)
-      let dy = input(Shape(13, 77), 15, t, w)
-      var dg: Tensor? = w.zeros(Shape(77), t)
-      var db: Tensor? = w.zeros(Shape(77), t)
-      var dr: Tensor? = w.zeros(Shape(77), t)
-      let (y, s) = w.layerNorm(x, scale: g, shift: g, epsilon: 1e-5)
-      let dx = w.layerNormBackward(dy, x: x, scale: g, statistics: s, addingTo: &dg, &db)
-      let (z, r) = w.rmsNorm(x, scale: g, epsilon: 1e-6)
-      let dz = w.rmsNormBackward(dy, x: x, scale: g, rstd: r, addingTo: &dr)
-      let tokens = x.reshaped(Shape(1, 13, 77))
-      let factors = input(Shape(1, 154), 40, t, w)
-      let scale = Workspace.Chunk(factors, 0, of: 2)
-      let shift = Workspace.Chunk(factors, 1, of: 2)
-      var chunks: Tensor? = w.zeros(Shape(1, 154), t)
-      let (u, a) = w.adaptiveLayerNorm(tokens, scale: scale, shift: shift, epsilon: 1e-5)
-      let du = w.adaptiveLayerNormBackward(
-        dy.reshaped(tokens.shape), x: tokens, scale: scale, statistics: a, adding: tokens,
-        scaleIndex: 0, shiftIndex: 1, of: 2, addingTo: &chunks)
-      return [y, dx, dg!, db!, z, dz, dr!, u, du, chunks!]
-    },
-    Family(name: "group-norm", tolerance: 5e-6) { t, w in
-      let x = input(Shape(2, 8, 3, 5, 7), 16, t, w)
-      let g = input(Shape(8), 17, t, w)
-      let dy = input(x.shape, 18, t, w)
-      var dg: Tensor? = w.zeros(Shape(8), t)
-      var db: Tensor? = w.zeros(Shape(8), t)
-      let (y, s) = w.groupNorm(x, groups: 4, scale: g, shift: g, epsilon: 1e-6, silu: true)
-      let dx = w.groupNormBackward(
-        dy, x: x, groups: 4, scale: g, shift: g, epsilon: 1e-6, silu: true, statistics: s,
-        addingTo: &dg, &db)
-      return [y, dx, dg!, db!]
-    },
-    Family(name: "activation", tolerance: 2e-6) { t, w in
-      let x = input(Shape(1001), 19, t, w)
-      let dy = input(Shape(1001), 20, t, w)
-      return [Activation.geluErf, .geluTanh, .silu, .relu].flatMap { f in
-        [w.activation(f, x), w.activationBackward(f, dy, x: x)]
-      }
-    },
-    Family(name: "softmax", tolerance: 2e-6) { t, w in
-      let y = w.softmax(input(Shape(9, 131), 21, t, w), scale: 3)
-      return [y, w.softmaxBackward(input(y.shape, 22, t, w), y: y)]
-    },
-    Family(name: "prior", tolerance: 5e-6) { t, w in
-      let a = w.softmax(input(Shape(1, 2, 3, 65), 23, t, w))
-      let p = w.softmax(input(Shape(1, 2, 3, 65), 24, t, w))
-      let fused: [UInt8] = [1, 0, 1]
-      let y = w.priorFusion(attention: a, prior: p, fused: fused, epsilon: 1e-6)
-      return [
-        y,
-        w.priorFusionBackward(
-          input(y.shape, 25, t, w), attention: a, y: y, fused: fused, epsilon: 1e-6),
-      ]
-    },
-    Family(name: "rotary", tolerance: 1e-6) { t, w in
-      var x = input(Shape(2, 11, 48), 26, t, w)
-      w.rotate(
-        &x, heads: 2, cosines: input(Shape(11, 12), 27, t, w), sines: input(Shape(11, 12), 28, t, w)
-      )
-      return [x]
-    },
-    Family(name: "elementwise", tolerance: 1e-6) { t, w in
-      let x = input(Shape(3, 5, 37), 29, t, w)
-      let y = input(Shape(3, 5, 37), 30, t, w)
-      let sums = Tensor([w.total(x), w.dot(x, y), w.sumOfAbsoluteDifferences(x, y)], Shape(3))
-      return [
-        w.combine(0.5, x, -2, y), w.product(x, y),
-        w.affineClamp(x, alpha: 2, beta: 0.1, to: -1...1), w.permuted(x, [2, 0, 1]), sums,
-      ]
-    },
-    Family(name: "loss", tolerance: 2e-6) { t, w in
-      let x = input(Shape(515), 31, t, w)
-      let y = input(Shape(515), 32, t, w)
-      let a = w.weightedL1L2(x, target: y)
-      let b = w.pseudoHuber(x, target: y, c: 0.1)
-      let c = w.meanSquaredError(x, target: y)
-      return [a.dx, b.dx, c.dx, Tensor([a.loss, b.loss, c.loss], Shape(3))]
-    },
-    Family(name: "optimizer", tolerance: 2e-6) { t, w in
-      var p = input(Shape(333), 33, t, w)
-      var m = input(Shape(333), 34, t, w)
-      var v = w.product(m, m)
-      let update = AdamUpdate(
-        learningRate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, l2: 0,
-        correction1: 0.1, correction2: 1e-3, gradientScale: 0.5)
-      w.adam(update, gradient: input(Shape(333), 35, t, w), value: &p, first: &m, second: &v)
-      return [p, m, v]
-    },
-    Family(name: "random", tolerance: 1e-6) { t, w in
-      [
-        RandomStream(seed: 1, .test).uniform(Shape(1000), t, in: w),
-        RandomStream(seed: 1, .test).normal(Shape(1000), t, in: w),
+        Reference.batchedMatmul(t[0], t[1]),
+        Reference.batchedMatmul(t[2], t[1], transposeA: true),
       ]
     },
   ]
+
+  private static let attention = Family(
+    name: "attention", tolerance: 5e-6,
+    inputs: [Shape(2, 45, 48), Shape(2, 70, 48), Shape(2, 70, 48), Shape(2, 45, 48)]
+  ) { t, w in
+    let visible = Workspace.Visibility(keyCounts: [70, 33])
+    let (o, lse) = w.attention(
+      q: t[0], k: t[1], v: t[2], heads: 2, scale: 0.2, visible: visible)
+    let d = w.attentionBackward(
+      t[3], q: t[0], k: t[1], v: t[2], o: o, lse: lse, heads: 2, scale: 0.2, visible: visible)
+    return [o, lse, d.dq, d.dk, d.dv]
+  } expected: { t in
+    let visible = Workspace.Visibility(keyCounts: [70, 33])
+    let (o, lse) = Reference.attention(
+      q: t[0], k: t[1], v: t[2], heads: 2, scale: 0.2, visible: visible)
+    let d = Reference.attentionBackward(
+      t[3], q: t[0], k: t[1], v: t[2], heads: 2, scale: 0.2, visible: visible)
+    return [o, lse, d.dq, d.dk, d.dv]
+  }
+
+  private static let convolution = Family(
+    name: "conv", tolerance: 8e-6,
+    inputs: [
+      Shape(1, 5, 3, 9, 19), Shape(7, 5, 3, 3, 3), Shape(7), Shape(1, 7, 3, 9, 19),
+    ]
+  ) { t, w in
+    let g = ConvolutionGeometry.causal(kernel: 3)
+    var dw: Tensor? = w.zeros(t[1].shape)
+    var db: Tensor? = w.zeros(t[2].shape)
+    w.convolutionBackwardWeight(t[3], x: t[0], weight: t[1].shape, g, addingTo: &dw, &db)
+    return [
+      w.convolution(t[0], weight: t[1], bias: t[2], g),
+      w.convolutionBackwardInput(t[3], input: t[0].shape, weight: t[1], g), dw!, db!,
+    ]
+  } expected: { t in
+    let g = ConvolutionGeometry.causal(kernel: 3)
+    let d = Reference.convolutionBackward(t[3], x: t[0], weight: t[1], g)
+    return [
+      Reference.convolution(t[0], weight: t[1], bias: t[2], g), d.dx, d.dWeight, d.dBias,
+    ]
+  }
+
+  private static let norms = [
+    Family(
+      name: "norm", tolerance: 5e-6, inputs: [Shape(13, 77), Shape(13, 77), Shape(77), Shape(77)]
+    ) { t, w in
+      var dg: Tensor? = w.zeros(Shape(77))
+      var db: Tensor? = w.zeros(Shape(77))
+      var dr: Tensor? = w.zeros(Shape(77))
+      let (y, s) = w.layerNorm(t[0], scale: t[2], shift: t[3], epsilon: 1e-5)
+      let dx = w.layerNormBackward(t[1], x: t[0], scale: t[2], statistics: s, addingTo: &dg, &db)
+      let (z, r) = w.rmsNorm(t[0], scale: t[2], epsilon: 1e-6)
+      let dz = w.rmsNormBackward(t[1], x: t[0], scale: t[2], rstd: r, addingTo: &dr)
+      return [y, dx, dg!, db!, z, dz, dr!]
+    } expected: { t in
+      let d = Reference.layerNormBackward(t[1], x: t[0], scale: t[2], epsilon: 1e-5)
+      let r = Reference.rmsNormBackward(t[1], x: t[0], scale: t[2], epsilon: 1e-6)
+      return [
+        Reference.layerNorm(t[0], scale: t[2], shift: t[3], epsilon: 1e-5), d.dx, d.dScale,
+        d.dShift, Reference.rmsNorm(t[0], scale: t[2], epsilon: 1e-6), r.dx, r.dScale,
+      ]
+    },
+    Family(
+      name: "group-norm", tolerance: 5e-6,
+      inputs: [Shape(2, 8, 3, 5, 7), Shape(2, 8, 3, 5, 7), Shape(8), Shape(8)]
+    ) { t, w in
+      var dg: Tensor? = w.zeros(Shape(8))
+      var db: Tensor? = w.zeros(Shape(8))
+      let (y, s) = w.groupNorm(
+        t[0], groups: 4, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true)
+      let dx = w.groupNormBackward(
+        t[1], x: t[0], groups: 4, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true,
+        statistics: s, addingTo: &dg, &db)
+      return [y, dx, dg!, db!]
+    } expected: { t in
+      let d = Reference.groupNormBackward(
+        t[1], x: t[0], groups: 4, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true)
+      return [
+        Reference.groupNorm(
+          t[0], groups: 4, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true), d.dx, d.dScale,
+        d.dShift,
+      ]
+    },
+  ]
+
+  private static let elements = [
+    Family(name: "activation", tolerance: 2e-6, inputs: [Shape(1001), Shape(1001)]) { t, w in
+      Activation.allCases.flatMap {
+        [w.activation($0, t[0]), w.activationBackward($0, t[1], x: t[0])]
+      }
+    } expected: { t in
+      Activation.allCases.flatMap {
+        [Reference.activation($0, t[0]), Reference.activationBackward($0, t[1], x: t[0])]
+      }
+    },
+    Family(name: "elementwise", tolerance: 1e-6, inputs: [Shape(3, 5, 37), Shape(3, 5, 37)]) {
+      t, w in
+      let sums = [w.total(t[0]), w.dot(t[0], t[1]), w.sumOfAbsoluteDifferences(t[0], t[1])]
+      return [
+        w.combine(0.5, t[0], -2, t[1]), w.product(t[0], t[1]),
+        w.affineClamp(t[0], alpha: 2, beta: 0.1, to: -1...1), Tensor(sums, Shape(3)),
+      ]
+    } expected: { t in
+      let pairs = Array(zip(t[0].doubles, t[1].doubles))
+      let sums = [
+        pairs.reduce(0) { $0 + $1.0 }, pairs.reduce(0) { $0 + $1.0 * $1.1 },
+        pairs.reduce(0) { $0 + abs($1.0 - $1.1) },
+      ]
+      return [
+        Tensor(pairs.map { 0.5 * $0.0 - 2 * $0.1 }, t[0].shape),
+        Tensor(pairs.map { $0.0 * $0.1 }, t[0].shape),
+        Tensor(pairs.map { min(max(2 * $0.0 + 0.1, -1), 1) }, t[0].shape), Tensor(sums, Shape(3)),
+      ]
+    },
+    Family(name: "loss", tolerance: 2e-6, inputs: [Shape(515), Shape(515)]) { t, w in
+      let all = [
+        w.weightedL1L2(t[0], target: t[1]), w.pseudoHuber(t[0], target: t[1], c: 0.1),
+        w.meanSquaredError(t[0], target: t[1]),
+      ]
+      return all.map(\.dx) + [Tensor(all.map(\.loss), Shape(3))]
+    } expected: { t in
+      let all = [
+        Reference.loss(.weightedL1L2, t[0], target: t[1]),
+        Reference.loss(.huber, t[0], target: t[1], c: 0.1),
+        Reference.loss(.squared, t[0], target: t[1]),
+      ]
+      return all.map(\.dx) + [Tensor(all.map(\.loss), Shape(3))]
+    },
+    Family(
+      name: "optimizer", tolerance: 2e-6, inputs: [Shape(333), Shape(333), Shape(333)]
+    ) { t, w in
+      var (p, m, v) = (t[0], t[2], w.product(t[2], t[2]))
+      w.adam(update, gradient: t[1], value: &p, first: &m, second: &v)
+      return [p, m, v]
+    } expected: { t in
+      Reference.adam(
+        update, gradient: t[1], value: t[0], first: t[2],
+        second: Tensor(t[2].doubles.map { $0 * $0 }, t[2].shape))
+    },
+  ]
+  private static let update = AdamUpdate(
+    learningRate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, l2: 0,
+    correction1: 0.1, correction2: 1e-3, gradientScale: 0.5)
+
+  private static let rows = [
+    Family(name: "softmax", tolerance: 2e-6, inputs: [Shape(9, 131), Shape(9, 131)]) { t, w in
+      let y = w.softmax(t[0], scale: 3)
+      return [y, w.softmaxBackward(t[1], y: y)]
+    } expected: { t in
+      let y = Reference.softmax(t[0], scale: 3)
+      return [y, Reference.softmaxBackward(t[1], y: y)]
+    },
+    Family(
+      name: "rotary", tolerance: 1e-6, inputs: [Shape(2, 11, 48), Shape(11, 12), Shape(11, 12)]
+    ) { t, w in
+      var x = t[0]
+      w.rotate(&x, heads: 2, cosines: t[1], sines: t[2])
+      return [x]
+    } expected: { t in
+      [Reference.rotated(t[0], heads: 2, cosines: t[1], sines: t[2])]
+    },
+    // The prior's fusion and random numbers have no plain implementation: the bodies in double.
+    Family(
+      name: "prior", tolerance: 5e-6,
+      inputs: [Shape(1, 2, 3, 65), Shape(1, 2, 3, 65), Shape(1, 2, 3, 65)], run: prior
+    ) { t in
+      let work = Workspace()
+      return prior(t.map { work.converted($0, to: .f64) }, work)
+    },
+    Family(name: "random", tolerance: 1e-6, inputs: []) { _, w in
+      random(.f32, w)
+    } expected: { _ in
+      random(.f64, Workspace())
+    },
+  ]
+  @Sendable private static func prior(_ t: [Tensor], _ w: borrowing Workspace) -> [Tensor] {
+    let (a, p) = (w.softmax(t[0]), w.softmax(t[1]))
+    let fused: [UInt8] = [1, 0, 1]
+    let y = w.priorFusion(attention: a, prior: p, fused: fused, epsilon: 1e-6)
+    return [y, w.priorFusionBackward(t[2], attention: a, y: y, fused: fused, epsilon: 1e-6)]
+  }
+  private static func random(_ type: ElementType, _ w: borrowing Workspace) -> [Tensor] {
+    let stream = RandomStream(seed: 1, .test)
+    return [stream.uniform(Shape(1000), type, in: w), stream.normal(Shape(1000), type, in: w)]
+  }
 
   /// One finding for each instruction set. Restores the one in use.
   public static func run() -> [Finding] {
     let work = Workspace()
     let current = Machine.current
     defer { Machine.limit(to: current) }
-    let expected = families.map { $0.run(.f64, work).map(\.doubles) }
+    let inputs = families.map { $0.tensors(work) }
+    let expected = zip(families, inputs).map { family, t in family.expected(t).map(\.doubles) }
     return Machine.available.map { isa in
       Machine.limit(to: isa)
       var worst = (ratio: 0.0, difference: 0.0, family: "")
       var wrong: [String] = []
-      for (family, reference) in zip(families, expected) {
+      for (family, (inputs, reference)) in zip(families, zip(inputs, expected)) {
         let difference =
-          zip(family.run(.f32, work), reference).map { relativeDifference($0.doubles, $1) }.max()
+          zip(family.run(inputs, work), reference).map { relativeDifference($0.doubles, $1) }.max()
           ?? .infinity
         if !(difference <= family.tolerance) {
           wrong.append("\(family.name) (\(scientific(difference)))")
@@ -173,7 +254,7 @@ public enum KernelCheck {
         return Finding(
           name, true,
           """
-          \(families.count) families agree with the f64 reference; nearest to its limit: \
+          \(families.count) families agree with the reference in double; nearest to its limit: \
           \(worst.family), \(scientific(worst.difference)) of the scale
           """
         )

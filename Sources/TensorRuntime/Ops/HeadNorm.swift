@@ -49,10 +49,10 @@ extension Workspace {
   ) -> pk_head_norm_shape {
     let (b, n, ldx) = tokens(x)
     let (samples, m, ldy) = tokens(y)
-    let turned = rotation?.cosines.shape[0] ?? 0
+    let rotated = rotation?.cosines.shape[0] ?? 0
     precondition(
       samples == b && row + n <= m && ldy == heads * scale.count && column + ldy <= ldx
-        && x.type == y.type && turned <= n
+        && x.type == y.type && rotated <= n
         && rotation.map {
           $0.cosines.shape == $0.sines.shape && $0.cosines.shape.last * 2 == scale.count
             && $0.cosines.type == x.type
@@ -63,7 +63,7 @@ extension Workspace {
       """
     )
     return pk_head_norm_shape(
-      batch: b, tokens: n, heads: heads, dim: scale.count, turned: turned, ldx: ldx, bsx: n * ldx,
+      batch: b, tokens: n, heads: heads, dim: scale.count, rotated: rotated, ldx: ldx, bsx: n * ldx,
       ldy: ldy, bsy: m * ldy, eps: epsilon)
   }
 }

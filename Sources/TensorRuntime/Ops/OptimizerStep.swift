@@ -58,7 +58,8 @@ extension Workspace {
     var o = pk_adamw(
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
-      grad_scale: u.gradientScale, ema: decay, narrow: first.type == .bf16 ? 1 : 0, salt: u.salt)
+      grad_scale: u.gradientScale, ema: decay, bf16_moments: first.type == .bf16 ? 1 : 0,
+      salt: u.salt)
     check(
       pk_adamw_step(
         value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average)

@@ -1,7 +1,0 @@
-#include "kernels.h"
-#if defined(__x86_64__)
-#include "vec_avx512.h"
-#define PK_TABLE pk_avx512_f32
-#include "variant.inc"
-#include "vec_end.h"
-#endif

@@ -1,4 +1,0 @@
-#include "kernels.h"
-#include "vec_scalar.h"
-#define PK_TABLE pk_scalar_f32
-#include "variant.inc"

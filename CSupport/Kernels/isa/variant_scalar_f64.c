@@ -1,5 +1,0 @@
-#include "kernels.h"
-#define PK_REAL_DOUBLE
-#include "vec_scalar.h"
-#define PK_TABLE pk_scalar_f64
-#include "variant.inc"

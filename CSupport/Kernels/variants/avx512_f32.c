@@ -1,0 +1,7 @@
+#include "tables.h"
+#if defined(__x86_64__)
+#include "../isa/vec_avx512.h"
+#define PK_TABLE pk_avx512_f32
+#include "variant.inc"
+#include "../isa/vec_end.h"
+#endif
