@@ -10,15 +10,15 @@ typedef struct {
   double *phi, *alpha;  /* [n] */
   /* [ld]; h: LSE_i(f - C / eps), of the last plan LSE_j(l - D / eps) */
   double *gamma, *beta, *g, *h, *out;
-  double *acc;     /* [blocks, ld] */
-  wide_sums *sums; /* [blocks] */
+  double *acc;       /* [blocks, ld] */
+  update_sums *sums; /* [blocks] */
   /* [chunks]: low, high and bad of the sums behind h; change: |P' 1 - a| */
-  wide_sums *chunks;
+  update_sums *chunks;
 } plan;
 
 typedef struct {
   const pk_barycenter_problem *p;
-  const wide_kernels *w;
+  const vector_kernels *w;
   idx m, ld, blocks, chunks, plans;
   plan *plan;
   double *a, *zeros, *ones, *top; /* [ld], [rows], [rows], [blocks, ld] */
@@ -62,8 +62,8 @@ static idx layout(state *s, const pk_barycenter_problem *p, char *scratch) {
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
       *columns[i] = take(base, &at, s->ld * 8);
     t.acc = take(base, &at, s->blocks * s->ld * 8);
-    t.sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)),
-    t.chunks = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
+    t.sums = take(base, &at, s->blocks * (idx)sizeof(update_sums)),
+    t.chunks = take(base, &at, s->chunks * (idx)sizeof(update_sums));
     t.own = take(base, &at, t.n * s->ld * 8);
     if (base) s->plan[k] = t;
   }
@@ -86,8 +86,8 @@ static void build(state *s, plan *t, double *kernel) {
 #pragma omp parallel for schedule(static) if (parallel(s, t->n))
   for (idx q = 0; q < s->blocks; q++)
     for (idx i = block(s, t, q); i < block(s, t, q + 1); i++) {
-      s->w->build_row(s->m, s->ld, t->cost + i * s->m, 1 / s->p->epsilon, t->phi[i], t->gamma,
-                      kernel + i * s->ld);
+      s->w->kernel_row(s->m, s->ld, t->cost + i * s->m, 1 / s->p->epsilon, t->phi[i], t->gamma,
+                       kernel + i * s->ld);
       t->alpha[i] = on(t, i);
     }
   t->kernel = kernel;
@@ -141,18 +141,18 @@ static void pass(state *s, double omega) {
     for (idx first = 0, end; first < s->plans; first = end) {
       for (end = first; end < s->plans && s->plan[end].kernel == s->plan[first].kernel; end++) {
         memset(s->plan[end].acc + q * ld, 0, (size_t)ld * 8);
-        s->plan[end].sums[q] = WIDE_NO_SUMS;
+        s->plan[end].sums[q] = NO_SUMS;
       }
       const idx last = block(s, &s->plan[first], q + 1);
       for (idx i = block(s, &s->plan[first], q); i < last; i += step)
         for (idx k = first; k < end; k++) {
           plan *t = &s->plan[k];
-          const wide_side rows = {.rule = t->weights ? WIDE_HARD : WIDE_LINEAR,
-                                  .zeta = 1,
-                                  .omega = omega - 1,
-                                  .p = t->weights ? t->weights : s->zeros,
-                                  .q = s->ones,
-                                  .scaling = t->alpha};
+          const side_update rows = {.rule = t->weights ? UPDATE_HARD : UPDATE_LINEAR,
+                                    .zeta = 1,
+                                    .omega = omega - 1,
+                                    .p = t->weights ? t->weights : s->zeros,
+                                    .q = s->ones,
+                                    .scaling = t->alpha};
           s->w->pass(&rows, i, last - i < step ? last - i : step, ld, t->kernel + i * ld, t->beta,
                      t->acc + q * ld, &t->sums[q]);
         }
@@ -161,16 +161,16 @@ static void pass(state *s, double omega) {
 
 /* h from the sums of a pass, and what to think of them. */
 static void logarithms(state *s) {
-  const wide_side sums = {.rule = WIDE_LINEAR, .zeta = 1};
-  wide_pair pairs[SOLVER_BLOCKS];
+  const side_update sums = {.rule = UPDATE_LINEAR, .zeta = 1};
+  block_pair pairs[SOLVER_BLOCKS];
   const idx left = solver_pairs(s->blocks, s->blocks, -1, pairs); /* all: a block a thread */
 #pragma omp parallel for schedule(static) if (parallel(s, s->plans * 8))
   for (idx c = 0; c < s->chunks; c++)
     for (idx k = 0; k < s->plans; k++) {
       plan *t = &s->plan[k];
       const idx j0 = c * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < s->ld ? j0 + SOLVER_CHUNK : s->ld;
-      wide_sums none = WIDE_NO_SUMS, *w = &t->chunks[c];
-      *w = WIDE_NO_SUMS;
+      update_sums none = NO_SUMS, *w = &t->chunks[c];
+      *w = NO_SUMS;
       if (t->weights)
         solver_columns(s->w, &sums, j0, j1, s->ld, pairs, left, t->acc, t->out, NULL, &none);
       for (idx j = j0; j < j1 && j < s->m; j++) {
@@ -247,7 +247,7 @@ static void start(state *s, const double *cost, const double *own, const double 
   const idx rows = p->debiased && p->m > p->n ? p->m : p->n;
   for (idx i = 0; i < rows + 8; i++) s->zeros[i] = 0, s->ones[i] = 1;
   double range[2] = {INFINITY, -INFINITY};
-  for (idx i = 0; i < p->n && !p->cost_stride; i++) s->w->extremes(s->m, cost + i * s->m, range);
+  for (idx i = 0; i < p->n && !p->cost_stride; i++) s->w->cost_range(s->m, cost + i * s->m, range);
   for (idx k = 0; k < s->plans; k++) {
     plan *t = &s->plan[k];
     t->weights = k < p->count ? b + k * p->n : NULL, t->share = k < p->count ? w[k] : 0;
@@ -322,8 +322,8 @@ static double finish(state *s, const plan *t, double *f, double *error_l1, doubl
     memset(t->acc + q * ld, 0, (size_t)ld * 8);
     for (idx i = block(s, t, q); i < block(s, t, q + 1); i++) {
       double sums[2] = {0, 0};
-      s->w->finish_row(s->m, t->cost + i * s->m, 1 / s->p->epsilon, fmax(f[i], PK_LOG_ZERO), t->g,
-                       NULL, t->acc + q * ld, sums);
+      s->w->plan_row(s->m, t->cost + i * s->m, 1 / s->p->epsilon, fmax(f[i], PK_LOG_ZERO), t->g,
+                     NULL, t->acc + q * ld, sums);
       rows[i] = sums[0], costs[i] = sums[1];
     }
   }

@@ -28,7 +28,7 @@ ptrdiff_t pk_sinkhorn_gradient_scratch(const pk_sinkhorn_problem *p) {
 /* Row sums of P G to ra, column sums to rb, with G = g + on_cost C. */
 static void weigh(solver *s, const void *g, double on_cost) {
   const idx blocks = s->blocks, ld = s->ld, size = s->size;
-  if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
+  if (s->points) s->w->convert(ld, s->constant_b, s->vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
   for (idx q = 0; q < blocks; q++) {
     double *acc = s->acc + q * ld;
@@ -40,8 +40,8 @@ static void weigh(solver *s, const void *g, double on_cost) {
       const char *k = solver_kernel_rows(s, i0, count, s->points ? solver_tile(s, 0) : NULL),
                  *c = solver_cost_rows(s, i0, count, s->points ? solver_tile(s, 1) : NULL, &stride);
       for (idx i = i0; i < i0 + count; i++, k += ld * size, c += stride * size)
-        s->ra[i] = s->w->weighted_row(s->m, k, g ? (const char *)g + i * s->m * size : NULL, c,
-                                      on_cost, acc);
+        s->ra[i] = s->w->weighted_sums_row(s->m, k, g ? (const char *)g + i * s->m * size : NULL, c,
+                                           on_cost, acc);
     }
   }
   for (idx j = 0; j < ld; j++) {
@@ -56,7 +56,7 @@ static void weigh(solver *s, const void *g, double on_cost) {
 static void chain_points(solver *s, const double *f, const double *t, double on_cost, double on,
                          double *sums, double *projected) {
   const idx blocks = s->blocks, d = s->p->d;
-  if (s->points) s->w->narrow(s->ld, s->constant_b, s->vector_r);
+  if (s->points) s->w->convert(s->ld, s->constant_b, s->vector_r);
   memset(projected, 0, (size_t)(s->n * d) * 8);
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
   for (idx q = 0; q < blocks; q++) {
@@ -67,10 +67,10 @@ static void chain_points(solver *s, const double *f, const double *t, double on_
       idx stride;
       solver_kernel_rows(s, i0, count, k), solver_cost_rows(s, i0, count, c, &stride);
       for (idx i = 0; i < count; i++)
-        sums[i0 + i] = s->w->adjoint_row(s->m, s->ld, k + i * s->ld * s->size,
-                                         c + i * s->ld * s->size, f ? f[i0 + i] : 0, t, on_cost,
-                                         1 / s->eps, on, s->shape.root, k + i * s->ld * s->size);
-      s->w->project(&s->shape, count, k, projected + i0 * d);
+        sums[i0 + i] = s->w->point_gradient_row(
+            s->m, s->ld, k + i * s->ld * s->size, c + i * s->ld * s->size, f ? f[i0 + i] : 0, t,
+            on_cost, 1 / s->eps, on, s->shape.root, k + i * s->ld * s->size);
+      s->w->project_points(&s->shape, count, k, projected + i0 * d);
     }
   }
 }
@@ -199,8 +199,8 @@ pk_status pk_sinkhorn_gradient(const pk_sinkhorn_problem *p, const void *x, cons
 #pragma omp parallel for schedule(static) if (solver_parallel(&s))
   for (idx i = 0; i < n; i++) {
     const idx at = i * m * s.size;
-    s.w->gradient_row(m, s.k + i * s.ld * s.size, g ? (const char *)g + at : NULL,
-                      (const char *)x + at, on_cost, f[i], s.y_, inv, on, (char *)dx + at);
+    s.w->cost_gradient_row(m, s.k + i * s.ld * s.size, g ? (const char *)g + at : NULL,
+                           (const char *)x + at, on_cost, f[i], s.y_, inv, on, (char *)dx + at);
   }
   return PK_OK;
 }
@@ -216,7 +216,7 @@ pk_status pk_sinkhorn_project(const pk_sinkhorn_problem *p, const void *x, const
   const idx blocks = s.blocks;
   memset(projected, 0, (size_t)(s.n * d) * 8);
   memset(s.dir, 0, (size_t)(s.ld + 8) * 8);
-  s.w->narrow(s.ld, s.constant_b, s.vector_r);
+  s.w->convert(s.ld, s.constant_b, s.vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(&s))
   for (idx q = 0; q < blocks; q++) {
     const idx end = solver_block(&s, q + 1);
@@ -225,9 +225,10 @@ pk_status pk_sinkhorn_project(const pk_sinkhorn_problem *p, const void *x, const
       char *k = solver_tile(&s, 0);
       solver_kernel_rows(&s, i0, count, k);
       for (idx i = 0; i < count; i++)
-        sums[i0 + i] = s.w->adjoint_row(s.m, s.ld, k + i * s.ld * s.size, k + i * s.ld * s.size, 0,
-                                        s.dir, 0, 0, 1, 0, k + i * s.ld * s.size);
-      s.w->project(&s.shape, count, k, projected + i0 * d);
+        sums[i0 + i] =
+            s.w->point_gradient_row(s.m, s.ld, k + i * s.ld * s.size, k + i * s.ld * s.size, 0,
+                                    s.dir, 0, 0, 1, 0, k + i * s.ld * s.size);
+      s.w->project_points(&s.shape, count, k, projected + i0 * d);
     }
   }
   for (idx i = 0; i < s.n; i++) {

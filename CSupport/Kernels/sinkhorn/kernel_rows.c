@@ -1,19 +1,5 @@
 #include "solver.h"
 
-static const wide_kernels *select_kernels(pk_type type) {
-#if defined(__x86_64__)
-  switch (pk_isa_current()) {
-  case PK_ISA_AVX512:
-    return type == PK_F64 ? &wide_avx512_f64 : &wide_avx512_f32;
-  case PK_ISA_AVX2:
-    return type == PK_F64 ? &wide_avx2_f64 : &wide_avx2_f32;
-  default:
-    break;
-  }
-#endif
-  return type == PK_F64 ? &wide_scalar_f64 : &wide_scalar_f32;
-}
-
 /* f32 tiles are exponentials to base 2. */
 static double unit(const solver *s) { return s->size == 8 ? 1 : 1.44269504088896340736; }
 
@@ -25,7 +11,7 @@ static void *take(char *base, idx *at, idx bytes) {
 
 idx solver_layout(solver *s, const pk_sinkhorn_problem *p, pk_type type, idx tiles, char *scratch) {
   const idx size = pk_size(type), panel = 2 * 64 / size;
-  s->p = p, s->w = select_kernels(type), s->n = p->n, s->m = p->m, s->size = size,
+  s->p = p, s->w = select_vector_kernels(type), s->n = p->n, s->m = p->m, s->size = size,
   s->given = pk_size(p->type), s->points = p->cost != PK_COST_MATRIX;
   s->rows = (p->n + 7) / 8 * 8, s->ld = (p->m + panel - 1) / panel * panel;
   /* rows a power of two apart would share cache sets */
@@ -56,13 +42,13 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, pk_type type, idx til
   s->column = take(base, &at, s->ld * size);
   s->acc = take(base, &at, s->blocks * s->ld * 8), s->top = take(base, &at, s->blocks * s->ld * 8),
   s->part = take(base, &at, s->blocks * s->ld * size);
-  s->row_sums = take(base, &at, s->blocks * (idx)sizeof(wide_sums)),
-  s->column_sums = take(base, &at, s->chunks * (idx)sizeof(wide_sums));
+  s->row_sums = take(base, &at, s->blocks * (idx)sizeof(update_sums)),
+  s->column_sums = take(base, &at, s->chunks * (idx)sizeof(update_sums));
   s->groups = take(base, &at, 2 * (p->n + p->m) * (idx)sizeof(idx));
-  s->k = NULL, s->shape = (wide_points){.d = p->d,
-                                        .ld = s->ld,
-                                        .root = p->cost == PK_COST_EUCLIDEAN,
-                                        .fused = p->type == PK_F32 && size == 8};
+  s->k = NULL, s->shape = (packed_points){.d = p->d,
+                                          .ld = s->ld,
+                                          .root = p->cost == PK_COST_EUCLIDEAN,
+                                          .fused = p->type == PK_F32 && size == 8};
   if (s->points) {
     s->constant_a = take(base, &at, 8 * (s->rows + 8)), s->constant_b = take(base, &at, 8 * s->ld),
     s->centre = take(base, &at, 8 * p->d);
@@ -91,7 +77,7 @@ int solver_bind(solver *s, const void *x, const void *y, const double *mu, const
     for (idx q = 0; q < blocks; q++) {
       ranges[2 * q] = INFINITY, ranges[2 * q + 1] = -INFINITY;
       for (idx i = solver_block(s, q); i < solver_block(s, q + 1); i++)
-        s->w->extremes(s->m, (const char *)x + i * s->m * s->size, ranges + 2 * q);
+        s->w->cost_range(s->m, (const char *)x + i * s->m * s->size, ranges + 2 * q);
     }
     for (idx q = 0; q < blocks; q++)
       range[0] = fmin(range[0], ranges[2 * q]), range[1] = fmax(range[1], ranges[2 * q + 1]);
@@ -132,15 +118,15 @@ double solver_build(solver *s, const double *a, const double *b, double z, int t
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
     for (idx q = 0; q < blocks; q++)
       for (idx i = solver_block(s, q); i < solver_block(s, q + 1); i++)
-        sums[i] = s->w->build_row(s->m, s->ld, (const char *)s->x + i * s->m * s->size, inv,
-                                  fmax(a[i] + z, PK_LOG_ZERO), b, s->k + i * s->ld * s->size);
+        sums[i] = s->w->kernel_row(s->m, s->ld, (const char *)s->x + i * s->m * s->size, inv,
+                                   fmax(a[i] + z, PK_LOG_ZERO), b, s->k + i * s->ld * s->size);
   } else {
     /* -1e30 stands for a weight of 0: finite in f32, and far below what exp keeps */
     for (idx i = 0; i < s->rows; i++)
       s->row[i] = i < s->n ? unit(s) * fmax(a[i] + z - s->constant_a[i] * inv, -1e30) : -1e30;
     for (idx j = 0; j < s->ld; j++)
       s->res[j] = j < s->m ? unit(s) * fmax(b[j] - s->constant_b[j] * inv, -1e30) : -1e30;
-    s->w->narrow(s->ld, s->res, s->column);
+    s->w->convert(s->ld, s->res, s->column);
     if (!total) return 0;
     solver_sums(s, sums, NULL);
   }
@@ -151,7 +137,8 @@ double solver_build(solver *s, const double *a, const double *b, double z, int t
 
 const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile) {
   if (!s->points) return s->k + i * s->ld * s->size;
-  s->w->tile(&s->shape, i, count, 1, -s->factor / s->eps * unit(s), s->row + i, s->column, tile);
+  s->w->point_tile(&s->shape, i, count, 1, -s->factor / s->eps * unit(s), s->row + i, s->column,
+                   tile);
   return tile;
 }
 
@@ -159,31 +146,32 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
   *stride = s->points ? s->ld : s->m;
   if (!s->points) return (const char *)s->x + i * s->m * s->size;
   /* the columns' constant parts in the element type lie in vector_r (solver_cost_columns) */
-  s->w->tile(&s->shape, i, count, 0, s->factor, s->constant_a + i, s->vector_r, tile);
+  s->w->point_tile(&s->shape, i, count, 0, s->factor, s->constant_a + i, s->vector_r, tile);
   return tile;
 }
 
-idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs) {
+idx solver_pairs(idx blocks, idx team, idx thread, block_pair *pairs) {
   idx count = 0;
   for (idx span = 1; span < blocks; span *= 2)
     for (idx q = 0; q + span < blocks; q += 2 * span) {
       const idx end = q + 2 * span < blocks ? q + 2 * span : blocks,
                 owner = ((q + 1) * team - 1) / blocks, alone = owner == (end * team - 1) / blocks;
-      if (thread < 0 ? !alone : alone && owner == thread) pairs[count++] = (wide_pair){q, q + span};
+      if (thread < 0 ? !alone : alone && owner == thread)
+        pairs[count++] = (block_pair){q, q + span};
     }
   return count;
 }
 
-void solver_columns(const wide_kernels *w, const wide_side *columns, idx j0, idx j1, idx ld,
-                    const wide_pair *left, idx count, double *acc, double *out, void *beta,
-                    wide_sums *sums) {
-  for (idx k = 0; k < count - 1; k++) w->add(j0, j1, ld, left[k], acc);
-  w->columns(columns, j0, j1, ld, count ? left[count - 1] : (wide_pair){0, 0}, acc, out, beta,
-             sums);
+void solver_columns(const vector_kernels *w, const side_update *columns, idx j0, idx j1, idx ld,
+                    const block_pair *left, idx count, double *acc, double *out, void *beta,
+                    update_sums *sums) {
+  for (idx k = 0; k < count - 1; k++) w->add_blocks(j0, j1, ld, left[k], acc);
+  w->update_columns(columns, j0, j1, ld, count ? left[count - 1] : (block_pair){0, 0}, acc, out,
+                    beta, sums);
 }
 
-void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta,
-                 wide_sums *r, wide_sums *c) {
+void solver_pass(solver *s, const side_update *rows, const side_update *columns, const char *beta,
+                 update_sums *r, update_sums *c) {
   const idx blocks = s->blocks, ld = s->ld, chunks = s->chunks, step = solver_step(s);
 #pragma omp parallel if (solver_parallel(s))
   {
@@ -193,35 +181,35 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
     for (idx q = blocks * thread / team; thread < team && q < blocks * (thread + 1) / team; q++) {
       double *acc = s->acc + q * ld;
       char *part = s->part + q * ld * s->size;
-      wide_sums sums = WIDE_NO_SUMS;
+      update_sums sums = NO_SUMS;
       const idx start = solver_block(s, q), end = solver_block(s, q + 1);
       for (idx i = start; i < end; i += step) {
         const idx count = end - i < step ? end - i : step;
         s->w->pass(rows, i, count, ld,
                    solver_kernel_rows(s, i, count, s->points ? solver_tile(s, 0) : NULL), beta,
                    part, &sums);
-        s->w->fold(ld, i == start, part, acc);
+        s->w->accumulate(ld, i == start, part, acc);
       }
       s->row_sums[q] = sums;
     }
-    wide_pair pairs[SOLVER_BLOCKS];
+    block_pair pairs[SOLVER_BLOCKS];
     const idx own = solver_pairs(blocks, team, thread, pairs);
-    for (idx k = 0; k < own; k++) s->w->add(0, ld, ld, pairs[k], s->acc);
+    for (idx k = 0; k < own; k++) s->w->add_blocks(0, ld, ld, pairs[k], s->acc);
     const idx left = solver_pairs(blocks, team, -1, pairs);
 #pragma omp barrier
 #pragma omp for schedule(static) nowait
     for (idx h = 0; h < chunks; h++) {
-      wide_sums sums = WIDE_NO_SUMS;
+      update_sums sums = NO_SUMS;
       const idx j0 = h * SOLVER_CHUNK, j1 = j0 + SOLVER_CHUNK < ld ? j0 + SOLVER_CHUNK : ld;
       solver_columns(s->w, columns, j0, j1, ld, pairs, left, s->acc, s->out, s->beta_r, &sums);
       s->column_sums[h] = sums;
     }
   }
-  *r = *c = WIDE_NO_SUMS;
+  *r = *c = NO_SUMS;
   for (int side = 0; side < 2; side++) {
-    wide_sums *t = side ? c : r;
+    update_sums *t = side ? c : r;
     for (idx q = 0; q < (side ? chunks : blocks); q++) {
-      const wide_sums *f = (side ? s->column_sums : s->row_sums) + q;
+      const update_sums *f = (side ? s->column_sums : s->row_sums) + q;
       t->change += f->change, t->before += f->before, t->after += f->after, t->bad += f->bad,
           t->low = fmin(t->low, f->low), t->high = fmax(t->high, f->high);
     }
@@ -230,10 +218,10 @@ void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, con
 }
 
 void solver_product(solver *s, const double *p, const double *q, const double *y, double *scaling) {
-  const wide_side rows = {.rule = WIDE_LINEAR, .zeta = 1, .p = p, .q = q, .scaling = scaling},
-                  columns = {.rule = WIDE_LINEAR, .zeta = 1};
-  wide_sums r, c;
-  s->w->narrow(s->ld, y, s->vector_r);
+  const side_update rows = {.rule = UPDATE_LINEAR, .zeta = 1, .p = p, .q = q, .scaling = scaling},
+                    columns = {.rule = UPDATE_LINEAR, .zeta = 1};
+  update_sums r, c;
+  s->w->convert(s->ld, y, s->vector_r);
   solver_pass(s, &rows, &columns, s->vector_r, &r, &c);
 }
 
@@ -266,7 +254,7 @@ void solver_plan(solver *s, int anew, int quick, void *plan) {
   const idx blocks = s->blocks, ld = s->ld, m = s->m, size = s->size, step = solver_step(s);
   const double inv = 1 / s->eps;
   anew |= s->points;
-  if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
+  if (s->points) s->w->convert(ld, s->constant_b, s->vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
   for (idx q = 0; q < blocks; q++) {
     double *acc = s->acc + q * ld;
@@ -284,17 +272,17 @@ void solver_plan(solver *s, int anew, int quick, void *plan) {
         char *out = narrowed ? part : plan ? (char *)plan + i * m * size : NULL;
         const double f = fmax(s->a[i] + s->z, PK_LOG_ZERO);
         if (anew && quick)
-          s->w->judge_row(ld, c, inv, f, s->b, acc, sums);
+          s->w->approximate_plan_row(ld, c, inv, f, s->b, acc, sums);
         else if (anew)
-          s->w->finish_row(m, c, inv, f, s->b, out, acc, sums);
+          s->w->plan_row(m, c, inv, f, s->b, out, acc, sums);
         else
-          s->w->scale_row(m, s->k + i * ld * size, c, s->alpha[i] * s->zeta, s->beta_r, out, part,
-                          sums);
+          s->w->scaled_plan_row(m, s->k + i * ld * size, c, s->alpha[i] * s->zeta, s->beta_r, out,
+                                part, sums);
         for (idx j = 0; narrowed && j < m; j++)
           ((float *)plan)[i * m + j] = (float)((double *)part)[j];
         s->ta[i] = sums[0], s->u[i] = sums[1];
       }
-      if (!anew) s->w->fold(ld, i0 == start, part, acc);
+      if (!anew) s->w->accumulate(ld, i0 == start, part, acc);
     }
     if (plan && size != s->given) memset(part, 0, (size_t)(ld * size));
   }

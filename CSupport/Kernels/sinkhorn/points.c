@@ -2,13 +2,9 @@
 
 pk_status pk_distances(ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const double *x, const double *y,
                        double *out) {
-  wide_distances *row = wide_distances_scalar;
-#if defined(__x86_64__)
-  if (pk_isa_current() != PK_ISA_SCALAR)
-    row = pk_isa_current() == PK_ISA_AVX512 ? wide_distances_avx512 : wide_distances_avx2;
-#endif
+  const vector_kernels *vectors = select_vector_kernels(PK_F64);
 #pragma omp parallel for schedule(static) if (n * m * d > PK_SERIAL)
-  for (idx i = 0; i < n; i++) row(m, d, x + i * d, y, out + i * m);
+  for (idx i = 0; i < n; i++) vectors->distances(m, d, x + i * d, y, out + i * m);
   return PK_OK;
 }
 
@@ -20,7 +16,7 @@ pk_status pk_point_costs(const pk_sinkhorn_problem *p, const void *x, const void
     return PK_BAD_SHAPE;
   solver s;
   solver_open(&s, p, 1, scratch, x, y, NULL, NULL);
-  s.w->narrow(s.ld, s.constant_b, s.vector_r);
+  s.w->convert(s.ld, s.constant_b, s.vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(&s))
   for (idx q = 0; q < s.blocks; q++) {
     const idx end = solver_block(&s, q + 1);

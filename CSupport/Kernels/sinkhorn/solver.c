@@ -9,7 +9,7 @@ static double reach(const solver *s) { return s->size == 8 ? 50 : 30; }
 /* The largest C / eps whose exponential a first kernel without potentials may hold. */
 static double start_range(const solver *s) { return s->size == 8 ? 700 : 150; }
 
-/* Constants of the update rules around the potentials a, b (wide.h). */
+/* Constants of the update rules around the potentials a, b (vector_kernels.h). */
 void solver_rules(solver *s) {
   for (int side = 0; side < 2; side++) {
     const idx count = side ? s->m : s->n, padded = side ? s->ld : s->rows;
@@ -27,7 +27,7 @@ void solver_rules(solver *s) {
       if (kind == PK_SIDE_CAPPED && on) q[i] = exp(-t[i]);
     }
   }
-  s->w->narrow(s->ld, s->beta, s->beta_r);
+  s->w->convert(s->ld, s->beta, s->beta_r);
   s->zeta = 1;
 }
 
@@ -81,7 +81,7 @@ static double dual_update(pk_side side, double phi, double log_w, double lse) {
 static void lse(solver *s, int columns, double *out) {
   const idx blocks = s->blocks, ld = s->ld;
   const double inv = 1 / s->eps;
-  if (s->points) s->w->narrow(ld, s->constant_b, s->vector_r);
+  if (s->points) s->w->convert(ld, s->constant_b, s->vector_r);
 #pragma omp parallel for schedule(static) if (solver_parallel(s))
   for (idx q = 0; q < blocks; q++) {
     double *sum = s->acc + q * ld, *top = s->top + q * ld;
@@ -168,22 +168,22 @@ static void start(solver *s) {
 
 /* One iteration on the kernel; NaN when a sum or scaling is not a positive finite number. */
 static double iterate(solver *s, double omega) {
-  static const wide_rule rules[] = {WIDE_HARD, WIDE_RELAXED, WIDE_CAPPED};
-  const wide_side rows = {.rule = rules[s->p->side_a],
-                          .phi = s->phi_a,
-                          .zeta = s->zeta,
-                          .omega = omega - 1,
-                          .p = s->pa,
-                          .q = s->qa,
-                          .scaling = s->alpha};
-  const wide_side columns = {.rule = rules[s->p->side_b],
-                             .phi = s->phi_b,
-                             .zeta = s->zeta,
-                             .omega = omega - 1,
-                             .p = s->pb,
-                             .q = s->qb,
-                             .scaling = s->beta};
-  wide_sums a, b;
+  static const update_rule rules[] = {UPDATE_HARD, UPDATE_RELAXED, UPDATE_CAPPED};
+  const side_update rows = {.rule = rules[s->p->side_a],
+                            .phi = s->phi_a,
+                            .zeta = s->zeta,
+                            .omega = omega - 1,
+                            .p = s->pa,
+                            .q = s->qa,
+                            .scaling = s->alpha};
+  const side_update columns = {.rule = rules[s->p->side_b],
+                               .phi = s->phi_b,
+                               .zeta = s->zeta,
+                               .omega = omega - 1,
+                               .p = s->pb,
+                               .q = s->qb,
+                               .scaling = s->beta};
+  update_sums a, b;
   solver_pass(s, &rows, &columns, s->beta_r, &a, &b);
   const double change = a.change, total = b.after, low = fmin(a.low, b.low),
                high = fmax(a.high, b.high), kappa = s->kappa_a + s->kappa_b;
@@ -209,7 +209,7 @@ static double iterate(solver *s, double omega) {
     const double up = exp(t), down = exp(-t);
     for (idx i = 0; i < s->rows; i++) s->alpha[i] *= up;
     for (idx j = 0; j < s->ld; j++) s->beta[j] *= down;
-    s->w->narrow(s->ld, s->beta, s->beta_r);
+    s->w->convert(s->ld, s->beta, s->beta_r);
   }
   const double most = exp(reach(s));
   if (low < 1 / most || high > most || s->zeta > most || s->zeta < 1 / most) solver_absorb(s, 0);

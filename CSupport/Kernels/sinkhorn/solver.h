@@ -1,7 +1,7 @@
 /* State shared by the scaling solver, its Newton step, the gradient and the certificate. */
 #ifndef PK_SOLVER_H
 #define PK_SOLVER_H
-#include "wide.h"
+#include "vector_kernels.h"
 #include "../isa/omp_declarations.h"
 #define SOLVER_BLOCKS 64
 #define SOLVER_SUMS (4 << 20)
@@ -10,7 +10,7 @@
 
 typedef struct {
   const pk_sinkhorn_problem *p;
-  const wide_kernels *w;
+  const vector_kernels *w;
   const void *x, *y; /* the caller's cost or points */
   const double *mu, *nu;
   /* rows: n rounded up to 8; size of an element, and of the caller's */
@@ -19,7 +19,7 @@ typedef struct {
   double eps, kappa_a, kappa_b, phi_a, phi_b; /* of the current level */
   char *k;                                    /* stored kernel [n, ld]; with points NULL */
   /* points: packed, and the costs' constant parts per row and column, [rows], [ld] */
-  wide_points shape;
+  packed_points shape;
   /* C = constant_a + constant_b + factor v; of a matrix: factor is its least entry */
   double factor, *constant_a, *constant_b;
   double *centre; /* [d], taken from all points */
@@ -34,7 +34,7 @@ typedef struct {
   double *pa, *qa, *pb, *qb;  /* the update rules' constants */
   double *acc;                /* [blocks, ld] */
   char *part;                 /* [blocks, ld] */
-  wide_sums *row_sums, *column_sums;
+  update_sums *row_sums, *column_sums;
   double *ra, *rb, *da, *db;        /* gradients and diagonals of the linear system */
   double *u, *y_, *res, *dir, *out; /* its vectors; of columns + 8, the last for z */
   double *ta, *tb;                  /* trial potentials; row and column sums */
@@ -81,7 +81,7 @@ const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx 
 int solver_regroup(solver *s);
 /* Sets the potentials behind the kernel, 0 in the padding. */
 void solver_potentials(solver *s, const double *a, const double *b, double z);
-/* Constants of the update rules around the potentials a, b (wide.h); scalings 1. */
+/* Constants of the update rules around the potentials a, b (vector_kernels.h); scalings 1. */
 void solver_rules(solver *s);
 /* Moves the scalings into the potentials and builds the kernel anew; its sum, with points only when
  * `total`. */
@@ -91,16 +91,16 @@ int solver_newton(solver *s, double forcing, idx limit, idx last_pass);
 /* Column sums of the blocks are added along a binary tree, so the bits are the same for every team:
  * pairs (q, r) in order, at most SOLVER_BLOCKS. Thread t of the team has blocks blocks t / team ..<
  * blocks (t + 1) / team; the pairs are those it can add by itself, or, thread -1, those left. */
-idx solver_pairs(idx blocks, idx team, idx thread, wide_pair *pairs);
+idx solver_pairs(idx blocks, idx team, idx thread, block_pair *pairs);
 /* Adds what is left in columns j0 ..< j1, the last pair in registers, and hands the totals to the
  * table's `columns`. */
-void solver_columns(const wide_kernels *w, const wide_side *columns, idx j0, idx j1, idx ld,
-                    const wide_pair *left, idx count, double *acc, double *out, void *beta,
-                    wide_sums *sums);
+void solver_columns(const vector_kernels *w, const side_update *columns, idx j0, idx j1, idx ld,
+                    const block_pair *left, idx count, double *acc, double *out, void *beta,
+                    update_sums *sums);
 /* One pass: scalings of the rows, column sums to s->out, and, if `columns` has a scaling, those of
  * the columns. */
-void solver_pass(solver *s, const wide_side *rows, const wide_side *columns, const char *beta,
-                 wide_sums *r, wide_sums *c);
+void solver_pass(solver *s, const side_update *rows, const side_update *columns, const char *beta,
+                 update_sums *r, update_sums *c);
 /* The linear rule alone: scaling = (K y + p) q, s->out = K' scaling. */
 void solver_product(solver *s, const double *p, const double *q, const double *y, double *scaling);
 /* Row sums of the kernel to rows, column sums to columns. */

@@ -22,7 +22,7 @@ static void join(idx *parent, idx i, idx j) {
  * two groups, top [groups, groups]. */
 static void each_pair(solver *s, idx *parent, const idx *group, double *top) {
   const double inv = 1 / s->eps;
-  if (s->points) s->w->narrow(s->ld, s->constant_b, s->vector_r);
+  if (s->points) s->w->convert(s->ld, s->constant_b, s->vector_r);
   for (idx i0 = 0; i0 < s->n; i0 += 8) {
     const idx count = s->n - i0 < 8 ? s->n - i0 : 8;
     idx stride;
