@@ -39,7 +39,7 @@
  *           in f64; a stored K is built from arguments in f64, one of points
  *           from arguments in f32. Distances of points are good to 1e-5 of the entry or of the
  *           tenth part of nearest pairs: where f32 would lose more, the
- *           problem is solved in f64 (cloud.c). Unless the tolerance is 0, what f32 points reached
+ *           problem is solved in f64 (point_cloud.c). Unless the tolerance is 0, what f32 points reached
  *           is judged with distances, exponentials and sums in f64, and
  *           goes on in f64 where it does not meet the tolerance.
  * Threads   passes run over fixed blocks of rows, whose column sums are added along a fixed tree.

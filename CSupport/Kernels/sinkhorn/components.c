@@ -1,12 +1,13 @@
-/* Groups of rows and columns between which no mass goes: outliers that are matched with each other,
- * clusters far apart, blocks between masks. Within a group (a + t, b - t) leaves the plan alone,
- * and what t was left by coarse levels of eps may be so large, C / eps, that f64 cannot hold the
- * potentials' digits: a 1e13 leaves 1e-3 in the logarithm of the plan. */
+/* Components: groups of rows and columns between which no mass goes. Examples are outliers that are
+ * matched with each other, clusters far apart, blocks between masks. Within a component (a + t, b -
+ * t) leaves the plan alone, and the t that coarse levels of epsilon left may be so large that f64
+ * cannot hold the potentials' digits: a potential of 1e13 leaves an error of 1e-3 in the logarithm
+ * of the plan. */
 #include "solver.h"
-#define GROUPS 32
-/* Below exp(-60) an entry of a plan is nothing; after a shift cross entries must stay below that,
- * too. */
-static const double nothing = -60;
+#define MAX_COMPONENTS 32
+/* An entry of the plan below exp(-60) counts as none; after a shift the entries between components
+ * must stay below it. */
+static const double log_none = -60;
 
 static idx root(const idx *parent, idx i) {
   while (parent[i] != i) i = parent[i];
@@ -18,66 +19,96 @@ static void join(idx *parent, idx i, idx j) {
   parent[p < q ? q : p] = p < q ? p : q;
 }
 
-/* Calls for each pair with weights: log P_ij to join groups (top NULL), or as the largest between
- * two groups, top [groups, groups]. */
-static void each_pair(solver *s, idx *parent, const idx *group, double *top) {
-  const double inv = 1 / s->eps;
-  if (s->points) s->w->convert(s->ld, s->constant_b, s->vector_r);
-  for (idx i0 = 0; i0 < s->n; i0 += 8) {
-    const idx count = s->n - i0 < 8 ? s->n - i0 : 8;
-    idx stride;
-    const char *c = solver_cost_rows(s, i0, count, s->tiles, &stride);
-    const pk_type type = s->size == 8 ? PK_F64 : PK_F32;
-    for (idx i = i0; i < i0 + count; i++, c += stride * s->size)
-      for (idx j = 0; s->mu[i] > 0 && j < s->m; j++) {
-        if (!(s->nu[j] > 0)) continue;
-        const double x = (s->a[i] + s->b[j]) - inv * pk_read(c, type, j);
-        if (!top && x > nothing)
-          join(parent, i, s->n + j);
-        else if (top)
-          top[group[i] * GROUPS + group[s->n + j]] =
-              fmax(top[group[i] * GROUPS + group[s->n + j]], x);
-      }
+typedef struct {
+  idx *parent;          /* [n + m], to join components (top NULL) */
+  const idx *component; /* [n + m], of each row and column */
+  double *top;          /* [MAX, MAX]: the largest log P_ij between two components */
+} pair_visit;
+
+static void visit_pair(const pair_visit *v, idx i, idx j, double log_p) {
+  if (!v->top) {
+    if (log_p > log_none) join(v->parent, i, j);
+  } else {
+    double *top = v->top + v->component[i] * MAX_COMPONENTS + v->component[j];
+    *top = fmax(*top, log_p);
   }
 }
 
-/* Numbers the groups; returns how many, or 0 when there are too many. */
-static idx number(const solver *s, const idx *parent, idx *group) {
+/* Visits log P_ij of each pair with weights. */
+static void visit_pairs(solver *s, const pair_visit *v) {
+  const solver_side *side = s->problem.side;
+  const idx n = side[ROWS].count, m = side[COLUMNS].count, element = s->kernel.element;
+  const double inv = 1 / s->problem.epsilon, *a = s->dual.potential[ROWS],
+               *b = s->dual.potential[COLUMNS];
+  const pk_type type = element == 8 ? PK_F64 : PK_F32;
+  solver_prepare_costs(s);
+  for (idx i0 = 0; i0 < n; i0 += 8) {
+    const idx count = least_of(8, n - i0);
+    idx stride;
+    const char *c = solver_cost_rows(s, i0, count, s->kernel.tiles, &stride);
+    for (idx i = i0; i < i0 + count; i++, c += stride * element)
+      for (idx j = 0; side[ROWS].weights[i] > 0 && j < m; j++)
+        if (side[COLUMNS].weights[j] > 0)
+          visit_pair(v, i, n + j, (a[i] + b[j]) - inv * pk_read(c, type, j));
+  }
+}
+
+static int has_weight(const solver *s, idx k) {
+  const solver_side *side = s->problem.side;
+  const idx n = side[ROWS].count;
+  return k < n ? side[ROWS].weights[k] > 0 : side[COLUMNS].weights[k - n] > 0;
+}
+
+/* Numbers the components; returns how many there are, or 0 when there are too many. */
+static idx number_components(const solver *s, const idx *parent, idx *component) {
   idx count = 0;
-  for (idx k = 0; k < s->n + s->m; k++) {
-    const int on = k < s->n ? s->mu[k] > 0 : s->nu[k - s->n] > 0, first = root(parent, k) == k;
-    group[k] = !on ? 0 : first ? count : group[root(parent, k)];
-    count += on && first;
-    if (count > GROUPS) return 0;
+  for (idx k = 0; k < s->problem.side[ROWS].count + s->problem.side[COLUMNS].count; k++) {
+    const int on = has_weight(s, k), is_first = root(parent, k) == k;
+    component[k] = !on ? 0 : is_first ? count : component[root(parent, k)];
+    count += on && is_first;
+    if (count > MAX_COMPONENTS) return 0;
   }
   return count;
 }
 
-int solver_regroup(solver *s) {
-  idx *parent = s->groups, *group = parent + s->n + s->m;
-  double top[GROUPS * GROUPS], sum[2][GROUPS] = {{0}}, members[2][GROUPS] = {{0}}, shift[GROUPS];
-  for (idx k = 0; k < s->n + s->m; k++) parent[k] = k;
-  each_pair(s, parent, NULL, NULL);
-  const idx count = number(s, parent, group);
-  if (count < 1) return 0;
-  for (idx k = 0; k < GROUPS * GROUPS; k++) top[k] = -INFINITY;
-  each_pair(s, NULL, group, top);
-  for (idx k = 0; k < s->n + s->m; k++) {
-    const int side = k >= s->n;
-    if (!((side ? s->nu[k - s->n] : s->mu[k]) > 0)) continue;
-    sum[side][group[k]] += side ? s->b[k - s->n] : s->a[k], members[side][group[k]] += 1;
+/* The shift that makes the mean potentials of a component's rows and columns equal; 0: a component
+ * has only rows or only columns. */
+static int balance(const solver *s, const idx *component, idx count, double *shift) {
+  const idx n = s->problem.side[ROWS].count, m = s->problem.side[COLUMNS].count;
+  double sum[2][MAX_COMPONENTS] = {{0}}, members[2][MAX_COMPONENTS] = {{0}};
+  for (idx k = 0; k < n + m; k++) {
+    if (!has_weight(s, k)) continue;
+    const int side = k < n ? ROWS : COLUMNS;
+    sum[side][component[k]] += s->dual.potential[side][side == ROWS ? k : k - n];
+    members[side][component[k]] += 1;
   }
   for (idx k = 0; k < count; k++) {
-    if (members[0][k] == 0 || members[1][k] == 0) return 0;
-    shift[k] = (sum[1][k] / members[1][k] - sum[0][k] / members[0][k]) / 2;
+    if (members[ROWS][k] == 0 || members[COLUMNS][k] == 0) return 0;
+    shift[k] = (sum[COLUMNS][k] / members[COLUMNS][k] - sum[ROWS][k] / members[ROWS][k]) / 2;
   }
-  /* as much of it as leaves every cross entry nothing: differences of shifts have bounds, which no
-   * shift at all meets */
+  return 1;
+}
+
+int solver_shift_components(solver *s) {
+  const idx n = s->problem.side[ROWS].count, m = s->problem.side[COLUMNS].count;
+  idx *parent = s->scratch.component, *component = parent + n + m;
+  double top[MAX_COMPONENTS * MAX_COMPONENTS], shift[MAX_COMPONENTS];
+  for (idx k = 0; k < n + m; k++) parent[k] = k;
+  visit_pairs(s, &(pair_visit){.parent = parent});
+  const idx count = number_components(s, parent, component);
+  if (count < 1) return 0;
+  for (idx k = 0; k < MAX_COMPONENTS * MAX_COMPONENTS; k++) top[k] = -INFINITY;
+  visit_pairs(s, &(pair_visit){.component = component, .top = top});
+  if (!balance(s, component, count, shift)) return 0;
+  /* As much of each shift as keeps every entry between components negligible: their differences are
+   * bounded, and shifts of 0 meet all bounds. */
   for (idx round = 0; round < count; round++)
     for (idx k = 0; k < count; k++)
       for (idx l = 0; l < count; l++)
-        if (k != l) shift[k] = fmin(shift[k], shift[l] + nothing - top[k * GROUPS + l]);
-  for (idx i = 0; i < s->n; i++) s->a[i] += s->mu[i] > 0 ? shift[group[i]] : 0;
-  for (idx j = 0; j < s->m; j++) s->b[j] -= s->nu[j] > 0 ? shift[group[s->n + j]] : 0;
+        if (k != l) shift[k] = fmin(shift[k], shift[l] + log_none - top[k * MAX_COMPONENTS + l]);
+  for (idx i = 0; i < n; i++)
+    s->dual.potential[ROWS][i] += has_weight(s, i) ? shift[component[i]] : 0;
+  for (idx j = 0; j < m; j++)
+    s->dual.potential[COLUMNS][j] -= has_weight(s, n + j) ? shift[component[n + j]] : 0;
   return 1;
 }

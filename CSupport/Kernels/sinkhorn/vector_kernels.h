@@ -14,7 +14,7 @@ typedef enum { UPDATE_HARD, UPDATE_RELAXED, UPDATE_CAPPED, UPDATE_LINEAR } updat
  *   PK_LOG_ZERO (relaxed): weight 0, scaling 0. */
 typedef struct {
   update_rule rule;
-  double phi, zeta, omega;
+  double exponent, zeta, omega; /* exponent: 1 / (1 + kappa) of a relaxed side */
   const double *p, *q;
   double *scaling;
 } side_update;
