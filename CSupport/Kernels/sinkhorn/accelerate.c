@@ -3,8 +3,8 @@
  * does not apply, Newton steps are taken. Stopping and stalling are decided here too. */
 #include "solver.h"
 
-/* Iterations after which the factor of over-relaxation is changed, at least. The rate is that of the
- * second half, when the effect of the last change has faded. */
+/* Iterations after which the factor of over-relaxation is changed, at least. The rate is that of
+ * the second half, when the effect of the last change has faded. */
 #define RATE_SPAN 6
 /* Iterations without a new least residual (1 % less) that count as a stall. */
 static const idx stall_after = 300;
@@ -45,8 +45,8 @@ int solver_starts_on_kernel(const solver *s) {
   return s->problem.cost_range / s->problem.epsilon <= most;
 }
 
-/* The first iteration. Its residual counts as 1: the start had no column update, so that an unchanged
- * row proves nothing. */
+/* The first iteration. Its residual counts as 1: the start had no column update, so that an
+ * unchanged row proves nothing. */
 static double first_residual(solver *s, int is_first) {
   double residual = NAN;
   if (!is_first || solver_starts_on_kernel(s) || s->problem.options->warm) {

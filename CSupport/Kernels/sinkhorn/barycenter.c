@@ -65,8 +65,8 @@ static void start(barycenter_state *s, const double *cost, const double *own, co
         barycenter_by_logarithms(s, &s->plan[k]), barycenter_absorb(s, &s->plan[k]);
 }
 
-/* Iterations after which the factor of over-relaxation is changed, at least; and iterations without a
- * new least residual that count as a stall. */
+/* Iterations after which the factor of over-relaxation is changed, at least; and iterations
+ * without a new least residual that count as a stall. */
 static const idx rate_span = 8, stall_after = 300;
 
 /* What the residuals have shown. */

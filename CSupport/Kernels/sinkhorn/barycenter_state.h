@@ -1,4 +1,5 @@
-/* State of a barycenter solve (pk_barycenter.h), shared by barycenter.c and barycenter_iterate.c. */
+/* State of a barycenter solve (pk_barycenter.h), shared by barycenter.c and
+ * barycenter_iterate.c. */
 #ifndef PK_BARYCENTER_STATE_H
 #define PK_BARYCENTER_STATE_H
 #include "solver.h"

@@ -5,7 +5,8 @@ static ptrdiff_t bytes_each(const pk_sinkhorn_problem *p) {
   return (pk_sinkhorn_scratch(p) + 63) / 64 * 64;
 }
 
-/* Whether each item is solved by one thread: when there are many, or they are too small to share. */
+/* Whether each item is solved by one thread: when there are many, or they are too small to
+ * share. */
 static int solves_whole(const pk_sinkhorn_problem *p, idx count) {
   return !omp_in_parallel() && pk_threads() > 1 && count > 1 &&
          (count >= 2 * pk_threads() || p->n * p->m < 65536);

@@ -10,7 +10,7 @@ pk_outcome pk_sinkhorn_judged(const pk_sinkhorn_problem *p, const pk_sinkhorn_re
   if (!(r->error_l1 <= fmax(p->tolerance, least) * r->mass)) return PK_STALLED;
   /* Errors of marginals are weighted by potentials in the objective. Where potentials are large
    * (clusters far apart) the cost may be off by the gap although the marginals are good. */
-  const double primal = r->cost + p->epsilon * r->entropy + r->penalty_a + r->penalty_b,
+  const double primal = r->cost + p->epsilon * r->entropy + r->penalty_source + r->penalty_target,
                gap = fabs(primal - r->dual),
                size = fmax(fabs(r->cost), 0.05 * p->epsilon * r->mass);
   return gap <= fmax(5e-4, 5 * p->tolerance) * size ? PK_CONVERGED : PK_STALLED;
@@ -49,8 +49,8 @@ void solver_certificate(const solver *s, pk_sinkhorn_result *r) {
   r->entropy -= r->cost / s->problem.epsilon + r->mass;
   r->dual = s->problem.epsilon * solver_dual_value(s, a, b, z, r->mass);
   r->error_linf = 0;
-  const double error_a = side_error(s, ROWS, &r->error_linf, &r->penalty_a),
-               error_b = side_error(s, COLUMNS, &r->error_linf, &r->penalty_b);
+  const double error_a = side_error(s, ROWS, &r->error_linf, &r->penalty_source),
+               error_b = side_error(s, COLUMNS, &r->error_linf, &r->penalty_target);
   r->error_l1 = fmax(error_a, error_b);
   if (solver_is_capped(s)) {
     const double e = fabs(r->mass - s->problem.options->mass);

@@ -4,8 +4,8 @@
  *   [P'  D_c] [y] = [right_c]     and, with a total mass, r' x + c' y + total z = right_z,
  *
  * P the plan with row sums r and column sums c. x is eliminated; conjugate gradients with the
- * diagonal as preconditioner solve for y and z. One pass over the kernel a step. Entry [stride] of a
- * vector of columns is the one of z. */
+ * diagonal as preconditioner solve for y and z. One pass over the kernel a step. Entry [stride] of
+ * a vector of columns is the one of z. */
 #include "solver.h"
 
 typedef struct {
@@ -17,8 +17,8 @@ typedef struct {
 /* Active columns. */
 static int on(const solver *s, idx j) { return s->scratch.diagonal[COLUMNS][j] > 0; }
 
-/* scratch.column_sums = S y, S the system without x: x = -(P y + r z) / D_r, then D_c y + c z + P' x,
- * and for z: total z + c' y + r' x. */
+/* scratch.column_sums = S y, S the system without x: x = -(P y + r z) / D_r, then D_c y + c z +
+ * P' x, and for z: total z + c' y + r' x. */
 static void apply(solver *s, const system_shape *f, double *y) {
   const idx n = s->problem.side[ROWS].count, m = s->problem.side[COLUMNS].count,
             last = s->kernel.stride;
@@ -65,8 +65,8 @@ static int all_hard(const solver *s, int side) {
   return 1;
 }
 
-/* The right-hand side without x to `residual`: right_c - P' (right_r / D_r), right_z - r' (right_r /
- * D_r). The product with y = 0 and p = -right_r gives x = right_r / D_r. */
+/* The right-hand side without x to `residual`: right_c - P' (right_r / D_r), right_z - r'
+ * (right_r / D_r). The product with y = 0 and p = -right_r gives x = right_r / D_r. */
 static void reduce_right_side(solver *s, const system_shape *f, double right_z) {
   const idx n = s->problem.side[ROWS].count, last = s->kernel.stride;
   double *p = s->dual.p[ROWS], *residual = s->scratch.residual, sum = right_z;

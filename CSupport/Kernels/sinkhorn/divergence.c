@@ -45,10 +45,10 @@ static void add(pk_type type, idx count, const void *from, void *to) {
     pk_write(to, type, i, pk_read(to, type, i) + pk_read(from, type, i));
 }
 
-/* Potentials a = b of OT(mu, mu) by a = (a + phi (log mu - LSE(a - C / epsilon))) / 2, on scalings of
- * exp(-C / epsilon). Where that kernel is positive definite the error halves in each iteration,
- * whatever epsilon is (Feydy et al. 2019, section 3.1); alternating updates slow down with epsilon.
- * Row sums contain the diagonal, and so are never 0. */
+/* Potentials a = b of OT(mu, mu) by a = (a + phi (log mu - LSE(a - C / epsilon))) / 2, on
+ * scalings of exp(-C / epsilon). Where that kernel is positive definite the error halves in each
+ * iteration, whatever epsilon is (Feydy et al. 2019, section 3.1); alternating updates slow down
+ * with epsilon. Row sums contain the diagonal, and so are never 0. */
 static void start_symmetric(solver *s, const double *mu) {
   const idx n = s->problem.side[ROWS].count;
   double *a = s->dual.potential[ROWS], *b = s->dual.potential[COLUMNS],
@@ -126,8 +126,9 @@ static pk_status add_gradients(const workspace *r, const pairing *w, double fact
     double *g = k ? r->gb : r->ga;
     if (to->dx) add(q->type, to->n * q->d, k ? r->gy : r->gx, to->dx);
     if (!to->dw) continue;
-    pk_product_gradient(k ? q->side_b : q->side_a, q->epsilon, k ? q->rho_b : q->rho_a, to->n,
-                        to->given, to->solved, other->mass, factor, g);
+    pk_product_gradient(k ? q->side_target : q->side_source, q->epsilon,
+                        k ? q->rho_target : q->rho_source, to->n, to->given, to->solved,
+                        other->mass, factor, g);
     add(PK_F64, to->n, g, to->dw);
   }
   return status;
@@ -178,8 +179,8 @@ static idx layout(workspace *r, const pk_sinkhorn_problem *p, double **solved, c
 static int valid(const pk_sinkhorn_problem *p, const void *dx, const void *dy) {
   if (p->n < 1 || p->m < 1 || !(p->epsilon > 0) || (p->cost == PK_COST_MATRIX && (dx || dy)))
     return 0;
-  return p->side_a == p->side_b && p->side_a != PK_SIDE_CAPPED &&
-         (p->side_a == PK_SIDE_HARD || p->rho_a == p->rho_b);
+  return p->side_source == p->side_target && p->side_source != PK_SIDE_CAPPED &&
+         (p->side_source == PK_SIDE_HARD || p->rho_source == p->rho_target);
 }
 
 ptrdiff_t pk_divergence_scratch(const pk_sinkhorn_problem *p) {
@@ -203,13 +204,14 @@ pk_status pk_divergence(const pk_sinkhorn_problem *p, const void *x, const void 
   for (int k = 0; k < 2; k++) {
     measure *w = &of[k];
     memcpy(solved[k], w->given, (size_t)w->n * 8);
-    if (pk_product_refer(p->side_a, p->epsilon, p->rho_a, w->n, solved[k], &w->shift) < w->n)
+    if (pk_product_refer(p->side_source, p->epsilon, p->rho_source, w->n, solved[k], &w->shift) <
+        w->n)
       return PK_BAD_SHAPE;
     for (idx i = 0; i < w->n; i++) w->mass += w->given[i];
     if (w->dx) memset(w->dx, 0, (size_t)(w->n * p->d * pk_size(p->type)));
     if (w->dw) memset(w->dw, 0, (size_t)w->n * 8);
   }
-  const int hard = p->side_a == PK_SIDE_HARD;
+  const int hard = p->side_source == PK_SIDE_HARD;
   const double apart = hard ? 0 : of[0].mass - of[1].mass;
   memset(result, 0, sizeof *result);
   for (int k = 0; k < 3; k++) result->terms[k].solve.outcome = PK_INTERRUPTED;

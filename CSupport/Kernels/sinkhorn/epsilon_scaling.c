@@ -67,7 +67,8 @@ static pk_outcome run_fixed(solver *s, double *residual) {
   return PK_MAX_ITERATIONS;
 }
 
-/* Folded potentials of `epsilon` become those of the next epsilon: costs stay, a epsilon = const. */
+/* Folded potentials of `epsilon` become those of the next epsilon: costs stay, a epsilon =
+ * const. */
 static void change_epsilon(solver *s, double epsilon, double next) {
   const double factor = epsilon / next;
   for (int k = 0; k < 2; k++) {

@@ -1,5 +1,5 @@
-/* Gradients by implicit differentiation (algorithm.md 4.8): one linear system for the derivatives of
- * the potentials, then the chain rule to weights, to a cost matrix, or to points. */
+/* Gradients by implicit differentiation (algorithm.md 4.8): one linear system for the
+ * derivatives of the potentials, then the chain rule to weights, to a cost matrix, or to points. */
 #include "solver.h"
 
 /* The upstream: G = g + on_cost C on the plan, on_objective on the objective. */
@@ -11,8 +11,8 @@ typedef struct {
 static pk_sinkhorn_problem transposed(const pk_sinkhorn_problem *p) {
   pk_sinkhorn_problem t = *p;
   t.n = p->m, t.m = p->n;
-  t.side_a = p->side_b, t.side_b = p->side_a;
-  t.rho_a = p->rho_b, t.rho_b = p->rho_a;
+  t.side_source = p->side_target, t.side_target = p->side_source;
+  t.rho_source = p->rho_target, t.rho_target = p->rho_source;
   return t;
 }
 
@@ -90,8 +90,8 @@ static double solve_adjoint(solver *s, const upstream *u, double *residual) {
                              2 * (n + m) + 100, residual);
 }
 
-/* d <G, P> / d mu = s (hard) or s exp(-kappa a) (relaxed); of the objective epsilon a (hard) or rho (1
- * - exp(-kappa a)). */
+/* d <G, P> / d mu = s (hard) or s exp(-kappa a) (relaxed); of the objective epsilon a (hard) or
+ * rho (1 - exp(-kappa a)). */
 static void weight_gradient(const solver *s, int k, double on_objective, double *out) {
   const solver_side *side = &s->problem.side[k];
   const double *t = s->dual.potential[k], *step = s->scratch.step[k];

@@ -19,8 +19,8 @@ static void build_stored(solver *s, const double *a, const double *b, double z, 
           fmax(a[i] + z, PK_LOG_ZERO), b, k->stored + i * k->stride * k->element);
 }
 
-/* The constants of rows and columns from which tiles are made. -1e30 stands for a weight of 0: it is
- * finite in f32, and far below the range of the exponential. */
+/* The constants of rows and columns from which tiles are made. -1e30 stands for a weight of 0:
+ * it is finite in f32, and far below the range of the exponential. */
 static void build_from_points(solver *s, const double *a, const double *b, double z) {
   solver_kernel *k = &s->kernel;
   const solver_side *rows = &s->problem.side[ROWS], *columns = &s->problem.side[COLUMNS];

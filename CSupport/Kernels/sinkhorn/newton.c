@@ -67,7 +67,8 @@ static void accept(solver *s, double dz) {
   solver_reset_scalings(s);
 }
 
-/* Levenberg-Marquardt: more damping where the quadratic model was far off, less where it was good. */
+/* Levenberg-Marquardt: more damping where the quadratic model was far off, less where it was
+ * good. */
 static double next_damping(double damping, double t) {
   if (t > 0.9) return damping > 1e-12 ? damping / 10 : 0;
   return t < 0.2 ? fmax(4 * damping, 1e-6) : damping;

@@ -7,10 +7,10 @@
  *                 roundings of partial sums, at four deviations
  *     difference  sum (x - y)^2: about 2 u sqrt(S) |x - y|, from the roundings of the points
  *   f32 takes the product while that is below 1e-5 q, with q such that 2 % of the pairs are nearer;
- *   then the difference; and where that loses as much of the q of 10 %, f64 (solver_bind returns 0).
- *   f64 takes the difference where the product could lose 1e-10 of the nearest pair, and the points
- *   without subtracting the mean where even its rounding would count. Pairs that coincide are left
- *   out. */
+ *   then the difference; and where that loses as much of the q of 10 %, f64 (solver_bind returns
+ *   0). f64 takes the difference where the product could lose 1e-10 of the nearest pair, and the
+ *   points without subtracting the mean where even its rounding would count. Pairs that coincide
+ *   are left out. */
 #include "solver.h"
 #define SAMPLE 24 /* points of each cloud */
 #define NEAREST (SAMPLE * SAMPLE / 10)
@@ -37,8 +37,8 @@ static int is_large(const solver *s, idx count) {
   return !omp_in_parallel() && count * s->problem.options->d > PK_SERIAL;
 }
 
-/* Points around the centre or, for cosine, of unit length, in groups of `lanes`; and the part of the
- * cost that each has by itself. */
+/* Points around the centre or, for cosine, of unit length, in groups of `lanes`; and the part of
+ * the cost that each has by itself. */
 static void pack(const solver *s, int k, idx lanes, void *packed) {
   const solver_kernel *kernel = &s->kernel;
   const cloud f = cloud_of(s, k);
@@ -85,7 +85,8 @@ static double squared_distance(const solver *s, const cloud *x, idx i, const clo
   return sum;
 }
 
-/* S / q for the nearest pair in the sample, for 2 % and for 10 % of its pairs; 0 when all coincide. */
+/* S / q for the nearest pair in the sample, for 2 % and for 10 % of its pairs; 0 when all
+ * coincide. */
 static void find_digit_loss(solver *s, double spread) {
   const cloud x = cloud_of(s, ROWS), y = cloud_of(s, COLUMNS);
   const idx rows = least_of(x.count, SAMPLE), columns = least_of(y.count, SAMPLE);
@@ -147,9 +148,9 @@ static double find_radius(const solver *s, int k) {
   return far;
 }
 
-/* Which form the distances take; 0 when none in this type is good enough. The product's bounds are
- * 1e-5 / 2^-24 = 168 and 1e-10 / 2^-53 = 9e5; the difference's, (1e-5 / 2^-23)^2 = 7000, is taken as
- * 2048. */
+/* Which form the distances take; 0 when none in this type is good enough. The product's bounds
+ * are 1e-5 / 2^-24 = 168 and 1e-10 / 2^-53 = 9e5; the difference's, (1e-5 / 2^-23)^2 = 7000, is
+ * taken as 2048. */
 static int choose_form(solver *s) {
   const pk_sinkhorn_problem *p = s->problem.options;
   const double product = 1 / (4 + 1.3 * sqrt((double)p->d)), *loss = s->kernel.digit_loss;

@@ -1,5 +1,5 @@
-/* The entropic problem with the product of the weights as reference, by the solver's with reference 1
- * (pk_divergence.h). */
+/* The entropic problem with the product of the weights as reference, by the solver's with
+ * reference 1 (pk_divergence.h). */
 #include "../isa/kernels.h"
 
 ptrdiff_t pk_product_refer(pk_side side, double epsilon, double rho, ptrdiff_t n, double *w,

@@ -1,8 +1,8 @@
 /* Solves, and goes on until the certificate agrees with what the iteration calls converged. */
 #include "solver.h"
 
-/* A solver of f32 points becomes one in f64, which judges the result by distances in f64 and goes on
- * where f32 could not reach the tolerance. a and b hold the potentials meanwhile. */
+/* A solver of f32 points becomes one in f64, which judges the result by distances in f64 and
+ * goes on where f32 could not reach the tolerance. a and b hold the potentials meanwhile. */
 static void continue_in_f64(solver *s, double *a, double *b, char *scratch, pk_sinkhorn_result *r) {
   const pk_sinkhorn_problem *p = s->problem.options;
   solver_fold_scalings(s);
@@ -75,7 +75,7 @@ static int is_valid(const pk_sinkhorn_problem *p) {
   if (p->n < 1 || p->m < 1 || !(p->epsilon > 0)) return 0;
   if (p->type != PK_F32 && p->type != PK_F64) return 0;
   if (p->cost != PK_COST_MATRIX && (p->d < 1 || !(p->scale > 0))) return 0;
-  return (p->side_a == PK_SIDE_CAPPED) == (p->side_b == PK_SIDE_CAPPED);
+  return (p->side_source == PK_SIDE_CAPPED) == (p->side_target == PK_SIDE_CAPPED);
 }
 
 static void take_start(solver *s, int k, const double *given) {

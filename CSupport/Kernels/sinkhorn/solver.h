@@ -15,8 +15,8 @@
  *   solve.c               the entry point
  *
  * P_ij = alpha_i K_ij beta_j zeta with K_ij = exp(a_i + b_j + z - C_ij / epsilon): the iteration
- * moves the scalings alpha, beta, zeta, which are folded into the potentials a, b, z when they leave
- * the range of the element type. */
+ * moves the scalings alpha, beta, zeta, which are folded into the potentials a, b, z when they
+ * leave the range of the element type. */
 #ifndef PK_SOLVER_H
 #define PK_SOLVER_H
 #include "vector_kernels.h"
@@ -141,8 +141,8 @@ int solver_bind_points(solver *s);
 
 /* Builds the kernel exp(a + b + z - C / epsilon); returns its sum, for points only when `total`. */
 double solver_build_kernel(solver *s, const double *a, const double *b, double z, int total);
-/* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's. The
- * costs of points need solver_prepare_costs first. */
+/* Rows i ..< i + count of the kernel, or of the cost (with its stride); `tile` is this thread's.
+ * The costs of points need solver_prepare_costs first. */
 const void *solver_kernel_rows(const solver *s, idx i, idx count, char *tile);
 const void *solver_cost_rows(const solver *s, idx i, idx count, char *tile, idx *stride);
 void solver_prepare_costs(solver *s);
@@ -159,8 +159,8 @@ void solver_plan(solver *s, int from_potentials, int approximate, void *plan);
  * team has blocks blocks t / team ..< blocks (t + 1) / team; the pairs are those that it can add
  * without other threads' blocks or, with thread -1, those that remain. */
 idx solver_pairs(idx blocks, idx team, idx thread, block_pair *pairs);
-/* Adds the remaining pairs in columns j0 ..< j1, the last of them in registers, and gives the totals
- * to the table's update_columns. */
+/* Adds the remaining pairs in columns j0 ..< j1, the last of them in registers, and gives the
+ * totals to the table's update_columns. */
 void solver_add_columns(const vector_kernels *vectors, const side_update *columns, idx j0, idx j1,
                         idx stride, const block_pair *pairs, idx count, double *block_sums,
                         double *out, void *beta, update_sums *sums);
@@ -190,9 +190,9 @@ double solver_iterate(solver *s, double omega);
 
 /* --- conjugate_gradients.c, newton.c --- */
 
-/* Solves the system with scratch.right and `right_z`, and scratch.diagonal (0: inactive), over the
- * kernel, whose sums are in scratch.marginal. use_z adds the total as an unknown. scratch.step holds
- * the solution, the return value is that of z. */
+/* Solves the system with scratch.right and `right_z`, and scratch.diagonal (0: inactive), over
+ * the kernel, whose sums are in scratch.marginal. use_z adds the total as an unknown.
+ * scratch.step holds the solution, the return value is that of z. */
 double solver_solve_system(solver *s, int use_z, double total, double right_z, double tolerance,
                            idx limit, double *residual);
 /* A Newton step with backtracking; 1 when the dual rose. */
@@ -204,8 +204,8 @@ double solver_dual_value(const solver *s, const double *a, const double *b, doub
 
 /* The factor of over-relaxation behind a convergence rate seen at `omega`. */
 double over_relaxation(double rate, double omega);
-/* Iterations at the current epsilon until `tolerance` or pass `last_pass`. `is_first`: no potentials
- * are known yet. `is_final`: the problem's own epsilon. */
+/* Iterations at the current epsilon until `tolerance` or pass `last_pass`. `is_first`: no
+ * potentials are known yet. `is_final`: the problem's own epsilon. */
 pk_outcome solver_run_level(solver *s, double tolerance, idx last_pass, int is_first, int is_final,
                             double *residual);
 int solver_report(solver *s, double residual);
@@ -219,8 +219,8 @@ pk_outcome solver_descend(solver *s, double *residual);
 
 /* --- components.c, certificate.c --- */
 
-/* Moves the potentials (a + t, b - t) of each component towards 0. 0: there are too many components.
- * Two hard sides. */
+/* Moves the potentials (a + t, b - t) of each component towards 0. 0: there are too many
+ * components. Two hard sides. */
 int solver_shift_components(solver *s);
 /* The certificate of the plan of solver_plan and the potentials a, b, z. */
 void solver_certificate(const solver *s, pk_sinkhorn_result *r);
@@ -264,8 +264,8 @@ static inline idx solver_row_step(const solver *s) {
 
 static inline idx least_of(idx a, idx b) { return a < b ? a : b; }
 
-/* Inside a parallel region, a batch's or the caller's, a solve is serial, whether nesting is allowed
- * or not: there are tiles for one team. */
+/* Inside a parallel region, a batch's or the caller's, a solve is serial, whether nesting is
+ * allowed or not: there are tiles for one team. */
 static inline int solver_parallel(const solver *s) {
   const idx work = s->kernel.is_points ? s->problem.options->d + 8 : 1;
   return !omp_in_parallel() && s->problem.side[ROWS].count * s->kernel.stride * work > PK_SERIAL;

@@ -77,9 +77,9 @@ idx solver_layout(solver *s, const pk_sinkhorn_problem *p, pk_type type, idx til
   if (!k->is_points && k->stride * element % 1024 == 0) k->stride += panel;
   s->problem.options = p;
   s->problem.side[ROWS] = (solver_side){
-      .rule = p->side_a, .count = p->n, .padded = (p->n + 7) / 8 * 8, .rho = p->rho_a};
-  s->problem.side[COLUMNS] =
-      (solver_side){.rule = p->side_b, .count = p->m, .padded = k->stride, .rho = p->rho_b};
+      .rule = p->side_source, .count = p->n, .padded = (p->n + 7) / 8 * 8, .rho = p->rho_source};
+  s->problem.side[COLUMNS] = (solver_side){
+      .rule = p->side_target, .count = p->m, .padded = k->stride, .rho = p->rho_target};
   k->blocks = count_blocks(s->problem.side[ROWS].padded, k->stride);
   k->chunks = (k->stride + COLUMN_CHUNK - 1) / COLUMN_CHUNK;
   k->digit_loss[0] = -1;
@@ -187,8 +187,8 @@ void solver_reset_scalings(solver *s) {
   s->dual.zeta = 1;
 }
 
-/* Where every cap of a side is reached, (a + t, z - t) leaves the plan alone and the dual rises with
- * t until the largest a is 0. */
+/* Where every cap of a side is reached, (a + t, z - t) leaves the plan alone and the dual rises
+ * with t until the largest a is 0. */
 static void lift_caps(solver *s) {
   for (int k = 0; k < 2; k++) {
     const idx count = s->problem.side[k].count;
