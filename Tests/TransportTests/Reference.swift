@@ -9,7 +9,10 @@ enum Reference {
   typealias Matrix = [[Double]]
 
   /// How a side of the general problem is met.
-  enum Side { case hard, relaxed(rho: Double), capped }
+  enum Side {
+    case hard, capped
+    case relaxed(rho: Double)
+  }
 
   static func logSumExp(_ x: [Double]) -> Double {
     let top = x.max() ?? -.infinity
@@ -138,9 +141,9 @@ enum Reference {
         columns.append((0..<m).map { j in logSumExp((0..<n).map { u[$0] - c[$0][j] / epsilon }) })
       }
       for j in 0..<m {
-        let log_a = zip(weights, columns).reduce(0) { $0 + $1.0 * $1.1[j] }
-        a[j] = exp(log_a)
-        for k in 0..<histograms.count { v[k][j] = log_a - columns[k][j] }
+        let logA = zip(weights, columns).reduce(0) { $0 + $1.0 * $1.1[j] }
+        a[j] = exp(logA)
+        for k in 0..<histograms.count { v[k][j] = logA - columns[k][j] }
       }
     }
     return a

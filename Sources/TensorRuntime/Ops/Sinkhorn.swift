@@ -89,7 +89,8 @@ extension Workspace {
     func problem(rows: Int, columns: Int) -> pk_sinkhorn_problem {
       var p = pk_sinkhorn_problem()
       (p.n, p.m) = (rows, columns)
-      (p.side_source, p.side_target, p.rho_source, p.rho_target) = (source.pk, target.pk, source.rho, target.rho)
+      (p.side_source, p.side_target) = (source.pk, target.pk)
+      (p.rho_source, p.rho_target) = (source.rho, target.rho)
       (p.epsilon, p.mass, p.tolerance, p.max_iterations) = (epsilon, mass, tolerance, maxIterations)
       p.plain = isPlain ? 1 : 0
       return p
@@ -115,7 +116,8 @@ extension Workspace {
     init(_ r: pk_sinkhorn_result) {
       outcome = Workspace.outcome(r.outcome)
       (z, mass, cost, entropy, dual) = (r.z, r.mass, r.cost, r.entropy, r.dual)
-      (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_source + r.penalty_target)
+      (errorL1, errorLinf) = (r.error_l1, r.error_linf)
+      penalties = r.penalty_source + r.penalty_target
     }
   }
   /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where

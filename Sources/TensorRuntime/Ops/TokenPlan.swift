@@ -90,7 +90,8 @@ extension Workspace {
       var s = pk_token_shape(
         pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil,
         gamma: settings.gamma, eta: settings.eta,
-        epsilon: settings.epsilon, marginal_exponent: settings.marginalExponent, mass: settings.mass, tolerance: settings.tolerance,
+        epsilon: settings.epsilon, marginal_exponent: settings.marginalExponent,
+        mass: settings.mass, tolerance: settings.tolerance,
         max_iterations: settings.maxIterations,
         legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0,
         translation: settings.translation ? 1 : 0)

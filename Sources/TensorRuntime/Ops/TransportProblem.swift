@@ -3,8 +3,8 @@ internal import CKernels
 /// What a transport problem means and when it is refused: `pk_problem.h`, which the C library uses
 /// too.
 extension Workspace {
-  /// Which entropic problem is solved between weights a `[N]` and b `[M]` (algorithm.md 4.8; KL(p|q)
-  /// = Σ p log(p/q) - p + q).
+  /// Which entropic problem is solved between weights a `[N]` and b `[M]` (algorithm.md 4.8;
+  /// KL(p|q) = Σ p log(p/q) - p + q).
   public enum MarginalRule: Sendable, Equatable {
     /// min <P,C> + ε Σ P (log P - 1) with P1 = a, Pᵀ1 = b; a and b are first divided by their sums
     /// (Cuturi 2013).
@@ -119,7 +119,8 @@ extension Workspace {
     try pass(pk_check_options(&p))
     try pass(pk_set_marginals(&m, &p))
     return SinkhornSettings(
-      source: SinkhornSide(p.side_source, rho: p.rho_source), target: SinkhornSide(p.side_target, rho: p.rho_target),
+      source: SinkhornSide(p.side_source, rho: p.rho_source),
+      target: SinkhornSide(p.side_target, rho: p.rho_target),
       epsilon: epsilon, mass: p.mass, tolerance: tolerance, maxIterations: maxIterations,
       isPlain: isPlain)
   }
@@ -132,8 +133,8 @@ extension Workspace {
     return sum
   }
 
-  /// Weights as they are solved with. Balanced sides are divided by their sums; two other hard sides
-  /// are made to agree to the last bit. Sets the mass in `settings`.
+  /// Weights as they are solved with. Balanced sides are divided by their sums; two other hard
+  /// sides are made to agree to the last bit. Sets the mass in `settings`.
   public static func posed(
     _ rule: MarginalRule, source: [Double], target: [Double], sums: (Double, Double),
     in settings: inout SinkhornSettings

@@ -141,7 +141,8 @@ enum DividedWeights {
   }
   static func say(histograms b: Tensor, _ common: CommonOptions) {
     let all = b.shape.rank == 2 ? sums(b) : []
-    if let k = all.firstIndex(where: { abs($0 - all[0]) > Workspace.TransportDefaults.sumTolerance * all[0] }) {
+    let tolerance = Workspace.TransportDefaults.sumTolerance
+    if let k = all.firstIndex(where: { abs($0 - all[0]) > tolerance * all[0] }) {
       common.note(
         "the histograms sum to \(all[0]) and, row \(k), \(all[k]): each is divided by its sum")
     }
