@@ -10,9 +10,9 @@ The first is done once: the embedded model, its map and its words in one file.
 
 The video is the tensor `pixels` [T, 3, 32, 32] in [0, 1], as `pisces bench startup` writes it.
 Quality is the cosine of the video feature and the mapped text feature; semantic is the match
-probability after fusion layers whose cross-attention is multiplied by token plans of partial
+probability after fusion layers whose cross-attention is multiplied by token plans of token
 transport. Mirrors Sources/Rewards (RewardModel, QualityReward), Sources/Models/VideoEncoder,
-Sources/Models/TextEncoder, Sources/Transport/PartialTransport.swift and NeuralMap; torch_step.py
+Sources/Models/TextEncoder, Sources/Transport/TokenTransport.swift and NeuralMap; torch_step.py
 takes these networks from here. Vanilla scores, which `pisces score` adds, are left out.
 """
 

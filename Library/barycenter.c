@@ -14,14 +14,10 @@ static pisces_ot_status check(pisces_ot_context *c, const pisces_ot_barycenter_p
       p->count > largest / (p->n > p->m ? p->n : p->m) / p->m)
     REFUSE("sizes are count = %td, n = %td, m = %td: barycenter: too large for memory", p->count,
            p->n, p->m);
-  if (!(p->epsilon > 0) || !isfinite(p->epsilon))
-    REFUSE("epsilon is %g: barycenter: give a positive number", p->epsilon);
-  if (!(p->tolerance >= 0))
-    REFUSE("tolerance is %g: barycenter: give a positive number, or 0 for a fixed number of "
-           "iterations",
-           p->tolerance);
-  if (p->max_iterations < 1)
-    REFUSE("max_iterations is %td: barycenter: give at least 1", p->max_iterations);
+  const pk_sinkhorn_problem options = {
+      .epsilon = p->epsilon, .tolerance = p->tolerance, .max_iterations = p->max_iterations};
+  const pk_fault fault = pk_check_options(&options);
+  if (fault.kind) return library_refuse(c, &fault, "barycenter");
   if (p->cost_stride < 0)
     REFUSE("cost_stride is %td: barycenter: give a distance between costs, 0 to share one",
            p->cost_stride);
@@ -30,7 +26,7 @@ static pisces_ot_status check(pisces_ot_context *c, const pisces_ot_barycenter_p
            "cost between the barycenter's atoms");
   for (ptrdiff_t k = 0; k < (p->cost_stride ? p->count : 1); k++) {
     const pisces_ot_status status = library_check_array(
-        c, "the cost", PISCES_OT_F64, p->n * p->m, p->cost ? p->cost + k * p->cost_stride : NULL);
+        c, "cost", PISCES_OT_F64, p->n * p->m, p->cost ? p->cost + k * p->cost_stride : NULL);
     if (status) return status;
   }
   if (!p->debiased) return PISCES_OT_OK;
@@ -38,29 +34,22 @@ static pisces_ot_status check(pisces_ot_context *c, const pisces_ot_barycenter_p
       p->own_cost ? library_check_array(c, "own_cost", PISCES_OT_F64, p->m * p->m, p->own_cost)
                   : PISCES_OT_OK;
   return status ? status
-                : library_check_symmetric(c, p->own_cost ? "own_cost" : "the cost", PISCES_OT_F64,
-                                          p->m, p->own_cost ? p->own_cost : p->cost);
+                : library_check_symmetric(c, p->own_cost ? "own_cost" : "cost", PISCES_OT_F64, p->m,
+                                          p->own_cost ? p->own_cost : p->cost);
 }
 
-/* `rows` times `n` numbers that are finite and not negative, scaled to `sum`; 0: to the first
- * row's, or, when sums differ by more than 1e-6, each to 1. */
+/* `rows` times `n` weights, scaled to `sum`; 0: to the first row's or, when sums differ, each to
+ * 1. */
 static pisces_ot_status copy(pisces_ot_context *c, const char *name, ptrdiff_t rows, ptrdiff_t n,
                              const double *from, double sum, double *to) {
   double first = 0;
   for (ptrdiff_t k = 0; k < rows; k++) {
-    double own = 0;
-    for (ptrdiff_t i = k * n; i < (k + 1) * n; i++) {
-      if (!isfinite(from[i]) || from[i] < 0)
-        return library_fail(c, PISCES_OT_BAD_DATA,
-                            "%s hold %g: element %td: give finite numbers that are not negative",
-                            name, from[i], i);
-      own += from[i];
-    }
-    if (!(own > 0) || !isfinite(own))
-      return library_fail(c, PISCES_OT_BAD_DATA,
-                          "%s sum to %g: row %td: give a positive, finite mass", name, own, k);
+    double own;
+    pk_fault fault = pk_check_weights(name, n, from + k * n, &own);
+    fault.index += k * n;
+    if (fault.kind) return library_refuse(c, &fault, "barycenter");
     if (!k) first = own;
-    if (sum == 0 && fabs(own - first) > 1e-6 * first) {
+    if (sum == 0 && fabs(own - first) > PK_SUM_TOLERANCE * first) {
       library_fail(c, PISCES_OT_OK, "%s sum to %.9g and %.9g: row %td: each is divided by its sum",
                    name, first, own, k);
       return copy(c, name, rows, n, from, 1, to);

@@ -79,14 +79,15 @@ void pisces_ot_problem_init_size(pisces_ot_problem *problem, size_t size) {
                                       .rho_source = INFINITY,
                                       .rho_target = INFINITY,
                                       .mass = 1,
-                                      .tolerance = 1e-9,
-                                      .max_iterations = 10000};
+                                      .tolerance = PK_TOLERANCE_LIBRARY,
+                                      .max_iterations = PK_MAX_ITERATIONS_LIBRARY};
   if (problem) memcpy(problem, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
 
 void pisces_ot_barycenter_init_size(pisces_ot_barycenter_problem *problem, size_t size) {
-  const pisces_ot_barycenter_problem defaults = {
-      .size = size, .tolerance = 1e-9, .max_iterations = 10000};
+  const pisces_ot_barycenter_problem defaults = {.size = size,
+                                                 .tolerance = PK_TOLERANCE_BARYCENTER,
+                                                 .max_iterations = PK_MAX_ITERATIONS_LIBRARY};
   if (problem) memcpy(problem, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
 

@@ -2,6 +2,7 @@
 #ifndef LIBRARY_H
 #define LIBRARY_H
 #include "include/pisces_ot.h"
+#include <stdio.h>
 #include "pk.h"
 
 struct pisces_ot_context {
@@ -26,6 +27,8 @@ typedef struct {
 /* Sets the context's message and returns the status; with PISCES_OT_OK the message is a warning. */
 pisces_ot_status library_fail(pisces_ot_context *c, pisces_ot_status status, const char *format,
                               ...) __attribute__((format(printf, 3, 4)));
+/* The same for a fault of the checks (PK_FAULT_NONE: PISCES_OT_OK), at `where`. */
+pisces_ot_status library_refuse(pisces_ot_context *c, const pk_fault *fault, const char *where);
 /* Derivatives with respect to weights as they were given, of those with respect to the divided ones
  * `w`. */
 void library_undivide(ptrdiff_t n, const double *w, double divisor, double *dw);

@@ -29,7 +29,7 @@ void library_certificate(double epsilon, double shift, const pk_sinkhorn_result 
                          pisces_ot_certificate *out) {
   out->error_l1 = r->error_l1, out->error_linf = r->error_linf, out->cost = r->cost,
   out->mass = r->mass;
-  out->primal = r->cost + epsilon * r->entropy + r->penalty_a + r->penalty_b + shift,
+  out->primal = r->cost + epsilon * r->entropy + r->penalty_source + r->penalty_target + shift,
   out->dual = r->dual + shift;
   out->gap = out->primal - out->dual, out->epsilon = epsilon, out->log_z = r->z;
 }
@@ -205,11 +205,11 @@ pisces_ot_status pisces_ot_gradient(pisces_ot_context *c, const pisces_ot_proble
   if (!scratch) return PISCES_OT_NO_MEMORY;
   if (p.reference == PISCES_OT_PRODUCT && (g->source || g->target)) {
     /* then the weights solved with are those of the reference */
-    const int hard = q.p.side_a == PK_SIDE_HARD && q.p.side_b == PK_SIDE_HARD;
-    pk_product_gradient(q.p.side_a, p.epsilon, q.p.rho_a, p.n, hard ? q.source : p.source, q.source,
-                        q.target_sums[0], u->objective, g->source);
-    pk_product_gradient(q.p.side_b, p.epsilon, q.p.rho_b, p.m, hard ? q.target : p.target, q.target,
-                        q.source_sums[0], u->objective, g->target);
+    const int hard = q.p.side_source == PK_SIDE_HARD && q.p.side_target == PK_SIDE_HARD;
+    pk_product_gradient(q.p.side_source, p.epsilon, q.p.rho_source, p.n, hard ? q.source : p.source,
+                        q.source, q.target_sums[0], u->objective, g->source);
+    pk_product_gradient(q.p.side_target, p.epsilon, q.p.rho_target, p.m, hard ? q.target : p.target,
+                        q.target, q.source_sums[0], u->objective, g->target);
     if (hard && g->source && g->target)
       pk_centre_gradients(p.n, p.m, q.source, q.target, g->source, g->target);
   }

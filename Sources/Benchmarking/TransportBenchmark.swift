@@ -45,12 +45,12 @@ public struct TransportBenchmark: Sendable {
     let work = Workspace(pool: pool)
     let s = self
     let m = video
-    var chosen = PartialTransport.Options()
-    (chosen.epsilon, chosen.mass, chosen.tolerance, chosen.translation) = (
+    var chosen = TokenTransport.Options()
+    (chosen.epsilon, chosen.marginalExponent, chosen.tolerance, chosen.translation) = (
       epsilon, mass, tolerance, !isPlain
     )
     let options = chosen
-    let transport = try PartialTransport(options, patchesPerFrame: 1)
+    let transport = try TokenTransport(options, patchesPerFrame: 1)
     let lexical = [UInt8](repeating: 1, count: text)
     let costs = randomCosts(work).reshaped(Shape(1, heads, text, m))
     @Sendable func plans(_ work: borrowing Workspace) -> TokenPlans {
@@ -74,7 +74,7 @@ public struct TransportBenchmark: Sendable {
         let found = plans(work).plan.doubles
         var tight = options
         (tight.tolerance, tight.maxIterations, tight.translation) = (1e-9, 20_000, true)
-        let exact = try PartialTransport(tight, patchesPerFrame: 1).plans(
+        let exact = try TokenTransport(tight, patchesPerFrame: 1).plans(
           costs: Reference.wide(costs, work), lexical: lexical, in: work
         ).plan.doubles
         let error = zip(found, exact).reduce(0) { $0 + abs($1.0 - $1.1) } / exact.reduce(0, +)

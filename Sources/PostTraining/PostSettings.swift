@@ -322,7 +322,7 @@ extension PostSettings {
     (o.useTransport, o.quality, o.semantic) = (
       reward.use_ot, weights.quality > 0, weights.semantic > 0
     )
-    (o.plans.gamma, o.plans.eta, o.plans.epsilon, o.plans.mass) = (
+    (o.plans.gamma, o.plans.eta, o.plans.epsilon, o.plans.marginalExponent) = (
       reward.gamma, reward.eta, reward.epsilon, reward.mass
     )
     return o

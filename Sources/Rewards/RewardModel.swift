@@ -8,7 +8,7 @@ public struct RewardOptions: Sendable, Equatable {
   /// Transport on: the mapped text feature, and token plans in the fusion layers.
   public var useTransport = true
   public var quality = true, semantic = true
-  public var plans = PartialTransport.Options()
+  public var plans = TokenTransport.Options()
   /// Text length with token plans, and without (D-3).
   public var transportLength = 300, plainLength = 40
   public init() {}
@@ -22,7 +22,7 @@ public struct RewardModel: Sendable {
   public typealias Map = @Sendable (Tensor, borrowing Workspace) -> Tensor
   public let map: Map?
   public let options: RewardOptions
-  let transport: PartialTransport
+  let transport: TokenTransport
   let pixels: PixelPreprocessing
 
   public init(
@@ -30,7 +30,7 @@ public struct RewardModel: Sendable {
     options: RewardOptions = RewardOptions()
   ) throws {
     (self.model, self.tokenizer, self.map, self.options) = (model, tokenizer, map, options)
-    transport = try PartialTransport(
+    transport = try TokenTransport(
       options.plans, patchesPerFrame: model.config.visionEncoder.patchesPerFrame)
     pixels = PixelPreprocessing(size: model.config.visionEncoder.imgSize)
   }
@@ -211,7 +211,7 @@ extension AttentionPrior {
   /// in the last layer never reaches the matching head, unless [CLS] itself gets one (algorithm.md
   /// 2.4).
   public init(
-    _ transport: PartialTransport, skipping last: Int?,
+    _ transport: TokenTransport, skipping last: Int?,
     each: ((CrossAttentionView, TokenPlans) -> Void)? = nil
   ) {
     let skipped = transport.options.includeCLS ? nil : last

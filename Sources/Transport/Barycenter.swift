@@ -21,7 +21,9 @@ public struct Barycenter: Sendable, Equatable {
   public var isPlain = false
 
   public init(
-    epsilon: Double, isDebiased: Bool = false, tolerance: Double = 1e-9, maxIterations: Int = 20_000
+    epsilon: Double, isDebiased: Bool = false,
+    tolerance: Double = Workspace.TransportDefaults.toleranceOfBarycenter,
+    maxIterations: Int = Workspace.TransportDefaults.maxIterations
   ) {
     (self.epsilon, self.isDebiased, self.tolerance, self.maxIterations) = (
       epsilon, isDebiased, tolerance, maxIterations
@@ -62,9 +64,10 @@ public struct Barycenter: Sendable, Equatable {
     histograms: Tensor, cost: Tensor, own: Tensor? = nil, weights: Tensor? = nil,
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> Result {
-    guard epsilon > 0, epsilon.isFinite else { throw .epsilon(epsilon) }
-    guard tolerance >= 0 else { throw .tolerance(tolerance) }
-    guard maxIterations > 0 else { throw .maxIterations(maxIterations) }
+    do throws(Workspace.TransportFault) {
+      _ = try Workspace.sinkhornSettings(
+        .balanced, epsilon: epsilon, tolerance: tolerance, maxIterations: maxIterations)
+    } catch { throw .fault(error) }
     let rank = cost.shape.rank
     guard histograms.shape.rank == 2, histograms.count > 0, rank == 2 || rank == 3, cost.count > 0,
       cost.shape[rank - 2] == histograms.shape[1],
@@ -76,28 +79,22 @@ public struct Barycenter: Sendable, Equatable {
     if isDebiased, own.map({ $0.shape != Shape(m, m) }) ?? (rank == 3 || n != m) {
       throw .ownCost(found: own?.shape.dims, expected: m)
     }
-    func finite(_ name: String, _ t: Tensor) throws(TransportError) -> Tensor {
-      guard work.isFinite(t) else {
-        throw .notANumber(name: name, index: t.doubles.firstIndex { !$0.isFinite } ?? 0)
-      }
-      return work.converted(t, to: .f64)
-    }
-    func divided(_ w: [Double]) -> [Double] {
-      let sum = w.reduce(0, +)
+    func divided(_ name: String, _ w: [Double]) throws(TransportError) -> [Double] {
+      let sum = try TransportWeights.sum(name, w)
       return w.map { $0 / sum }
     }
-    let cost = try finite("cost", cost)
-    let inner =
-      isDebiased
-      ? try own.map { t throws(TransportError) in
-        try SymmetricCost.checked("own cost", t, as: .f64, in: work)
-      } : nil
-    if isDebiased, own == nil { _ = try SymmetricCost.checked("cost", cost, as: .f64, in: work) }
-    var b: [Double] = []
-    for k in 0..<count {
-      b += divided(try EntropicTransport.checked("histogram \(k)", histograms[row: k].doubles))
+    let cost = try TransportCosts.finite("cost", cost, as: .f64, in: work)
+    var inner: Tensor?
+    if isDebiased, let own {
+      inner = try TransportCosts.symmetric("own cost", own, as: .f64, in: work)
+    } else if isDebiased {
+      _ = try TransportCosts.symmetric("cost", cost, as: .f64, in: work)
     }
-    let w = divided(try EntropicTransport.weights("barycentric", weights, count))
+    var b: [Double] = []
+    for k in 0..<count { b += try divided("histogram \(k)", histograms[row: k].doubles) }
+    let w = try divided(
+      "barycentric weights",
+      try TransportWeights.read("barycentric weights", weights, count).values)
     let s = work.barycenter(
       settings, cost: cost, own: inner, histograms: b, weights: w, progress: progress)
     return Result(

@@ -49,12 +49,13 @@ public struct ExactTransport: Sendable, Equatable {
     var low = Double.infinity
     var high = -Double.infinity
     for (i, x) in c.enumerated() where x != .infinity {
-      if !x.isFinite { throw .notANumber(name: "cost", index: i) }
+      if !x.isFinite { throw .fault(.init(.cost, name: "cost", index: i, value: x)) }
       (low, high) = (min(low, x), max(high, x))
     }
-    guard low.isFinite else { throw .infeasible }
+    guard low.isFinite else { throw .fault(.init(.infeasible)) }
     guard (high - low).isFinite else {
-      throw .notANumber(name: "cost's range", index: c.firstIndex(of: low)!)
+      throw .fault(
+        .init(.notFinite, name: "cost's range", index: c.firstIndex(of: low)!, value: high - low))
     }
   }
 
@@ -68,15 +69,17 @@ public struct ExactTransport: Sendable, Equatable {
       throw .tooLarge(n * m, limit: Int(Int32.max))
     }
     try Self.check(c)
-    var a = try EntropicTransport.weights("source", source, n)
-    var b = try EntropicTransport.weights("target", target, m)
+    var a = try TransportWeights.read("source weights", source, n).values
+    var b = try TransportWeights.read("target weights", target, m).values
     let sums = (Self.sum(a), Self.sum(b))
     var mass = 1.0
     switch rule {
     case .balanced: (a, b) = (a.map { $0 / sums.0 }, b.map { $0 / sums.1 })
     case .exactMass(let x):
       let limit = min(sums.0, sums.1)
-      guard x > 0, x <= limit * (1 + 1e-12) else { throw .mass(x, limit: limit) }
+      guard x > 0, x <= limit * (1 + 1e-12) else {
+        throw .fault(.init(.mass, value: x, limit: limit))
+      }
       mass = min(x, limit)
     }
     var plan = [Double](repeating: 0, count: n * m)
@@ -87,7 +90,7 @@ public struct ExactTransport: Sendable, Equatable {
     {
     case 0: break
     case 2: throw .memory(100 * n * m)
-    default: throw .infeasible
+    default: throw .fault(.init(.infeasible))
     }
     return Solution(
       status: r.is_optimal != 0 ? .converged : .stalled, plan: Tensor(plan, cost.shape),

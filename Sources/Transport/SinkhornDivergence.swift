@@ -14,8 +14,10 @@ public struct SinkhornDivergence: Sendable, Equatable {
   /// `rho`: strength of both marginals (KL); infinite: balanced. Tolerance, iterations and
   /// precision as in `EntropicTransport`.
   public init(
-    epsilon: Double, rho: Double = .infinity, tolerance: Double = 1e-10,
-    maxIterations: Int = 20_000, precision: ElementType = .f64, isPlain: Bool = false
+    epsilon: Double, rho: Double = .infinity,
+    tolerance: Double = Workspace.TransportDefaults.tolerance,
+    maxIterations: Int = Workspace.TransportDefaults.maxIterations, precision: ElementType = .f64,
+    isPlain: Bool = false
   ) {
     let rule =
       rho == .infinity ? MarginalRule.balanced : .unbalanced(rhoSource: rho, rhoTarget: rho)
@@ -62,48 +64,50 @@ public struct SinkhornDivergence: Sendable, Equatable {
     source: Tensor? = nil, target: Tensor? = nil, gradients: Bool = false,
     progress: Workspace.SinkhornProgress? = nil, in work: borrowing Workspace
   ) throws(TransportError) -> Result {
-    let (cost, isMatrix, hasForbidden) = try solver.checked(cost, in: work)
-    let n = cost.rows
-    let m = cost.columns
-    if hasForbidden, case .matrix(let c) = cost {
-      throw .notANumber(name: "cost", index: c.doubles.firstIndex { !$0.isFinite } ?? 0)
-    }
-    var inside: (Tensor, Tensor)?
-    if isMatrix {
-      guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m)
-      else {
-        throw .costsWithin(
-          found: within.map { [$0.source.shape.dims, $0.target.shape.dims] } ?? [],
-          expected: [n, m])
-      }
-      inside = (
-        try SymmetricCost.checked(
-          "cost within the source", within.source, as: solver.precision, in: work),
-        try SymmetricCost.checked(
-          "cost within the target", within.target, as: solver.precision, in: work)
-      )
-    }
-    let given = (
-      try EntropicTransport.weights("source", source, n),
-      try EntropicTransport.weights("target", target, m)
-    )
-    let a = solver.posed(given.0)
-    let b = solver.posed(given.1)
-    let sums = (given.0.reduce(0, +), given.1.reduce(0, +))
-    let settings = try solver.settings(sums)
-    for (name, w) in [("source", a), ("target", b)] {
-      if let i = work.sinkhornOutOfRange(w, settings) {
-        throw .weightRange(name: name, index: i, value: w[i])
-      }
-    }
+    var settings = try solver.settings(cost)
+    let costs = try TransportCosts(cost, as: solver.precision, in: work)
+    let (n, m) = (costs.cost.rows, costs.cost.columns)
+    if costs.hasForbidden, case .matrix(let c) = costs.cost { throw .notFinite("cost", c) }
+    let inside = costs.isMatrix ? try checked(within, n, m, in: work) : nil
+    let weights = try TransportWeights(
+      try TransportWeights.read("source weights", source, n),
+      try TransportWeights.read("target weights", target, m), rule: solver.rule,
+      settings: &settings)
+    try checkRange("source weights", weights.source, settings, work)
+    try checkRange("target weights", weights.target, settings, work)
     let v = work.sinkhornDivergence(
-      settings, cost: cost, within: inside, source: a, target: b, wantsGradients: gradients,
-      progress: progress)
+      settings, cost: costs.cost, within: inside, source: weights.source, target: weights.target,
+      wantsGradients: gradients, progress: progress)
     return Result(
       value: v.value, terms: v.terms.map { Term($0, epsilon: solver.epsilon) },
       points: v.points.map { (source: $0.0, target: $0.1) },
-      source: v.source.map { solver.raw($0, a, sums.0) },
-      target: v.target.map { solver.raw($0, b, sums.1) })
+      source: v.source.map {
+        solver.undivided($0, weights: weights.source, sum: weights.sums.0)
+      },
+      target: v.target.map {
+        solver.undivided($0, weights: weights.target, sum: weights.sums.1)
+      })
+  }
+  /// The costs inside the two measures.
+  private func checked(
+    _ within: (source: Tensor, target: Tensor)?, _ n: Int, _ m: Int, in work: borrowing Workspace
+  ) throws(TransportError) -> (Tensor, Tensor) {
+    guard let within, within.source.shape == Shape(n, n), within.target.shape == Shape(m, m) else {
+      throw .costsWithin(
+        found: within.map { [$0.source.shape.dims, $0.target.shape.dims] } ?? [], expected: [n, m])
+    }
+    let (source, target, type) = (within.source, within.target, solver.precision)
+    return (
+      try TransportCosts.symmetric("cost within the source", source, as: type, in: work),
+      try TransportCosts.symmetric("cost within the target", target, as: type, in: work)
+    )
+  }
+  private func checkRange(
+    _ name: String, _ w: [Double], _ settings: Workspace.SinkhornSettings,
+    _ work: borrowing Workspace
+  ) throws(TransportError) {
+    guard let i = work.sinkhornOutOfRange(w, settings) else { return }
+    throw .fault(.init(.weightRange, name: name, index: i, value: w[i]))
   }
 
   /// Bytes that an evaluation takes beside its inputs, about.
@@ -111,7 +115,7 @@ public struct SinkhornDivergence: Sendable, Equatable {
     _ cost: EntropicTransport.Cost, gradients: Bool, in work: borrowing Workspace
   ) throws(TransportError) -> Int {
     let scratch = work.sinkhornDivergenceScratch(
-      try solver.settings((.infinity, .infinity)), cost: cost, type: solver.precision)
+      try solver.settings(cost), cost: cost, type: solver.precision)
     guard case .points(let x, let y, _, _) = cost else { return scratch }
     return scratch + (x.count + y.count) * solver.precision.byteCount * (gradients ? 2 : 1)
   }

@@ -64,12 +64,12 @@ extension GoldenTests {
     return out
   }
 
-  private static func planOptions(_ g: GoldenCase) -> PartialTransport.Options {
-    var o = PartialTransport.Options()
+  private static func planOptions(_ g: GoldenCase) -> TokenTransport.Options {
+    var o = TokenTransport.Options()
     o.gamma = g.config["temporal_weight"]?.number ?? o.gamma
     o.eta = g.config["spatial_weight"]?.number ?? o.eta
     o.epsilon = g.config["epsilon"]?.number ?? o.epsilon
-    o.mass = g.config["mass"]?.number ?? o.mass
+    o.marginalExponent = g.config["mass"]?.number ?? o.marginalExponent
     o.maxIterations = g.config["max_iterations"]?.integer ?? o.maxIterations
     o.tolerance = g.config["tolerance"]?.number ?? o.tolerance
     return o
@@ -81,7 +81,7 @@ extension GoldenTests {
     let attention = try g.input("attention")
     let rows = try g.input("lexical_rows").integers
     let (h, l, m) = (attention.shape[0], attention.shape[1], attention.shape[2])
-    let transport = try PartialTransport(
+    let transport = try TokenTransport(
       planOptions(g), patchesPerFrame: g.integer("patches_per_frame"))
     // keys [H, M, d] to [1, M, H d]
     let keys = work.permuted(try g.input("keys"), [1, 0, 2]).reshaped(Shape(1, m, queries.shape[1]))
@@ -201,7 +201,7 @@ extension GoldenTests {
 }
 
 func tokenPrior(_ g: GoldenCase, _ recorder: PlanRecorder) throws -> AttentionPrior {
-  let transport = try PartialTransport(patchesPerFrame: g.integer("patches_per_frame"))
+  let transport = try TokenTransport(patchesPerFrame: g.integer("patches_per_frame"))
   return AttentionPrior { view, work in
     let plans = transport.plans(
       queries: view.queries, keys: view.keys, attention: view.attention, lexical: view.lexical,

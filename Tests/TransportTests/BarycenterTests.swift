@@ -212,17 +212,19 @@ extension TransportSuite {
       refuses(.histogramShapes([2, 3], cost: [4, 3]), b, uniform(Shape(4, 3), seed: 1))
       refuses(.histogramShapes([2, 3], cost: [3, 3, 4]), b, uniform(Shape(3, 3, 4), seed: 1))
       refuses(
-        .negativeWeight(name: "histogram 1", index: 2, value: -1),
+        .fault(.init(.negative, name: "histogram 1", index: 2, value: -1)),
         Tensor([1.0, 1, 1, 1, 1, -1], Shape(2, 3)), c)
-      refuses(.noWeight(name: "histogram 0"), Tensor([0.0, 0, 0, 1, 1, 1], Shape(2, 3)), c)
       refuses(
-        .notANumber(name: "cost", index: 11), b,
+        .fault(.init(.sum, name: "histogram 0", index: 2)),
+        Tensor([0.0, 0, 0, 1, 1, 1], Shape(2, 3)), c)
+      refuses(
+        .fault(.init(.notFinite, name: "cost", index: 11, value: .infinity)), b,
         Tensor((0..<12).map { $0 == 11 ? .infinity : 1.0 }, Shape(3, 4)))
       refuses(
-        .weightShape(name: "barycentric", found: [3], expected: [2]), b, c,
+        .weightShape(name: "barycentric weights", found: [3], expected: [2]), b, c,
         weights: Tensor([1.0, 1, 1], Shape(3)))
       refuses(.ownCost(found: nil, expected: 4), b, c, debiased: true)
-      refuses(.epsilon(0), b, c, epsilon: 0)
+      refuses(.fault(.init(.epsilon, value: 0)), b, c, epsilon: 0)
     }
   }
 }

@@ -23,7 +23,7 @@ extension TransportSuite {
     }
     static let rules: [MarginalRule] = [
       .balanced, .unbalanced(rhoSource: 0.3, rhoTarget: 2),
-      .unbalanced(rhoSource: .infinity, rhoTarget: 0.5), .relaxed(mass: 0.9), .exactMass(0.6),
+      .unbalanced(rhoSource: .infinity, rhoTarget: 0.5), .relaxed(exponent: 0.9), .exactMass(0.6),
     ]
 
     /// Newton steps keep within the limit too; an iteration by logarithms, two passes, may still be
@@ -247,11 +247,11 @@ extension TransportSuite {
     }
     @Test func relaxedIsTheExponent() throws {
       let c = uniform(Shape(9, 14), seed: 7)
-      let r = try solve(.relaxed(mass: 0.9), 0.05, c)
+      let r = try solve(.relaxed(exponent: 0.9), 0.05, c)
       let u = try solve(.unbalanced(rhoSource: 0.45, rhoTarget: 0.45), 0.05, c)
       #expect(largestDifference(r.plan.doubles, u.plan.doubles) < 1e-11)
       #expect(
-        try solve(.relaxed(mass: 0.9995), 0.05, c).plan.doubles
+        try solve(.relaxed(exponent: 0.9995), 0.05, c).plan.doubles
           == solve(.unbalanced(rhoSource: .infinity, rhoTarget: .infinity), 0.05, c).plan.doubles)
     }
 
@@ -373,7 +373,7 @@ extension TransportSuite {
     @Test func largeBatchEqualsOneByOneOnAnyThreads() throws {
       let c = uniform(Shape(5, 130, 141), seed: 7)
       let solver = EntropicTransport(
-        .relaxed(mass: 0.9), epsilon: 0.02, tolerance: 1e-9, precision: .f32)
+        .relaxed(exponent: 0.9), epsilon: 0.02, tolerance: 1e-9, precision: .f32)
       let alone = try (0..<5).map {
         try solver.solve(cost: c[row: $0], in: Workspace()).plan.doubles
       }
@@ -399,32 +399,36 @@ extension TransportSuite {
       }
       let c = uniform(Shape(2, 3), seed: 1)
       refuses(.costShape([3])) { _ = try solve(.balanced, 1, Tensor([1.0, 2, 3], Shape(3))) }
-      refuses(.notANumber(name: "cost", index: 1)) {
+      refuses(.fault(.init(.cost, name: "cost", index: 1, value: .nan))) {
         _ = try solve(.balanced, 1, Tensor([1, Double.nan], Shape(1, 2)))
       }
-      refuses(.negativeWeight(name: "source", index: 1, value: -1)) {
+      refuses(.fault(.init(.negative, name: "source weights", index: 1, value: -1))) {
         _ = try solve(.balanced, 1, c, Tensor([2.0, -1], Shape(2)))
       }
-      refuses(.notANumber(name: "target weights", index: 0)) {
+      refuses(.fault(.init(.notFinite, name: "target weights", index: 0, value: .infinity))) {
         _ = try solve(.balanced, 1, c, nil, Tensor([Double.infinity, 1, 1], Shape(3)))
       }
-      refuses(.weightShape(name: "source", found: [3], expected: [2])) {
+      refuses(.weightShape(name: "source weights", found: [3], expected: [2])) {
         _ = try solve(.balanced, 1, c, Tensor([1.0, 1, 1], Shape(3)))
       }
-      refuses(.noWeight(name: "source")) {
+      refuses(.fault(.init(.sum, name: "source weights", index: 1))) {
         _ = try solve(.balanced, 1, c, Tensor([0.0, 0], Shape(2)))
       }
-      refuses(.epsilon(0)) { _ = try solve(.balanced, 0, c) }
-      refuses(.notANumber(name: "sum of the source weights", index: 1)) {
+      refuses(.fault(.init(.epsilon, value: 0))) { _ = try solve(.balanced, 0, c) }
+      refuses(.fault(.init(.sum, name: "source weights", index: 1, value: .infinity))) {
         _ = try solve(.balanced, 1, c, Tensor([1.7e308, 1.7e308], Shape(2)))
       }
-      refuses(.rho(-1)) { _ = try solve(.unbalanced(rhoSource: -1, rhoTarget: 1), 1, c) }
-      refuses(.mass(1.5, limit: 1)) { _ = try solve(.relaxed(mass: 1.5), 1, c) }
-      refuses(.mass(3, limit: 2)) {
+      refuses(.fault(.init(.rho, value: -1))) {
+        _ = try solve(.unbalanced(rhoSource: -1, rhoTarget: 1), 1, c)
+      }
+      refuses(.fault(.init(.exponent, value: 1.5, limit: 1))) {
+        _ = try solve(.relaxed(exponent: 1.5), 1, c)
+      }
+      refuses(.fault(.init(.mass, value: 3, limit: 2))) {
         _ = try solve(
           .exactMass(3), 1, c, Tensor([1.0, 1], Shape(2)), Tensor([1.0, 1, 1], Shape(3)))
       }
-      refuses(.unequalSums(2, 3)) {
+      refuses(.fault(.init(.unequalSums, value: 2, limit: 3))) {
         _ = try solve(
           .unbalanced(rhoSource: .infinity, rhoTarget: .infinity), 1, c,
           Tensor([1.0, 1], Shape(2)), Tensor([1.0, 1, 1], Shape(3)))

@@ -72,25 +72,31 @@ extension TransportSuite {
       let x = Double.infinity
       let crowded = [0, x, x, 1, x, x, 0, 0, 1]
       let alone = [0, 1, 2, x, x, x, 0, 0, 1]
-      #expect(throws: TransportError.infeasible) { try solve(crowded, .balanced) }
-      #expect(throws: TransportError.infeasible) { try solve(crowded, .exactMass(0.9)) }
-      #expect(throws: TransportError.noPartner(name: "source", index: 1)) {
+      #expect(throws: TransportError.fault(.init(.infeasible))) { try solve(crowded, .balanced) }
+      #expect(throws: TransportError.fault(.init(.infeasible))) {
+        try solve(crowded, .exactMass(0.9))
+      }
+      #expect(throws: TransportError.fault(.init(.noPartner, name: "source", index: 1))) {
         try solve(alone, .balanced)
       }
-      #expect(throws: TransportError.noPartner(name: "source", index: 1)) {
-        try solve(alone, .relaxed(mass: 0.9))
+      #expect(throws: TransportError.fault(.init(.noPartner, name: "source", index: 1))) {
+        try solve(alone, .relaxed(exponent: 0.9))
       }
-      #expect(throws: TransportError.noPartner(name: "target", index: 2)) {
+      #expect(throws: TransportError.fault(.init(.noPartner, name: "target", index: 2))) {
         try solve([0, 1, x, 0, 1, x, 0, 0, x], .balanced)
       }
-      try solve(crowded, .relaxed(mass: 0.9))
+      try solve(crowded, .relaxed(exponent: 0.9))
       try solve(crowded, .exactMass(0.6))
       try solve(alone, .exactMass(0.6))
       try solve(alone, .balanced, [1, 0, 1])
-      #expect(throws: TransportError.notANumber(name: "cost", index: 1)) {
+      #expect(throws: TransportError.fault(.init(.cost, name: "cost", index: 1, value: -.infinity)))
+      {
         try solve([0, -x, 0, 0, 0, 0, 0, 0, 0], .balanced)
       }
-      #expect(throws: TransportError.notANumber(name: "cost as f32", index: 1)) {
+      #expect(
+        throws: TransportError.fault(
+          .init(.notFinite, name: "cost as f32", index: 1, value: .infinity))
+      ) {
         try EntropicTransport(.balanced, epsilon: 0.1, precision: .f32).solve(
           cost: Tensor([x, 1e300, 0, 0], Shape(2, 2)), in: work)
       }
@@ -106,16 +112,22 @@ extension TransportSuite {
         _ = try Barycenter(epsilon: 0.1, isDebiased: isDebiased).solve(
           histograms: uniform(Shape(2, 4), seed: 2), cost: cost, own: own, in: work)
       }
-      #expect(throws: TransportError.asymmetric(name: "cost", row: 0, column: 1)) { try mean(c) }
-      #expect(throws: TransportError.asymmetric(name: "own cost", row: 0, column: 1)) {
+      #expect(throws: TransportError.fault(.init(.asymmetric, name: "cost", index: 0, other: 1))) {
+        try mean(c)
+      }
+      #expect(
+        throws: TransportError.fault(.init(.asymmetric, name: "own cost", index: 0, other: 1))
+      ) {
         try mean(c, own: c)
       }
       try mean(c, isDebiased: false)
       try mean(c, own: s)
       // the last digits of f32
       try mean(work.converted(work.converted(s, to: .f32), to: .f64))
-      #expect(throws: TransportError.asymmetric(name: "cost within the target", row: 0, column: 1))
-      { try SinkhornDivergence(epsilon: 0.1).evaluate(.matrix(c), within: (s, c), in: work) }
+      #expect(
+        throws: TransportError.fault(
+          .init(.asymmetric, name: "cost within the target", index: 0, other: 1))
+      ) { try SinkhornDivergence(epsilon: 0.1).evaluate(.matrix(c), within: (s, c), in: work) }
       _ = try SinkhornDivergence(epsilon: 0.1).evaluate(.matrix(c), within: (s, s), in: work)
     }
   }

@@ -192,12 +192,16 @@ extension TransportSuite {
           .points(x, y, .cosine, scale: scale), source: source.map { Tensor($0, Shape($0.count)) },
           in: Workspace())
       }
-      #expect(throws: TransportError.epsilon(0)) { try solve(x, x, epsilon: 0) }
-      #expect(throws: TransportError.scale(-1)) { try solve(x, x, scale: -1) }
+      #expect(throws: TransportError.fault(.init(.epsilon, value: 0))) {
+        try solve(x, x, epsilon: 0)
+      }
+      #expect(throws: TransportError.fault(.init(.scale, value: -1))) { try solve(x, x, scale: -1) }
       #expect(throws: TransportError.pointShapes([3, 2], [3, 4])) {
         try solve(x, points(3, 4, seed: 1))
       }
-      #expect(throws: TransportError.negativeWeight(name: "source", index: 1, value: -1)) {
+      #expect(
+        throws: TransportError.fault(.init(.negative, name: "source weights", index: 1, value: -1))
+      ) {
         try solve(x, x, source: [1, -1, 1])
       }
     }

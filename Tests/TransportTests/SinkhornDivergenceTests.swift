@@ -183,7 +183,7 @@ extension TransportSuite {
       #expect(r.status == .interrupted && r.value.isNaN && asked == 3)
     }
     @Test func badProblemsAreRefused() {
-      #expect(throws: TransportError.zeroVector(name: "source points", index: 1)) {
+      #expect(throws: TransportError.fault(.init(.zeroVector, name: "source points", index: 1))) {
         try value(Tensor([1.0, 0], Shape(2, 1)), Tensor([1.0, 2], Shape(2, 1)), nil, nil, .cosine)
       }
       #expect(throws: TransportError.self) {

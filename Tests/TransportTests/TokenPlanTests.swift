@@ -20,10 +20,9 @@ extension TransportSuite {
       }
       return (tensor(q, Shape(1, 2, 4)), tensor(k, Shape(1, 9, 4)), tensor(a, Shape(1, 1, 2, 9)))
     }
-    func solve(_ options: PartialTransport.Options, _ type: ElementType = .f64) throws -> TokenPlans
-    {
+    func solve(_ options: TokenTransport.Options, _ type: ElementType = .f64) throws -> TokenPlans {
       let (q, k, a) = Self.problem(type)
-      return try PartialTransport(options, patchesPerFrame: 4).plans(
+      return try TokenTransport(options, patchesPerFrame: 4).plans(
         queries: q, keys: k, attention: a, lexical: [1, 1], details: true, in: Workspace())
     }
     func expectNear(_ x: Tensor, _ y: [Double], _ tolerance: Double) {
@@ -53,11 +52,11 @@ extension TransportSuite {
       expectNear(r.plan, Self.plan, 1e-6)
       #expect(r.iterations == [29])
     }
-    @Test(arguments: [(0.5, 7, 1.03935216), (1.0, 61, 1.0)]) func otherMasses(
+    @Test(arguments: [(0.5, 7, 1.03935216), (1.0, 61, 1.0)]) func otherExponents(
       _ mass: Double, _ iterations: Int, _ total: Double
     ) throws {
-      var o = PartialTransport.Options()
-      o.mass = mass
+      var o = TokenTransport.Options()
+      o.marginalExponent = mass
       let r = try solve(o)
       #expect(r.iterations == [iterations])
       #expect(abs(r.mass[0] - total) < (mass == 1 ? 1e-3 : 1e-8))
@@ -140,16 +139,16 @@ extension TransportSuite {
         q: randomTensor(Shape(3, 7, 12), seed: seed + 1),
         k: randomTensor(Shape(3, m, 12), seed: seed + 2), a: work.softmax(logits), lexical: marks)
     }
-    func solve(_ b: Batch, _ o: PartialTransport.Options = .init(), side: Int = 5) throws
+    func solve(_ b: Batch, _ o: TokenTransport.Options = .init(), side: Int = 5) throws
       -> TokenPlans
     {
-      try PartialTransport(o, patchesPerFrame: side * side).plans(
+      try TokenTransport(o, patchesPerFrame: side * side).plans(
         queries: b.q, keys: b.k, attention: b.a, lexical: b.lexical, details: true, in: Workspace())
     }
-    static var variants: [PartialTransport.Options] {
-      var sharp = PartialTransport.Options()
+    static var variants: [TokenTransport.Options] {
+      var sharp = TokenTransport.Options()
       var legacy = sharp
-      var exactSharp = PartialTransport.Options.exactMass
+      var exactSharp = TokenTransport.Options.exactMass
       var exact = exactSharp
       sharp.epsilon = 0.012  // the log domain
       legacy.geometry = .legacy
@@ -175,7 +174,7 @@ extension TransportSuite {
     /// A scaled solve and one forced into the log domain are the same iteration.
     @Test func theTwoDomainsAgree() throws {
       let b = Self.batch()
-      var o = PartialTransport.Options()
+      var o = TokenTransport.Options()
       for exact in [false, true] {
         o.solver = exact ? .exactMass : .unbalanced
         o.maxIterations = 20
@@ -191,17 +190,17 @@ extension TransportSuite {
     /// types; with mass 1 it does nothing.
     @Test(arguments: [0.05, 0.012]) func translation(_ epsilon: Double) throws {
       let b = Self.batch()
-      var o = PartialTransport.Options()
+      var o = TokenTransport.Options()
       (o.epsilon, o.tolerance, o.maxIterations) = (epsilon, 1e-11, 2000)
       let plain = try solve(b, o)
       o.translation = true
       let fast = try solve(b, o)
       #expect(largestDifference(b.rows(plain.plan), b.rows(fast.plan)) < 1e-9)
       #expect(fast.iterations[0] < plain.iterations[0] && fast.iterations[0] > 0)
-      (o.tolerance, o.mass) = (1e-3, 0.9)
+      (o.tolerance, o.marginalExponent) = (1e-3, 0.9)
       let single = try solve(b.converted(.f32), o)
       #expect(largestDifference(b.rows(single.plan), b.rows(plain.plan)) < 2e-3)
-      (o.mass, o.tolerance) = (1, 1e-6)
+      (o.marginalExponent, o.tolerance) = (1, 1e-6)
       let hard = try solve(b, o)
       o.translation = false
       #expect(try b.rows(solve(b, o).plan) == b.rows(hard.plan))
@@ -213,7 +212,7 @@ extension TransportSuite {
       for i in 0..<p.count / m { #expect(abs(p[i * m..<(i + 1) * m].reduce(0, +) - 1) < 1e-12) }
     }
     @Test func exactMassKeepsItsCaps() throws {
-      var o = PartialTransport.Options.exactMass
+      var o = TokenTransport.Options.exactMass
       (o.maxIterations, o.tolerance) = (5000, 1e-10)
       let b = Self.batch()
       let r = try solve(b, o)
@@ -263,17 +262,17 @@ extension TransportSuite {
       }
     }
     @Test func badOptionsAreRefused() {
-      var o = PartialTransport.Options()
-      #expect(throws: PartialTransport.OptionError.patchesNotSquare(8)) {
-        try PartialTransport(o, patchesPerFrame: 8)
+      var o = TokenTransport.Options()
+      #expect(throws: TokenTransport.OptionError.patchesNotSquare(8)) {
+        try TokenTransport(o, patchesPerFrame: 8)
       }
       o.epsilon = 0
-      #expect(throws: PartialTransport.OptionError.notPositive("epsilon", 0)) {
-        try PartialTransport(o, patchesPerFrame: 9)
+      #expect(throws: TokenTransport.OptionError.notPositive("epsilon", 0)) {
+        try TokenTransport(o, patchesPerFrame: 9)
       }
-      (o.epsilon, o.mass) = (0.05, 1.5)
-      #expect(throws: PartialTransport.OptionError.massOutOfRange(1.5)) {
-        try PartialTransport(o, patchesPerFrame: 9)
+      (o.epsilon, o.marginalExponent) = (0.05, 1.5)
+      #expect(throws: TokenTransport.OptionError.exponentOutOfRange(1.5)) {
+        try TokenTransport(o, patchesPerFrame: 9)
       }
     }
   }

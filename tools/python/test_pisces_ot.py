@@ -281,8 +281,8 @@ class Barycenters(unittest.TestCase):
     def test_hostile_inputs(self):
         A, C = np.full((4, 2), 0.25), np.ones((4, 4)) - np.eye(4)
         for change, word in (
-            (lambda A, C: (A * np.nan, C, 1.0), "histograms hold nan"), (lambda A, C: (-A, C, 1.0), "negative"), (lambda A, C: (A * 0, C, 1.0), "sum to 0"),
-            (lambda A, C: (A, C * np.inf, 1.0), "the cost holds"), (lambda A, C: (A, C, -1.0), "reg is -1"),
+            (lambda A, C: (A * np.nan, C, 1.0), "histograms: element 0 is nan"), (lambda A, C: (-A, C, 1.0), "negative"), (lambda A, C: (A * 0, C, 1.0), "the sum is 0"),
+            (lambda A, C: (A, C * np.inf, 1.0), "cost: element"), (lambda A, C: (A, C, -1.0), "reg is -1"),
             (lambda A, C: (A, C[:3], 1.0), "shapes"), (lambda A, C: (A[:0], C[:0], 1.0), "A has"),
         ):  # fmt: skip
             with self.assertRaisesRegex(ValueError, word), warnings.catch_warnings():
@@ -690,10 +690,10 @@ class Behaviour(unittest.TestCase):
         infinite, zero = np.where(np.eye(9, 12), np.inf, C), x.copy()
         zero[4] = 0
         cases = [
-            ("the cost holds nan: element 29", dict(x=bad)), ("the cost holds -inf: element 0", dict(x=-infinite)),
-            ("the cost holds nan: element 29", dict(x=bad.astype(np.float32))),
-            ("source weights hold -1: element 0", dict(source=np.r_[-1, a[1:]])), ("source weights hold nan", dict(source=np.full(9, np.nan))),
-            ("target weights sum to 0", dict(target=np.zeros(12))), ("target weights sum to inf", dict(target=np.full(12, 1e308))),
+            ("cost: element 29 is nan", dict(x=bad)), ("cost: element 0 is -inf", dict(x=-infinite)),
+            ("cost: element 29 is nan", dict(x=bad.astype(np.float32))),
+            ("source weights: element 0 is -1", dict(source=np.r_[-1, a[1:]])), ("source weights: element 0 is nan", dict(source=np.full(9, np.nan))),
+            ("target weights: the sum is 0", dict(target=np.zeros(12))), ("target weights: the sum is inf", dict(target=np.full(12, 1e308))),
             ("masses differ, 1 and 2", dict(target=2 * b, rule="unbalanced")), ("epsilon is 0", dict(epsilon=0)), ("epsilon is -1", dict(epsilon=-1)),
             ("epsilon is nan", dict(epsilon=np.nan)), ("epsilon is inf", dict(epsilon=np.inf)), ("tolerance is -1", dict(tolerance=-1)),
             ("max_iterations is 0", dict(max_iterations=0)), ("sizes are n = 0", dict(x=np.zeros((0, 12)), source=None)),
@@ -701,7 +701,7 @@ class Behaviour(unittest.TestCase):
             ("rho is nan", dict(rule="unbalanced", rho=np.nan)), ("mass is 1.5, the weights allow 1", dict(rule="exact_mass", mass=1.5)),
             ("mass is 0", dict(rule="exact_mass", mass=0)), ("mass is 2", dict(rule="relaxed", mass=2.0)),
             ("not offered with exact mass", dict(rule="exact_mass", mass=0.5, reference="product")),
-            ("scale is 0", dict(x=x, y=x, target=None, scale=0.0)), ("x is the zero vector: row 4", dict(x=zero, y=x, target=None, cost="cosine")),
+            ("scale is 0", dict(x=x, y=x, target=None, scale=0.0)), ("x: row 4 is the zero vector", dict(x=zero, y=x, target=None, cost="cosine")),
             ("log_u holds nan", dict(warm=(np.full(9, np.nan), np.zeros(12)))), ("weights have shape", dict(source=np.ones(3))),
             ("arrays of shapes", dict(x=x, y=np.zeros((5, 4)))), ("out of range", dict(rule="unbalanced", rho=1e-5, reference="product")),
         ]  # fmt: skip

@@ -41,6 +41,7 @@ typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
 #include "pk_loss.h"
 #include "pk_token_plan.h"
 #include "pk_sinkhorn.h"
+#include "pk_problem.h"
 #include "pk_divergence.h"
 #include "pk_barycenter.h"
 #include "pk_points.h"

@@ -1,37 +1,39 @@
 /* Entropic barycenter of histograms on a fixed support, f64.
  *
- *   min over a of  sum_k w_k OT(b_k, a),        OT(b, a) = min <P, C> + eps sum P (log P - 1),  P1
- *   = b, P'1 = a debiased:      sum_k w_k S(b_k, a),         S = OT(b, a) - OT(b, b) / 2 - OT(a, a)
- *   / 2  (no blur: of one histogram it is the histogram) P_k,ij = exp(f_ki + g_kj - C_k,ij / eps);
- *   the plan of a with itself: exp(l_i + l_j - D_ij / eps)
+ *   min over a of  sum_k w_k OT(b_k, a),   OT(b, a) = min <P, C> + epsilon sum P (log P - 1),
+ *                                          P1 = b, P'1 = a
+ *   debiased:      sum_k w_k S(b_k, a),    S = OT(b, a) - OT(b, b) / 2 - OT(a, a) / 2, which has no
+ *                                          blur: of one histogram it is the histogram
+ *   P_k,ij = exp(f_ki + g_kj - C_k,ij / epsilon); the plan of a with itself: exp(l_i + l_j - D_ij /
+ *   epsilon)
  *
- *   Iteration: f_k = log b_k - LSE_j(g_k - C / eps); h_k = LSE_i(f_k - C / eps); log a = l + sum_k
- *   w_k h_k; g_k = log a - h_k;
- *   debiased l = (l + log a - LSE(l - D / eps)) / 2, else l = 0. On a kernel exp(phi + gamma - C /
- *   eps) and scalings of it, one pass an iteration: one kernel for all plans of a shared cost while
- *   scalings stay within exp(+-320), then one a plan with absorption into phi and gamma beyond
- *   exp(+-50); a sum that is not positive and finite sends that plan's iteration through the log
- *   domain. Over-relaxation (not debiased) with the factor 2 / (1 + sqrt(1 - rate)) once the rate
- *   shows: with it the dual's two blocks f and g (sum w_k g_k = 0) converge as in a problem of two
- *   marginals.
+ *   Iteration: f_k = log b_k - LSE_j(g_k - C / epsilon);  h_k = LSE_i(f_k - C / epsilon);
+ *              log a = l + sum_k w_k h_k;  g_k = log a - h_k;
+ *              debiased l = (l + log a - LSE(l - D / epsilon)) / 2, else l = 0.
+ *   It runs on scalings of a kernel exp(phi + gamma - C / epsilon), one pass for each plan. One
+ *   kernel serves all plans of a shared cost while scalings stay within exp(+-320); then each plan
+ *   has its own, with scalings beyond exp(+-50) folded into phi and gamma. A plan whose sums are
+ *   not positive finite numbers does that iteration by logarithms. Over-relaxation (not
+ *   debiased) with the factor 2 / (1 + sqrt(1 - rate)): with it the two blocks f and g of the
+ *   dual (sum w_k g_k = 0) converge as in a problem of two marginals.
  * Source: Benamou et al. 2015 (arXiv:1412.5154), section 3; Janati et al. 2020 (arXiv:2006.02575),
  * algorithm 1, debiased; Lehmann et al. 2022 for the factor.
  *
  * Shapes    cost [n, m], item k at k cost_stride elements (0: one for all); own [m, m], debiased
- * only: D, symmetric, NULL: the shared cost (n = m);
- *           b [count, n] >= 0 of one sum; w [count] >= 0 of sum 1; a [m]; f [count, n]; g [count,
- *           m]; errors [count] (NULL: not wanted).
- * Memory    (count + debiased + 1) n m doubles of scratch, of which a shared cost touches n m
- * unless its kernels part.
- * Writes    a, f, g (f: PK_LOG_ZERO where b_k is 0), errors: the larger L1 error of the marginals
- * b_k and a of each plan, result.
+ *           only: D, symmetric, NULL: the shared cost (n = m); b [count, n] >= 0, all of one sum;
+ *           w [count] >= 0 of sum 1; a [m]; f [count, n]; g [count, m]; errors [count] (NULL: not
+ *           wanted).
+ * Memory    (count + debiased + 1) n m doubles of scratch, of which a shared cost uses n m while
+ *           one kernel serves all plans.
+ * Writes    a, f (PK_LOG_ZERO where b_k is 0), g, errors: the larger L1 error of the marginals b_k
+ *           and a of each plan; result.
  * Scratch   pk_barycenter_scratch bytes, of any alignment.
  * Numerics  the residual is max_k |P_k' 1 - a|_1 / sum a before g's update (debiased: the plan of a
- * with itself too). No fused multiply-add: the same
- *           bits on every instruction set.
- * Threads   fixed blocks of rows and columns, folded in order: the bits do not depend on the number
- * of threads. May be called inside a parallel region. Errors    sizes < 1, eps <= 0, debiased
- * without a square shared cost or `own`; the mathematics' answer is in result.outcome. */
+ *           with itself too). No fused multiply-add: the same bits on every instruction set.
+ * Threads   fixed blocks of rows and columns, added in order: the bits do not depend on the number
+ *           of threads. May be called inside a parallel region.
+ * Errors    sizes < 1, epsilon <= 0, debiased without a square shared cost or `own`. Whether the
+ *           solve succeeded is in result.outcome. */
 #ifndef PK_BARYCENTER_H
 #define PK_BARYCENTER_H
 

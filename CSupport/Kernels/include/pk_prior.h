@@ -1,13 +1,14 @@
-/* Fusion of a transport prior into attention rows, and its gradient (algorithm.md 4.5, 4.6; the
- * prior is a constant).
+/* Fusion of a transport prior P into attention rows A, and its gradient (algorithm.md 4.5, 4.6).
+ * The prior is a constant.
  *
- *   fused row:  y = max(A, eps) max(P, eps) / sum of the same;   other rows: y = A logit gradient,
- *   G = dL/dy, F = y (G - <G, y>), a = [A >= eps]:
- *     fused row:  dS = a F - A sum(a F);      other rows: dS = A (G - <G, A>)
- * Source: PISCES (arXiv:2602.01624), algorithm 3, with the released code's clamps (D-4).
+ *   fused row:   y = max(A, eps) max(P, eps) / sum of the same;     other rows: y = A
+ *   gradient with respect to the logits, with g = dL/dy, F = y (g - <g, y>), a = [A >= eps]:
+ *   fused row:   ds = a F - A sum(a F);     other rows: ds = A (g - <g, A>)
+ * Source: PISCES (arXiv:2602.01624), algorithm 3, with the released code's lower bounds (D-4).
  *
- * Shapes   A, P, y, G, dS [batch, heads, rows, columns]; fused [batch, rows], nonzero = fused. P is
- * read on fused rows only. */
+ * Shapes    A, P, y, g, ds [batch, heads, rows, columns]; fused [batch, rows], other than 0: fused.
+ *           P is read on fused rows only.
+ * Threads   over rows; each is computed by one thread. */
 #ifndef PK_PRIOR_H
 #define PK_PRIOR_H
 

@@ -1,14 +1,11 @@
+/* Distances, costs between points, ranks (pk_points.h). */
 #include "solver.h"
 
 pk_status pk_distances(ptrdiff_t n, ptrdiff_t m, ptrdiff_t d, const double *x, const double *y,
                        double *out) {
-  wide_distances *row = wide_distances_scalar;
-#if defined(__x86_64__)
-  if (pk_isa_current() != PK_ISA_SCALAR)
-    row = pk_isa_current() == PK_ISA_AVX512 ? wide_distances_avx512 : wide_distances_avx2;
-#endif
+  const vector_kernels *vectors = select_vector_kernels(PK_F64);
 #pragma omp parallel for schedule(static) if (n * m * d > PK_SERIAL)
-  for (idx i = 0; i < n; i++) row(m, d, x + i * d, y, out + i * m);
+  for (idx i = 0; i < n; i++) vectors->distances(m, d, x + i * d, y, out + i * m);
   return PK_OK;
 }
 
@@ -20,19 +17,20 @@ pk_status pk_point_costs(const pk_sinkhorn_problem *p, const void *x, const void
     return PK_BAD_SHAPE;
   solver s;
   solver_open(&s, p, 1, scratch, x, y, NULL, NULL);
-  s.w->narrow(s.ld, s.constant_b, s.vector_r);
+  solver_prepare_costs(&s);
+  const idx blocks = s.kernel.blocks, m = p->m, element = s.kernel.element;
 #pragma omp parallel for schedule(static) if (solver_parallel(&s))
-  for (idx q = 0; q < s.blocks; q++) {
+  for (idx q = 0; q < blocks; q++) {
     const idx end = solver_block(&s, q + 1);
-    for (idx i0 = solver_block(&s, q); i0 < end; i0 += SOLVER_ROWS) {
-      const idx count = end - i0 < SOLVER_ROWS ? end - i0 : SOLVER_ROWS;
+    for (idx i0 = solver_block(&s, q); i0 < end; i0 += POINT_TILE_ROWS) {
+      const idx count = least_of(POINT_TILE_ROWS, end - i0);
       idx stride;
       const char *c = solver_cost_rows(&s, i0, count, solver_tile(&s, 0), &stride);
-      for (idx i = i0; i < i0 + count; i++, c += stride * s.size) {
-        if (s.size == s.given)
-          memcpy((char *)out + i * s.m * s.size, c, (size_t)(s.m * s.size));
+      for (idx i = i0; i < i0 + count; i++, c += stride * element) {
+        if (element == s.kernel.given)
+          memcpy((char *)out + i * m * element, c, (size_t)(m * element));
         else
-          for (idx j = 0; j < s.m; j++) ((float *)out)[i * s.m + j] = (float)((const double *)c)[j];
+          for (idx j = 0; j < m; j++) ((float *)out)[i * m + j] = (float)((const double *)c)[j];
       }
     }
   }

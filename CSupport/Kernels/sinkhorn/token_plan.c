@@ -21,7 +21,7 @@ pk_status pk_token_plan(pk_type type, const pk_token_shape *s, const void *atten
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (s->side < 1 || (s->columns - 1) % (s->side * s->side) || !(s->epsilon > 0) ||
-      !(s->mass > 0) || s->max_iterations < 1)
+      !((s->exact_mass ? s->mass : s->marginal_exponent) > 0) || s->max_iterations < 1)
     return PK_BAD_SHAPE;
   const idx tasks = s->pairs * s->heads, each = area(s);
 #pragma omp parallel for schedule( \

@@ -14,6 +14,9 @@ extension Workspace {
       }
     }
     fileprivate var rho: Double { if case .relaxed(let rho) = self { rho } else { 0 } }
+    init(_ side: pk_side, rho: Double) {
+      self = side == PK_SIDE_HARD ? .hard : side == PK_SIDE_CAPPED ? .capped : .relaxed(rho: rho)
+    }
   }
   /// Costs between points that are never stored, each divided by a scale.
   public enum SinkhornMetric: String, Sendable, CaseIterable {
@@ -76,15 +79,20 @@ extension Workspace {
     }
     /// `type`: of the arithmetic, where the cost still has another.
     func problem(_ cost: SinkhornCost, as type: ElementType? = nil) -> pk_sinkhorn_problem {
-      var p = pk_sinkhorn_problem()
-      (p.n, p.m, p.type) = (cost.rows, cost.columns, (type ?? cost.type).pk)
+      var p = problem(rows: cost.rows, columns: cost.columns)
+      p.type = (type ?? cost.type).pk
       if case .points(let x, _, let metric, let scale) = cost {
         (p.d, p.cost, p.scale) = (x.shape[1], metric.pk, scale)
       }
-      (p.side_a, p.side_b, p.rho_a, p.rho_b) = (source.pk, target.pk, source.rho, target.rho)
-      (p.epsilon, p.mass, p.tolerance, p.max_iterations, p.plain) = (
-        epsilon, mass, tolerance, maxIterations, isPlain ? 1 : 0
-      )
+      return p
+    }
+    func problem(rows: Int, columns: Int) -> pk_sinkhorn_problem {
+      var p = pk_sinkhorn_problem()
+      (p.n, p.m) = (rows, columns)
+      (p.side_source, p.side_target) = (source.pk, target.pk)
+      (p.rho_source, p.rho_target) = (source.rho, target.rho)
+      (p.epsilon, p.mass, p.tolerance, p.max_iterations) = (epsilon, mass, tolerance, maxIterations)
+      p.plain = isPlain ? 1 : 0
       return p
     }
   }
@@ -108,7 +116,8 @@ extension Workspace {
     init(_ r: pk_sinkhorn_result) {
       outcome = Workspace.outcome(r.outcome)
       (z, mass, cost, entropy, dual) = (r.z, r.mass, r.cost, r.entropy, r.dual)
-      (errorL1, errorLinf, penalties) = (r.error_l1, r.error_linf, r.penalty_a + r.penalty_b)
+      (errorL1, errorLinf) = (r.error_l1, r.error_linf)
+      penalties = r.penalty_source + r.penalty_target
     }
   }
   /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where
@@ -306,24 +315,6 @@ extension Workspace {
       count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count),
       pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p)
     )
-  }
-
-  /// Of a matrix with infinite elements, which forbid their pairs: the most mass that a plan within
-  /// both weights can move.
-  public func sinkhornFeasibleMass(
-    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
-  ) -> Double {
-    var p = settings.problem(cost)
-    let area = bytes(pk_sinkhorn_feasible_scratch(&p))
-    return pk_sinkhorn_feasible(&p, cost.first, source, target, area.base)
-  }
-  /// The first row, or N + the first column, that has weight but no allowed pair with weight; N + M
-  /// if there is none.
-  public func sinkhornWithoutPartner(
-    _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
-  ) -> Int {
-    var p = settings.problem(cost)
-    return pk_sinkhorn_partner(&p, cost.first, source, target)
   }
 
   private static func finite(_ x: [Double]) -> [Double] { x.map { max($0, PK_LOG_ZERO) } }

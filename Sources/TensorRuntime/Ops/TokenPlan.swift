@@ -5,16 +5,16 @@ extension Workspace {
   /// What a token plan is computed with; the meaning of each is in the kernel's contract.
   public struct TokenPlanSettings: Sendable {
     public var gridSide: Int
-    public var gamma, eta, epsilon, mass, tolerance: Double
+    public var gamma, eta, epsilon, marginalExponent, mass, tolerance: Double
     public var maxIterations: Int
     public var legacyGeometry, exactMass, translation: Bool
     public init(
-      gridSide: Int, gamma: Double, eta: Double, epsilon: Double, mass: Double, tolerance: Double,
+      gridSide: Int, gamma: Double, eta: Double, epsilon: Double, marginalExponent: Double,
+      mass: Double, tolerance: Double,
       maxIterations: Int, legacyGeometry: Bool, exactMass: Bool, translation: Bool = false
     ) {
-      (self.gridSide, self.gamma, self.eta, self.epsilon, self.mass) = (
-        gridSide, gamma, eta, epsilon, mass
-      )
+      (self.gridSide, self.gamma, self.eta, self.epsilon) = (gridSide, gamma, eta, epsilon)
+      (self.marginalExponent, self.mass) = (marginalExponent, mass)
       (self.tolerance, self.maxIterations, self.legacyGeometry, self.exactMass, self.translation) =
         (tolerance, maxIterations, legacyGeometry, exactMass, translation)
     }
@@ -90,7 +90,8 @@ extension Workspace {
       var s = pk_token_shape(
         pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil,
         gamma: settings.gamma, eta: settings.eta,
-        epsilon: settings.epsilon, mass: settings.mass, tolerance: settings.tolerance,
+        epsilon: settings.epsilon, marginal_exponent: settings.marginalExponent,
+        mass: settings.mass, tolerance: settings.tolerance,
         max_iterations: settings.maxIterations,
         legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0,
         translation: settings.translation ? 1 : 0)

@@ -138,7 +138,7 @@ public struct EncoderTask: EncoderTraining {
   /// Generated clips `[T, 3, H, W]` and their captions.
   let generated: (clips: [Tensor], captions: [String])
   /// Token plans of the matching pass; nil: plain attention.
-  let transport: PartialTransport?
+  let transport: TokenTransport?
   var training: TrainableModel<Model>
 
   public init(
@@ -156,7 +156,7 @@ public struct EncoderTask: EncoderTraining {
     mask = Int32(vocabulary.firstIndex(of: "[MASK]") ?? Int(tokenizer.unknown))
     transport =
       settings.token_transport
-      ? try PartialTransport(patchesPerFrame: settings.model.visionEncoder.patchesPerFrame) : nil
+      ? try TokenTransport(patchesPerFrame: settings.model.visionEncoder.patchesPerFrame) : nil
     var model = try Model(settings, from: parameters)
     model.makeTrainable(in: work) { $0 != "vision_encoder.img_pos_embed" }
     training = TrainableModel(

@@ -36,7 +36,7 @@ struct SolverOptions: ParsableArguments {
   )
   var tolerance: Double?
   @Option(in: .whole(1...1_000_000_000), help: "Limit on iterations (passes over the cost).")
-  var maxIterations = 20_000
+  var maxIterations = Workspace.TransportDefaults.maxIterations
   @Flag(help: "Plain iterations only: no acceleration.") var plain = false
   @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
@@ -78,7 +78,10 @@ struct PointOptions: ParsableArguments {
     in: .choice(SolverType.self),
     help: "Arithmetic of costs and plans: f64 or f32 (potentials and sums are f64 in both).")
   var dtype = SolverType.f64
-  var tolerance: Double { dtype == .f64 ? 1e-10 : 1e-6 }
+  var tolerance: Double {
+    dtype == .f64
+      ? Workspace.TransportDefaults.tolerance : Workspace.TransportDefaults.toleranceF32
+  }
 
   func validate() throws {
     if !points.isEmpty && points.count != 2 {
@@ -125,7 +128,7 @@ enum DividedWeights {
     let (a, b) = (sums(source), sums(target))
     for k in 0..<max(a.count, b.count) {
       let (p, q) = (a[min(k, a.count - 1)], b[min(k, b.count - 1)])
-      if abs(p - q) > 1e-6 * max(p, q) {
+      if abs(p - q) > Workspace.TransportDefaults.sumTolerance * max(p, q) {
         return common.note(
           """
           the weights\(a.count + b.count > 2 ? " of item \(k)" : "") sum to \(p) and \(q): each \
@@ -137,7 +140,8 @@ enum DividedWeights {
   }
   static func say(histograms b: Tensor, _ common: CommonOptions) {
     let all = b.shape.rank == 2 ? sums(b) : []
-    if let k = all.firstIndex(where: { abs($0 - all[0]) > 1e-6 * all[0] }) {
+    let tolerance = Workspace.TransportDefaults.sumTolerance
+    if let k = all.firstIndex(where: { abs($0 - all[0]) > tolerance * all[0] }) {
       common.note(
         "the histograms sum to \(all[0]) and, row \(k), \(all[k]): each is divided by its sum")
     }
@@ -147,44 +151,18 @@ enum DividedWeights {
 extension TransportError {
   /// The arrays at fault, by the names they were read under; none where an option is.
   var arrays: [String] {
-    func plain(_ name: String) -> String {
-      let name = name.replacing(" as f32", with: "")
-      return name.hasPrefix("histogram") ? "histograms" : name
-    }
     switch self {
-    case .costShape: return ["cost"]
-    case .weightShape(let name, _, _), .negativeWeight(let name, _, _), .noWeight(let name),
-      .weightRange(let name, _, _):
-      return [name.hasPrefix("histogram") ? "histograms" : "\(name) weights"]
-    case .notANumber(let name, _): return [plain(name)]
     case .pointShapes: return ["source points", "target points"]
-    case .zeroVector(let name, _): return [name]
-    case .startShape: return ["start"]
-    case .unequalSums: return ["source weights", "target weights"]
     case .histogramShapes: return ["histograms", "cost"]
     case .ownCost: return ["own cost", "cost"]
-    case .tooLarge, .memory, .infeasible, .noPartner: return ["cost"]
-    case .asymmetric(let name, _, _): return [name]
-    case .costsWithin, .precision, .epsilon, .scale, .rho, .mass, .tolerance, .maxIterations:
-      return []
-    }
-  }
-  var remedy: String {
-    switch self {
-    case .costShape, .pointShapes, .startShape, .weightShape, .histogramShapes, .costsWithin:
-      "give an array of that shape"
-    case .notANumber: "replace or remove what is not finite"
-    case .negativeWeight, .noWeight: "give weights that are not negative, and not all zero"
-    case .zeroVector: "leave the row out, or take another metric"
-    case .unequalSums: "scale them to one sum, or relax a side"
-    case .weightRange: "raise rho, or lower epsilon"
-    case .ownCost: "give it with --own-cost"
-    case .tooLarge, .memory: "take a smaller problem"
-    case .infeasible: "allow more pairs, or relax a side"
-    case .noPartner: "allow a pair, or set that weight to 0"
-    case .asymmetric: "give a cost that is symmetric"
-    case .mass: "give a mass in that range"
-    case .precision, .epsilon, .scale, .rho, .tolerance, .maxIterations: "correct the option"
+    case .fault(let fault) where fault.kind == .unequalSums:
+      return ["source weights", "target weights"]
+    case .fault(let fault) where fault.kind == .infeasible || fault.kind == .noPartner:
+      return ["cost"]
+    default:
+      // "cost as f32", "histogram 2"
+      let name = name.replacing(" as f32", with: "")
+      return name.isEmpty ? [] : [name.hasPrefix("histogram") ? "histograms" : name]
     }
   }
 }

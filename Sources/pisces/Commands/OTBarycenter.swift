@@ -46,10 +46,11 @@ extension OT {
       let c = try arrays.read("cost", cost)
       let w = try arrays.read("barycentric weights", weights)
       let own = try arrays.read("own cost", ownCost)
+      typealias Defaults = Workspace.TransportDefaults
+      let tolerance = debiased ? Defaults.toleranceOfDebiased : Defaults.toleranceOfBarycenter
       var barycenter = Transport.Barycenter(
         epsilon: solver.epsilon, isDebiased: debiased,
-        tolerance: solver.tolerance ?? (debiased ? 1e-6 : 1e-9), maxIterations: solver.maxIterations
-      )
+        tolerance: solver.tolerance ?? tolerance, maxIterations: solver.maxIterations)
       barycenter.isPlain = solver.plain
       DividedWeights.say(histograms: b, common)
       let progress = SolveProgress(common)

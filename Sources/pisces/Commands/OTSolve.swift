@@ -101,7 +101,7 @@ extension OT {
     /// where the costs are huge beside epsilon.
     private var storesPlan: Bool { plan != nil || (certify && cost != nil) }
     private var rule: MarginalRule {
-      if let mass { return exactMass ? .exactMass(mass) : .relaxed(mass: mass) }
+      if let mass { return exactMass ? .exactMass(mass) : .relaxed(exponent: mass) }
       if rhoSource != nil || rhoTarget != nil {
         return .unbalanced(rhoSource: rhoSource ?? .infinity, rhoTarget: rhoTarget ?? .infinity)
       }
@@ -206,62 +206,73 @@ extension OT {
       return g
     }
 
+    /// Writes the files that were asked for, then a record of each result.
     private func write(
       _ results: [SinkhornResult], _ upstream: Tensor?, _ work: borrowing Workspace,
       _ seconds: Double
     ) throws {
-      func joined(_ parts: [Tensor]) -> Tensor { batch ? work.stacked(parts) : parts[0] }
-      var residuals: [Double?] = results.map { _ in nil }
-      if let plan { try Self.write("plan", joined(results.map(\.plan)), to: plan) }
+      if let plan { try Self.write("plan", joined(results.map(\.plan), work), to: plan) }
       if let potentials {
         try SafetensorsWriter.write(
-          [("log_u", joined(results.map(\.logU))), ("log_v", joined(results.map(\.logV)))],
-          to: potentials)
+          [
+            ("log_u", joined(results.map(\.logU), work)),
+            ("log_v", joined(results.map(\.logV), work)),
+          ], to: potentials)
       }
       if let projection {
         try Self.write("projection", results[0].projection(in: work), to: projection)
       }
-      if let gradient {
-        let onCost = upstream == nil && gradientOf == .cost ? 1.0 : 0
-        let onObjective = upstream == nil && gradientOf != .cost ? 1.0 : 0
-        var found: [SinkhornResult.Gradient] = []
-        for (k, r) in results.enumerated() {
-          found.append(
-            r.gradients(
-              plan: upstream.map { batch ? $0[row: k] : $0 }, cost: onCost, objective: onObjective,
-              in: work))
-          residuals[k] = found[k].relativeResidual
-        }
-        var tensors: [(name: String, tensor: Tensor)] = []
-        if let points = found[0].points {
-          tensors = [("source_points", points.source), ("target_points", points.target)]
-        } else {
-          tensors = [("cost", joined(found.map { $0.cost! }))]
-        }
-        func weights(_ w: (SinkhornResult.Gradient) -> [Double]) -> Tensor {
-          joined(found.map { Tensor(w($0), Shape(w($0).count)) })
-        }
-        try SafetensorsWriter.write(
-          tensors + [("source_weights", weights(\.source)), ("target_weights", weights(\.target))],
-          to: gradient)
-      }
+      let residuals = try gradient.map { try writeGradients(results, upstream, work, to: $0) }
       for (k, r) in results.enumerated() {
-        var o: JSONObject = batch ? ["index": .integer(k)] : [:]
-        o["status"] = .string(r.status.rawValue)
-        let numbers: [(String, Double)] = [
-          ("cost", r.cost), ("objective", r.objective), ("dual", r.dual),
-          ("gap", r.objective - r.dual),
-        ]
-        for (name, x) in numbers { o[name] = .number(x) }
-        o["iterations"] = .integer(r.iterations)
-        for (name, x) in [
-          ("marginal_error_l1", r.marginalErrorL1), ("marginal_error_linf", r.marginalErrorLinf),
-          ("mass", r.mass), ("epsilon", r.epsilon),
-        ] { o[name] = .number(x) }
-        if let residual = residuals[k] { o["gradient_residual"] = .number(residual) }
-        o["seconds"] = .number(seconds)
-        solver.show(o)
+        solver.show(record(r, index: k, gradientResidual: residuals?[k], seconds))
       }
+    }
+    /// The items of a batch as one tensor.
+    private func joined(_ parts: [Tensor], _ work: borrowing Workspace) -> Tensor {
+      batch ? work.stacked(parts) : parts[0]
+    }
+    /// Returns the relative residual of each linear system.
+    private func writeGradients(
+      _ results: [SinkhornResult], _ upstream: Tensor?, _ work: borrowing Workspace, to path: String
+    ) throws -> [Double] {
+      let onCost = upstream == nil && gradientOf == .cost ? 1.0 : 0
+      let onObjective = upstream == nil && gradientOf != .cost ? 1.0 : 0
+      var found: [SinkhornResult.Gradient] = []
+      for (k, r) in results.enumerated() {
+        let plan = upstream.map { batch ? $0[row: k] : $0 }
+        found.append(r.gradients(plan: plan, cost: onCost, objective: onObjective, in: work))
+      }
+      var tensors: [(name: String, tensor: Tensor)] = []
+      if let points = found[0].points {
+        tensors = [("source_points", points.source), ("target_points", points.target)]
+      } else {
+        tensors = [("cost", joined(found.map { $0.cost! }, work))]
+      }
+      for (name, weights) in [
+        ("source_weights", found.map(\.source)), ("target_weights", found.map(\.target)),
+      ] {
+        tensors.append((name, joined(weights.map { Tensor($0, Shape($0.count)) }, work)))
+      }
+      try SafetensorsWriter.write(tensors, to: path)
+      return found.map(\.relativeResidual)
+    }
+    private func record(
+      _ r: SinkhornResult, index: Int, gradientResidual: Double?, _ seconds: Double
+    ) -> JSONObject {
+      var o: JSONObject = batch ? ["index": .integer(index)] : [:]
+      o["status"] = .string(r.status.rawValue)
+      for (name, x) in [
+        ("cost", r.cost), ("objective", r.objective), ("dual", r.dual),
+        ("gap", r.objective - r.dual),
+      ] { o[name] = .number(x) }
+      o["iterations"] = .integer(r.iterations)
+      for (name, x) in [
+        ("marginal_error_l1", r.marginalErrorL1), ("marginal_error_linf", r.marginalErrorLinf),
+        ("mass", r.mass), ("epsilon", r.epsilon),
+      ] { o[name] = .number(x) }
+      if let gradientResidual { o["gradient_residual"] = .number(gradientResidual) }
+      o["seconds"] = .number(seconds)
+      return o
     }
     /// One tensor as `.npy`, or under `name` in a `.safetensors` file.
     static func write(_ name: String, _ tensor: Tensor, to path: String) throws {

@@ -1,19 +1,21 @@
 public import TensorRuntime
 
-/// Token-level partial transport: for each pair of a text and a video and each attention head, a
-/// plan from the lexical rows of the text to all tokens of the video, row-normalised, to be fused
-/// into the attention as a constant prior.
+/// Token transport: for each pair of a text and a video and for each attention head, a plan from the
+/// lexical rows of the text to all tokens of the video. Its rows are normalised, and it is fused into
+/// the attention as a constant prior.
 ///
 /// Source: PISCES (arXiv:2602.01624) section 3.2, algorithm 3, with the released code's conventions
 /// (algorithm.md 4).
-public struct PartialTransport: Sendable {
+public struct TokenTransport: Sendable {
   public struct Options: Sendable, Equatable {
     /// Weights of the temporal and the spatial distance.
     public var gamma = 0.2, eta = 0.2
     /// Entropic regularisation, in units of the cost (scaled to [0, 1] with normalised geometry).
     public var epsilon = 0.05
-    /// `.unbalanced`: the exponent of the relaxed scaling, in (0, 1]; 1 from 0.999. `.exactMass`:
-    /// the total of the plan.
+    /// `.unbalanced`: the exponent of the scaling of a relaxed marginal, in (0, 1]; it counts as 1
+    /// from 0.999 on. Run files call it `reward.mass`.
+    public var marginalExponent = 0.9
+    /// `.exactMass`: ΣP, in (0, 1].
     public var mass = 0.9
     public var maxIterations = 200
     /// On the largest change of a log-potential; with `.exactMass`, on the Frobenius change of the
@@ -48,14 +50,17 @@ public struct PartialTransport: Sendable {
 
   public enum OptionError: Error, Equatable, CustomStringConvertible {
     case notPositive(String, Double)
+    case exponentOutOfRange(Double)
     case massOutOfRange(Double)
     case patchesNotSquare(Int)
     public var description: String {
       switch self {
       case .notPositive(let name, let value):
-        "partial transport: \(name) must be positive, not \(value)"
-      case .massOutOfRange(let m): "partial transport: mass must be in (0, 1], not \(m)"
-      case .patchesNotSquare(let n): "partial transport: \(n) patches a frame are not a square grid"
+        "token transport: \(name) must be positive, not \(value)"
+      case .exponentOutOfRange(let m):
+        "token transport: the marginal exponent (mass) must be in (0, 1], not \(m)"
+      case .massOutOfRange(let m): "token transport: mass must be in (0, 1], not \(m)"
+      case .patchesNotSquare(let n): "token transport: \(n) patches a frame are not a square grid"
       }
     }
   }
@@ -76,6 +81,8 @@ public struct PartialTransport: Sendable {
     }
     for (name, value) in [("gamma", options.gamma), ("eta", options.eta)]
     where !(value >= 0 && value.isFinite) { throw .notPositive(name, value) }
+    let exponent = options.marginalExponent
+    guard exponent > 0, exponent <= 1 else { throw .exponentOutOfRange(exponent) }
     guard options.mass > 0, options.mass <= 1 else { throw .massOutOfRange(options.mass) }
     (self.options, gridSide) = (options, side)
   }
@@ -117,8 +124,9 @@ public struct PartialTransport: Sendable {
   private var settings: Workspace.TokenPlanSettings {
     .init(
       gridSide: gridSide, gamma: options.gamma, eta: options.eta, epsilon: options.epsilon,
-      mass: options.mass, tolerance: options.tolerance,
-      maxIterations: options.maxIterations, legacyGeometry: options.geometry == .legacy,
+      marginalExponent: options.marginalExponent, mass: options.mass,
+      tolerance: options.tolerance, maxIterations: options.maxIterations,
+      legacyGeometry: options.geometry == .legacy,
       exactMass: options.solver == .exactMass,
       translation: options.translation)
   }
@@ -134,7 +142,7 @@ public struct TokenPlans: Sendable {
   public let iterations: [Int]
   /// The last change that the stopping rule saw.
   public let delta: [Double]
-  /// ΣP before row normalisation (with relaxed marginals it is not the option `mass`).
+  /// ΣP before row normalisation (with relaxed marginals it is not the exponent).
   public let mass: [Double]
   /// Cost C and P before row normalisation `[B, heads, L, M]`, zero outside lexical rows; nil
   /// unless asked for.
