@@ -15,7 +15,7 @@ import Testing
     #expect(listed.status == 0, "\(listed.error)")
     let promised: Set<String> = [
       "Package.swift", "Sources", "CSupport", "Tests", "Benchmarks", "Library", "Documentation",
-      "tools", "README.md", "LICENSE", "CHANGELOG.md", ".ci", ".clang-format",
+      "tools", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", ".clang-format",
       ".git-blame-ignore-revs", ".gitignore", ".swift-format",
     ]
     let found = Set(
@@ -66,11 +66,17 @@ import Testing
     }
   }
 
-  /// Every command and every module is in the README.
-  @Test func readmeIsComplete() throws {
-    let readme = try String(contentsOfFile: "\(repository)/README.md", encoding: .utf8)
+  /// Every module is on the page of the architecture.
+  @Test func architectureIsComplete() throws {
+    let page = try String(
+      contentsOfFile: "\(repository)/Documentation/architecture.md", encoding: .utf8)
     for module in try FileManager.default.contentsOfDirectory(atPath: "\(repository)/Sources") {
-      #expect(readme.contains("\(module)"), "\(module)")
+      #expect(page.contains(module), "\(module)")
     }
+  }
+  /// A newcomer reads the first page to its end.
+  @Test func readmeIsShort() throws {
+    let readme = try String(contentsOfFile: "\(repository)/README.md", encoding: .utf8)
+    #expect(readme.split(separator: "\n", omittingEmptySubsequences: false).count <= 100)
   }
 }

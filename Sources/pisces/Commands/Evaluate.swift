@@ -85,7 +85,7 @@ struct Evaluate: AsyncParsableCommand {
       report(e.scoreboard, into: &o)
     }
     var plans = RewardOptions()
-    (plans.plans.mass, plans.plans.gamma, plans.plans.eta) = (mass, gamma, eta)
+    (plans.plans.marginalExponent, plans.plans.gamma, plans.plans.eta) = (mass, gamma, eta)
     let rewardFolder = try reward.map {
       try RewardFolder($0, otMap: otMap, frames: sampling.frames)
     }
