@@ -16,16 +16,19 @@
  * Errors       A status other than PISCES_OT_OK means that no result was computed;
  * pisces_ot_message has one line: what, where, how to mend.
  *              Whether a computed result is good is in its certificate: look at `outcome`.
- * Stability    Within a major version the soname stays, structures keep their layout
- * (pisces_ot_problem may grow at its end: `size`), and
- *              enumerations only gain members. */
+ * Stability    While PISCES_OT_ABI and with it the soname stay, structures keep their layout
+ *              (pisces_ot_problem may grow at its end: `size`), and enumerations only gain
+ *              members. */
 #ifndef PISCES_OT_H
 #define PISCES_OT_H
 #include <stddef.h>
 
-#define PISCES_OT_VERSION_MAJOR 1
+/* The version of PISCES that the library belongs to (Documentation/releasing.md). */
+#define PISCES_OT_VERSION_MAJOR 0
 #define PISCES_OT_VERSION_MINOR 2
 #define PISCES_OT_VERSION_PATCH 0
+/* The number in the soname: it grows when a client has to be compiled again. */
+#define PISCES_OT_ABI 1
 #define PISCES_OT_VERSION \
   (PISCES_OT_VERSION_MAJOR * 10000 + PISCES_OT_VERSION_MINOR * 100 + PISCES_OT_VERSION_PATCH)
 

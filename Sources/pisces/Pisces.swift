@@ -43,7 +43,7 @@ struct Pisces: AsyncParsableCommand {
     ])
 }
 
-enum Version { static let text = "0.1.0" }
+enum Version { static let text = "0.2.0" }
 
 /// Errors become one line on standard error and the documented exit status.
 enum Failure {

@@ -74,6 +74,22 @@ import Testing
       #expect(page.contains(module), "\(module)")
     }
   }
+  /// One version, in the program, the C header and the changelog (Documentation/releasing.md).
+  @Test func oneVersion() async throws {
+    func text(_ path: String) throws -> String {
+      try String(contentsOfFile: "\(repository)/\(path)", encoding: .utf8)
+    }
+    let program = try await ProgramRun(ProgramRun.program, ["--version"])
+    let version = String(program.output.split(separator: "\n").first ?? "")
+    let header = try text("Library/include/pisces_ot.h")
+    let numbers = ["MAJOR", "MINOR", "PATCH"].compactMap { part in
+      header.split(separator: "PISCES_OT_VERSION_\(part) ").dropFirst().first?
+        .prefix { $0.isNumber }
+    }
+    #expect(numbers.joined(separator: ".") == version)
+    let newest = try text("CHANGELOG.md").split(separator: "\n").first { $0.hasPrefix("## ") }
+    #expect(newest?.hasPrefix("## \(version)") == true, "\(newest ?? "")")
+  }
   /// A newcomer reads the first page to its end.
   @Test func readmeIsShort() throws {
     let readme = try String(contentsOfFile: "\(repository)/README.md", encoding: .utf8)

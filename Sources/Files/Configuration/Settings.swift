@@ -88,7 +88,8 @@ public enum SettingsReader {
     }
 
     /// `layer` over `base`; every key must exist in base, and its value lie within its limits.
-    private mutating func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String) throws
+    private mutating func overlay(_ base: JSONValue, _ layer: JSONValue, path: String, file: String)
+      throws
       -> JSONValue
     {
       if let limits = limits[path] { return try value(layer, limits, path, file) }
