@@ -99,11 +99,13 @@ public struct VideoTextModel: Layer {
   public static func cls(_ hidden: Tensor, in work: borrowing Workspace) -> Tensor {
     work.narrowed(hidden, axis: 1, 0..<1).reshaped(Shape(hidden.shape[0], hidden.shape[2]))
   }
-  /// Names of a published checkpoint that the rewards never use (checkpoints.md 2).
+  /// Names of a published checkpoint that the rewards never use; `*` stands for any text
+  /// (checkpoints.md 2).
   public static let ignoredNames = [
     "vision_encoder.clip_pos_embed", "vision_encoder.clip_img_pos_embed",
     "vision_encoder.img_pos_embed", "vision_encoder.clip_decoder.*",
     "vision_encoder.final_clip_decoder.*",
-    "text_encoder.bert.embeddings.position_ids", "text_encoder.cls.*", "temp",
+    "text_encoder.bert.embeddings.position_ids", "text_encoder.bert.pooler.*",
+    "text_encoder.cls.*", "temp",
   ]
 }

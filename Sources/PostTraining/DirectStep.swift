@@ -82,140 +82,115 @@ public struct DirectStep: Sendable {
     decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
     phases: StepPhases? = nil, in work: borrowing Workspace
   ) -> Output {
-    let o = options
-    let b = batch.indices.count
-    let g = Double(o.accumulation)
-    let z = batch.latents
     let sigma = batch.indices.map { schedule.sigmas[$0] }
-    let previous = batch.indices.map { schedule.previous[$0] }
-    let end = batch.indices.map { schedule.endLevel($0, phases: o.phases) }
-    let clean = batch.indices.map { _ in schedule.cleanLevel }
-    func velocity(
-      _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding,
-      _ guidance: Double
-    ) -> Tensor {
-      model(
-        x, times: levels.map { Float(1000 * $0) }, prompt,
-        guidance: Self.guidance(model, guidance, b), in: work)
-    }
-    let x = work.noised(z, batch.noise, sigmas: sigma)
+    let x = work.noised(batch.latents, batch.noise, sigmas: sigma)
     let (v, saved) = student.forward(
       x, times: sigma.map { Float(1000 * $0) }, batch.prompt,
-      guidance: Self.guidance(student, o.studentGuidance, b), checkpointing: o.checkpointing,
-      in: work)
+      guidance: Self.guidance(student, options.studentGuidance, sigma.count),
+      checkpointing: options.checkpointing, in: work)
     var out = Output(noisy: x, velocity: v)
     var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
 
     if let captions = batch.captions, var model = reward.take() {
-      let prediction = work.flowStep(x, velocity: v, from: sigma, to: clean)
-      let (frames, decoded) = decoder.forward(prediction, in: work)
-      phases?.end("decode", in: work)
-      let (scores, scored) = model.forward(
-        frames, captions, crop: batch.crop, checkpointing: o.checkpointing, in: work)
-      phases?.end("rewards", in: work)
-      let weight = -o.rewardGradientScale / (Double(b) * g)
-      func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
-        let unit = o.normalisesRewards ? GRPO.deviation(rewards) + 1e-6 : 1
-        return rewards.map { _ in weight * w / unit }
-      }
-      let dFrames = model.backward(
-        dQuality: slopes(scores.quality, o.qualityWeight),
-        dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
-      phases?.end("rewards backward", in: work)
-      let dClean = decoder.backward(dFrames, decoded, in: work)
-      if o.comparesRewards, !scores.quality.isEmpty, !scores.semantic.isEmpty {
-        func gradient(_ dQuality: [Double], _ dSemantic: [Double]) -> [Tensor] {
-          var reward = model
-          var d = decoder
-          var copy = student
-          copy.zeroGradients(in: work)
-          let dClean = d.backward(
-            reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded,
-            in: work)
-          copy.backward(
-            work.mixEach(
-              clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean),
-            saved, in: work)
-          return copy.trainableParameters().compactMap(\.gradient)
-        }
-        let none = scores.quality.map { _ in 0.0 }
-        let one = scores.quality.map { _ in weight }
-        let a = gradient(one, none)
-        let b = gradient(none, one)
-        func dot(_ x: [Tensor], _ y: [Tensor]) -> Double {
-          zip(x, y).reduce(0) { $0 + work.dot($1.0, $1.1) }
-        }
-        out.rewardCosine = dot(a, b) / max((dot(a, a) * dot(b, b)).squareRoot(), 1e-300)
-      }
-      phases?.end("decode backward", in: work)
-      dv = work.mixEach(
-        clean.indices.map { clean[$0] - sigma[$0] }, dClean, clean.map { _ in 0 }, dClean)
-      (out.clean, out.frames, out.scores) = (prediction, frames, scores)
-      if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
-      if !scores.semantic.isEmpty { out.semanticLoss = -mean(scores.semantic) / g }
-      if let loss = out.qualityLoss { out.loss += o.qualityWeight * loss }
-      if let loss = out.semanticLoss { out.loss += o.semanticWeight * loss }
+      dv = rewards(
+        student: student, saved, decoder: &decoder, &model, batch, captions, phases, &out, in: work)
       reward = model
     }
-
-    var teacherVelocity: Tensor?
-    if o.consistencyWeight > 0 || o.decayWeight > 0 {
-      let prediction = work.flowStep(x, velocity: v, from: sigma, to: end)
-      out.prediction = prediction
-      var dPrediction = work.zeros(v.shape, v.type)
-      if o.consistencyWeight > 0 {
-        var phi = velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)
-        teacherVelocity = phi
-        if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
-          phi = work.combine(
-            1 + w, phi, -w, velocity(teacher, x, sigma, unconditional, o.teacherGuidance))
-        }
-        let before = work.flowStep(x, velocity: phi, from: sigma, to: previous)
-        let minus = velocity(target ?? student, before, previous, batch.prompt, o.teacherGuidance)
-        let goal = work.flowStep(before, velocity: minus, from: previous, to: end)
-        let (loss, d) = work.pseudoHuber(prediction, target: goal, c: o.huberC)
-        work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
-        (out.previous, out.target, out.consistencyLoss) = (before, goal, loss / g)
-        out.loss += o.consistencyWeight * loss / g
-      }
-      if o.decayWeight > 0 {
-        let zero = work.zeros(v.shape, v.type)
-        let (loss, d) =
-          o.decayIsSquared
-          ? work.meanSquaredError(prediction, target: zero)
-          : work.pseudoHuber(prediction, target: zero, c: 1e-12)
-        work.add(d, times: o.decayWeight / g, to: &dPrediction)
-        out.decayLoss = loss / g
-        out.loss += o.decayWeight * loss / g
-      }
-      work.add(
-        work.mixEach(
-          end.indices.map { end[$0] - sigma[$0] }, dPrediction, end.map { _ in 0 }, dPrediction),
-        to: &dv)
+    // The anchor needs the teacher's velocity, which the consistency term may have made.
+    var phi: Tensor?
+    if options.consistencyWeight > 0 || options.decayWeight > 0 {
+      phi = consistency(
+        batch, &out, to: &dv, teacher: teacher, target: { target ?? student }, in: work)
     }
-    if o.anchorWeight > 0 {
-      let phi = teacherVelocity ?? velocity(teacher, x, sigma, batch.prompt, o.teacherGuidance)
-      let (loss, d) = work.meanSquaredError(v, target: phi)
-      work.add(d, times: o.anchorWeight / g, to: &dv)
-      out.anchorLoss = loss / g
-      out.loss += o.anchorWeight * loss / g
-      out.velocityDrift = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
+    if options.anchorWeight > 0 {
+      let phi = phi ?? teacherVelocity(teacher, x, sigma, batch.prompt, in: work)
+      anchor(phi, &out, to: &dv, in: work)
     }
-    if o.flowWeight > 0 {
-      let (loss, d) = work.meanSquaredError(v, target: work.difference(batch.noise, z))
-      work.add(d, times: o.flowWeight / g, to: &dv)
-      out.flowLoss = loss / g
-      out.loss += o.flowWeight * loss / g
-    }
+    if options.flowWeight > 0 { flow(batch, &out, to: &dv, in: work) }
     phases?.end("teacher", in: work)
     student.backward(dv, saved, in: work)
     phases?.end("student backward", in: work)
     return out
   }
 
+  func teacherVelocity(
+    _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding,
+    in work: borrowing Workspace
+  ) -> Tensor {
+    model(
+      x, times: levels.map { Float(1000 * $0) }, prompt,
+      guidance: Self.guidance(model, options.teacherGuidance, levels.count), in: work)
+  }
+
+  /// Consistency, and decay of its prediction: adds to `dv`. Returns the teacher's velocity at x
+  /// where it was needed.
+  private func consistency(
+    _ batch: Batch, _ out: inout Output, to dv: inout Tensor, teacher: VideoTransformer,
+    target: () -> VideoTransformer, in work: borrowing Workspace
+  ) -> Tensor? {
+    let o = options
+    let g = Double(o.accumulation)
+    let distillation = ConsistencyDistillation(
+      schedule, indices: batch.indices, phases: o.phases, huberC: o.huberC)
+    let x = out.noisy
+    let prediction = distillation.prediction(x, velocity: out.velocity, in: work)
+    out.prediction = prediction
+    var dPrediction = work.zeros(prediction.shape, prediction.type)
+    var plain: Tensor?
+    if o.consistencyWeight > 0 {
+      var phi = teacherVelocity(teacher, x, distillation.sigma, batch.prompt, in: work)
+      plain = phi
+      if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
+        phi = work.combine(
+          1 + w, phi, -w,
+          teacherVelocity(teacher, x, distillation.sigma, unconditional, in: work))
+      }
+      let (before, goal) = distillation.goal(
+        x, teacher: phi,
+        velocity: { teacherVelocity(target(), $0, $1, batch.prompt, in: work) }, in: work)
+      let (loss, d) = distillation.loss(prediction, goal: goal, in: work)
+      work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
+      (out.previous, out.target, out.consistencyLoss) = (before, goal, loss / g)
+      out.loss += o.consistencyWeight * loss / g
+    }
+    if o.decayWeight > 0 {
+      let zero = work.zeros(prediction.shape, prediction.type)
+      let (loss, d) =
+        o.decayIsSquared
+        ? work.meanSquaredError(prediction, target: zero)
+        : work.pseudoHuber(prediction, target: zero, c: 1e-12)
+      work.add(d, times: o.decayWeight / g, to: &dPrediction)
+      out.decayLoss = loss / g
+      out.loss += o.decayWeight * loss / g
+    }
+    work.add(distillation.predictionBackward(dPrediction, in: work), to: &dv)
+    return plain
+  }
+  /// mean (v − φ)² keeps the student near the teacher.
+  private func anchor(
+    _ phi: Tensor, _ out: inout Output, to dv: inout Tensor, in work: borrowing Workspace
+  ) {
+    let g = Double(options.accumulation)
+    let (loss, d) = work.meanSquaredError(out.velocity, target: phi)
+    work.add(d, times: options.anchorWeight / g, to: &dv)
+    out.anchorLoss = loss / g
+    out.loss += options.anchorWeight * loss / g
+    out.velocityDrift = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
+  }
+  /// Flow matching: mean (v − (ε − z))².
+  private func flow(
+    _ batch: Batch, _ out: inout Output, to dv: inout Tensor, in work: borrowing Workspace
+  ) {
+    let g = Double(options.accumulation)
+    let (loss, d) = work.meanSquaredError(
+      out.velocity, target: work.difference(batch.noise, batch.latents))
+    work.add(d, times: options.flowWeight / g, to: &dv)
+    out.flowLoss = loss / g
+    out.loss += options.flowWeight * loss / g
+  }
+
   static func guidance(_ model: VideoTransformer, _ value: Double, _ count: Int) -> [Float]? {
     model.config.guidanceEmbeds ? Array(repeating: Float(value), count: count) : nil
   }
-  private func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
 }

@@ -91,15 +91,16 @@ public struct SingleStepGRPO: Sendable {
     var dv = stochastic.logProbabilityBackward(slopes, next: next, mean: mean, in: work)
 
     if o.consistencyWeight > 0 {
-      let prediction = work.flowStep(x, velocity: v, from: all(sigma), to: all(end))
-      let before = work.flowStep(
-        x, velocity: velocity(teacher, x, sigma, o.teacherGuidance), from: all(sigma),
-        to: all(previous))
-      let minus = velocity(target ?? student, before, previous, o.teacherGuidance)
-      let goal = work.flowStep(before, velocity: minus, from: all(previous), to: all(end))
+      let distillation = ConsistencyDistillation(
+        schedule, indices: Array(repeating: index, count: k), phases: o.phases, huberC: o.huberC)
+      let prediction = distillation.prediction(x, velocity: v, in: work)
+      let goal = distillation.goal(
+        x, teacher: velocity(teacher, x, sigma, o.teacherGuidance),
+        velocity: { velocity(target ?? student, $0, $1[0], o.teacherGuidance) }, in: work
+      ).goal
       for i in 0..<k {
-        let (loss, d) = work.pseudoHuber(
-          prediction.slice(i..<i + 1), target: goal.slice(i..<i + 1), c: o.huberC)
+        let (loss, d) = distillation.loss(
+          prediction.slice(i..<i + 1), goal: goal.slice(i..<i + 1), in: work)
         out.consistencyLosses.append(loss)
         out.loss += scale * o.consistencyWeight * loss
         work.place(

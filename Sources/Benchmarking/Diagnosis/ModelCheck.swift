@@ -3,7 +3,7 @@ import Layers
 import Models
 import Pipelines
 import TensorRuntime
-import Training
+import Transport
 
 /// Loads a model strictly and runs it once on a fixed input: every parameter there and used, every
 /// output finite, and the same bits on any number of threads. The fingerprint of the outputs is
@@ -33,7 +33,7 @@ public enum ModelCheck {
     var ignored: [String] = []
     switch summary.kind {
     case .reward:
-      ignored = StageTwoWeights.ignored
+      ignored = VideoTextModel.ignoredNames
       run = try reward(summary.config!, config, holder.source)
     case .hunyuanTransformer:
       let c: TransformerConfig = try summary.config!.decoded(name: config)
@@ -119,32 +119,24 @@ public enum ModelCheck {
   private static func reward(_ json: JSONValue, _ place: String, _ source: ParameterSource) throws
     -> (borrowing Workspace) -> [(String, Tensor)]
   {
-    let vision: VideoEncoderConfig = try (json["vision_encoder"] ?? .object([:])).decoded(
-      name: "\(place), vision_encoder")
-    let text: TextEncoderConfig = try (json["text_encoder"] ?? .object([:])).decoded(
-      name: "\(place), text_encoder")
-    try refuse(vision.problem ?? text.problem, place)
-    let width = json["embed_dim"]?.integer ?? 512
-    let videoEncoder = try VideoEncoder(vision, embedDim: width, from: source)
-    let textEncoder = try TextEncoder(text, from: source)
-    let textProjection = try Linear("text_proj", text.hiddenSize, width, from: source)
-    let match = try Linear("itm_head", text.hiddenSize, 2, from: source)
+    let c: VideoTextConfig = try json.decoded(name: place)
+    try refuse(c.problem, place)
+    let model = try VideoTextModel(c, from: source)
     return { work in
-      // Two frames of noise and a caption of five words: enough to reach every parameter.
-      let frames = max(2, 2 * vision.tubeletSize)
-      let video = videoEncoder.forward(
-        noise(Shape(1, frames, 3, vision.imgSize, vision.imgSize), 1, work), checkpointing: true,
-        in: work
+      // Two tubelets of noise and a caption of five words: enough to reach every parameter.
+      let side = c.visionEncoder.imgSize
+      let frames = max(2, 2 * c.visionEncoder.tubeletSize)
+      let video = model.video.forward(
+        noise(Shape(1, frames, 3, side, side), 1, work), checkpointing: true, in: work
       ).output
-      let ids = (0..<7).map { Int32((101 + 37 * $0) % text.vocabSize) }
+      let ids = (0..<7).map { Int32((101 + 37 * $0) % c.textEncoder.vocabSize) }
       let tokens = TokenBatch([ids])
-      let hidden = textEncoder.text(tokens, in: work).hidden
-      let first = { (x: Tensor) in x.reshaped(Shape(x.shape[1], x.shape[2])).slice(0..<1) }
-      let projected = textProjection(first(hidden), in: work)
-      let fused = textEncoder.fusion(hidden, tokens, vision: video.tokens, in: work).hidden
+      let hidden = model.text.text(tokens, in: work).hidden
+      let projected = model.textProjection(VideoTextModel.cls(hidden, in: work), in: work)
+      let fused = model.text.fusion(hidden, tokens, vision: video.tokens, in: work).hidden
       return [
         ("video feature", video.projected), ("text feature", projected),
-        ("match logits", match(first(fused), in: work)),
+        ("match logits", model.matchingHead(VideoTextModel.cls(fused, in: work), in: work)),
       ]
     }
   }
@@ -183,7 +175,7 @@ public enum ModelCheck {
       ]
     }
   }
-  /// Linear, norm, ReLU twice, linear: the layers of `net` (checkpoints.md 3.1).
+  /// The sizes are those of the matrices (checkpoints.md 3.1).
   private static func otMap(_ holder: WeightHolder) throws -> (borrowing Workspace) -> [(
     String, Tensor
   )] {
@@ -194,23 +186,11 @@ public enum ModelCheck {
       }
       return entry.shape
     }
-    let a = try extents("net.0.weight")
-    let b = try extents("net.3.weight")
-    let c = try extents("net.6.weight")
-    let source = holder.source
-    let linear = [
-      try Linear("net.0", a[1], a[0], from: source), try Linear("net.3", a[0], b[0], from: source),
-      try Linear("net.6", b[0], c[0], from: source),
-    ]
-    let norms = [
-      try LayerNorm("net.2", a[0], epsilon: 1e-5, from: source),
-      try LayerNorm("net.5", b[0], epsilon: 1e-5, from: source),
-    ]
-    return { work in
-      var x = noise(Shape(4, a[1]), 6, work)
-      for i in 0..<2 { x = work.activation(.relu, norms[i](linear[i](x, in: work), in: work)) }
-      return [("mapped", linear[2](x, in: work))]
-    }
+    let first = try extents("net.0.weight")
+    let last = try extents("net.6.weight")
+    let map = try NeuralMap(
+      .init(input: first[1], hidden: first[0], output: last[0]), from: holder.source)
+    return { work in [("mapped", map(noise(Shape(4, first[1]), 6, work), in: work))] }
   }
 
   /// FNV-1a over the bits of every element.

@@ -94,7 +94,7 @@ struct PickleMachine {
     while true {
       let start = at
       let opcode = try byte()
-      if opcode == 0x2e { return try pop() }
+      if opcode == PickleOpcode.stop.rawValue { return try pop() }
       try step(opcode, start)
       if stack.count > Self.mostValues || objects > Self.mostValues {
         throw fault("more than \(Self.mostValues) values")
@@ -223,79 +223,107 @@ struct PickleMachine {
 
   // MARK: opcodes
 
-  private mutating func step(_ opcode: UInt8, _ start: Int) throws(FileError) {
+  private mutating func step(_ code: UInt8, _ start: Int) throws(FileError) {
+    guard let opcode = PickleOpcode(rawValue: code) else {
+      throw fault("unknown opcode 0x\(String(code, radix: 16)) at \(start)")
+    }
+    switch opcode.group {
+    case .control: try control(opcode)
+    case .value: try value(opcode)
+    case .container: try container(opcode)
+    case .object: try object(opcode)
+    case .old:
+      throw fault(
+        """
+        opcode of protocol 0 or 1 (0x\(String(code, radix: 16)) at \(start)), which torch.save \
+        never writes
+        """
+      )
+    }
+  }
+  /// Protocol, frames, the stack and the memo.
+  private mutating func control(_ opcode: PickleOpcode) throws(FileError) {
     switch opcode {
-    case 0x80:
+    case .proto:
       let version = try byte()
       guard (2...5).contains(version) else { throw fault("protocol \(version), 2 to 5 are known") }
-    case 0x95: _ = try integer(UInt64.self)
-    case 0x28:
+    case .frame: _ = try integer(UInt64.self)
+    case .mark:
       if marks.count >= Self.deepest { throw fault("nested deeper than \(Self.deepest)") }
       marks.append(stack.count)
-    case 0x30: if stack.count == marks.last { marks.removeLast() } else { _ = try pop() }
-    case 0x31: _ = try popToMark()
-    case 0x32: push(try top())
-    case 0x4e: push(.none)
-    case 0x88: push(.bool(true))
-    case 0x89: push(.bool(false))
-    case 0x4b: push(.int(try integer(UInt8.self)))
-    case 0x4d: push(.int(try integer(UInt16.self)))
-    case 0x4a: push(.int(try integer(Int32.self)))
-    case 0x8a: push(try long(try integer(UInt8.self)))
-    case 0x8b: push(try long(try integer(Int32.self)))
-    case 0x47:
+    case .pop: if stack.count == marks.last { marks.removeLast() } else { _ = try pop() }
+    case .popMark: _ = try popToMark()
+    case .dup: push(try top())
+    case .put: try remember(try integer(UInt8.self))
+    case .longPut: try remember(try integer(UInt32.self))
+    case .memoize: try remember(memo.count)
+    case .get: try recall(try integer(UInt8.self))
+    case .longGet: try recall(try integer(UInt32.self))
+    default: preconditionFailure("\(opcode) is no control opcode")
+    }
+  }
+  private mutating func value(_ opcode: PickleOpcode) throws(FileError) {
+    switch opcode {
+    case .none: push(.none)
+    case .newTrue: push(.bool(true))
+    case .newFalse: push(.bool(false))
+    case .int1: push(.int(try integer(UInt8.self)))
+    case .int2: push(.int(try integer(UInt16.self)))
+    case .int4: push(.int(try integer(Int32.self)))
+    case .long1: push(try long(try integer(UInt8.self)))
+    case .long4: push(try long(try integer(Int32.self)))
+    case .float:
       push(.float(Double(bitPattern: UInt64(bigEndian: UInt64(littleEndianBytes: try bytes(8))))))
-    case 0x58: push(try text(try integer(UInt32.self)))
-    case 0x8c: push(try text(try integer(UInt8.self)))
-    case 0x8d: push(try text(try integer(UInt64.self)))
-    case 0x54: try skipBytes(try integer(Int32.self))
-    case 0x55, 0x43: try skipBytes(try integer(UInt8.self))
-    case 0x42: try skipBytes(try integer(UInt32.self))
-    case 0x8e: try skipBytes(try integer(UInt64.self))
-    case 0x5d, 0x8f: push(.list(try sequence([])))
-    case 0x6c, 0x91: push(.list(try sequence(try popToMark())))
-    case 0x61: try append([try pop()])
-    case 0x65, 0x90: try append(try popToMark())
-    case 0x29: push(.tuple(try sequence([])))
-    case 0x85: push(.tuple(try sequence(try pop(1))))
-    case 0x86: push(.tuple(try sequence(try pop(2))))
-    case 0x87: push(.tuple(try sequence(try pop(3))))
-    case 0x74: push(.tuple(try sequence(try popToMark())))
-    case 0x7d: push(.dict(try dictionary([])))
-    case 0x64: push(.dict(try dictionary(try popToMark())))
-    case 0x73: try setItems(try pop(2))
-    case 0x75: try setItems(try popToMark())
-    case 0x71: try remember(try integer(UInt8.self))
-    case 0x72: try remember(try integer(UInt32.self))
-    case 0x94: try remember(memo.count)
-    case 0x68: try recall(try integer(UInt8.self))
-    case 0x6a: try recall(try integer(UInt32.self))
-    case 0x63: push(.global(module: try line(), name: try line()))
-    case 0x93:
+    case .unicode4: push(try text(try integer(UInt32.self)))
+    case .unicode1: push(try text(try integer(UInt8.self)))
+    case .unicode8: push(try text(try integer(UInt64.self)))
+    case .string4: try skipBytes(try integer(Int32.self))
+    case .string1, .bytes1: try skipBytes(try integer(UInt8.self))
+    case .bytes4: try skipBytes(try integer(UInt32.self))
+    case .bytes8: try skipBytes(try integer(UInt64.self))
+    default: preconditionFailure("\(opcode) is no value")
+    }
+  }
+  private mutating func container(_ opcode: PickleOpcode) throws(FileError) {
+    switch opcode {
+    case .emptyList, .emptySet: push(.list(try sequence([])))
+    case .list, .frozenSet: push(.list(try sequence(try popToMark())))
+    case .append: try append([try pop()])
+    case .appends, .addItems: try append(try popToMark())
+    case .emptyTuple: push(.tuple(try sequence([])))
+    case .tuple1: push(.tuple(try sequence(try pop(1))))
+    case .tuple2: push(.tuple(try sequence(try pop(2))))
+    case .tuple3: push(.tuple(try sequence(try pop(3))))
+    case .tuple: push(.tuple(try sequence(try popToMark())))
+    case .emptyDict: push(.dict(try dictionary([])))
+    case .dict: push(.dict(try dictionary(try popToMark())))
+    case .setItem: try setItems(try pop(2))
+    case .setItems: try setItems(try popToMark())
+    default: preconditionFailure("\(opcode) makes no container")
+    }
+  }
+  /// Classes by name, and what is made of them; nothing is run.
+  private mutating func object(_ opcode: PickleOpcode) throws(FileError) {
+    switch opcode {
+    case .global: push(.global(module: try line(), name: try line()))
+    case .stackGlobal:
       let names = try pop(2)
       guard case .string(let module) = names[0], case .string(let name) = names[1] else {
         throw fault("a class whose name is not text")
       }
       push(.global(module: module, name: name))
-    case 0x51: push(try persistent(try pop()))
-    case 0x52, 0x81:
+    case .persistent: push(try persistent(try pop()))
+    case .reduce, .newObject:
       let arguments = try pop()
       push(try call(try pop(), arguments))
-    case 0x92:
+    case .newObjectEx:
       _ = try pop()
       let arguments = try pop()
       push(try call(try pop(), arguments))
-    case 0x62:
+    case .build:
       _ = try pop()
       _ = try top()
-    case 0x49, 0x4c, 0x46, 0x53, 0x56, 0x67, 0x70, 0x50, 0x69, 0x6f:
-      throw fault(
-        """
-        opcode of protocol 0 or 1 (0x\(String(opcode, radix: 16)) at \(start)), which torch.save \
-        never writes
-        """
-      )
-    default: throw fault("unknown opcode 0x\(String(opcode, radix: 16)) at \(start)")
+    default: preconditionFailure("\(opcode) makes no object")
     }
   }
 

@@ -77,7 +77,7 @@ public struct Converter: Sendable {
 
   private func reward(_ table: WeightTable) throws(FileError) -> Report {
     // The single-frame table is small and wanted for clips of one frame.
-    let ignored = StageTwoWeights.ignored.filter { $0 != "vision_encoder.img_pos_embed" }
+    let ignored = VideoTextModel.ignoredNames.filter { $0 != "vision_encoder.img_pos_embed" }
     let all = try TensorProvider(
       table, widening: type, where: { name in !ignored.contains { Self.matches(name, $0) } })
     let provider = all.stored(as: type)

@@ -165,121 +165,45 @@ public struct EncoderTask: EncoderTraining {
         beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
       in: work)
   }
-  /// One row of the fusion batch: a caption against a video, and whether they match (nil: only
-  /// words are predicted).
-  private struct Pair { let text: Int, video: Int, match: Bool? }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
-    var words = RandomStream(seed: UInt64(settings.seed), .caption, step: step)
+    let batch = batch(step, in: work)
     let b = settings.batch
-    let indices = (0..<b).map { _ in order.below(1 << 30) }
-    let captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
-    let (pixels, generatedCaptions) = videos(step, indices, captions, drawing: &order, in: work)
-    let extra = generatedCaptions.count
-    // Clips that also meet a caption wrong in one attribute: all, or a share spread over the batch.
-    let count = Int(Double(b) * settings.swapped_share)
-    let doubted = (0..<count).map { $0 * b / max(count, 1) }
-    let swapped =
-      count > 0 ? source.swappedCaptions(doubted.map { indices[$0] }, drawing: &words) ?? [] : []
-    // Texts: positives, swapped, generated clips' own, and the positives with masked words.
-    let positives = captions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    var rows = positives + swapped.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    let contrasted = settings.swapped_contrast ? rows.count : b
-    let firstGenerated = rows.count
-    rows += generatedCaptions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
-    var masking = RandomStream(seed: UInt64(settings.seed), .masking, step: step)
-    let firstMasked = rows.count
-    let (masked, targets) = MaskedWords.draw(
-      positives, tokenizer, mask: mask, share: settings.mask_share, from: &masking)
-    rows += masked
-    let tokens = TokenBatch(rows, padding: tokenizer.pad, special: tokenizer.special)
-    let d = settings.model.textEncoder.hiddenSize
+    let tokens = TokenBatch(batch.rows, padding: tokenizer.pad, special: tokenizer.special)
     let l = tokens.length
-
     model.zeroGradients(in: work)
     let preprocessing = PixelPreprocessing(size: settings.model.visionEncoder.imgSize)
     let (video, videoSaved) = model.base.video.forward(
-      preprocessing.forward(pixels, in: work).y, in: work)
+      preprocessing.forward(batch.pixels, in: work).y, in: work)
     let (hidden, textSaved) = model.base.text.text(tokens, in: work)
 
-    // Contrastive loss.
     let temperature =
       settings.learn_temperature
       ? min(max(model.temperature.value.item, 0.02), 0.5) : settings.temperature
+    let contrasted = settings.swapped_contrast ? batch.swapped.upperBound : b
     let cls = VideoTextModel.cls(hidden, in: work).slice(0..<contrasted)
     let (projected, projectionSaved) = model.base.textProjection.forward(cls, in: work)
     let (t, textRows) = L2Normalize.forward(projected, in: work)
     let (v, videoRows) = L2Normalize.forward(video.projected.slice(0..<b), in: work)
     let contrast = ContrastiveLoss(
-      video: v, text: t, temperature: temperature, identities: source.identities(indices),
-      doubted: doubted, in: work)
+      video: v, text: t, temperature: temperature, identities: source.identities(batch.indices),
+      doubted: batch.doubted, in: work)
+    let matching = matching(
+      batch, pairs(batch, contrast.hardness, step), hidden, video.tokens, in: work)
+    let loss = contrast.loss + matching.match.loss + matching.word.loss
 
-    // Matching and masked words share one pass of the fusion layers.
-    var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }
-    pairs += swapped.indices.map { Pair(text: b + $0, video: doubted[$0], match: false) }
-    var draw = RandomStream(seed: UInt64(settings.seed), .order, step: step, sample: 1)
-    for i in 0..<Int(Double(b) * (swapped.isEmpty ? 1 : settings.hard_share)) {
-      if let j = Self.draw(contrast.hardness[i], &draw) {
-        pairs.append(Pair(text: j, video: i, match: false))
-      }
-    }
-    pairs += (0..<extra).map { Pair(text: firstGenerated + $0, video: b + $0, match: false) }
-    let matched = pairs.count
-    pairs += (0..<b).map { Pair(text: firstMasked + $0, video: $0, match: nil) }
-    let pairTokens = TokenBatch(
-      pairs.map { rows[$0.text] }, length: l, padding: tokenizer.pad, special: tokenizer.special)
-    let textIDs = pairs.map { Int32($0.text) }
-    let videoIDs = pairs.map { Int32($0.video) }
-    let m = video.tokens.shape[1]
-    let e = video.tokens.shape[2]
-    let flatText = hidden.reshaped(Shape(rows.count, l * d))
-    let flatVideo = video.tokens.reshaped(Shape(b + extra, m * e))
-    let (fused, fusionSaved) = model.base.text.fusion(
-      work.gather(flatText, textIDs).reshaped(Shape(pairs.count, l, d)), pairTokens,
-      vision: work.gather(flatVideo, videoIDs).reshaped(Shape(pairs.count, m, e)),
-      prior: transport.map {
-        AttentionPrior($0, skipping: settings.model.textEncoder.numHiddenLayers - 1)
-      }, in: work)
-
-    let (matchLogits, headSaved) = model.base.matchingHead.forward(
-      VideoTextModel.cls(fused, in: work).slice(0..<matched), in: work)
-    let match = CrossEntropy.rows(
-      matchLogits.doubles, columns: 2, targets: pairs.prefix(matched).map { $0.match! ? 1 : 0 },
-      weights: pairs.prefix(matched).map { $0.match! ? 1.5 : 1 })
-    let flatFused = fused.reshaped(Shape(pairs.count * l, d))
-    let wordRows = targets.map { Int32((matched + $0.row) * l + $0.position) }
-    let (wordLogits, wordSaved) = model.wordHead.forward(work.gather(flatFused, wordRows), in: work)
-    let word = CrossEntropy.rows(
-      wordLogits.doubles, columns: wordLogits.shape[1], targets: targets.map { Int($0.id) })
-    let loss = contrast.loss + match.loss + word.loss
-
-    // Backward, upside down.
-    var dFused: Tensor? = work.zeros(flatFused.shape)
-    work.scatterAdd(
-      model.wordHead.backward(
-        Tensor(word.gradient, wordLogits.shape, as: .f32), wordSaved, in: work), wordRows,
-      to: &dFused)
-    let dCls = model.base.matchingHead.backward(
-      Tensor(match.gradient, matchLogits.shape, as: .f32), headSaved, in: work)
-    work.scatterAdd(dCls, (0..<matched).map { Int32($0 * l) }, to: &dFused)
-    let (dPairText, dPairVideo) = model.base.text.fusionBackward(
-      dFused!.reshaped(fused.shape), fusionSaved, in: work)
-    var dHidden: Tensor? = work.zeros(flatText.shape)
-    var dTokens: Tensor? = work.zeros(flatVideo.shape)
-    work.scatterAdd(dPairText!.reshaped(Shape(pairs.count, l * d)), textIDs, to: &dHidden)
-    work.scatterAdd(dPairVideo.reshaped(Shape(pairs.count, m * e)), videoIDs, to: &dTokens)
+    // Backward, the same in reverse.
+    let (dHidden, dTokens) = matchingBackward(matching, in: work)
     let dProjectedText = model.base.textProjection.backward(
       L2Normalize.backward(contrast.dText, textRows, in: work), projectionSaved, in: work)
-    var dRows = dHidden.take()?.reshaped(Shape(rows.count * l, d))
+    var dRows: Tensor? = dHidden
     work.scatterAdd(dProjectedText, (0..<contrasted).map { Int32($0 * l) }, to: &dRows)
     model.base.text.textBackward(dRows!.reshaped(hidden.shape), textSaved, in: work)
     var dProjected = work.zeros(video.projected.shape)
     work.place(
       L2Normalize.backward(contrast.dVideo, videoRows, in: work), into: &dProjected, axis: 0, at: 0)
     _ = model.base.video.backward(
-      dTokens: dTokens!.reshaped(video.tokens.shape), dProjected: dProjected, videoSaved,
-      wantsPixels: false, in: work)
+      dTokens: dTokens, dProjected: dProjected, videoSaved, wantsPixels: false, in: work)
     model.temperature.gradient = Tensor(
       [settings.learn_temperature ? Float(contrast.dTemperature) : 0], Shape(1))
 
@@ -288,78 +212,14 @@ public struct EncoderTask: EncoderTraining {
     let norm = try training.update(
       loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     let terms: [(name: String, value: Double)] = [
-      ("vtc", contrast.loss), ("vtm", match.loss), ("mlm", word.loss), ("recall", contrast.recall),
-      ("vtm_accuracy", Double(match.hits) / Double(matched)),
-      ("mlm_accuracy", Double(word.hits) / Double(max(targets.count, 1))),
+      ("vtc", contrast.loss), ("vtm", matching.match.loss), ("mlm", matching.word.loss),
+      ("recall", contrast.recall),
+      ("vtm_accuracy", Double(matching.match.hits) / Double(matching.matched)),
+      ("mlm_accuracy", Double(matching.word.hits) / Double(max(batch.targets.count, 1))),
       ("temperature", temperature),
     ]
     return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
   }
-
-  /// Pixels of a step: world (or own) clips, some reconstructed, some predicted, some degraded;
-  /// then negatives of their captions, generated and malformed.
-  private func videos(
-    _ step: Int, _ indices: [Int], _ captions: [String], drawing order: inout RandomStream,
-    in work: borrowing Workspace
-  ) -> (pixels: Tensor, generatedCaptions: [String]) {
-    let b = settings.batch
-    let predicted = b - Int(Double(b) * settings.prediction_share)..<b
-    var clips = source.clips(indices, in: work)
-    if !predictions.isEmpty, !predicted.isEmpty {
-      var levels = RandomStream(seed: UInt64(settings.seed), .timestep, step: step)
-      let noise = RandomStream(seed: UInt64(settings.seed), .noise, step: step)
-      let predict = predictions[step % predictions.count]
-      work.place(
-        predict(
-          clips.slice(predicted), Array(captions[predicted]), levels: &levels, noise: noise,
-          in: work), into: &clips, axis: 0, at: predicted.lowerBound)
-    }
-    let rebuilt = Int(Double(b) * settings.reconstruction_share)
-    if let reconstruct, rebuilt > 0 {
-      work.place(reconstruct(clips.slice(0..<rebuilt), work), into: &clips, axis: 0, at: 0)
-    }
-    // Every fourth clip is noisy, the one after it blurred.
-    for i in stride(from: 0, to: b - 1, by: 4) {
-      let noise = RandomStream(seed: UInt64(settings.seed), .augmentation, step: step, sample: i)
-        .normal(clips[row: i].shape, in: work)
-      let noisy = work.combine(1, clips[row: i], order.uniform(0..<0.12), noise)
-      work.place(
-        work.affineClamp(noisy, alpha: 1, beta: 0, to: 0...1).reshaped(
-          Shape([1] + noisy.shape.dims)), into: &clips, axis: 0, at: i)
-      work.place(
-        Blur.binomial(clips.slice(i + 1..<i + 2), in: work), into: &clips, axis: 0, at: i + 1)
-    }
-    let chosen = (0..<(generated.clips.isEmpty ? 0 : settings.generated_per_step)).map { _ in
-      order.below(generated.clips.count)
-    }
-    var wrong = chosen.map { generated.captions[$0] }
-    if !chosen.isEmpty {
-      clips = work.concatenated([clips, work.stacked(chosen.map { generated.clips[$0] })], axis: 0)
-    }
-    let more = (0..<settings.malformed_per_step).map { _ in order.below(1 << 30) }
-    if !more.isEmpty,
-      case (var bad, let names)? = source.malformed(
-        more, shares: settings.malformed_share[0]..<settings.malformed_share[1], drawing: &order,
-        in: work)
-    {
-      let rebuilt = Int(Double(more.count) * settings.reconstruction_share)
-      if let reconstruct, rebuilt > 0 {
-        work.place(reconstruct(bad.slice(0..<rebuilt), work), into: &bad, axis: 0, at: 0)
-      }
-      clips = work.concatenated([clips, bad], axis: 0)
-      wrong += names
-    }
-    return (clips, wrong)
-  }
-  private static func draw(_ p: [Double], _ stream: inout RandomStream) -> Int? {
-    var u = stream.uniform()
-    for (i, w) in p.enumerated() where w > 0 {
-      u -= w
-      if u <= 0 { return i }
-    }
-    return p.lastIndex { $0 > 0 }
-  }
-
 }
 
 /// What all stages of the encoders share: their state, and what they leave.

@@ -1,0 +1,75 @@
+import Diffusion
+import Layers
+import Models
+import Pipelines
+import Rewards
+import TensorRuntime
+
+/// Both rewards of the prediction of clean latents, and their gradient at the student's velocity
+/// (algorithm.md 5.4, 7.6): x̄ = x + (σ_clean − σ) v, so v̄ = (σ_clean − σ) x̄̄.
+extension DirectStep {
+  /// Fills what `out` says of the rewards; returns the gradient of the velocity.
+  func rewards(
+    student: VideoTransformer, _ saved: VideoTransformer.Saved, decoder: inout LatentDecoder,
+    _ model: inout RewardModel, _ batch: Batch, _ captions: CaptionBatch, _ phases: StepPhases?,
+    _ out: inout Output, in work: borrowing Workspace
+  ) -> Tensor {
+    let o = options
+    let sigma = batch.indices.map { schedule.sigmas[$0] }
+    let reach = sigma.map { schedule.cleanLevel - $0 }
+    let prediction = work.flowStep(
+      out.noisy, velocity: out.velocity, from: sigma, to: sigma.map { _ in schedule.cleanLevel })
+    let (frames, decoded) = decoder.forward(prediction, in: work)
+    phases?.end("decode", in: work)
+    let (scores, scored) = model.forward(
+      frames, captions, crop: batch.crop, checkpointing: o.checkpointing, in: work)
+    phases?.end("rewards", in: work)
+    let g = Double(o.accumulation)
+    let weight = -o.rewardGradientScale / (Double(sigma.count) * g)
+    func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
+      let unit = o.normalisesRewards ? GRPO.deviation(rewards) + 1e-6 : 1
+      return rewards.map { _ in weight * w / unit }
+    }
+    let dFrames = model.backward(
+      dQuality: slopes(scores.quality, o.qualityWeight),
+      dSemantic: slopes(scores.semantic, o.semanticWeight), scored, in: work)
+    phases?.end("rewards backward", in: work)
+    let dClean = decoder.backward(dFrames, decoded, in: work)
+    if o.comparesRewards, !scores.quality.isEmpty, !scores.semantic.isEmpty {
+      out.rewardCosine = gradientCosine(
+        scores.quality.map { _ in weight }, in: work
+      ) { dQuality, dSemantic, work in
+        var (reward, decoder, copy) = (model, decoder, student)
+        copy.zeroGradients(in: work)
+        let dClean = decoder.backward(
+          reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded,
+          in: work)
+        copy.backward(work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean), saved, in: work)
+        return copy.trainableParameters().compactMap(\.gradient)
+      }
+    }
+    phases?.end("decode backward", in: work)
+    func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
+    (out.clean, out.frames, out.scores) = (prediction, frames, scores)
+    if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
+    if !scores.semantic.isEmpty { out.semanticLoss = -mean(scores.semantic) / g }
+    if let loss = out.qualityLoss { out.loss += o.qualityWeight * loss }
+    if let loss = out.semanticLoss { out.loss += o.semanticWeight * loss }
+    return work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean)
+  }
+
+  /// Cosine of the two rewards' gradients on the trainable parameters (PISCES, appendix N).
+  /// `gradient` gives the parameters' gradients for slopes of quality and of semantic reward.
+  private func gradientCosine(
+    _ slopes: [Double], in work: borrowing Workspace,
+    gradient: ([Double], [Double], borrowing Workspace) -> [Tensor]
+  ) -> Double {
+    let none = slopes.map { _ in 0.0 }
+    let a = gradient(slopes, none, work)
+    let b = gradient(none, slopes, work)
+    func dot(_ x: [Tensor], _ y: [Tensor]) -> Double {
+      zip(x, y).reduce(0) { $0 + work.dot($1.0, $1.1) }
+    }
+    return dot(a, b) / max((dot(a, a) * dot(b, b)).squareRoot(), 1e-300)
+  }
+}
