@@ -273,7 +273,7 @@ import Testing
       r.errorLines.contains { $0.contains("4.0") && $0.contains("1.0") && $0.contains("divided") },
       "\(r.error)")
     try await refuses(
-      65, [a, b, "equal sums", "4.0"], "solve", "--cost", cost, "--source-weights", a,
+      65, [a, b, "equal sums", "4 and 1"], "solve", "--cost", cost, "--source-weights", a,
       "--target-weights", b, "--epsilon", "0.1", "--mass", "1")
   }
 

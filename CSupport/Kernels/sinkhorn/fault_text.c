@@ -100,7 +100,8 @@ void pk_fault_text(const pk_fault *f, char *what, char *remedy, size_t size) {
     snprintf(what, size, "%s %td has weight, but only forbidden pairs", name, f->index);
     break;
   case PK_FAULT_INFEASIBLE:
-    snprintf(what, size, "infeasible: no plan with these weights avoids the infinite costs");
+    snprintf(what, size,
+             "infeasible: no plan with these weights avoids the forbidden pairs (infinite costs)");
     break;
   case PK_FAULT_WEIGHT_RANGE:
     snprintf(what, size, "%s: element %td, %g, to the power 1 + epsilon / rho is out of range",
