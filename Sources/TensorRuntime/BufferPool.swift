@@ -79,7 +79,7 @@ public final class BufferPool: Sendable {
   /// A block from the system. Large blocks begin at different lines of a page: the system's all
   /// begin at the same one, and rows of several tensors that are used together (a product, its
   /// activation, what it was before) then share the low bits of their addresses, which costs up to
-  /// a fifth of a product with an activation (`Documentation/performance.md`).
+  /// a fifth of a product with an activation (`Documentation/notes/performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = MemoryLimit.block(capacity + (colours - 1) * 64)
