@@ -7,12 +7,12 @@ public import TensorRuntime
 import Training
 import Transport
 
-/// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data
+/// The settings of `train post`. The defaults are the published recipe (algorithm.md 7, 8): data
 /// latents, every level, consistency and both rewards with weight 1, LoRA on the attention and
 /// projection layers.
 public struct PostSettings: TrainingSettings {
   public enum Latents: String, Codable, Sendable, CaseIterable {
-    /// Latents of real clips, or of the world's.
+    /// Latents of real clips, or of the world's clips.
     case data
     /// The generator's own samples.
     case `self`
@@ -207,7 +207,8 @@ public struct PostSettings: TrainingSettings {
   @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   public init() {}
 
-  /// Combinations that cannot work, found before any work starts (algorithm.md 7.5, 5.2).
+  /// Combinations that cannot work, which are refused before any work starts (algorithm.md 7.5,
+  /// 5.2).
   public func check(hasRewardModel: Bool) throws {
     func fail(_ what: String, _ place: String, _ mend: String) -> ConfigurationError {
       ConfigurationError(what, place, mend)
@@ -292,8 +293,8 @@ extension PostSettings {
       }
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
   }
-  /// The teacher with adapters, or all of it, made trainable; with a moving average where `ema` asks
-  /// for one.
+  /// The teacher with adapters, or with all parameters made trainable. It has a moving average if
+  /// `ema` is set.
   func trainableStudent(of teacher: VideoTransformer, in work: borrowing Workspace) throws
     -> TrainableModel<VideoTransformer>
   {
@@ -310,7 +311,7 @@ extension PostSettings {
       student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
       averageDecay: ema.enabled ? ema.decay : nil, in: work)
   }
-  /// How own samples are drawn: for the pool, the previews and the watch.
+  /// Settings for drawing own samples: for the pool, the previews and the watch.
   var sampler: FlowSampler {
     FlowSampler(
       steps: post.sampler_steps, shift: post.sampler_shift, guidanceScale: post.sampler_guidance,

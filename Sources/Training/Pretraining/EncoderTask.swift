@@ -6,7 +6,7 @@ import Rewards
 public import TensorRuntime
 import Transport
 
-/// What `train encoders` can be told.
+/// The settings of `train encoders`.
 public struct EncoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
   @Setting(
@@ -16,11 +16,11 @@ public struct EncoderSettings: TrainingSettings {
   @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
   public var moments = AdamW.Moments.f32
   public enum Stage: String, Codable, Sendable, CaseIterable {
-    /// Both towers on contrast, matching and masked words.
+    /// Both encoders, on contrast, matching and masked words.
     case joint
     /// The text layers alone, on masked words.
     case text
-    /// The video tower alone, on telling clips apart.
+    /// The video encoder alone, on telling clips apart.
     case video
   }
   @Setting(
@@ -83,7 +83,7 @@ public struct EncoderSettings: TrainingSettings {
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
   public init() {}
 
-  /// Numbers that do not go together, found before any work starts.
+  /// Combinations of settings that cannot work, found before any work starts.
   public func check() throws {
     if malformed_share[0] >= malformed_share[1] {
       throw ConfigurationError(
@@ -101,8 +101,8 @@ public struct EncoderSettings: TrainingSettings {
   }
 }
 
-/// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), weight
-/// 1 each (InternVideo2 stage 2, arXiv:2403.15377, without the teacher; world.md 3.1).
+/// Trains video and text encoders on contrast (VTC), matching (VTM) and masked words (MLM), each
+/// with weight 1 (InternVideo2 stage 2, arXiv:2403.15377, without the teacher; world.md 3.1).
 public struct EncoderTask: EncoderTraining {
   struct Model: Layer {
     var base: VideoTextModel
@@ -133,7 +133,7 @@ public struct EncoderTask: EncoderTraining {
   let mask: Int32
   /// The autoencoder whose reconstructions count as positives.
   let reconstruct: (@Sendable (Tensor, borrowing Workspace) -> Tensor)?
-  /// Generators whose predictions count as positives, in turns.
+  /// Generators whose predictions count as positives, used in turn.
   let predictions: [OneStepPrediction]
   /// Generated clips `[T, 3, H, W]` and their captions.
   let generated: (clips: [Tensor], captions: [String])
@@ -165,7 +165,7 @@ public struct EncoderTask: EncoderTraining {
         beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
       in: work)
   }
-  /// One row of the fusion batch: a caption against a video, and whether they match (nil: only
+  /// One row of the fusion batch: a caption, a video, and whether they match (nil: only masked
   /// words are predicted).
   private struct Pair { let text: Int, video: Int, match: Bool? }
 
@@ -177,12 +177,14 @@ public struct EncoderTask: EncoderTraining {
     let captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
     let (pixels, generatedCaptions) = videos(step, indices, captions, drawing: &order, in: work)
     let extra = generatedCaptions.count
-    // Clips that also meet a caption wrong in one attribute: all, or a share spread over the batch.
+    // Clips that are also paired with a caption that is wrong in one attribute: all, or a share,
+    // spread over the batch.
     let count = Int(Double(b) * settings.swapped_share)
     let doubted = (0..<count).map { $0 * b / max(count, 1) }
     let swapped =
       count > 0 ? source.swappedCaptions(doubted.map { indices[$0] }, drawing: &words) ?? [] : []
-    // Texts: positives, swapped, generated clips' own, and the positives with masked words.
+    // Texts: positives, swapped captions, captions of generated clips, and positives with masked
+    // words.
     let positives = captions.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
     var rows = positives + swapped.map { tokenizer.encode($0, maxLength: settings.model.maxTxtL) }
     let contrasted = settings.swapped_contrast ? rows.count : b
@@ -215,7 +217,7 @@ public struct EncoderTask: EncoderTraining {
       video: v, text: t, temperature: temperature, identities: source.identities(indices),
       doubted: doubted, in: work)
 
-    // Matching and masked words share one pass of the fusion layers.
+    // Matching and masked words share one pass through the fusion layers.
     var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }
     pairs += swapped.indices.map { Pair(text: b + $0, video: doubted[$0], match: false) }
     var draw = RandomStream(seed: UInt64(settings.seed), .order, step: step, sample: 1)
@@ -254,7 +256,7 @@ public struct EncoderTask: EncoderTraining {
       wordLogits.doubles, columns: wordLogits.shape[1], targets: targets.map { Int($0.id) })
     let loss = contrast.loss + match.loss + word.loss
 
-    // Backward, upside down.
+    // Backward, in reverse order.
     var dFused: Tensor? = work.zeros(flatFused.shape)
     work.scatterAdd(
       model.wordHead.backward(
@@ -296,8 +298,9 @@ public struct EncoderTask: EncoderTraining {
     return StepRecord(loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: b)
   }
 
-  /// Pixels of a step: world (or own) clips, some reconstructed, some predicted, some degraded;
-  /// then negatives of their captions, generated and malformed.
+  /// The pixels of a step: clips of the world or the user, of which some are reconstructed,
+  /// predicted by a generator, or degraded; then negatives: generated clips and clips with
+  /// malformed objects.
   private func videos(
     _ step: Int, _ indices: [Int], _ captions: [String], drawing order: inout RandomStream,
     in work: borrowing Workspace
@@ -318,7 +321,7 @@ public struct EncoderTask: EncoderTraining {
     if let reconstruct, rebuilt > 0 {
       work.place(reconstruct(clips.slice(0..<rebuilt), work), into: &clips, axis: 0, at: 0)
     }
-    // Every fourth clip is noisy, the one after it blurred.
+    // Every fourth clip gets noise, and the clip after it is blurred.
     for i in stride(from: 0, to: b - 1, by: 4) {
       let noise = RandomStream(seed: UInt64(settings.seed), .augmentation, step: step, sample: i)
         .normal(clips[row: i].shape, in: work)
@@ -362,7 +365,7 @@ public struct EncoderTask: EncoderTraining {
 
 }
 
-/// What all stages of the encoders share: their state, and what they leave.
+/// What all stages of the encoders share: their state and their export.
 protocol EncoderTraining: TrainingTask {
   var settings: EncoderSettings { get }
   var vocabulary: [String] { get }
@@ -380,13 +383,14 @@ extension EncoderTraining {
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)
   }
-  /// A reward-model directory without an OT map; a tower that was not trained is as it was.
+  /// A reward-model directory without an OT map. An encoder that was not trained is copied
+  /// unchanged.
   public func export(to folder: String) throws {
     try model.write(settings.model, vocabulary, to: folder)
   }
 }
 
-/// The masked-word head: Linear, GELU, LayerNorm, Linear. Thrown away after training.
+/// The head for masked words: Linear, GELU, LayerNorm, Linear. It is discarded after training.
 struct FeedForwardHead: Layer {
   var dense: Linear
   var norm: LayerNorm
@@ -420,7 +424,7 @@ struct FeedForwardHead: Layer {
   }
 }
 
-/// The 5x5 binomial blur (1 4 6 4 1)/16 on both axes, edges repeated.
+/// The 5x5 binomial blur (1 4 6 4 1)/16 on both axes, with repeated edges.
 enum Blur {
   static func binomial(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
     let (h, w) = (x.shape[x.shape.rank - 2], x.shape.last)
