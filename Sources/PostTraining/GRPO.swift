@@ -96,8 +96,8 @@ public enum GRPO {
       StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta)
     }
   }
-  /// The state at the start of the window if all members of a group start from the same noise. The
-  /// ODE steps before the window are then taken once for each group.
+  /// A group whose members start from the same noise: `prompt` has one row for each group, which
+  /// has `members` members. The ODE steps before the window are then taken once for each group.
   public struct SharedStart: Sendable {
     public let prompt: PromptEmbedding, members: Int
     public init(prompt: PromptEmbedding, members: Int) {
@@ -106,7 +106,7 @@ public enum GRPO {
   }
 
   /// S steps from `initial`. Those of `window` (nil: all) follow the SDE, and the last step ends at
-  /// σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`; `prompt` then has as
+  /// σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as
   /// many rows. `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
     _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,

@@ -26,7 +26,7 @@ public final class StepPhases {
   private var mark: ContinuousClock.Instant
   public init() { mark = clock.now }
 
-  /// Ends the current phase and begins the next one.
+  /// Starts the clock and resets the memory peak for the next phase.
   public func begin(in work: borrowing Workspace) {
     work.pool.resetPeak()
     mark = clock.now
