@@ -1,13 +1,14 @@
 public import TensorRuntime
 
 /// Three-dimensional convolution with HunyuanVideo's causal edge padding, after nearest upsampling
-/// if asked for (`pk_conv.h`). Shapes: x `[B, in, T, H, W]`, weight `[out, in, k, k, k]`.
+/// if `upsampling` asks for it (`pk_conv.h`). Shapes: x `[B, in, T, H, W]`, weight `[out, in, k, k,
+/// k]`.
 public struct CausalConv3d: Layer {
   public var weight: Parameter
   public var bias: Parameter
   public let geometry: ConvolutionGeometry
 
-  /// x is kept for the parameters' gradients alone.
+  /// x is kept only for the gradients of the parameters.
   public struct Saved: Sendable { let x: Tensor?, input: Shape }
 
   public init(
@@ -22,7 +23,7 @@ public struct CausalConv3d: Layer {
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     forward(x, adding: nil, in: work)
   }
-  /// The convolution plus `side`, which is shaped as it.
+  /// The convolution plus `side`, which has the shape of the result.
   public func forward(_ x: Tensor, adding side: Tensor?, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
@@ -31,8 +32,8 @@ public struct CausalConv3d: Layer {
       Saved(x: isTrainable ? x : nil, input: x.shape)
     )
   }
-  /// The convolution of `norm` of x, plus `side`. What a frozen convolution reads is normalised as
-  /// it is read and never stored; a trainable one keeps it for its gradient.
+  /// The convolution of `norm`(x), plus `side`. A frozen convolution normalises its input as it
+  /// reads it and never stores the result; a trainable one keeps it for its gradient.
   public func forward(
     _ x: Tensor, after norm: GroupNorm, adding side: Tensor? = nil, in work: borrowing Workspace
   ) -> (y: Tensor, norm: GroupNorm.Saved, saved: Saved) {

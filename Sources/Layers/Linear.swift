@@ -9,7 +9,7 @@ public struct Linear: Layer {
   public var bias: Parameter?
   public var adapter: LowRankAdapter?
 
-  /// x is kept for the gradients of W and A alone: a frozen layer holds nothing.
+  /// x is kept only for the gradients of W and A. A frozen layer keeps nothing.
   public struct Saved: Sendable {
     let x: Tensor?
     let down: Tensor?  // x Aᵀ
@@ -81,7 +81,7 @@ public struct Linear: Layer {
     parametersBackward(dy, low, saved, in: work)
     return inputBackward(dy, low, in: work)
   }
-  /// As `backward`, with dx added to another's.
+  /// As `backward`, with dx added to another gradient.
   public mutating func backward(
     _ dy: Tensor, _ saved: Saved, addingTo dx: inout Tensor, in work: borrowing Workspace
   ) {
@@ -101,7 +101,7 @@ public struct Linear: Layer {
   ) -> Tensor {
     inputBackward(dy, lowRank(dy, in: work), columns: columns, through: f, at: before, in: work)
   }
-  /// The parameters' gradients alone (when nothing below wants dx).
+  /// Only the gradients of the parameters, when nothing below needs dx.
   public mutating func backwardParameters(
     _ dy: Tensor, _ saved: Saved, in work: borrowing Workspace
   ) {
@@ -160,7 +160,7 @@ public struct Linear: Layer {
   }
 }
 
-/// The trainable low-rank part of an adapted linear layer; B starts at zero, so the adapted layer
+/// The trainable low-rank part of an adapted linear layer. B starts at zero, so the adapted layer
 /// starts unchanged.
 public struct LowRankAdapter: Layer {
   public var a: Parameter
@@ -187,7 +187,7 @@ public struct LowRankAdapter: Layer {
       b: try source("\(module).lora_B.weight", Shape(output, rank), .zeros),
       scale: alpha / Double(rank))
   }
-  /// s B A, the change of the weight.
+  /// s B A, the change of the weight, `[out, in]`.
   public func delta(in work: borrowing Workspace) -> Tensor {
     work.matmul(b.value, a.value, alpha: scale)
   }
@@ -199,7 +199,7 @@ public struct LowRankAdapter: Layer {
 }
 
 extension Linear {
-  /// W ← W + s B A, the adapter dropped.
+  /// W ← W + s B A. The adapter is removed.
   public mutating func mergeAdapter(in work: borrowing Workspace) {
     guard let adapter else { return }
     var w = work.widened(weight.value)

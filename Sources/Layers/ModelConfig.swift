@@ -1,6 +1,6 @@
-/// The sizes of a network, as its `config.json` has them.
+/// The sizes of a network, as stored in its `config.json`.
 public protocol ModelConfig: Codable, Sendable {
-  /// What is wrong with these sizes, as `field: reason`, or nil: no network is built from sizes
-  /// that have a problem.
+  /// The fault in these sizes, as `field: reason`; nil if there is none. No network is built from
+  /// sizes with a fault.
   var problem: String? { get }
 }

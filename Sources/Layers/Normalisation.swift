@@ -1,7 +1,7 @@
 public import TensorRuntime
 
-/// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4);
-/// `affine: false` has no γ, β.
+/// Layer normalisation over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450, eq. 4). With
+/// `affine: false` it has no γ and β.
 public struct LayerNorm: Layer {
   public var scale: Parameter?
   public var shift: Parameter?
@@ -26,8 +26,8 @@ public struct LayerNorm: Layer {
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
     forward(x, in: work).y
   }
-  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the
-  /// gradient is that of h.
+  /// dx plus `side`, the gradient of the path around the norm. `rectified`: x was ReLU(h), and the
+  /// result is the gradient of h.
   public mutating func backward(
     _ dy: Tensor, _ saved: Saved, rectified: Bool = false, adding side: Tensor? = nil,
     in work: borrowing Workspace
@@ -69,15 +69,15 @@ public struct RMSNorm: Layer {
     let (y, rstd) = work.rmsNorm(x, scale: scale.value, epsilon: epsilon)
     return (y, Saved(x: x, rstd: rstd))
   }
-  /// dx plus `side`, the gradient that passes the norm by.
+  /// dx plus `side`, the gradient of the path around the norm.
   public mutating func backward(
     _ dy: Tensor, _ saved: Saved, adding side: Tensor? = nil, in work: borrowing Workspace
   ) -> Tensor {
     work.rmsNormBackward(
       dy, x: saved.x, scale: scale.value, rstd: saved.rstd, adding: side, addingTo: &scale.gradient)
   }
-  /// Queries or keys, normed per head with γ `[dim]` and turned, in columns of x `[B, N, ...]` and
-  /// rows of y `[B, M, heads * dim]`: `Workspace.headNorm`.
+  /// Normalises queries or keys for each head, with γ `[dim]`, and applies rotary positions. Reads
+  /// columns of x `[B, N, ...]` and writes rows of y `[B, M, heads * dim]` (`Workspace.headNorm`).
   public func forwardHeads(
     _ x: Tensor, column: Int = 0, heads: Int = 1, rotation: Workspace.Rotation? = nil,
     into y: inout Tensor, row: Int = 0, in work: borrowing Workspace
@@ -88,7 +88,7 @@ public struct RMSNorm: Layer {
         x, column: column, heads: heads, scale: scale.value, epsilon: epsilon, rotation: rotation,
         into: &y, row: row))
   }
-  /// Into the same columns of dx, from the same rows of dy.
+  /// Reads the same rows of dy and writes the same columns of dx.
   public mutating func backwardHeads(
     _ dy: Tensor, row: Int = 0, _ s: Saved, column: Int = 0, heads: Int = 1,
     rotation: Workspace.Rotation? = nil, into dx: inout Tensor, in work: borrowing Workspace
@@ -102,8 +102,8 @@ public struct RMSNorm: Layer {
   }
 }
 
-/// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally with SiLU fused
-/// behind it.
+/// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally followed by
+/// SiLU in the same pass.
 public struct GroupNorm: Layer {
   public var scale: Parameter
   public var shift: Parameter
@@ -124,7 +124,7 @@ public struct GroupNorm: Layer {
       x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
     return (y, Saved(x: x, statistics: statistics))
   }
-  /// For a convolution to apply as it reads x.
+  /// The norm in a form that a convolution applies as it reads x.
   func pending(_ x: Tensor, in work: borrowing Workspace) -> (
     norm: Workspace.PendingNorm, saved: Saved
   ) {
@@ -135,7 +135,7 @@ public struct GroupNorm: Layer {
   public mutating func backward(
     _ dy: consuming Tensor, _ saved: Saved, in work: borrowing Workspace
   ) -> Tensor { backward(dy, saved, adding: nil, in: work) }
-  /// dx plus `side`, the gradient that passes the norm by.
+  /// dx plus `side`, the gradient of the path around the norm.
   public mutating func backward(
     _ dy: consuming Tensor, _ saved: Saved, adding side: Tensor?, in work: borrowing Workspace
   ) -> Tensor {

@@ -1,7 +1,7 @@
 public import TensorRuntime
 
-/// A weight with its checkpoint name. The gradient is only ever added to; a frozen parameter has
-/// none.
+/// A weight with its checkpoint name. Code only adds to the gradient. A frozen parameter has no
+/// gradient.
 public struct Parameter: Sendable {
   public let name: String
   public var value: Tensor
@@ -11,8 +11,8 @@ public struct Parameter: Sendable {
 
   public var isTrainable: Bool { gradient != nil }
 
-  /// Gives the parameter a gradient of zeros. Storage types (bf16, f16) become f32 first: they are
-  /// never trained.
+  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first,
+  /// because these types are not trained.
   public mutating func makeTrainable(in work: borrowing Workspace) {
     value = work.widened(value)
     gradient = work.zeros(value.shape, value.type)
@@ -23,8 +23,9 @@ public struct Parameter: Sendable {
   }
 }
 
-/// Something with parameters. A layer also has a pair `forward`, `backward` of its own shape:
-/// `forward` returns what `backward` reads, so one layer can run many times before any backward.
+/// A type with parameters. A layer also has a pair `forward` and `backward` with signatures of its
+/// own. `forward` returns what `backward` reads, so one layer can run several times before any
+/// backward.
 public protocol Layer: Sendable {
   /// Visits every parameter in declaration order: the order of checkpoints, optimiser state and
   /// sums over parameters.
@@ -32,7 +33,7 @@ public protocol Layer: Sendable {
 }
 
 extension Layer {
-  /// Reads every parameter, in order.
+  /// Visits every parameter in order, for reading.
   public func readParameters(_ body: (Parameter) throws -> Void) rethrows {
     var copy = self
     try copy.forEachParameter { try body($0) }

@@ -1,10 +1,10 @@
 public import TensorRuntime
 
-/// Where a model's parameters come from when it is built: fresh random numbers, or a checkpoint. A
-/// model asks for each parameter by its checkpoint name and shape; the source answers or throws,
-/// naming it.
+/// The source of a model's parameters when it is built: random numbers or a checkpoint. A model
+/// asks for each parameter by checkpoint name and shape. The source returns it, or throws an error
+/// with the name.
 public struct ParameterSource {
-  /// How a fresh parameter starts.
+  /// Initial values of a fresh parameter.
   public enum Initial: Sendable {
     case zeros, ones
     case constant(Double)
@@ -21,18 +21,18 @@ public struct ParameterSource {
       .uniform(bound: (6 / Double(fanIn + fanOut)).squareRoot())
     }
   }
-  /// How strictly a parameter is wanted.
+  /// How a parameter must match.
   public enum Need: Sendable {
-    /// With exactly this shape.
+    /// Must have exactly this shape.
     case exact
-    /// With any number of rows on axis 1 (position tables of another length).
+    /// May have any number of rows on axis 1 (position tables of another length).
     case anyRows
-    /// Or not at all.
+    /// May be absent.
     case optional
   }
   private let find: (String, Shape, Initial, Need) throws -> Tensor?
 
-  /// `find` returns nil only for an optional parameter that is not there.
+  /// `find` returns nil only for an optional parameter that is absent.
   public init(
     _ find:
       @escaping (_ name: String, _ shape: Shape, _ initial: Initial, _ need: Need) throws -> Tensor?
@@ -51,11 +51,11 @@ public struct ParameterSource {
     try find(name, shape, initial, .optional).map { Parameter(name, $0) }
   }
 
-  /// Fresh parameters; each depends on the seed and its own name alone.
+  /// Fresh parameters. Each depends only on the seed and its own name.
   public static func random(seed: UInt64, type: ElementType = .f32) -> ParameterSource {
     ParameterSource { name, shape, initial, _ in
       let work = Workspace()
-      // FNV-1a of the name keys the stream of this parameter.
+      // FNV-1a of the name selects the random stream of this parameter.
       let hash = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) {
         ($0 ^ UInt64($1)) &* 0x100_0000_01b3
       }

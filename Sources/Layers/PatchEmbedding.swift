@@ -9,7 +9,7 @@ public struct PatchEmbedding: Layer {
   private let patchExtents: Extents3
   public var patch: SIMD3<Int> { patchExtents.vector }
 
-  /// Patches are kept for the weight's gradient alone.
+  /// Patches are kept only for the gradient of the weight.
   public struct Saved: Sendable { let patches: Tensor?, input: Shape }
 
   public init(
@@ -47,7 +47,7 @@ public struct PatchEmbedding: Layer {
       preconditionFailure(
         "\(weight.name) was frozen when it ran forward: its patches were not kept")
     }
-    // The only reference moves through the call, so the sum is in place.
+    // The only reference moves through the call, so the sum is computed in place.
     var gradient = weight.gradient.take()?.reshaped(matrixShape)
     work.linearBackwardWeight(dy, x: patches, addingTo: &gradient)
     weight.gradient = gradient?.reshaped(weight.value.shape)

@@ -4,11 +4,11 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// Rows scaled to unit length: ŷ = y / max(‖y‖, 1e-12) (algorithm.md 5.1, 13.10). y `[..., D]`.
+/// Rows divided by their norm: ŷ = y / max(‖y‖, 1e-12) (algorithm.md 5.1, 13.10). y `[..., D]`.
 public enum L2Normalize {
   public struct Saved: Sendable { let y: Tensor, rstd: Tensor }
 
-  /// An RMS norm with ε far below any real row is the unit row times √D.
+  /// An RMS norm whose ε is far below any real row gives the unit row times √D.
   public static func forward(_ x: Tensor, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
@@ -24,7 +24,7 @@ public enum L2Normalize {
   }
 }
 
-/// p = softmax(ℓ)[1] of two logits a row (algorithm.md 2.4, 13.11).
+/// p = softmax(ℓ)[1] of two logits in each row (algorithm.md 2.4, 13.11).
 public enum MatchProbability {
   public static func forward(_ logits: Tensor) -> [Double] {
     let l = logits.doubles

@@ -44,7 +44,7 @@ public struct VideoTextConfig: ModelConfig, Equatable {
     otMap = try c.decodeIfPresent(MapConfig.self, forKey: .otMap) ?? otMap
   }
 
-  /// What is wrong with these sizes, as `field: reason`, or nil.
+  /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     if modelType != "internvideo2_stage2" {
       return "model_type: \(modelType) is not internvideo2_stage2"

@@ -2,8 +2,8 @@ import Models
 import Rewards
 import TensorRuntime
 
-/// The rewards' text side is a constant of the caption: computed once, kept. Captions of one batch
-/// are padded to one length, which changes no value (algorithm.md 2.1).
+/// The text side of the rewards depends on the caption alone, so it is computed once and kept. The
+/// captions of a batch are padded to one length, which changes no value (algorithm.md 2.1).
 struct CaptionCache: Sendable {
   private var rows: [String: CaptionBatch] = [:]
   private let limit = 4096

@@ -5,7 +5,7 @@ public import Pipelines
 public import Rewards
 public import TensorRuntime
 
-/// One accumulation step of direct back-propagation, in the order of algorithm.md 7.5 (PISCES
+/// One accumulation step of direct back-propagation, in the order of algorithm.md 7.5 (PISCES,
 /// algorithm 1).
 public struct DirectStep: Sendable {
   public struct Options: Sendable, Equatable {
@@ -19,19 +19,19 @@ public struct DirectStep: Sendable {
     public var normalisesRewards = false
     /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
     public var decayWeight = 0.0, decayIsSquared = false
-    /// v_φ + w (v_φ - v_uncond) for the teacher, where asked for.
+    /// Classifier-free guidance of the teacher, v_φ + w (v_φ - v_uncond), if it is set.
     public var teacherGuidanceWeight: Double?
-    /// Embedded guidance of student and teacher, for models that have that input.
+    /// Embedded guidance of student and teacher, for models with that input.
     public var studentGuidance = 6016.0, teacherGuidance = 6016.0
     /// Losses are divided by the number of accumulation steps.
     public var accumulation = 1
-    /// Weight of mean (v_student - v_teacher)² at x_t: keeps the student near the teacher.
+    /// Weight of mean (v_student - v_teacher)² at x_t, which keeps the student near the teacher.
     public var anchorWeight = 0.0
-    /// Factor on the rewards' gradient alone (D-18).
+    /// Factor on the gradient of the rewards alone (D-18).
     public var rewardGradientScale = 1.0
     public var checkpointing = false
-    /// Also tell the cosine of the two rewards' gradients on the trainable parameters; costs two
-    /// more backward passes each.
+    /// Also compute the cosine of the two rewards' gradients with respect to the trainable
+    /// parameters. This takes two more backward passes for each reward.
     public var comparesRewards = false
     public init() {}
   }
@@ -41,7 +41,8 @@ public struct DirectStep: Sendable {
     (self.schedule, self.options) = (schedule, options)
   }
 
-  /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise, a level per sample, prompts.
+  /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise of the same shape, a level and a
+  /// prompt for each sample.
   public struct Batch: Sendable {
     public var latents, noise: Tensor
     public var indices: [Int]
@@ -58,8 +59,8 @@ public struct DirectStep: Sendable {
       (self.unconditional, self.captions, self.crop) = (unconditional, captions, crop)
     }
   }
-  /// Every quantity of the step; nil where its term is off. Losses are divided by the accumulation,
-  /// weights not applied.
+  /// Every quantity of the step; nil if its term is off. Losses are divided by the number of
+  /// accumulation steps. Their weights are not applied.
   public struct Output: Sendable {
     public var noisy, velocity: Tensor
     public var clean, frames: Tensor?
@@ -68,10 +69,10 @@ public struct DirectStep: Sendable {
     public var consistencyLoss, qualityLoss, semanticLoss, decayLoss, anchorLoss, flowLoss: Double?
     /// Weighted sum of all terms.
     public var loss = 0.0
-    /// Cosine of the two rewards' gradients.
+    /// Cosine of the gradients of the two rewards.
     public var rewardCosine: Double?
-    /// rms of the student's drift from the teacher's velocity, relative to the teacher's rms
-    /// (nil without a teacher pass).
+    /// rms of the difference of the student's and the teacher's velocity, relative to the rms of
+    /// the teacher's (nil without a teacher pass).
     public var velocityDrift: Double?
   }
 

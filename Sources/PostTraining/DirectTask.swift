@@ -6,8 +6,8 @@ import Rewards
 public import TensorRuntime
 public import Training
 
-/// `train post --objective direct`: G accumulation steps of 7.5, then moving average, clipping and
-/// AdamW.
+/// `train post --objective direct`: G accumulation steps of algorithm.md 7.5, then clipping, AdamW
+/// and the moving average.
 public struct DirectTask: PostTask {
   public let settings: PostSettings
   public private(set) var models: PostModels
@@ -19,15 +19,15 @@ public struct DirectTask: PostTask {
   let schedule: NoiseSchedule, phases: PhaseSchedule
   let poolCaptions: [String]
   var pool: LatentPool
-  /// Running mean of the velocity's drift, about ten steps long.
+  /// Running mean of the velocity drift, over about ten steps.
   private var velocityDrift = 0.0
-  /// Captions' reward context, by caption; rebuilt on demand.
+  /// What the rewards need of each caption, computed when it is first used.
   private var contexts: CaptionCache
-  /// Copies what a generator directory holds beside its transformer.
+  /// Copies the other parts of the generator directory: text encoder, autoencoder, scheduler.
   let components: @Sendable (String) throws -> Void
 
-  /// `pool` holds data latents, or nil when the generator's own samples for `captions` take their
-  /// place.
+  /// `pool` holds data latents. With nil, the generator's own samples for `captions` are used
+  /// instead.
   public init(
     _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String],
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
@@ -52,7 +52,7 @@ public struct DirectTask: PostTask {
   public var isFinished: Bool {
     settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
-  /// The student as it would be used: averaged where that is asked for.
+  /// The student as it would be used: with averaged parameters if an average is kept.
   public var result: VideoTransformer {
     settings.ema.export ? training.averaged : student
   }
@@ -84,7 +84,7 @@ public struct DirectTask: PostTask {
       var order = RandomStream(seed: seed, .order, step: step, sample: micro)
       var levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
       var crops = RandomStream(seed: seed, .crop, step: step, sample: micro)
-      // Published order: through the data front to back, not shuffled; own samples are drawn at
+      // As published, data is read front to back without shuffling. Own samples are drawn at
       // random.
       let rows = (0..<b).map {
         settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count)
@@ -164,7 +164,7 @@ public struct DirectTask: PostTask {
   }
 }
 
-/// Sums of loss terms and reward means over the accumulation steps of one step.
+/// Sums of loss terms and mean rewards over the accumulation steps of one training step.
 struct TermSums {
   private(set) var loss = 0.0
   private var totals: [(name: String, value: Double, isMean: Bool)] = []

@@ -9,7 +9,8 @@ public import TensorRuntime
 /// Group-relative policy optimisation on a flow (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
 /// PISCES eq. 6).
 public enum GRPO {
-  /// (R - mean) / (std + 1e-6), std with divisor K - 1; K rewards of one prompt.
+  /// Advantages (R - mean) / (std + 1e-6) of the K rewards of one prompt; std has the divisor K -
+  /// 1.
   public static func advantages(_ rewards: [Double], epsilon: Double = 1e-6) -> [Double] {
     let mean = rewards.reduce(0, +) / Double(rewards.count)
     let deviation = deviation(rewards)
@@ -21,8 +22,8 @@ public enum GRPO {
     let mean = x.reduce(0, +) / k
     return x.count > 1 ? (x.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (k - 1)).squareRoot() : 0
   }
-  /// The `n`/2 highest scores, then the `n`/2 lowest, each in ascending order; everybody when n
-  /// covers the group.
+  /// Indices of the `n`/2 highest scores, then of the `n`/2 lowest, each in ascending order; all
+  /// indices if n covers the group.
   public static func bestAndWorst(_ scores: [Double], keep n: Int) -> [Int] {
     let order = scores.indices.sorted { (scores[$0], $0) < (scores[$1], $1) }
     if n >= scores.count { return Array(scores.indices) }
@@ -37,19 +38,20 @@ public enum GRPO {
     let ratio = exp(new - old)
     let inside = -advantage * ratio
     let limited = -advantage * min(max(ratio, 1 - clip), 1 + clip)
-    // Zero where the clipped branch is strictly larger (then ρ is outside the range and that branch
-    // is constant).
+    // The derivative is zero where the clipped branch is strictly larger: ρ is then outside the
+    // range, and that branch is constant.
     return (max(inside, limited), limited > inside ? 0 : inside, ratio)
   }
 
-  /// A rollout: states and log-probabilities of the steps taken by the SDE, under the policy that
-  /// sampled them, and the clean prediction of the last step.
+  /// A rollout: the states and log-probabilities of the SDE steps under the policy that sampled
+  /// them, and the clean prediction of the last step.
   public struct Rollout: Sendable {
-    /// The steps taken by the SDE; the others follow the ODE.
+    /// The steps taken by the SDE. The others follow the ODE.
     public let window: Range<Int>
-    /// `[R, ...]` each: before every step of the window, and behind its last.
+    /// `[R, ...]` each: the states before every step of the window, and the state after its last
+    /// step.
     public var states: [Tensor]
-    /// `[step of the window][sample]`
+    /// Log-probabilities, `[step of the window][sample]`.
     public var logProbabilities: [[Double]]
     public var clean: Tensor
     public let sigmas: [Double]
@@ -57,7 +59,7 @@ public enum GRPO {
       (self.window, self.states, self.clean, self.sigmas) = (window, states, clean, sigmas)
       logProbabilities = []
     }
-    /// Room for `rows` samples `[C, n, h, w]`, to be filled in parts.
+    /// Memory for `rows` samples `[C, n, h, w]`, which are filled in parts.
     init(
       rows: Int, latent: [Int], _ policy: Policy, window: Range<Int>, in work: borrowing Workspace
     ) {
@@ -67,7 +69,7 @@ public enum GRPO {
         clean: work.tensor(shape), sigmas: policy.sigmas)
       logProbabilities = Array(repeating: Array(repeating: 0, count: rows), count: window.count)
     }
-    /// Takes the rows of a part of the same steps, from row `start` on.
+    /// Copies the rows of a part, which has the same steps, to the rows from `start` on.
     mutating func place(_ part: Rollout, at start: Int, in work: borrowing Workspace) {
       for i in states.indices { work.place(part.states[i], into: &states[i], axis: 0, at: start) }
       work.place(part.clean, into: &clean, axis: 0, at: start)
@@ -76,12 +78,12 @@ public enum GRPO {
         logProbabilities[i].replaceSubrange(rows, with: part.logProbabilities[i])
       }
     }
-    /// Network time floor(1000 σ_k).
+    /// The network's time input, floor(1000 σ_k).
     public func time(_ k: Int) -> Float { Float((1000 * sigmas[k]).rounded(.down)) }
   }
   public struct Policy: Sendable {
     public var steps = 16, shift = 5.0, eta = 0.25, guidance = 6016.0
-    /// Euler steps behind the window, over the levels that are left; 0: one a level (MixGRPO's
+    /// Euler steps after the window, over the remaining levels; 0: one for each level (MixGRPO's
     /// flash variant has fewer, too).
     public var tail = 0
     public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) {
@@ -94,8 +96,8 @@ public enum GRPO {
       StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta)
     }
   }
-  /// What the ODE's steps before the window start from, when the members of a group start alike:
-  /// they are taken once a group.
+  /// A group whose members start from the same noise: `prompt` has one row for each group, which
+  /// has `members` members. The ODE steps before the window are then taken once for each group.
   public struct SharedStart: Sendable {
     public let prompt: PromptEmbedding, members: Int
     public init(prompt: PromptEmbedding, members: Int) {
@@ -103,9 +105,9 @@ public enum GRPO {
     }
   }
 
-  /// S steps from `initial`, those of `window` (nil: all) by the SDE; the last ends at σ = 0.
-  /// `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as many rows;
-  /// `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
+  /// S steps from `initial`. Those of `window` (nil: all) follow the SDE, and the last step ends at
+  /// σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as
+  /// many rows. `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
     _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
     window: Range<Int>? = nil, shared: SharedStart? = nil,
@@ -149,7 +151,7 @@ public enum GRPO {
     return out
   }
 
-  /// A step of a rollout that is trained on, with the advantages of its sample by reward.
+  /// A step of a rollout that is trained on, with the advantages of its sample for each reward.
   public struct Transition: Sendable {
     public let sample, step: Int, advantages: [Double]
     public init(sample: Int, step: Int, advantages: [Double]) {
@@ -157,10 +159,10 @@ public enum GRPO {
     }
   }
   public struct Options: Sendable {
-    /// Of the rewards' terms.
+    /// Coefficients of the rewards' terms.
     public var coefficients: [Double]
     public var clip = 1e-4, advantageClip = 5.0
-    /// Of every term: one over the transitions of an optimiser step.
+    /// Factor on every term: 1 / number of transitions in an optimiser step.
     public var scale = 1.0
     /// Weight of KL(student || teacher).
     public var divergence = 0.0
@@ -171,8 +173,8 @@ public enum GRPO {
     public let loss, newLogProbability, ratio, divergence: Double
   }
   /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the
-  /// student. `prompt` has a row a transition; the log-probabilities of the policy that sampled are
-  /// the rollout's.
+  /// student's gradients. `prompt` has one row for each transition. The log-probabilities of the
+  /// sampling policy are those of the rollout.
   public static func train(
     _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout,
     _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil,

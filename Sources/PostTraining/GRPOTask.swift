@@ -7,8 +7,8 @@ import Rewards
 public import TensorRuntime
 public import Training
 
-/// `train post --objective grpo`: rewards as scores of a group, no gradient through decoder or
-/// encoders (algorithm.md 9).
+/// `train post --objective grpo`: rewards are scores within a group. No gradient goes through the
+/// decoder or the encoders (algorithm.md 9).
 public struct GRPOTask: PostTask {
   public let settings: PostSettings
   var models: PostModels
@@ -41,8 +41,8 @@ public struct GRPOTask: PostTask {
   public var totalSteps: Int { settings.steps }
   public var result: VideoTransformer { student }
 
-  /// A step is the groups of a few prompts in rollout mode (with an optimiser step after every G
-  /// kept samples), or G groups of one sample each in single-step mode.
+  /// In rollout mode a step takes the groups of a few prompts, with an optimiser step after every G
+  /// kept samples. In single-step mode it takes G groups of one sample each.
   public mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
     -> StepRecord
   {
@@ -50,7 +50,7 @@ public struct GRPOTask: PostTask {
     return settings.grpo.mode == .rollout
       ? try rolloutStep(step, phases, in: work) : try singleStep(step, in: work)
   }
-  /// Rewards of clean predictions: quality then semantic, as far as they are enabled.
+  /// Rewards of clean predictions: quality, then semantic, if enabled.
   private static func score(
     _ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace
   ) -> [[Double]] {
@@ -68,9 +68,9 @@ public struct GRPOTask: PostTask {
     (settings.weights.quality > 0 ? [settings.grpo.quality] : [])
       + (settings.weights.semantic > 0 ? [settings.grpo.semantic] : [])
   }
-  /// The steps that the SDE takes at training step `step`, which are trained on; nil: all, of which
-  /// some are drawn, but not the last. The window slides from noise to data and starts again
-  /// (MixGRPO, arXiv:2507.21802, algorithm 1).
+  /// The steps of a rollout that follow the SDE at training step `step` and are trained on. nil:
+  /// all; some of them, but not the last, are then drawn for training. The window slides from noise
+  /// to data and starts again (MixGRPO, arXiv:2507.21802, algorithm 1).
   func window(step: Int) -> Range<Int>? {
     let o = settings.grpo
     if o.window == 0 { return nil }
@@ -79,7 +79,7 @@ public struct GRPOTask: PostTask {
     return start..<start + o.window
   }
   /// Rollouts of all prompts of a step with their rewards `[reward][row]`, at most `chunk` rows in
-  /// one pass; row = prompt * K + member. A row's noise is its own, whatever it is in a pass with.
+  /// one pass; row = prompt * K + member. The noise of a row does not depend on the pass it is in.
   private mutating func rollouts(
     _ list: [String], _ policy: GRPO.Policy, _ step: Int, _ parts: StepPhases?,
     in work: borrowing Workspace
@@ -95,7 +95,7 @@ public struct GRPOTask: PostTask {
     var rewards = coefficients.map { _ in Array(repeating: 0.0, count: total) }
     let starts = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([list.count] + latent), in: work)
-    // Whole groups at once, or parts of one.
+    // A part is several whole groups, or a part of one group.
     let pieces: [(prompts: Range<Int>, members: Range<Int>)] =
       k <= most
       ? stride(from: 0, to: list.count, by: most / k).map {
@@ -231,8 +231,8 @@ public struct GRPOTask: PostTask {
       gradientNorm: norm / Double(updates), learningRate: settings.rate(step: step), samples: rows)
   }
 
-  /// The consistency term alone, on data latents, one for each of the kept samples `draws`: adds
-  /// `share` of its gradient to the student.
+  /// The consistency term alone, on data latents, one for each of the kept samples `draws`. Adds
+  /// `share` times its gradient to the student's gradients.
   private mutating func distil(
     _ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double,
     in work: borrowing Workspace
@@ -335,8 +335,8 @@ public struct GRPOTask: PostTask {
   }
 }
 
-/// What both objectives leave: adapters in PEFT's layout under `lora/`, and a whole generator
-/// directory, adapters merged.
+/// What both objectives export: adapters in PEFT's layout under `lora/`, and a whole generator
+/// directory with the adapters merged.
 enum GeneratorExport {
   static func write(
     _ student: VideoTransformer, _ settings: PostSettings, to folder: String,

@@ -10,26 +10,26 @@ public import Training
   import Glibc
 #endif
 
-/// Whether a run improves what its rewards stand for, or the rewards alone (Gao et al. 2023,
-/// arXiv:2210.10760: over-optimisation shows in a reward that was not trained on). The same prompts
-/// and noise are sampled from the student again and again, and scored by the rewards of the run and
-/// by a held-out reward model, such as one of another seed.
+/// Measures whether a run improves what its rewards stand for, or only the rewards (Gao et al.
+/// 2023, arXiv:2210.10760: over-optimisation shows in a reward that was not trained on). At
+/// intervals the student samples the same prompts from the same noise. The samples are scored by
+/// the rewards of the run and by a held-out reward model, such as one trained from another seed.
 public struct HackingWatch: Sendable {
   public struct Finding: Sendable {
     /// Mean changes since the start.
     public let reward, heldOut: Double
-    /// Share of the samples whose reward rose while the held-out one fell.
+    /// Share of the samples whose reward rose while the held-out reward fell.
     public let share: Double
-    /// The run's reward rose and the held-out one fell, each by more than two standard errors, or
-    /// the share passes the limit.
+    /// The mean reward of the run rose and the held-out one fell, each by more than two standard
+    /// errors; or the share exceeds the limit.
     public let isHacking: Bool
   }
   let settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
     latentShape: [Int]
-  /// Weighted rewards of the teacher's samples, by the run's model and by the held-out one.
+  /// Weighted rewards of the teacher's samples, by the model of the run and by the held-out one.
   private let first: (reward: [Double], heldOut: [Double])
 
-  /// `captions` are sampled once each; the held-out model has the run's rewards and weights.
+  /// Each of `captions` is sampled once. The held-out model has the run's rewards and weights.
   public init(
     _ settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
     latentShape: [Int], in work: borrowing Workspace
@@ -45,10 +45,10 @@ public struct HackingWatch: Sendable {
       reward: zip(now.reward, first.reward).map { $0 - $1 },
       heldOut: zip(now.heldOut, first.heldOut).map { $0 - $1 }, limit: settings.watch.limit)
   }
-  /// Changes of each sample.
+  /// Change of each sample.
   static func judge(reward: [Double], heldOut: [Double], limit: Double) -> Finding {
     func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(max(x.count, 1)) }
-    /// Mean over its standard error.
+    /// Mean divided by its standard error.
     func significance(_ x: [Double]) -> Double {
       let m = mean(x)
       let n = Double(x.count)
@@ -93,7 +93,7 @@ public struct HackingWatch: Sendable {
   }
 }
 
-/// A post-training task that is watched: every few steps its record tells what the watch saw.
+/// A post-training task with a watch, whose results are added to the record of every few steps.
 public struct WatchedTask<Base: PostTask>: TrainingTask {
   public private(set) var base: Base
   let watch: HackingWatch, every: Int, stops: Bool

@@ -4,7 +4,7 @@ public import Pipelines
 public import Rewards
 public import TensorRuntime
 
-/// Everything a post-training run starts from. The student starts as the teacher.
+/// The models from which a post-training run starts. The student starts as a copy of the teacher.
 public struct PostModels: Sendable {
   public var teacher: VideoTransformer
   public var decoder: LatentDecoder
@@ -18,7 +18,7 @@ public struct PostModels: Sendable {
   }
 }
 
-/// Scaled latents with their captions, and which of them a step uses.
+/// Scaled latents with their captions, and the choice of those that a step uses.
 public struct LatentPool: Sendable {
   /// `[N, C, n, h, w]`
   public var latents: Tensor

@@ -4,8 +4,8 @@ import Pipelines
 import TensorRuntime
 
 extension PostModels {
-  /// Samples for the first captions, a row each: the teacher on the left, `student` on the right,
-  /// from the same noise.
+  /// Samples for the first captions, one row each: the teacher on the left and `student` on the
+  /// right, from the same noise.
   func preview(
     _ student: VideoTransformer, _ settings: PostSettings, captions: [String], latentShape: [Int],
     in work: borrowing Workspace

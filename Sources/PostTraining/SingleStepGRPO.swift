@@ -2,9 +2,9 @@ public import Diffusion
 public import Models
 public import TensorRuntime
 
-/// GRPO on one noise level of data latents, with consistency (algorithm.md 9.3): a group of K
-/// noises of one sample, each one SDE step at the same level, rewarded on its prediction of the
-/// clean video.
+/// GRPO on one noise level of data latents, with consistency (algorithm.md 9.3). A group has K
+/// noises of one sample. Each takes one SDE step at the same level and is rewarded on its
+/// prediction of the clean video.
 public struct SingleStepGRPO: Sendable {
   public struct Options: Sendable, Equatable {
     public var phases = 1, huberC = 0.001, accumulation = 1
@@ -20,17 +20,18 @@ public struct SingleStepGRPO: Sendable {
     (self.schedule, self.options) = (schedule, options)
   }
 
-  /// Per member of the group; the losses are not divided by K and the accumulation, `loss` is.
+  /// Losses of each member of the group. They are not divided by K or by the accumulation; `loss`
+  /// is.
   public struct Output: Sendable {
     public var clean, next: Tensor
     public var old, new, ratios, consistencyLosses: [Double]
-    /// By reward, then member.
+    /// `[reward][member]`.
     public var advantages, rewardLosses: [[Double]]
     public var loss: Double
   }
 
-  /// `old` samples (θ_old); latents `[1, ...]`, noises `[K, ...]`; `score` gives the rewards of
-  /// clean predictions, by reward then member. Adds to the student's gradients.
+  /// `old` (θ_old) samples. Latents are `[1, ...]`, noises `[K, ...]`. `score` gives the rewards of
+  /// clean predictions, `[reward][member]`. Adds to the student's gradients.
   public func run(
     student: inout VideoTransformer, old: VideoTransformer, teacher: VideoTransformer,
     target: VideoTransformer? = nil, latents: Tensor, noise: Tensor, stepNoise: Tensor,

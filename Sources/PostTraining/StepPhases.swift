@@ -2,14 +2,14 @@ public import Models
 public import TensorRuntime
 public import Training
 
-/// A task that can tell how long the parts of its step take.
+/// A task that measures the time of the parts of its step.
 public protocol PhasedTask: TrainingTask {
   mutating func step(_ step: Int, phases: StepPhases?, in work: borrowing Workspace) throws
     -> StepRecord
 }
 /// A task that trains a generator.
 public protocol PostTask: PhasedTask {
-  /// The generator as it would be used.
+  /// The generator as it would be used: with averaged parameters if an average is kept.
   var result: VideoTransformer { get }
 }
 extension PhasedTask {
@@ -18,14 +18,15 @@ extension PhasedTask {
   }
 }
 
-/// Time and peak tensor memory of the parts of a step, summed over steps in the order first seen.
+/// Time and peak tensor memory of the parts of a step, summed over steps, in the order in which
+/// they first occur.
 public final class StepPhases {
   public private(set) var list: [(name: String, seconds: Double, peakBytes: Int)] = []
   private let clock = ContinuousClock()
   private var mark: ContinuousClock.Instant
   public init() { mark = clock.now }
 
-  /// What comes next belongs to the next phase.
+  /// Starts the clock and resets the memory peak for the next phase.
   public func begin(in work: borrowing Workspace) {
     work.pool.resetPeak()
     mark = clock.now

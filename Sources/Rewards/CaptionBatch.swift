@@ -1,18 +1,18 @@
 public import Models
 public import TensorRuntime
 
-/// Everything the rewards need of captions, computed once: token ids, the states the fusion layers
-/// start from, and the feature the quality reward compares with.
+/// What the rewards need of captions, computed once: token ids, the states at which the fusion
+/// layers start, and the feature that the quality reward compares.
 public struct CaptionBatch: Sendable {
   public let tokens: TokenBatch
   /// Text states `[B, L, D]` (the output of the text layers).
   public let hidden: Tensor
-  /// Text feature y `[B, E]`, not normalised; ŷ, unit rows.
+  /// Text feature y `[B, E]`, not normalised, and ŷ, its rows divided by their norms.
   public let feature, unit: Tensor
-  /// T(ŷ) as unit rows, where there is a map.
+  /// T(ŷ), as unit rows, if there is a map.
   public let mapped: Tensor?
 
-  /// Captions `indices`, in that order (repeats allowed).
+  /// The captions `indices`, in that order. Repeats are allowed.
   public func selecting(_ indices: [Int], in work: borrowing Workspace) -> CaptionBatch {
     let rows = indices.map { Int32($0) }
     let (b, l, d) = (indices.count, tokens.length, hidden.shape[2])
@@ -26,7 +26,7 @@ public struct CaptionBatch: Sendable {
 }
 
 extension CaptionBatch {
-  /// Several captions, padded to the longest.
+  /// Several batches as one, padded to the longest caption.
   public init(joining parts: [CaptionBatch], in work: borrowing Workspace) {
     let length = parts.map(\.tokens.length).max() ?? 1
     let tokens = TokenBatch(joining: parts.map(\.tokens))

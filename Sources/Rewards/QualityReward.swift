@@ -1,7 +1,7 @@
 public import TensorRuntime
 
-/// R_quality = ⟨v̂, ẑ⟩ of unit rows, a value per pair (algorithm.md 5.1; PISCES eq. 4). ẑ is a
-/// constant of the caption.
+/// R_quality = ⟨v̂, ẑ⟩ of unit rows `[B, E]`, one value for each pair (algorithm.md 5.1; PISCES eq.
+/// 4). ẑ depends on the caption alone and is constant.
 public enum QualityReward {
   public static func forward(_ video: Tensor, _ target: Tensor, in work: borrowing Workspace)
     -> [Double]
@@ -12,7 +12,7 @@ public enum QualityReward {
       work.dot(video.slice($0..<$0 + 1), target.slice($0..<$0 + 1))
     }
   }
-  /// Gradient of the unit video rows: w ẑ.
+  /// Gradient with respect to the unit video rows: w ẑ.
   public static func backward(_ weights: [Double], target: Tensor, in work: borrowing Workspace)
     -> Tensor
   {

@@ -3,13 +3,13 @@ public import Models
 public import TensorRuntime
 public import Transport
 
-/// Which rewards, and how they are computed (algorithm.md 5, options 4.7).
+/// Which rewards are computed, and how (algorithm.md 5, options 4.7).
 public struct RewardOptions: Sendable, Equatable {
-  /// Transport on: the mapped text feature, and token plans in the fusion layers.
+  /// With transport: the mapped text feature, and token plans in the fusion layers.
   public var useTransport = true
   public var quality = true, semantic = true
   public var plans = TokenTransport.Options()
-  /// Text length with token plans, and without (D-3).
+  /// The longest text with token plans, and without them (D-3).
   public var transportLength = 300, plainLength = 40
   public init() {}
 }
@@ -36,15 +36,15 @@ public struct RewardModel: Sendable {
   }
   var config: VideoTextConfig { model.config }
 
-  // MARK: text, once per caption
+  // MARK: text, once for each caption
 
-  /// The most tokens of a caption that are read.
+  /// The largest number of tokens of a caption that is read.
   private var mostTokens: Int {
     min(
       options.useTransport && options.semantic ? options.transportLength : options.plainLength,
       config.textEncoder.maxPositionEmbeddings)
   }
-  /// What is left out of a caption, in words; nil when all of it is read.
+  /// A message that names what is left out of a caption; nil if all of it is read.
   public func truncation(of caption: String) -> String? {
     tokenizer?.truncation(of: caption, maxLength: mostTokens)
   }
@@ -71,9 +71,10 @@ public struct RewardModel: Sendable {
 
   // MARK: rewards and their gradient
 
-  /// What the video side yields: tokens `[B, M, D]`, feature `[B, E]` not normalised, unit feature.
+  /// The output of the video encoder: tokens `[B, M, D]`, feature `[B, E]` not normalised, unit
+  /// feature.
   public struct VideoFeatures: Sendable { public let tokens, projected, unit: Tensor }
-  /// What the fusion layers see of videos, the same for all their captions.
+  /// What the fusion layers read of videos, which is the same for all captions of a video.
   public func fusion(of video: VideoFeatures, in work: borrowing Workspace)
     -> TextEncoder.FusionVision
   { model.text.vision(video.tokens, in: work) }
@@ -90,7 +91,8 @@ public struct RewardModel: Sendable {
   }
 
   public struct Scores: Sendable {
-    /// R_quality in [-1, 1] and R_semantic in (0, 1), a value per pair; empty when not computed.
+    /// R_quality in [-1, 1] and R_semantic in (0, 1), one value for each pair; empty if not
+    /// computed.
     public var quality: [Double] = [], semantic: [Double] = []
     public init() {}
   }
@@ -101,8 +103,8 @@ public struct RewardModel: Sendable {
     let fusion: TextEncoder.FusionSaved?, logits: Tensor?, probability: [Double]
   }
 
-  /// Both rewards (those that are enabled) of B pairs. A caption without lexical tokens keeps its
-  /// plain attention (D-30).
+  /// The enabled rewards of B pairs. A caption without lexical tokens keeps its plain attention
+  /// (D-30).
   public func forward(
     _ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center,
     checkpointing: Bool = false, in work: borrowing Workspace
@@ -137,7 +139,8 @@ public struct RewardModel: Sendable {
     return (scores, saved)
   }
 
-  /// Gradient of the pixels for upstream gradients of the rewards (empty where a reward has none).
+  /// Gradient of the pixels for upstream gradients of the rewards (an empty array for a reward that
+  /// has none).
   public mutating func backward(
     dQuality: [Double], dSemantic: [Double], _ s: Saved, in work: borrowing Workspace
   ) -> Tensor {
@@ -160,8 +163,8 @@ public struct RewardModel: Sendable {
     return pixels.backward(dInput, s.pixels, in: work)
   }
 
-  /// The same model with and without transport, from one pass of the video encoder (what `score`
-  /// reports).
+  /// The rewards with and without transport, from one pass of the video encoder (the record of
+  /// `score`).
   public struct AllScores: Sendable {
     /// With the map (nil without one), with token plans, and the same model without transport.
     public let quality: [Double]?, semantic, vanillaQuality, vanillaSemantic: [Double]
@@ -196,8 +199,8 @@ public struct RewardModel: Sendable {
     return c.unit
   }
 
-  /// Token plans for the fusion layers; `each` sees every layer's plans. `lastLayer` keeps those of
-  /// the last layer, which never reach the matching head (2.4).
+  /// Token plans for the fusion layers. `each` is called with every layer's plans. `lastLayer` also
+  /// computes those of the last layer, which never reach the matching head (algorithm.md 2.4).
   public func prior(
     lastLayer: Bool = false, each: ((CrossAttentionView, TokenPlans) -> Void)? = nil
   ) -> AttentionPrior {
@@ -207,9 +210,9 @@ public struct RewardModel: Sendable {
 }
 
 extension AttentionPrior {
-  /// The plans of `transport` in every fusion layer it acts on, but for the layer `skipping`: a plan
-  /// in the last layer never reaches the matching head, unless [CLS] itself gets one (algorithm.md
-  /// 2.4).
+  /// The plans of `transport` in every fusion layer where it acts, except the layer `skipping`. A
+  /// plan in the last layer never reaches the matching head, unless [CLS] itself gets one
+  /// (algorithm.md 2.4).
   public init(
     _ transport: TokenTransport, skipping last: Int?,
     each: ((CrossAttentionView, TokenPlans) -> Void)? = nil

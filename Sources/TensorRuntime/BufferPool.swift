@@ -1,33 +1,33 @@
 import Glibc
 internal import Synchronization
 
-/// Recycled memory: 64-byte aligned blocks in size classes of four per octave. A block goes back to
-/// its class when the last tensor on it is released, and leaves the pool only with the pool itself.
+/// Recycled memory: 64-byte aligned blocks in size classes, four for each octave. A block returns
+/// to its class when the last tensor on it is released, and leaves the pool only with the pool.
 public final class BufferPool: Sendable {
   private struct Contents: ~Copyable {
     var free: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
     var live = 0
-    /// Where blocks of the system start.
+    /// Addresses of the blocks obtained from the system.
     var obtained: [UnsafeMutableRawPointer] = []
-    /// Of a plan: blocks of each class that cost nothing, because the pool planned for holds them;
-    /// and bytes used of every other.
+    /// In a plan: blocks of each class that cost nothing because the planned pool has them already;
+    /// and the bytes used of all other blocks.
     var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:],
       mapped: [UnsafeMutableRawPointer: Int] = [:]
-    /// Of a plan: bytes of all blocks so far, and as `MemoryLimit` last heard of them.
+    /// In a plan: bytes of all blocks so far, and the bytes last reported to `MemoryLimit`.
     var total = 0, asked = 0
   }
-  // The pointers are owned by the pool while they are in `free`, by one TensorStorage otherwise.
+  // While a pointer is in `free` it is owned by the pool, otherwise by exactly one TensorStorage.
   private nonisolated(unsafe) var contents = Contents()
   private let lock = Mutex(())
 
-  /// What the pool has done since it was made. Bytes are those of whole size classes.
+  /// Statistics since the pool was made. Bytes are those of whole size classes.
   public struct Statistics: Sendable {
-    /// Blocks obtained from the system; constant in the steady state of a training step.
+    /// Blocks obtained from the system. Constant in the steady state of a training step.
     public var allocations = 0
     /// Bytes obtained from the system.
     public var bytes = 0
-    /// The most bytes in use at once.
+    /// Largest number of bytes in use at once.
     public var peakBytes = 0
     /// Copies made because a shared tensor was written to.
     public var copies = 0
@@ -35,22 +35,22 @@ public final class BufferPool: Sendable {
 
   private let isPlan: Bool
   public init() { isPlan = false }
-  /// A pool whose blocks take no memory until they are written, for `MemoryPlan`.
+  /// A pool for `MemoryPlan`, whose blocks take no memory until they are written.
   init(planningFor pool: BufferPool?) {
     isPlan = true
     contents.held =
       pool.map { p in p.lock.withLock { _ in p.contents.free.map(\.count) } }
       ?? Array(repeating: 0, count: 256)
   }
-  /// Bytes of a plan's blocks that were used at some time, without those that cost nothing.
+  /// Bytes of a plan's blocks that were used at some time, without the blocks that cost nothing.
   var touched: Int { lock.withLock { _ in contents.used.values.reduce(0, +) } }
 
   public var statistics: Statistics { lock.withLock { _ in contents.statistics } }
   func countCopy() { lock.withLock { _ in contents.statistics.copies += 1 } }
-  /// Forgets the peak, so that the next reading is that of what follows.
+  /// Resets the peak, so that the next reading covers only what follows.
   public func resetPeak() { lock.withLock { _ in contents.statistics.peakBytes = contents.live } }
 
-  /// The smallest class, its bytes a quarter-octave step, that holds `bytes`.
+  /// The smallest class that holds `bytes`. Classes are a quarter of an octave apart.
   static func sizeClass(_ bytes: Int) -> (index: Int, bytes: Int) {
     let n = max(bytes, 64)
     let octave = Int.bitWidth - 1 - (n - 1).leadingZeroBitCount  // 2^octave < n <= 2^(octave+1)
@@ -76,10 +76,10 @@ public final class BufferPool: Sendable {
     return (recycled ?? obtain(capacity), capacity)
   }
 
-  /// A block from the system. Large blocks begin at different lines of a page: the system's all
-  /// begin at the same one, and rows of several tensors that are used together (a product, its
-  /// activation, what it was before) then share the low bits of their addresses, which costs up to
-  /// a fifth of a product with an activation (`Documentation/performance.md`).
+  /// A block from the system. Large blocks begin at different cache lines of a page. The system's
+  /// own all begin at the same line; rows of several tensors that are used together (a product, its
+  /// activation, the input of that) would then share their low address bits, which costs up to a
+  /// fifth of a product with an activation (`Documentation/notes/performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = MemoryLimit.block(capacity + (colours - 1) * 64)
@@ -90,7 +90,7 @@ public final class BufferPool: Sendable {
     return start + colour * 64
   }
 
-  /// A block of a plan, from the system's address space alone.
+  /// A block of a plan: only address space, no memory.
   private func map(_ bytes: Int, _ index: Int, _ capacity: Int) -> UnsafeMutableRawPointer {
     if contents.held[index] == 0 { contents.total += bytes }
     if contents.total >= contents.asked + MemoryLimit.large {

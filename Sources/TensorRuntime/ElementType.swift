@@ -1,8 +1,7 @@
 internal import CKernels
 
-/// The type of a tensor's elements. Arithmetic runs in `f32` (the product) or `f64` (the reference,
-/// one lane wide);
-/// `bf16` and `f16` are storage only, widened before use; integers hold token ids and masks.
+/// The type of a tensor's elements. Arithmetic is in `f32` (the product) or `f64` (the reference).
+/// `bf16` and `f16` are storage types, widened before use. Integers hold token ids and masks.
 public enum ElementType: UInt8, Sendable, CaseIterable {
   case f32, f64, bf16, f16, i32, i64, u8
 

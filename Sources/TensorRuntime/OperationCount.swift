@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Multiplications and additions of products, attention and convolutions so far, as the plain
-/// algorithms count them: what a rate of arithmetic is measured with. Everything else is left out.
+/// Multiplications and additions of products, attention and convolutions so far, counted as in the
+/// plain algorithms. Rates of arithmetic are computed from it. All other operations are left out.
 public enum OperationCount {
   private static let sum = Atomic<Int>(0)
   public static var total: Int { sum.load(ordering: .relaxed) }

@@ -1,20 +1,20 @@
 internal import CKernels
 
-/// What this machine reaches, measured now: `pk_probe.h`. The rates benchmarks are compared with.
+/// The rates of this machine, measured now: `pk_probe.h`. Benchmarks are compared with them.
 public struct MachineRates: Sendable {
-  /// Fused multiply-adds of the current instruction set in f32, or of bf16 pairs where
-  /// `Machine.products` says so, all threads: operations a second.
+  /// Operations a second of fused multiply-adds on all threads: of the current instruction set in
+  /// f32, or of bf16 pairs if `Machine.products` is bf16.
   public let flops: Double
-  /// Triad over arrays beyond the caches: bytes a second, reads and writes counted once each.
+  /// Bytes a second of a triad over arrays larger than the caches. Each read and write counts once.
   public let bytes: Double
-  /// The kernels' own exponential: values a second.
+  /// Values a second of the kernels' own exponential.
   public let exponentials: Double
-  /// A barrier of the team: seconds. Several times as long when its processors do not share a
-  /// cache, which a host may change from minute to minute.
+  /// Seconds of a barrier of the thread team. It takes several times as long when the processors do
+  /// not share a cache, and the host may change that from minute to minute.
   public let barrier: Double
 
-  /// The best of several runs each, long enough for the clock to settle: about half a second
-  /// together.
+  /// The best of several runs each, long enough for the clock frequency to settle: about half a
+  /// second in all.
   public static func measure() -> MachineRates {
     let clock = ContinuousClock()
     func seconds(_ body: () -> Void) -> Double { clock.measure(body) / .seconds(1) }
@@ -47,11 +47,11 @@ public struct MachineRates: Sendable {
 }
 
 extension Machine {
-  /// bf16 multiply-adds a second over those of f32, both on all threads; nil where the processor
-  /// has none of bf16. 2 on AMD's Zen 4 and 5; a half on Intel's Golden Cove without AMX, and 8
-  /// with it. The best of several runs, one of each in turn, so that a moment in which another
-  /// process has a processor meets both: rates are whole multiples of each other, so that three
-  /// quarters tell them apart on a busy machine too.
+  /// bf16 multiply-adds a second over those of f32, both on all threads; nil if the processor does
+  /// not multiply bf16. The value is 2 on AMD's Zen 4 and 5, a half on Intel's Golden Cove without
+  /// AMX, and 8 with AMX. It is the best of several runs. Runs of both types alternate, so that
+  /// other work on a processor meets both. Rates are whole multiples of each other, so a threshold
+  /// of three quarters tells them apart on a busy machine, too.
   public static func bf16Rate() -> Double? {
     let kept = products
     defer { products = kept }
@@ -68,22 +68,23 @@ extension Machine {
     for _ in 0..<12 { (narrow, f32) = (max(narrow, rate(.bf16)), max(f32, rate(.f32))) }
     return narrow / f32
   }
-  /// Asks for products of this type: bf16 is taken where the processor multiplies it, and no slower
-  /// than f32 (measured here once, in one to two milliseconds). Returns what was taken, and the
-  /// rate of bf16 over that of f32 where that was the reason.
+  /// Requests products of this type. bf16 is used if the processor multiplies it no slower than f32
+  /// (measured once, in one to two milliseconds). Returns the type in use, and the rate of bf16
+  /// over that of f32 if that was the reason.
   public static func prefer(_ type: Products) -> (taken: Products, rate: Double?) {
     let rate = type == .bf16 ? bf16Rate() : nil
     products = type == .bf16 && (rate ?? 0) < 0.75 ? .f32 : type
     return (products, products == type ? nil : rate)
   }
-  /// The team as the system runs it: how many threads it has, and on how many processors they may
+  /// The thread team as the system runs it: its number of threads, and the number of processors on
+  /// which they may run together.
   /// run together.
   public static var team: (threads: Int, processors: Int) {
     var processors: Int32 = 0
     let threads = pk_probe_team(&processors)
     return (Int(threads), Int(processors))
   }
-  /// The instruction sets this machine has, plainest first.
+  /// The instruction sets of this machine, plainest first.
   public static var available: [InstructionSet] {
     Array(InstructionSet.allCases.prefix { $0 != detected }) + [detected]
   }

@@ -1,10 +1,10 @@
 internal import CKernels
 
-/// A counter-based stream of random numbers (Philox4x32-10, Salmon et al. 2011), named by seed,
-/// purpose, step and sample:
-/// the same names give the same numbers on any number of threads, in any order of use.
+/// A counter-based stream of random numbers (Philox4x32-10, Salmon et al. 2011), identified by
+/// seed, purpose, step and sample. The same identifiers give the same numbers for any number of
+/// threads and in any order of use.
 public struct RandomStream: Sendable {
-  /// What the numbers are for. A raw value is part of a checkpoint's meaning: never renumber.
+  /// The use of the numbers. A raw value is part of a checkpoint's meaning: never renumber.
   public enum Purpose: UInt64, Sendable {
     case initialisation = 1
     case noise = 2
@@ -47,8 +47,7 @@ public struct RandomStream: Sendable {
     return out
   }
 
-  /// 32 random bits. Draws of single numbers and whole tensors use separate halves of the counter
-  /// space.
+  /// 32 random bits. Single numbers and whole tensors use separate halves of the counter space.
   public mutating func bits() -> UInt32 {
     if used == 4 {
       let b = Self.block(key: key ^ 0x9E37_79B9_7F4A_7C15, high: counterHigh, low: index)

@@ -1,8 +1,8 @@
 internal import CKernels
 
-/// Plain implementations, in double, of what `Workspace` computes: `pk_reference.h`. The oracle of
-/// the kernel tests and of `pisces doctor`; nothing else calls them. They take tensors of any
-/// floating type and return f64.
+/// Plain implementations in double of the operations of `Workspace`: `pk_reference.h`. They are the
+/// oracle of the kernel tests and of `pisces doctor`, and nothing else calls them. They take
+/// tensors of any floating type and return f64.
 public enum Reference {
   // MARK: Products
 
@@ -206,7 +206,8 @@ public enum Reference {
     pk_reference_softmax_backward(y.count / y.shape.last, y.shape.last, dy.doubles, y.doubles, &ds)
     return Tensor(ds, y.shape)
   }
-  /// x `[B, N, heads * dim]`, its first tokens turned by cosines and sines `[tokens, dim / 2]`.
+  /// x `[B, N, heads * dim]` with its first tokens rotated by cosines and sines `[tokens, dim /
+  /// 2]`.
   public static func rotated(
     _ x: Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false
   ) -> Tensor {
@@ -222,7 +223,7 @@ public enum Reference {
   public enum Loss: Int32, Sendable {
     case weightedL1L2 = 0, huber, squared
   }
-  /// The mean over elements, and its gradient.
+  /// The mean over all elements, and its gradient.
   public static func loss(_ kind: Loss, _ x: Tensor, target: Tensor, c: Double = 0) -> (
     loss: Double, dx: Tensor
   ) {

@@ -1,10 +1,10 @@
-/// The extents of a tensor, outermost first, rank at most 8. No heap memory.
+/// The extents of a tensor, outermost first, of rank at most 8. Uses no heap memory.
 ///
-/// No vector type is stored here or in anything that lives in a model: a value that wants more than
-/// 16-byte alignment does not get it in the frame of an async function (Swift 6.3, measured), the
+/// No vector type is stored here or in anything that a model contains. In the frame of an async
+/// function Swift 6.3 does not align values that need more than 16 bytes (measured), which was the
 /// likely cause of a heap overwritten in an optimised build.
 public struct Shape: Hashable, Sendable, CustomStringConvertible {
-  /// Those at and behind `rank` are 1.
+  /// Extents from `rank` on are 1.
   private var extents: [8 of Int]
   public private(set) var rank: Int
 
@@ -62,8 +62,8 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// Number of elements. Beyond 2^56 it stays there: more than any memory holds, and its bytes are
-  /// still a number (`MemoryLimit`).
+  /// Number of elements. Above 2^56 it stays at that value: it is larger than any memory, and its
+  /// number of bytes does not overflow (`MemoryLimit`).
   public var count: Int {
     var n = 1
     for axis in 0..<rank {
@@ -76,7 +76,7 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
   public var last: Int { rank == 0 ? 1 : extents[rank - 1] }
   /// All axes but the last.
   public var droppingLast: Shape { Shape(dims.dropLast()) }
-  /// The number of rows when the last axis is a row.
+  /// The number of rows if the last axis is a row.
   public var rows: Int { last == 0 ? 0 : count / last }
   public func replacingLast(with extent: Int) -> Shape {
     var s = self
@@ -86,8 +86,8 @@ public struct Shape: Hashable, Sendable, CustomStringConvertible {
   public var description: String { "[" + dims.map(String.init).joined(separator: ", ") + "]" }
 }
 
-/// Three numbers of a grid (time, height, width) as they are stored; see `Shape` for why they are
-/// not a `SIMD3`.
+/// Three numbers of a grid (time, height, width) in stored form; see `Shape` for why this is not a
+/// `SIMD3`.
 public struct Extents3: Hashable, Sendable {
   private let x, y, z: Int
   public init(_ v: SIMD3<Int>) { (x, y, z) = (v.x, v.y, v.z) }

@@ -1,16 +1,16 @@
-/// A dense, row-major array with value semantics: copies share memory until one of them is written.
+/// A dense, row-major array with value semantics. Copies share memory until one of them is written.
 public struct Tensor: Sendable {
   public private(set) var shape: Shape
   public let type: ElementType
   var storage: TensorStorage
-  /// First element, counted in elements from the start of the storage.
+  /// First element, as a number of elements from the start of the storage.
   var offset: Int
 
   init(shape: Shape, type: ElementType, storage: TensorStorage, offset: Int = 0) {
     (self.shape, self.type, self.storage, self.offset) = (shape, type, storage, offset)
   }
 
-  /// A tensor with memory of its own (not recycled), elements not set.
+  /// A tensor with memory of its own (not recycled). The elements are not set.
   init(uninitialized shape: Shape, type: ElementType) {
     self.init(
       shape: shape, type: type, storage: TensorStorage(byteCount: shape.count * type.byteCount))
@@ -35,7 +35,7 @@ public struct Tensor: Sendable {
   public init(_ values: [Float], _ shape: Shape) { self.init(copying: values, shape, .f32) }
   public init(_ values: [Double], _ shape: Shape) { self.init(copying: values, shape, .f64) }
   public init(_ values: [Int32], _ shape: Shape) { self.init(copying: values, shape, .i32) }
-  /// Values computed in double, stored in a compute type.
+  /// Values computed in double and stored in a compute type.
   public init(_ values: [Double], _ shape: Shape, as type: ElementType) {
     if type == .f64 { self.init(values, shape) } else { self.init(values.map { Float($0) }, shape) }
   }
@@ -51,7 +51,7 @@ public struct Tensor: Sendable {
     }
   }
 
-  /// A tensor over memory that `owner` keeps alive and nobody writes (a mapped file).
+  /// A tensor over memory that `owner` keeps alive and that nothing writes (a mapped file).
   public init(
     borrowing bytes: UnsafeRawBufferPointer, shape: Shape, type: ElementType,
     owner: any AnyObject & Sendable
@@ -75,7 +75,7 @@ public struct Tensor: Sendable {
     t.shape = shape
     return t
   }
-  /// Elements `range` of the leading axis, sharing memory.
+  /// Elements `range` of the leading axis; shares memory.
   public func slice(_ range: Range<Int>) -> Tensor {
     precondition(
       shape.rank > 0 && range.lowerBound >= 0 && range.upperBound <= shape[0],
@@ -85,7 +85,7 @@ public struct Tensor: Sendable {
     t.offset += range.lowerBound * (count / max(shape[0], 1))
     return t
   }
-  /// Element `index` of the leading axis, without that axis, sharing memory.
+  /// Element `index` of the leading axis, without that axis; shares memory.
   public subscript(row index: Int) -> Tensor {
     let t = slice(index..<index + 1)
     return t.reshaped(Shape(shape.dims.dropFirst()))
@@ -134,7 +134,7 @@ public struct Tensor: Sendable {
   ) rethrows -> R {
     try withBuffer(as: Element.self) { try body($0.span) }
   }
-  /// Calls `body` with the elements, for writing; copies them first if they are shared.
+  /// Calls `body` with the elements, for writing. Copies them first if they are shared.
   public mutating func withMutableSpan<Element: BitwiseCopyable, R>(
     of _: Element.Type = Element.self, _ body: (inout MutableSpan<Element>) throws -> R
   ) rethrows -> R {
@@ -162,29 +162,31 @@ public struct Tensor: Sendable {
 
   // MARK: memory
 
-  /// Address of the first element. Valid while a tensor on this storage is held.
+  /// Address of the first element, valid while a tensor on this storage is held.
   var base: UnsafeMutableRawPointer {
     storage.settle()
     return storage.pointer + offset * type.byteCount
   }
-  /// Makes every element zero without writing them yet. False, and nothing done, where this is only
-  /// a part of its memory.
+  /// Marks every element as zero without writing them yet. Returns false and does nothing if this
+  /// tensor is only a part of its memory.
   mutating func clear() -> Bool {
     makeUnique()
     if offset != 0 || byteCount != storage.byteCount { return false }
     storage.clear()
     return true
   }
-  /// Whether the elements are zeros that nobody has written yet: the caller overwrites all of them.
+  /// Whether the elements are zeros that have not been written yet. The caller must overwrite all
+  /// of them.
   func takeCleared() -> Bool {
     offset == 0 && byteCount == storage.byteCount && storage.takeCleared()
   }
 
-  /// Whether nothing else holds its memory, so that a result may be written over it.
+  /// Whether nothing else holds this memory, so that a result may be written over it.
   mutating func isOnlyHolder() -> Bool {
     isKnownUniquelyReferenced(&storage) && !storage.isReadOnly
   }
-  /// Makes this the only holder of its memory, copying (and counting the copy) if it was shared.
+  /// Makes this the only holder of its memory. If it was shared, it is copied and the copy is
+  /// counted.
   mutating func makeUnique() {
     if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }
     if let plan = MemoryPlan.current {

@@ -2,18 +2,19 @@ internal import CKernels
 import Glibc
 internal import Synchronization
 
-/// The memory behind tensors: a block of a pool, a block of its own, or somebody else's (a mapped
-/// file), which is never written. Elements are written only by a holder that has made sure it is
-/// the only one (`Tensor.makeUnique`), which is what makes sharing it between tasks sound.
+/// The memory of tensors: a block of a pool, a block of its own, or memory of another owner (a
+/// mapped file), which is never written. A holder writes elements only after it has made sure that
+/// it is the only one (`Tensor.makeUnique`). This makes sharing between tasks sound.
 final class TensorStorage: @unchecked Sendable {
   let pointer: UnsafeMutableRawPointer
   let byteCount: Int
   let isReadOnly: Bool
   private let origin: Origin
-  /// Whether the elements are zero without having been written yet: gradients at the start of a
-  /// step, which the first product then overwrites instead of adding to.
+  /// Whether the elements are zero without having been written yet. Gradients at the start of a
+  /// step are: the first product then overwrites them instead of adding to them.
   private let isCleared = Atomic<Bool>(false)
-  /// Panels of a weight for products (`Workspace.linear`), kept until the elements change.
+  /// Panels of a weight, packed for products (`Workspace.linear`) and kept until the elements
+  /// change.
   private let panels = Mutex<[PackedPanels]>([])
   private enum Origin {
     case pool(BufferPool, capacity: Int)
@@ -21,7 +22,7 @@ final class TensorStorage: @unchecked Sendable {
     case borrowed(any AnyObject & Sendable)
   }
 
-  /// In a plan, memory of pools that the step makes for itself comes from the plan, too.
+  /// In a plan, pools that a step makes for itself also take their memory from the plan.
   init(byteCount: Int, from pool: BufferPool) {
     let pool = MemoryPlan.current?.pool(for: pool) ?? pool
     let (pointer, capacity) = pool.take(byteCount)
@@ -45,16 +46,15 @@ final class TensorStorage: @unchecked Sendable {
     (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
   }
 
-  /// Makes every element zero, once somebody looks.
+  /// Marks every element as zero; the zeros are written when the elements are first read.
   func clear() { isCleared.store(true, ordering: .releasing) }
-  /// Whether the elements were cleared and not looked at since; they are the caller's to overwrite
-  /// then.
+  /// Whether the elements were cleared and not read since. The caller must then overwrite them.
   func takeCleared() -> Bool {
     MemoryPlan.current == nil
       ? isCleared.exchange(false, ordering: .acquiringAndReleasing)
       : isCleared.load(ordering: .acquiring)
   }
-  /// Writes the zeros of `clear`.
+  /// Writes the zeros that `clear` left out.
   @inline(__always) func settle() { if isCleared.load(ordering: .acquiring) { writeZeros() } }
   private func writeZeros() {
     if MemoryPlan.current != nil { return }
@@ -67,7 +67,7 @@ final class TensorStorage: @unchecked Sendable {
       isCleared.store(false, ordering: .releasing)
     }
   }
-  /// The panels that `key` names; `make` is called when they are not there yet.
+  /// The panels with the key `key`; `make` makes them if they are not there yet.
   func packed(_ key: PackedPanels.Key, byteCount: Int, make: () -> Tensor) -> Tensor {
     panels.withLock { list in
       if let found = list.first(where: { $0.key == key }) { return found.value }
@@ -80,7 +80,7 @@ final class TensorStorage: @unchecked Sendable {
       return value
     }
   }
-  /// To be called before elements are written.
+  /// Must be called before elements are written.
   func forgetPanels() { panels.withLock { if !$0.isEmpty { $0 = [] } } }
 
   var pool: BufferPool? { if case .pool(let p, _) = origin { p } else { nil } }
@@ -94,7 +94,7 @@ final class TensorStorage: @unchecked Sendable {
   }
 }
 
-/// A matrix packed for products as their right operand: `pk_gemm_pack`.
+/// A matrix packed as the right operand of products: `pk_gemm_pack`.
 struct PackedPanels: Sendable {
   struct Key: Hashable, Sendable {
     let offset, rows, columns: Int, isTransposed: Bool

@@ -1,18 +1,17 @@
 internal import CKernels
 
-/// Where results live: every operation takes its output and scratch from here, and both are
-/// recycled when released.
-/// Not copyable: it is borrowed down the call tree, and there is no other source of memory in a
-/// training step.
+/// The source of all memory of results. Every operation takes its output and scratch from here, and
+/// both are recycled when they are released. It cannot be copied: it is passed down the call tree
+/// by borrowing, and a training step has no other source of memory.
 public struct Workspace: ~Copyable {
   public let pool: BufferPool
   public init(pool: BufferPool = BufferPool()) { self.pool = pool }
 
-  /// Whether this is a plan's: nothing is computed, and what costs time without taking memory may
-  /// be left out (`MemoryPlan`).
+  /// Whether this belongs to a plan. Nothing is computed then, and work that takes time but no
+  /// memory may be left out (`MemoryPlan`).
   public var isPlanned: Bool { MemoryPlan.current != nil }
-  /// How many of `count` rounds to run that take the same memory again and again: all, but of a
-  /// plan's only the first two.
+  /// How many of `count` rounds to run, each of which takes the same memory: all, but only the
+  /// first two in a plan.
   public func rounds(_ count: Int) -> Int { isPlanned ? min(count, 2) : count }
 
   /// A tensor whose elements are not set.
@@ -31,7 +30,7 @@ public struct Workspace: ~Copyable {
   /// Scratch of `count` elements.
   func scratch(_ count: Int, _ type: ElementType) -> Tensor { tensor(Shape(max(count, 1)), type) }
 
-  /// The elements of `x` in another type; `x` itself when it has that type already.
+  /// The elements of `x` in another type, or `x` itself if it has that type already.
   public func converted(_ x: Tensor, to type: ElementType) -> Tensor {
     if x.type == type { return x }
     let y = tensor(x.shape, type)
@@ -48,8 +47,8 @@ public struct Workspace: ~Copyable {
     }
     return y
   }
-  /// A weight ready for arithmetic: bf16 and f16 storage is widened to f32, anything else is
-  /// returned as it is.
+  /// A weight ready for arithmetic: bf16 and f16 are widened to f32, other types are returned
+  /// unchanged.
   public func widened(_ x: Tensor) -> Tensor {
     x.type == .bf16 || x.type == .f16 ? converted(x, to: .f32) : x
   }
@@ -64,7 +63,7 @@ public struct Workspace: ~Copyable {
   }
 }
 
-/// Calls a kernel, which refuses only what a precondition should have caught; a plan does not call
+/// Calls a kernel, which refuses only what a precondition should have refused. A plan does not call
 /// it.
 func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
   if MemoryPlan.current != nil { return }
@@ -72,7 +71,7 @@ func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> St
   precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
 }
 
-/// The one OpenMP team, and the instruction set. Set at start-up, before any arithmetic.
+/// The only OpenMP team, and the instruction set. Both are set at start-up, before any arithmetic.
 public enum Machine {
   public enum InstructionSet: String, Sendable, CaseIterable { case scalar, avx2, avx512 }
   public static var threads: Int {
@@ -81,23 +80,23 @@ public enum Machine {
   }
   public static var detected: InstructionSet { name(pk_isa_detected()) }
   public static var current: InstructionSet { name(pk_isa_current()) }
-  /// Lowers the instruction set used from here on (never raises it above what the machine has).
+  /// Lowers the instruction set from here on. It never exceeds what the machine has.
   public static func limit(to isa: InstructionSet) {
     pk_isa_limit(isa == .avx512 ? PK_ISA_AVX512 : isa == .avx2 ? PK_ISA_AVX2 : PK_ISA_SCALAR)
   }
-  /// Processors this process may run on.
+  /// Number of processors on which this process may run.
   public static var affinity: Int { Int(pk_affinity_count()) }
   /// The type to which f32 operands of matrix products, attention and convolutions are rounded;
-  /// sums stay in f32. Reading tells what is in effect: bf16 is ignored where the processor does
-  /// not multiply it, and with AMX is for matrix products alone.
+  /// sums stay in f32. The value read is the one in effect: bf16 is ignored if the processor does
+  /// not multiply it, and with AMX it holds for matrix products only.
   public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var products: Products {
     get { pk_compute_type() == PK_BF16 ? .bf16 : .f32 }
     set { pk_compute_type_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
-  /// Whether bf16 products use AMX's tiles; attention and convolutions are then f32, which is
-  /// faster than pairs there.
+  /// Whether bf16 products use AMX's tiles. Attention and convolutions are then f32, which is
+  /// faster than bf16 pairs there.
   public static var hasAMX: Bool { pk_isa_has_amx() != 0 }
   public static var blisVersion: String { String(cString: pk_blis_version()) }
   public static var blisKernels: String { String(cString: pk_blis_kernels()) }

@@ -4,12 +4,12 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// Adam with decoupled decay (Loshchilov, Hutter 2019, arXiv:1711.05101) or, with `l2`, decay in
-/// the gradient (Kingma, Ba 2015). State follows the trainable parameters in `forEachParameter`
-/// order.
+/// Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101) or, with `l2`, with
+/// decay in the gradient (Kingma, Ba 2015). The state is in the order of the trainable parameters
+/// in `forEachParameter`.
 public struct AdamW: Sendable {
-  /// How the moments of f32 parameters are stored: as they are, or as bf16 with stochastic rounding,
-  /// in half the memory.
+  /// Storage of the moments of f32 parameters: f32, or bf16 with stochastic rounding in half the
+  /// memory.
   public enum Moments: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public struct Options: Sendable, Equatable {
     public var beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.0, l2 = 0.0
@@ -41,7 +41,7 @@ public struct AdamW: Sendable {
       second.append(work.zeros(p.value.shape, type))
     }
   }
-  /// A state that was saved.
+  /// A state read from a checkpoint.
   public init(_ options: Options, steps: Int, names: [String], first: [Tensor], second: [Tensor]) {
     precondition(
       names.count == first.count && names.count == second.count,
@@ -51,7 +51,7 @@ public struct AdamW: Sendable {
     )
   }
 
-  /// One update of every trainable parameter; its gradient is first multiplied by `gradientScale`.
+  /// One update of every trainable parameter. Each gradient is first multiplied by `gradientScale`.
   public mutating func step(
     _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1,
     in work: borrowing Workspace
@@ -60,8 +60,8 @@ public struct AdamW: Sendable {
     step(
       &model, learningRate: learningRate, gradientScale: gradientScale, averaging: &none, in: work)
   }
-  /// With a moving average, which follows each parameter in the pass that updates it: the bits of
-  /// `MovingAverage.update` afterwards. `decay` may be lowered for the first steps.
+  /// As above, with a moving average that is updated in the same pass. The bits are those of
+  /// `MovingAverage.update` afterwards. `decay` may be lower in the first steps.
   public mutating func step(
     _ model: inout some Layer, learningRate: Double, gradientScale: Double = 1,
     averaging average: inout MovingAverage?, decay: Double? = nil, in work: borrowing Workspace
@@ -109,7 +109,7 @@ extension Layer {
   }
 }
 
-/// min(1, max / (norm + 1e-6)): the factor of clipping by global norm (PyTorch's
+/// min(1, max / (norm + 1e-6)): the factor for clipping by the global norm (PyTorch's
 /// `clip_grad_norm_`).
 public func clippingFactor(norm: Double, maximum: Double) -> Double {
   maximum > 0 ? min(1, maximum / (norm + 1e-6)) : 1

@@ -15,7 +15,7 @@ public struct MovingAverage: Sendable {
     (self.decay, self.values) = (decay, values)
   }
 
-  /// `decay` may be lowered for the first steps.
+  /// `decay` may be lower in the first steps.
   public mutating func update(
     from model: some Layer, decay: Double? = nil, in work: borrowing Workspace
   ) {
@@ -24,7 +24,7 @@ public struct MovingAverage: Sendable {
       work.blend(d, &values[i].value, with: p.value)
     }
   }
-  /// `model` with the averaged values in place of its trainable parameters.
+  /// `model` with its trainable parameters replaced by the averaged values.
   public func applied<Model: Layer>(to model: Model) -> Model {
     var copy = model
     var i = 0

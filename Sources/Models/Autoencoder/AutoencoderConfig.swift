@@ -1,11 +1,11 @@
 public import Layers
 
-/// Sizes of HunyuanVideo's causal 3-D autoencoder; JSON keys as in diffusers' `vae/config.json`. A
-/// missing field takes the published value.
+/// Sizes of HunyuanVideo's causal 3-D autoencoder. JSON keys are those of diffusers'
+/// `vae/config.json`. A missing field takes the published value.
 public struct AutoencoderConfig: ModelConfig, Equatable {
   public var inChannels = 3, outChannels = 3, latentChannels = 16
   public var blockOutChannels = [128, 256, 512, 512]
-  /// Residual blocks of an encoder level; a decoder level has one more.
+  /// Residual blocks of an encoder level. A decoder level has one more.
   public var layersPerBlock = 2
   public var normNumGroups = 32
   public var scalingFactor = 0.476986
@@ -42,8 +42,8 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
     try read(.midBlockAddAttention, &midBlockAddAttention)
   }
 
-  /// Scale factors (t, h, w) of level i, counted in execution order, or nil where the level keeps
-  /// its size (algorithm.md 6.15: the general rule).
+  /// Scale factors (t, h, w) of level i, counted in the order of execution; nil if the level keeps
+  /// its size (algorithm.md 6.15, the general rule).
   public func factor(_ i: Int) -> SIMD3<Int>? {
     func log2(_ n: Int) -> Int { n.trailingZeroBitCount }
     let levels = blockOutChannels.count
@@ -60,7 +60,7 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
   }
   public func frames(latents n: Int) -> Int { 1 + (n - 1) * temporalCompressionRatio }
 
-  /// What is wrong with these sizes, as `field: reason`, or nil.
+  /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     if blockOutChannels.isEmpty || blockOutChannels.count > 8 {
       return "block_out_channels: needs 1 to 8 levels"
@@ -83,7 +83,7 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
         return "\(name): \(value) is not a power of two"
       }
     }
-    // Every halving has a level, those of time not the last one (`factor`).
+    // Every halving needs a level. Time is not halved at the last level (`factor`).
     let levels = blockOutChannels.count
     if spatialCompressionRatio.trailingZeroBitCount > levels {
       return

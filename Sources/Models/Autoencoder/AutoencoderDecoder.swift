@@ -88,8 +88,8 @@ public struct AutoencoderDecoder: TiledNetwork {
       "decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
   }
 
-  /// Latents to video, tiled when asked for. With `checkpointing` only the inputs of the levels (or
-  /// tiles) are kept for backward.
+  /// Latents to video, in tiles if `tiling` is set. With `checkpointing` only the inputs of the
+  /// levels (or tiles) are kept for backward.
   public func forward(
     _ z: Tensor, tiling: Tiling? = nil, checkpointing: Bool = false, in work: borrowing Workspace
   ) -> (y: Tensor, saved: Saved) {

@@ -89,8 +89,7 @@ public struct AutoencoderEncoder: TiledNetwork {
     let (y, s) = tiled(x, tiling, checkpointing: false, in: work)
     return (y, Saved(tiles: s, tiling: tiling))
   }
-  /// dx, or nil when `wantsInput` is false (training the autoencoder needs no gradient of the
-  /// video).
+  /// dx, or nil if `wantsInput` is false: training the autoencoder needs no gradient of the video.
   @discardableResult
   public mutating func backward(
     _ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace

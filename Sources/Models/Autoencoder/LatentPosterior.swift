@@ -23,7 +23,8 @@ public struct LatentPosterior: Sendable {
       ? Tensor(half.doubles.map { exp($0) }, half.shape)
       : Tensor(half.floats.map { exp($0) }, half.shape)
   }
-  /// Gradient of the moments; the clamp of the log-variance passes where it does not act.
+  /// Gradient of the moments. The clamp of the log-variance passes the gradient where it is
+  /// inactive.
   public func backward(
     _ dMean: Tensor, _ dLogVariance: Tensor, moments: Tensor, in work: borrowing Workspace
   ) -> Tensor {

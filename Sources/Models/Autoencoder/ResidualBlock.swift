@@ -35,7 +35,7 @@ public struct ResidualBlock: Layer {
     return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: cs))
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    // Gradients on the way have no names: a name would hold them to the end of its scope.
+    // Intermediate gradients have no names: a name would keep their memory until its scope ends.
     guard let saved = s.shortcut else {
       return norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, adding: dy, in: work)
     }
@@ -43,7 +43,7 @@ public struct ResidualBlock: Layer {
     work.add(shortcut!.backward(dy, saved, in: work), to: &dx)
     return dx
   }
-  /// The gradient of what the first norm gives.
+  /// The gradient with respect to the output of the first norm.
   private mutating func backwardToNorm(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace)
     -> Tensor
   {
@@ -59,8 +59,8 @@ public struct ResidualBlock: Layer {
   }
 }
 
-/// Single-head attention over all positions, a query seeing the frames up to its own: x +
-/// out(Attention(GN(x))).
+/// Single-head attention over all positions: x + out(Attention(GN(x))). A query sees the frames up
+/// to its own.
 public struct FrameCausalAttention: Layer {
   public var norm: GroupNorm
   public var query, key, value, out: Linear
@@ -125,7 +125,7 @@ public struct FrameCausalAttention: Layer {
   }
 }
 
-/// Residual, attention, residual.
+/// Residual block, attention, residual block.
 public struct MiddleBlock: Layer {
   public var first: ResidualBlock
   public var attention: FrameCausalAttention?

@@ -1,9 +1,9 @@
 import Layers
 public import TensorRuntime
 
-/// How a long or large clip is cut into overlapping tiles (algorithm.md 6.16). Tiles change group
-/// statistics, so values differ from one pass; the two published styles differ in when they cut
-/// time.
+/// How a long or large clip is cut into overlapping tiles (algorithm.md 6.16). Group norms see one
+/// tile at a time, so values differ from those of a single pass. The two published styles differ in
+/// when they cut time.
 public struct Tiling: Sendable, Equatable {
   public enum Style: String, Sendable, Codable, CaseIterable { case original, diffusers }
   public let style: Style
@@ -19,13 +19,13 @@ public struct Tiling: Sendable, Equatable {
     (self.temporal, self.spatial) = (temporal, spatial)
   }
 
-  /// The original's: square tiles of `size`, `frames` in time, a quarter overlapping.
+  /// The original's: square tiles of `size` samples, `frames` in time, overlapping by a quarter.
   public static func original(size: Int = 256, frames: Int = 64) -> Tiling {
     Tiling(
       style: .original, extent: SIMD3(frames, size, size),
       stride: SIMD3(frames * 3 / 4, size * 3 / 4, size * 3 / 4), temporal: true, spatial: true)
   }
-  /// diffusers': time is always cut, planes when `spatial`.
+  /// diffusers': time is always cut, and planes if `spatial`.
   public static func diffusers(
     spatial: Bool = true, extent: SIMD3<Int> = SIMD3(16, 256, 256),
     stride: SIMD3<Int> = SIMD3(12, 192, 192)
@@ -33,11 +33,12 @@ public struct Tiling: Sendable, Equatable {
     Tiling(style: .diffusers, extent: extent, stride: stride, temporal: true, spatial: spatial)
   }
 
-  /// One axis: windows of `window` input elements every `step`, blended over `blend` output
-  /// elements, `keep` kept of each.
+  /// One axis: windows of `window` input elements start every `step` elements. Neighbours are
+  /// blended over `blend` output elements, and `keep` output elements of each are kept.
   struct Axis { let window, step, blend, keep, threshold: Int }
 
-  /// `ratio`: samples per latent. Encoding counts inputs in samples, decoding in latents.
+  /// `ratio`: samples per latent. Encoding counts inputs in samples, decoding counts them in
+  /// latents.
   func space(axis: Int, encoding: Bool, ratio: Int) -> Axis {
     let e = extent[axis]
     let s = stride[axis]
@@ -55,7 +56,7 @@ public struct Tiling: Sendable, Equatable {
       ? Axis(window: e, step: s, blend: e / ratio - s / ratio, keep: s / ratio, threshold: e)
       : Axis(window: e / ratio, step: s / ratio, blend: e - s, keep: s, threshold: e / ratio)
   }
-  /// Time: a window has one element more than its extent, and every tile but the first drops its
+  /// Time: a window has one element more than its extent, and every tile except the first drops its
   /// first output.
   func time(encoding: Bool, ratio: Int) -> Axis {
     let a = space(axis: 0, encoding: encoding, ratio: ratio)
@@ -78,10 +79,10 @@ protocol TiledNetwork: Layer {
   ) -> Tensor?
 }
 
-/// What a tiled pass keeps: a tree of cuts whose leaves are single passes.
+/// What a tiled pass keeps for backward: a tree of cuts whose leaves are single passes.
 public indirect enum TiledSaved<PassSaved: Sendable>: Sendable {
   case pass(PassSaved)
-  /// A leaf that is run again in backward: its input.
+  /// A leaf that is run again in backward, with its input.
   case input(Tensor)
   case temporal([TiledSaved], Cut)
   /// Row-major grid with `columns` tiles a row.
@@ -160,7 +161,7 @@ extension TiledNetwork {
         saved.append(checkpointing ? .input(part) : .pass(s))
       }
     }
-    // In place and row-major: the tile above and the tile to the left are the blended ones.
+    // In place, in row-major order: the tiles above and to the left have been blended already.
     for i in tiles.indices {
       if i >= columns.count {
         tiles[i] = work.blended(tiles[i - columns.count], tiles[i], axis: 3, over: v.blend)
@@ -269,7 +270,7 @@ extension TiledNetwork {
 }
 
 extension Workspace {
-  /// b with its first e elements along `axis` blended into the last e of a: b[y] = a[-e+y] (1 -
+  /// b with its first e elements along `axis` blended with the last e of a: b[y] = a[-e+y] (1 -
   /// y/e) + b[y] y/e.
   func blended(_ a: Tensor, _ b: Tensor, axis: Int, over extent: Int) -> Tensor {
     let e = min(extent, a.shape[axis], b.shape[axis])
@@ -299,7 +300,7 @@ extension Workspace {
     }
     return (da, db)
   }
-  /// A zero frame before the first: the gradient of dropping it.
+  /// Puts a zero frame before the first: the gradient of dropping the first frame.
   func withFrameInFront(_ d: Tensor) -> Tensor {
     var shape = d.shape
     shape[2] += 1

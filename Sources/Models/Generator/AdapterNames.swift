@@ -1,13 +1,13 @@
-/// How adapters are named in files, by PEFT, diffusers, kohya's scripts (musubi-tuner), ComfyUI and
+/// Names of adapters in files of PEFT, diffusers, kohya's scripts (musubi-tuner), ComfyUI and
 /// others.
 public enum AdapterNames {
   public enum Factor: Sendable, Equatable { case a, b, alpha }
 
-  /// Module and factor of a key: `base_model.model.M.lora_A.weight` (PEFT, also with an adapter's
-  /// name behind `lora_A`), `transformer.M.lora_A.weight` (diffusers),
+  /// Module M and factor of a key. Known forms: `base_model.model.M.lora_A.weight` (PEFT, also with
+  /// the adapter's name after `lora_A`), `transformer.M.lora_A.weight` (diffusers),
   /// `diffusion_model.M.lora_down.weight` and `M.alpha` (ComfyUI), `lora_unet_M.lora_up.weight`
-  /// with `_` for every dot of M (kohya). Nil if it is none of these. A module of HunyuanVideo's
-  /// has its name in one of the two layouts; any other keeps what the file calls it.
+  /// with `_` for every dot of M (kohya). nil for any other key. A module of HunyuanVideo gets its
+  /// name in one of the two layouts; any other keeps the name in the file.
   public static func parse(_ key: String) -> (module: String, factor: Factor)? {
     guard let (name, factor) = split(key) else { return nil }
     var module = name
@@ -48,12 +48,12 @@ public enum AdapterNames {
     return nil
   }
 
-  /// Whether a key is of an adapter, of whatever method.
+  /// Whether a key belongs to an adapter of any method.
   public static func isAdapter(_ key: String) -> Bool {
     split(key).map { $0.factor != .alpha } ?? (method(key) != nil)
   }
-  /// The method a key belongs to that is not the plain product of two factors; nil if none is
-  /// known.
+  /// The method of a key that is not the plain product of two factors; nil if it is no known
+  /// method.
   public static func method(_ key: String) -> String? {
     for (method, marks) in [
       ("DoRA", [".dora_scale", ".lora_magnitude_vector"]), ("LoHa", [".hada_w", ".hada_t"]),
@@ -71,7 +71,7 @@ public enum AdapterNames {
     return nil
   }
 
-  /// The value of a pattern table (`rank_pattern`, `alpha_pattern`) for a module: a key fits the
+  /// The value for a module in a pattern table (`rank_pattern`, `alpha_pattern`). A key matches the
   /// whole name or its end.
   public static func value<T>(_ pattern: [String: T], for module: String) -> T? {
     pattern[module]

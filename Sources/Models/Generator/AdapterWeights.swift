@@ -20,7 +20,7 @@ public struct AdapterWeights: Sendable {
     work.add(work.matmul(work.widened(b), work.widened(a), alpha: scale), to: &w)
     return w
   }
-  /// The same change with s = 1: B takes the factor.
+  /// The same change with s = 1: B contains the factor.
   public func normalised(in work: borrowing Workspace) -> AdapterWeights {
     scale == 1
       ? self
@@ -29,10 +29,10 @@ public struct AdapterWeights: Sendable {
 }
 
 extension TransformerLayouts {
-  /// Adapters of one layout for the other. A fused layer's adapter is split: rows of B, A repeated.
-  /// Several adapters are fused with A shared where it is the same for all, and otherwise with
-  /// their factors side by side (the rank is then the sum).
-  /// Modules that no rule knows are returned as they are.
+  /// Adapters of one layout, converted to the other. The adapter of a fused layer is split: B by
+  /// rows, A repeated. Several adapters are fused with one A if it is the same for all; otherwise
+  /// their factors are joined side by side, and the rank is the sum of their ranks. Modules without
+  /// a rule are returned unchanged.
   public func adapters(_ all: [AdapterWeights], to layout: Layout, in work: borrowing Workspace)
     -> [AdapterWeights]
   {
@@ -62,8 +62,8 @@ extension TransformerLayouts {
     }
     return done + unknown.compactMap { byName[$0] }
   }
-  /// The model's width, by adapters of it: what an attention's projections take in, or what its
-  /// blocks' last layers give out.
+  /// The model's width D, taken from adapters: the input width of an attention projection, or the
+  /// output width of a block's last layer.
   public static func width(of all: [AdapterWeights]) -> Int? {
     let takers = [
       "attn_qkv", "attn.qkv", "linear1", "attn_proj", "attn.to_q", "attn.to_k", "attn.to_v",
@@ -73,14 +73,15 @@ extension TransformerLayouts {
     let givers = ["linear2", "fc2", "net.2", "proj_out"]
     for x in all where takers.contains(where: { x.module.hasSuffix($0) }) { return x.a.shape[1] }
     for x in all where givers.contains(where: { x.module.hasSuffix($0) }) { return x.b.shape[0] }
-    // Names alone change: no part needs the width.
+    // Only names change: no part needs the width.
     return all.first?.a.shape[1]
   }
-  /// Whether an adapter's rows can be cut as the other layout wants them.
+  /// Whether an adapter's rows can be split as the other layout requires.
   public func fits(_ x: AdapterWeights, to layout: Layout) -> Bool {
     steps(["\(x.module).weight"], to: layout).steps.allSatisfy { Self.fits($0, rows: x.b.shape[0]) }
   }
-  /// A group of which only later parts are adapted is led by its first part all the same.
+  /// First parts of fused layers whose later parts alone are adapted: a rule is found by its first
+  /// part.
   private func missingFirstParts(_ all: [AdapterWeights], _ layout: Layout) -> [String] {
     guard layout == .original else { return [] }
     let present = Set(all.map { "\($0.module).weight" })
@@ -100,7 +101,7 @@ extension TransformerLayouts {
     }
     return Set(missing).subtracting(present).sorted()
   }
-  /// One adapter of a fused layer. An absent part of q, k or v changes nothing: rows of zeros.
+  /// One adapter of a fused layer. A missing part of q, k or v changes nothing: its rows are zeros.
   private func fused(_ module: String, _ parts: [AdapterWeights?], in work: borrowing Workspace)
     -> AdapterWeights
   {
@@ -115,8 +116,8 @@ extension TransformerLayouts {
     var next = 0
     for part in parts {
       guard part != nil else {
-        // A missing last part (proj_mlp) would have an unknown height; it is the rest of linear1,
-        // four widths in every published model.
+        // The height of a missing last part (proj_mlp) is unknown: it is the rest of linear1, four
+        // widths in every published model.
         rows.append(work.zeros(Shape(rows.count == 3 ? 4 * width : width, rank)))
         continue
       }

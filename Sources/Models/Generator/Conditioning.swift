@@ -1,8 +1,8 @@
 public import Layers
 import TensorRuntime
 
-/// Linear, SiLU, Linear on a vector per sample: times and guidance through their sinusoids, or a
-/// pooled text vector.
+/// Linear, SiLU, Linear on one vector for each sample: sinusoids of times or guidance, or a pooled
+/// text vector.
 typealias ConditioningMLP = FeedForward
 
 extension FeedForward {
@@ -15,8 +15,8 @@ extension FeedForward {
   }
 }
 
-/// vec = MLP_time(e(t)) + MLP_vector(pooled) + MLP_guidance(e(guidance)) (algorithm.md 6.3); 256
-/// sinusoids.
+/// vec = MLP_time(e(t)) + MLP_vector(pooled) + MLP_guidance(e(guidance)), with 256 sinusoids
+/// (algorithm.md 6.3).
 public struct ConditioningVector: Layer {
   public var time, text: FeedForward
   public var guidance: FeedForward?
@@ -61,8 +61,8 @@ public struct ConditioningVector: Layer {
   }
 }
 
-/// The per-sample chunks (shift, scale, gate, ...) of one modulation matrix: Linear(SiLU(vec)) `[B,
-/// n D]`.
+/// The chunks (shift, scale, gate, ...) of one modulation matrix for each sample: Linear(SiLU(vec))
+/// `[B, n D]`.
 struct Modulation: Layer {
   var linear: Linear
   let chunks: Int
@@ -92,7 +92,7 @@ struct Modulation: Layer {
       x, scale: chunk(s, scale), shift: chunk(s, shift), epsilon: Self.epsilon)
     return (y, NormSaved(x: x, statistics: statistics))
   }
-  /// dx plus `side`, the gradient that passes the norm by; adds to the chunks' gradient.
+  /// dx plus `side`, the gradient of the path around the norm. Adds to the gradient of the chunks.
   func normBackward(
     _ dy: Tensor, _ n: NormSaved, _ s: Saved, scale: Int, shift: Int, adding side: Tensor? = nil,
     addingTo dChunks: inout Tensor?, in work: borrowing Workspace
@@ -111,7 +111,7 @@ struct Modulation: Layer {
   ) -> Tensor {
     work.gateBackward(dy, chunk(s, index), h: h, index: index, of: chunks, addingTo: &dChunks)
   }
-  /// Zeros for the chunks' gradient, or nil when conditioning is not trained.
+  /// Zeros for the gradient of the chunks; nil if conditioning is not trained.
   func gradient(_ s: Saved, wanted: Bool, in work: borrowing Workspace) -> Tensor? {
     wanted ? work.zeros(s.values.shape, s.values.type) : nil
   }

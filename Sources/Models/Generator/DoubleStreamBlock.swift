@@ -1,14 +1,14 @@
 import Layers
 import TensorRuntime
 
-/// Image and text streams with weights of their own and one joint attention (algorithm.md 6.7).
-/// img `[B, N, D]`, txt `[B, L, D]`; chunks of a modulation: shift₁, scale₁, gate₁, shift₂, scale₂,
+/// Image and text streams with separate weights and one joint attention (algorithm.md 6.7). img
+/// `[B, N, D]`, txt `[B, L, D]`. Chunks of a modulation: shift₁, scale₁, gate₁, shift₂, scale₂,
 /// gate₂.
 struct DoubleStreamBlock: Layer {
   var image: Stream, text: Stream
   let heads: Int
 
-  /// What one stream owns.
+  /// The layers of one stream.
   struct Stream: Layer {
     var modulation: Modulation
     var projection: StreamProjection
@@ -24,7 +24,7 @@ struct DoubleStreamBlock: Layer {
         feedForward: FeedForward.Saved, fed: Tensor
     }
 
-    /// q, k, v go to the rows of the joint attention from `row` on.
+    /// Writes q, k, v to the rows of the joint attention from `row` on.
     func enter(
       _ x: Tensor, _ active: Tensor, rotary: RotaryTable?, joint: inout StreamProjection.Projected,
       row: Int, in work: borrowing Workspace
@@ -46,7 +46,7 @@ struct DoubleStreamBlock: Layer {
         Exit(out: os, attended: attended, norm: ns, feedForward: fs, fed: fed)
       )
     }
-    /// (gradient of o, gradient of the residual stream so far).
+    /// Returns (gradient of o, gradient of the residual stream at this point).
     mutating func exitBackward(
       _ dy: Tensor, _ s: Exit, _ e: Entry, addingTo dChunks: inout Tensor?,
       in work: borrowing Workspace
@@ -123,7 +123,7 @@ struct DoubleStreamBlock: Layer {
     )
   }
 
-  /// Gradients of both streams; adds to that of SiLU(vec) when it is wanted.
+  /// Gradients of both streams. Adds to the gradient of SiLU(vec) if it is wanted.
   mutating func backward(
     _ dImg: Tensor, _ dTxt: Tensor, _ s: Saved, rotary: RotaryTable, visible: Workspace.Visibility,
     addingTo dActive: inout Tensor?, in work: borrowing Workspace

@@ -4,9 +4,9 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// Cosines and sines of the 3-D rotary embedding for a grid of image tokens (algorithm.md 6.6):
-/// axes t, h, w take their channels of each head in this order; angle p θ^(-2k/d) for pair k, in
-/// f32.
+/// Cosines and sines of the 3-D rotary embedding for a grid of image tokens (algorithm.md 6.6). The
+/// axes t, h, w have their channels of each head in this order. Pair k of position p has the angle
+/// p θ^(-2k/d), in f32.
 public struct RotaryTable: Sendable {
   public let cosines, sines: Tensor  // [tokens, head_dim / 2]
   var angles: Workspace.Rotation { (cosines, sines) }

@@ -1,9 +1,8 @@
 import Layers
 import TensorRuntime
 
-/// One stream of image then text rows: x + gate ⊙ W₂ [Attention, GELU(MLP)] (algorithm.md 6.8). x
-/// `[B, N + L, D]`;
-/// chunks of the modulation: shift, scale, gate.
+/// One stream, image rows then text rows: x + gate ⊙ W₂ [Attention, GELU(MLP)] (algorithm.md 6.8).
+/// x `[B, N + L, D]`. Chunks of the modulation: shift, scale, gate.
 struct SingleStreamBlock: Layer {
   var modulation: Modulation
   var projection: StreamProjection

@@ -1,7 +1,8 @@
 import Layers
 import TensorRuntime
 
-/// q, k, v of one stream with RMS norm per head on q and k, and rotary positions on image rows.
+/// q, k, v of one stream, with RMS norm of q and k for each head, and rotary positions on image
+/// rows.
 struct StreamProjection: Layer {
   var query, key, value: Linear
   var queryNorm, keyNorm: RMSNorm
@@ -32,8 +33,8 @@ struct StreamProjection: Layer {
     keyNorm = try RMSNorm("\(name).\(names[4])", c.attentionHeadDim, epsilon: 1e-6, from: source)
     heads = c.numAttentionHeads
   }
-  /// Queries and keys go to rows `row...` of q and k `[B, M, D]`, v is returned. Rotary positions
-  /// turn the first rows of each sample, as many as the table has; nil turns none.
+  /// Writes queries and keys to rows `row...` of q and k `[B, M, D]` and returns v. The first rows
+  /// of each sample, as many as the table has, are rotated by their positions; nil rotates none.
   func forward(
     _ u: Tensor, rotary: RotaryTable?, q: inout Tensor, k: inout Tensor, row: Int,
     in work: borrowing Workspace
@@ -47,7 +48,7 @@ struct StreamProjection: Layer {
       k0, heads: heads, rotation: rotary?.angles, into: &k, row: row, in: work)
     return (v, Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
   }
-  /// Adds the gradient of u; dq and dk are read from the same rows.
+  /// Adds to the gradient of u; dq and dk are read from the same rows.
   mutating func backward(
     _ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?,
     addingTo du: inout Tensor, in work: borrowing Workspace

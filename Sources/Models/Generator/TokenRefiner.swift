@@ -1,8 +1,8 @@
 public import Layers
 import TensorRuntime
 
-/// Text states to the transformer's width, refined by gated self-attention blocks (algorithm.md
-/// 6.5).
+/// Projects text states to the transformer's width and refines them by gated self-attention blocks
+/// (algorithm.md 6.5).
 public struct TokenRefiner: Layer {
   public var projIn: Linear
   public var time, text: FeedForward  // MLP_t, MLP_c
@@ -25,9 +25,9 @@ public struct TokenRefiner: Layer {
     }
   }
 
-  /// x `[B, L, textDim]` with `counts` valid tokens; y `[B, L, D]`. A caption with no valid token
-  /// attends to its first and has a zero mean (D-33): pass a count of 1 for attention and zero
-  /// weights for the mean.
+  /// x `[B, L, textDim]` with `counts` valid tokens; y `[B, L, D]`. A caption without valid tokens
+  /// attends to its first token and has a mean of zero (D-33). For it, pass a count of 1 for
+  /// attention and zero weights for the mean.
   func forward(_ x: Tensor, counts: [Int32], times: [Float], in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
@@ -69,7 +69,7 @@ public struct TokenRefiner: Layer {
       to: &dx)
     return dx
   }
-  /// `[B, 1, L]`: 1/count on valid tokens.
+  /// Weights of the mean, `[B, 1, L]`: 1/count for valid tokens.
   private static func meanWeights(_ counts: [Int32], _ l: Int, _ type: ElementType) -> Tensor {
     let w = counts.flatMap { n in (0..<l).map { $0 < Int(n) ? 1 / Double(n) : 0 } }
     return Tensor(w, Shape(counts.count, 1, l), as: type)
@@ -82,8 +82,8 @@ public struct TokenRefiner: Layer {
   }
 }
 
-/// x + g₁ ⊙ Attention(LN(x)), then x + g₂ ⊙ MLP(LN(x)) with SiLU; the gates come from the refiner's
-/// own vector.
+/// x + g₁ ⊙ Attention(LN(x)), then x + g₂ ⊙ MLP(LN(x)) with SiLU. The gates come from the refiner's
+/// own conditioning vector.
 struct RefinerBlock: Layer {
   var norm1: LayerNorm
   var query, key, value, out: Linear
@@ -108,7 +108,7 @@ struct RefinerBlock: Layer {
       try linear("to_q"), try linear("to_k"), try linear("to_v"), try linear("to_out.0")
     )
     norm2 = try LayerNorm("\(name).norm2", d, epsilon: 1e-6, from: source)
-    // Always four times the width, whatever mlp_ratio says (diffusers' HunyuanVideoTokenRefiner).
+    // Always four times the width, whatever mlp_ratio is (diffusers' HunyuanVideoTokenRefiner).
     feedForward = try FeedForward(
       "\(name).ff.net.0.proj", "\(name).ff.net.2", width: d, hidden: 4 * d, activation: .silu,
       from: source)

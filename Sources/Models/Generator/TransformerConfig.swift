@@ -1,7 +1,7 @@
 public import Layers
 
-/// Sizes of HunyuanVideo's transformer; JSON keys as in diffusers' `transformer/config.json`
-/// (algorithm.md 6.1). A missing field takes the published value.
+/// Sizes of HunyuanVideo's transformer (algorithm.md 6.1). JSON keys are those of diffusers'
+/// `transformer/config.json`. A missing field takes the published value.
 public struct TransformerConfig: ModelConfig, Equatable {
   public var inChannels = 16, outChannels = 16
   public var numAttentionHeads = 24, attentionHeadDim = 128
@@ -57,7 +57,7 @@ public struct TransformerConfig: ModelConfig, Equatable {
   public var hidden: Int { Int(Double(width) * mlpRatio) }
   public var patch: SIMD3<Int> { SIMD3(patchSizeT, patchSize, patchSize) }
 
-  /// What is wrong with these sizes, as `field: reason`, or nil.
+  /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     for (name, value) in [
       ("in_channels", inChannels), ("out_channels", outChannels),

@@ -1,18 +1,18 @@
 public import TensorRuntime
 
-/// The two layouts of a HunyuanVideo transformer's parameters, and the way from each to the other
+/// The two layouts of a HunyuanVideo transformer's parameters, and the conversion between them
 /// (checkpoints.md 4.3).
 ///
-/// The original fuses q, k, v (and, in single blocks, the MLP's first matrix) into one matrix by
-/// rows; diffusers keeps them apart. The last modulation's halves are (shift, scale) in the
-/// original and (scale, shift) in diffusers. All else is a change of names.
+/// The original fuses q, k, v (and in single blocks the first matrix of the MLP) into one matrix,
+/// by rows; diffusers keeps them separate. The halves of the last modulation are (shift, scale) in
+/// the original and (scale, shift) in diffusers. Everything else is a change of names.
 public struct TransformerLayouts: Sendable {
   public enum Layout: String, Sendable, CaseIterable { case original, diffusers }
 
-  /// How tensors become others.
+  /// How source tensors become target tensors.
   public enum Operation: Sendable, Equatable {
     case rename
-    /// One into several, by rows; the last takes the rest.
+    /// One into several, by rows; the last takes the remaining rows.
     case split(rows: [Int])
     /// Several into one, by rows.
     case join
@@ -23,11 +23,11 @@ public struct TransformerLayouts: Sendable {
     public let operation: Operation
   }
 
-  /// The model's width D, the rows of q.
+  /// The model's width D, which is the number of rows of q.
   public let width: Int
   public init(width: Int) { self.width = width }
 
-  /// The layout of a checkpoint with these names; nil if it is no transformer.
+  /// The layout of a checkpoint with these names; nil if it is not a transformer.
   public static func layout(of names: some Sequence<String>) -> Layout? {
     for name in names {
       if name.hasPrefix("double_blocks.") || name.hasPrefix("single_blocks.")
@@ -44,8 +44,8 @@ public struct TransformerLayouts: Sendable {
     return nil
   }
 
-  /// The steps that make all of `names`, given in the other layout, into `layout`; and the names
-  /// that no rule knows.
+  /// The steps that convert all of `names`, given in the other layout, to `layout`; and the names
+  /// without a rule.
   public func steps(_ names: [String], to layout: Layout) -> (steps: [Step], unknown: [String]) {
     var steps: [Step] = []
     var unknown: [String] = []
@@ -66,7 +66,7 @@ public struct TransformerLayouts: Sendable {
           guard let part = rule.diffusers.firstIndex(where: { Self.match(module, $0) != nil })
           else { continue }
           found = true
-          // The first part stands for all of them.
+          // The first part stands for the whole group.
           if part > 0 { break }
           let block = Self.match(module, rule.diffusers[0])!
           let isJoin = rule.diffusers.count > 1
@@ -89,7 +89,7 @@ public struct TransformerLayouts: Sendable {
       ? .rename : .split(rows: Array(repeating: width, count: rule.diffusers.count - 1))
   }
 
-  /// Shapes of a step's targets, from those of its sources.
+  /// Shapes of a step's targets, computed from those of its sources.
   public static func shapes(_ step: Step, _ sources: [Shape]) -> [Shape] {
     switch step.operation {
     case .rename, .swapHalves: return sources
@@ -105,7 +105,7 @@ public struct TransformerLayouts: Sendable {
       }
     }
   }
-  /// Target `index` of a step, from its sources. Shares memory where it can.
+  /// Target `index` of a step. It shares memory with the sources where possible.
   public static func target(
     _ index: Int, of step: Step, _ sources: [Tensor], in work: borrowing Workspace
   ) -> Tensor {
@@ -116,7 +116,7 @@ public struct TransformerLayouts: Sendable {
     case .split(let rows): sources[0].slice(ranges(rows, of: sources[0].shape[0])[index])
     }
   }
-  /// Whether a split fits a tensor of so many rows.
+  /// Whether a tensor with this number of rows can be split.
   public static func fits(_ step: Step, rows: Int) -> Bool {
     switch step.operation {
     case .split(let parts): rows > parts.reduce(0, +)
@@ -136,12 +136,12 @@ public struct TransformerLayouts: Sendable {
 
   // MARK: names
 
-  /// The layout a module's name belongs to, which must be one of the model's.
+  /// The layout to which a module's name belongs. The name must be one of the model's.
   public static func layout(ofModule name: String) -> Layout {
     rules.contains { match(name, $0.original) != nil } ? .original : .diffusers
   }
-  /// A module's name in one of the layouts, from whatever calls it: the layouts themselves, or
-  /// ComfyUI, whose names are the original's with parts renamed. Nil if it is none of this model's.
+  /// A module's name in one of the layouts. The source may be either layout or ComfyUI, whose names
+  /// are the original's with renamed parts. nil if the model has no such module.
   public static func module(_ name: String) -> String? {
     for rule in rules {
       if match(name, rule.original) != nil
@@ -155,7 +155,7 @@ public struct TransformerLayouts: Sendable {
     }
     return nil
   }
-  /// The same from a name in which every dot has become `_`.
+  /// The same for a name in which every dot has become `_`.
   public static func module(flattened name: String) -> String? {
     func flat(_ pattern: String) -> String { pattern.replacing(".", with: "_") }
     for rule in rules {
@@ -166,8 +166,8 @@ public struct TransformerLayouts: Sendable {
     }
     return nil
   }
-  /// A parameter's name in one of the layouts; nil if it is none of this model's. ComfyUI calls the
-  /// weight of a norm its scale.
+  /// A parameter's name in one of the layouts; nil if the model has no such parameter. ComfyUI
+  /// calls the weight of a norm `scale`.
   public static func parameter(_ name: String) -> String? {
     guard let dot = name.lastIndex(of: "."), let module = module(String(name[..<dot])) else {
       return nil
@@ -195,7 +195,7 @@ public struct TransformerLayouts: Sendable {
       (self.original, self.diffusers, self.swaps) = (original, diffusers, swaps)
     }
   }
-  /// `#` stands for a block's number. A module has one rule.
+  /// `#` stands for the number of a block. A module has exactly one rule.
   private static let rules: [Rule] = {
     let refiner = "context_embedder.token_refiner.refiner_blocks.#"
     let oldRefiner = "txt_in.individual_token_refiner.blocks.#"
@@ -261,7 +261,7 @@ public struct TransformerLayouts: Sendable {
     ]
     return all
   }()
-  /// The block's number (empty where the pattern has none) if `name` fits, else nil.
+  /// The number of the block if `name` matches (empty if the pattern has no number), else nil.
   private static func match(_ name: String, _ pattern: String) -> Substring? {
     guard let mark = pattern.firstIndex(of: "#") else { return name == pattern ? "" : nil }
     let head = pattern[..<mark]

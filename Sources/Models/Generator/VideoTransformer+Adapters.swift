@@ -3,8 +3,8 @@ public import TensorRuntime
 
 /// Low-rank adapters on the attention and projection layers (algorithm.md 8).
 extension VideoTransformer {
-  /// The layers the published recipe adapts, by diffusers' names: matched as the last components of
-  /// a module's name.
+  /// The layers that the published recipe adapts, by diffusers' names. They match the last
+  /// components of a module's name.
   public static let defaultTargets = [
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj", "attn.add_k_proj",
     "attn.add_v_proj", "attn.to_add_out", "proj_mlp", "proj_out",
@@ -29,7 +29,7 @@ extension VideoTransformer {
   }
 
   /// Freezes everything and adds trainable adapters to the block layers that match `targets`.
-  /// Returns how many.
+  /// Returns their number.
   @discardableResult
   public mutating func attachAdapters(
     targets: [String] = defaultTargets, rank: Int, alpha: Double, from source: ParameterSource,
@@ -48,7 +48,7 @@ extension VideoTransformer {
     }
     return count
   }
-  /// W ← W + s B A everywhere; the adapters are gone.
+  /// W ← W + s B A in every adapted layer; the adapters are removed.
   public mutating func mergeAdapters(in work: borrowing Workspace) {
     forEachBlockLinear { $0.mergeAdapter(in: work) }
   }
@@ -58,7 +58,7 @@ extension VideoTransformer {
     copy.forEachBlockLinear { $0.adapter?.scale *= factor }
     return copy
   }
-  /// The adapters' parameters alone.
+  /// Only the adapters' parameters.
   public func adapterParameters() -> [Parameter] {
     var copy = self
     var list: [Parameter] = []

@@ -1,9 +1,10 @@
 public import Layers
 public import TensorRuntime
 
-/// What the velocity network is conditioned on, for a batch.
+/// The conditions of the velocity network for a batch.
 public struct PromptEmbedding: Sendable {
-  /// Text states `[B, L, text_embed_dim]`, right-padded, and how many are valid.
+  /// Text states `[B, L, text_embed_dim]`, right-padded, and the number of valid ones of each
+  /// sample.
   public var states: Tensor
   public var counts: [Int32]
   /// `[B, pooled_projection_dim]`.
@@ -13,7 +14,7 @@ public struct PromptEmbedding: Sendable {
   }
 }
 
-/// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream, then
+/// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream blocks, then
 /// single-stream blocks.
 public struct VideoTransformer: Layer {
   public let config: TransformerConfig
@@ -66,9 +67,9 @@ public struct VideoTransformer: Layer {
       from: source)
   }
 
-  /// Velocity `[B, 16, n, h, w]` of latents x (scaled) at times t = 1000 σ. `guidance` is needed
-  /// iff the model embeds it.
-  /// With `checkpointing` only block inputs are kept for backward.
+  /// Velocity `[B, 16, n, h, w]` of scaled latents x at times t = 1000 σ. `guidance` is required
+  /// exactly when the model embeds it. With `checkpointing` only block inputs are kept for
+  /// backward.
   public func forward(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
     checkpointing: Bool = false, in work: borrowing Workspace
@@ -123,12 +124,12 @@ public struct VideoTransformer: Layer {
     forward(x, times: times, prompt, guidance: guidance, checkpointing: true, in: work).velocity
   }
 
-  /// Whether everything is trained. Otherwise only adapters are: then conditioning, text input and
-  /// patch embedding get no gradient (algorithm.md 6.11).
+  /// Whether the whole network is trained. Otherwise only adapters are, and conditioning, text
+  /// input and patch embedding get no gradient (algorithm.md 6.11).
   public var trainsConditioning: Bool { conditioning.time.up.weight.isTrainable }
 
-  /// Adds to the trainable parameters' gradients. Gradients of the inputs are returned where the
-  /// whole network is trained (`latents` only when asked for).
+  /// Adds to the gradients of the trainable parameters. Returns gradients of the inputs if the
+  /// whole network is trained (`latents` only if asked for).
   @discardableResult
   public mutating func backward(
     _ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace

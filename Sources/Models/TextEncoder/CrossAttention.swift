@@ -1,7 +1,7 @@
 public import Layers
 public import TensorRuntime
 
-/// What a transport prior is computed from, for one fusion layer and a batch of independent pairs.
+/// The inputs of a transport prior, for one fusion layer and a batch of independent pairs.
 public struct CrossAttentionView: Sendable {
   /// Index of the layer in the encoder.
   public let layer: Int
@@ -14,9 +14,9 @@ public struct CrossAttentionView: Sendable {
 }
 /// A transport prior for fusion layers.
 public struct AttentionPrior {
-  /// Whether a layer gets one; the others attend plainly.
+  /// Whether a layer gets a prior. The others use plain attention.
   public let acts: (_ layer: Int) -> Bool
-  /// Row-normalised plans `[B, heads, L, M]`, read on lexical rows only. A constant for
+  /// Row-normalised plans `[B, heads, L, M]`. Only lexical rows are read. They are constants for
   /// differentiation.
   public let plans: (CrossAttentionView, borrowing Workspace) -> Tensor
   public init(
@@ -33,7 +33,7 @@ public struct CrossAttention: Layer {
   /// ε_f of the fusion.
   static let clamp = 1e-6
 
-  /// Keys and values `[B, M, D]` of visual tokens: the same for every caption of a video.
+  /// Keys and values `[B, M, D]` of visual tokens, which are the same for all captions of a video.
   public struct Vision: Sendable {
     let key, value: Linear.Saved
     let k, v: Tensor

@@ -1,8 +1,8 @@
 import Layers
 public import TensorRuntime
 
-/// Prompts for a small generator: the hidden states of a text encoder's text layers, and the [CLS]
-/// state as pooled vector.
+/// Prompt embeddings for a small generator: the hidden states of a text encoder's text layers, and
+/// the [CLS] state as pooled vector.
 public struct PromptEncoder: Sendable {
   public let encoder: TextEncoder
   public let tokenizer: WordPieceTokenizer
@@ -13,11 +13,11 @@ public struct PromptEncoder: Sendable {
       encoder, tokenizer, min(maxLength, encoder.config.maxPositionEmbeddings)
     )
   }
-  /// What is left out of a prompt, in words; nil when nothing.
+  /// A message that names what is left out of a prompt; nil if nothing is.
   public func truncation(of prompt: String) -> String? {
     tokenizer.truncation(of: prompt, maxLength: maxLength)
   }
-  /// The empty prompt is [CLS] alone: the unconditional one.
+  /// The empty prompt is [CLS] alone, which is the unconditional prompt.
   public func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding
   {
     let tokens = TokenBatch(

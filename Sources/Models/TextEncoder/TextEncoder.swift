@@ -1,9 +1,9 @@
 public import Layers
 public import TensorRuntime
 
-/// BERT with fusion layers (InternVideo2 stage 2; algorithm.md 2): layers below `fusion_layer` read
-/// text alone, the rest also attend to visual tokens. Padded rows are computed and never seen;
-/// outputs have them set to zero.
+/// BERT with fusion layers (InternVideo2 stage 2; algorithm.md 2). Layers below `fusion_layer` read
+/// only text; the others also attend to visual tokens. Padded rows are computed but no row attends
+/// to them, and they are zero in the outputs.
 public struct TextEncoder: Layer {
   public let config: TextEncoderConfig
   public var words, positions, tokenTypes: Parameter
@@ -15,8 +15,8 @@ public struct TextEncoder: Layer {
     let norm: LayerNorm.Saved
     let layers: [TextLayer.Saved]
   }
-  /// Keys and values of visual tokens `[B, M, E]` in every fusion layer: made once for all captions
-  /// of a video.
+  /// Keys and values of visual tokens `[B, M, E]` in every fusion layer, computed once for all
+  /// captions of a video.
   public struct FusionVision: Sendable {
     let layers: [CrossAttention.Vision]
     let shape: Shape
@@ -25,7 +25,7 @@ public struct TextEncoder: Layer {
     let tokens: TokenBatch
     let layers: [TextLayer.Saved]
     let vision: Shape
-    /// L of the states that went in.
+    /// L of the input states.
     public var length: Int { tokens.length }
   }
 
@@ -46,7 +46,8 @@ public struct TextEncoder: Layer {
     }
   }
 
-  /// Embeddings and the layers below `fusion_layer`: hidden states `[B, L, D]`, padding rows zero.
+  /// Embeddings and the layers below `fusion_layer`: hidden states `[B, L, D]`, with zeros in
+  /// padding rows.
   public func text(_ tokens: TokenBatch, in work: borrowing Workspace) -> (
     hidden: Tensor, saved: TextSaved
   ) {
@@ -81,7 +82,8 @@ public struct TextEncoder: Layer {
       dh = layers[i].backward(dh, s.layers[i], addingTo: &none, in: work)!
     }
     let dx = embeddingNorm.backward(dh, s.norm, in: work)
-    // Only tokens that exist reach the tables, and the padding id's row is never trained.
+    // Only valid tokens add to the gradients of the tables, so the padding id's row is never
+    // trained.
     let keep = (0..<s.tokens.ids.count).filter {
       s.tokens.ids[$0] != Int32(config.padTokenId)
         && $0 % s.tokens.length < Int(s.tokens.counts[$0 / s.tokens.length])
@@ -93,7 +95,7 @@ public struct TextEncoder: Layer {
     work.scatterAdd(rows, keep.map { _ in 0 }, to: &tokenTypes.gradient)
   }
 
-  /// What the fusion layers see of visual tokens `[B, M, E]`.
+  /// What the fusion layers read of visual tokens `[B, M, E]`.
   public func vision(_ x: Tensor, in work: borrowing Workspace) -> FusionVision {
     precondition(
       x.shape.rank == 3 && x.shape[2] == config.encoderWidth,
@@ -126,7 +128,8 @@ public struct TextEncoder: Layer {
     return (h, FusionSaved(tokens: tokens, layers: saved, vision: vision.shape))
   }
 
-  /// (dHidden of the text states, dVision). `wantsText` false skips what only the text side needs.
+  /// Returns (dHidden of the text states, dVision). With `wantsText` false, what only the text side
+  /// needs is skipped.
   public mutating func fusionBackward(
     _ dHidden: Tensor, _ s: FusionSaved, wantsText: Bool = true, in work: borrowing Workspace
   ) -> (dText: Tensor?, dVision: Tensor) {

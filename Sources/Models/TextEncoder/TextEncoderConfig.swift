@@ -1,7 +1,7 @@
 public import Layers
 
-/// Sizes of the BERT text encoder with fusion layers; JSON keys as in a reward-model directory
-/// (interfaces.md 4).
+/// Sizes of the BERT text encoder with fusion layers. JSON keys are those of a reward-model
+/// directory (interfaces.md 4).
 public struct TextEncoderConfig: ModelConfig, Equatable {
   public var vocabSize = 30522, hiddenSize = 1024, numHiddenLayers = 24, numAttentionHeads = 16,
     intermediateSize = 4096
@@ -47,7 +47,7 @@ public struct TextEncoderConfig: ModelConfig, Equatable {
 
   public var fusionLayers: Range<Int> { fusionLayer..<numHiddenLayers }
 
-  /// What is wrong with these sizes, as `field: reason`, or nil.
+  /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     for (name, value) in [
       ("vocab_size", vocabSize), ("hidden_size", hiddenSize),

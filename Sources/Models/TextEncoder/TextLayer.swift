@@ -48,7 +48,8 @@ public struct TextLayer: Layer {
   }
   private var scale: Double { 1 / (Double(query.outputWidth) / Double(heads)).squareRoot() }
 
-  /// `vision` is given to fusion layers only: what `cross` makes of visual tokens `[B, M, E]`.
+  /// `vision`, only for fusion layers: the keys and values of visual tokens `[B, M, E]` from
+  /// `cross`.
   public func forward(
     _ h: Tensor, _ tokens: TokenBatch, vision: CrossAttention.Vision? = nil,
     prior: AttentionPrior? = nil, in work: borrowing Workspace
@@ -81,8 +82,8 @@ public struct TextLayer: Layer {
     )
   }
 
-  /// dh; adds the visual tokens' gradient to `dVision` when present. With `wantsInput` false the
-  /// self-attention's backward is skipped (the first fusion layer, when nothing below is trained)
+  /// dh. Adds to the visual tokens' gradient `dVision` if it is present. With `wantsInput` false
+  /// the backward of self-attention is skipped (first fusion layer, when nothing below is trained)
   /// and the result is nil.
   public mutating func backward(
     _ dy: Tensor, _ s: Saved, addingTo dVision: inout Tensor?, wantsInput: Bool = true,

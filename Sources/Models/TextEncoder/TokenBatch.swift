@@ -3,15 +3,15 @@ public struct TokenBatch: Sendable {
   /// `[B, length]`, row-major.
   public let ids: [Int32]
   public let length: Int
-  /// Tokens of each caption, [CLS] included.
+  /// Number of tokens of each caption, including [CLS].
   public let counts: [Int32]
   /// `[B, length]`: 1 where a token is lexical (valid and not special).
   public let lexical: [UInt8]
 
   public var batch: Int { counts.count }
 
-  /// Rows of ids without padding; padded here to the longest, or to `length`. Ids in `special` are
-  /// never lexical.
+  /// Rows of ids without padding. They are padded to the longest, or to `length`. Ids in `special`
+  /// are never lexical.
   public init(
     _ rows: [[Int32]], length minimum: Int = 0, padding: Int32 = 0,
     special: Set<Int32> = [101, 102, 0]
@@ -26,7 +26,7 @@ public struct TokenBatch: Sendable {
     }
   }
   public subscript(row b: Int) -> [Int32] { Array(ids[b * length..<b * length + Int(counts[b])]) }
-  /// Captions `indices`, in that order, at the same length.
+  /// The captions `indices`, in that order, with the same length.
   public func selecting(_ indices: [Int]) -> TokenBatch { TokenBatch(of: self, indices) }
   private init(of whole: TokenBatch, _ indices: [Int]) {
     length = whole.length

@@ -3,19 +3,19 @@ internal import CUtf8proc
 /// BERT's uncased WordPiece, without a trailing [SEP] (algorithm.md 2.1). Works on Unicode scalars;
 /// decomposition by utf8proc (NFD), then marks of category Mn are dropped.
 public struct WordPieceTokenizer: Sendable {
-  /// Keyed by scalars: String equality would merge canonically equivalent tokens.
+  /// The key is the scalars, because String equality would merge canonically equivalent tokens.
   private let ids: [[Unicode.Scalar]: Int32]
   private let tokens: [String]
   public var count: Int { tokens.count }
   public let cls, unknown, pad: Int32
-  /// Ids that never count as lexical: [PAD], [CLS], [SEP]. Unknown and masked words are words.
+  /// Ids that never count as lexical: [PAD], [CLS], [SEP]. [UNK] and [MASK] count as words.
   public let special: Set<Int32>
 
   public enum VocabularyError: Error, Equatable {
     case missing(String)
   }
 
-  /// `vocabulary`: one token a line; the line number is the id.
+  /// `vocabulary`: one token in each line; the line number is the id.
   public init(vocabulary: [String]) throws(VocabularyError) {
     var ids: [[Unicode.Scalar]: Int32] = [:]
     ids.reserveCapacity(vocabulary.count)
@@ -49,7 +49,7 @@ public struct WordPieceTokenizer: Sendable {
     return out
   }
 
-  /// What `encode` leaves out of a text, in words; nil when nothing.
+  /// A message that names what `encode` leaves out of a text; nil if nothing is.
   public func truncation(of text: String, maxLength: Int) -> String? {
     let count = encode(text, maxLength: .max).count
     return count > maxLength
@@ -106,7 +106,7 @@ public struct WordPieceTokenizer: Sendable {
     var parts: [[Unicode.Scalar]] = []
     var current: [Unicode.Scalar] = []
     for s in word {
-      // Decomposition may leave whitespace behind; it separates like any other.
+      // Decomposition may produce whitespace, which separates words like any other.
       if isWhitespace(s) || isPunctuation(s) {
         if !current.isEmpty { parts.append(current) }
         current = []
@@ -119,8 +119,8 @@ public struct WordPieceTokenizer: Sendable {
     return parts
   }
 
-  /// Greedy longest match from the left; the whole word is [UNK] when a position has none or it
-  /// exceeds 100 scalars.
+  /// Greedy longest match from the left. The whole word is [UNK] if some position has no match, or
+  /// if it has more than 100 scalars.
   private func pieces(_ word: [Unicode.Scalar]) -> [Int32] {
     if word.count > 100 { return [unknown] }
     var out: [Int32] = []

@@ -1,9 +1,8 @@
 public import Layers
 public import TensorRuntime
 
-/// One query, the mean of all tokens (CLS included), attends to all tokens through three norms
-/// (algorithm.md 1.7).
-/// x `[B, M, D]` to `[B, clip_embed_dim]`.
+/// One query, the mean of all tokens (CLS included), attends to all tokens, after three norms
+/// (algorithm.md 1.7). x `[B, M, D]` to `[B, clip_embed_dim]`.
 public struct AttentionPooling: Layer {
   public var queryNorm, keyNorm, valueNorm: LayerNorm
   public var query, key, value, out: Linear

@@ -70,21 +70,21 @@ public struct PixelPreprocessing: Sendable {
   public static let mean = [0.485, 0.456, 0.406], deviation = [0.229, 0.224, 0.225]
   public let size: Int
 
-  /// Top-left corner of the crop in the resized frame: the centre, or drawn by the caller.
+  /// Top-left corner of the crop in the resized frame: the centre, or given by the caller.
   public enum Crop: Sendable {
     case center
-    /// Shares of the free rows and columns, each in [0, 1).
+    /// As shares of the rows and columns that are cut off, each in [0, 1).
     case random(row: Double, column: Double)
   }
   public struct Saved: Sendable {
     let height, width, resizedHeight, resizedWidth, row, column: Int, shape: Shape
-    /// Shape of the frames that went in.
+    /// Shape of the input frames.
     public var input: Shape { shape }
   }
 
   public init(size: Int) { self.size = size }
 
-  /// Height and width of frames whose shorter side has become `size`.
+  /// Height and width of frames after the shorter side is resized to `size`.
   public static func resized(height h: Int, width w: Int, size: Int) -> (height: Int, width: Int) {
     let s = Double(size) / Double(min(h, w))
     return s == 1
@@ -94,8 +94,8 @@ public struct PixelPreprocessing: Sendable {
         Int((Double(w) * s).rounded(.toNearestOrEven))
       )
   }
-  /// Planes `[N, H, W]` to `[N, size, size]`: shorter side resized, then cut out from (row,
-  /// column).
+  /// Planes `[N, H, W]` to `[N, size, size]`: the shorter side is resized, then the crop starts at
+  /// (row, column).
   static func fitted(
     _ x: Tensor, _ r: (height: Int, width: Int), size: Int, row: Int, column: Int,
     in work: borrowing Workspace
@@ -118,8 +118,7 @@ public struct PixelPreprocessing: Sendable {
     return work.affineClamp(y, alpha: 1, beta: 0, to: 0...1).reshaped(Shape(t, 3, size, size))
   }
 
-  /// x `[B, T, 3, H, W]` to `[B, T, 3, size, size]`; one crop for all frames of a clip (and the
-  /// batch).
+  /// x `[B, T, 3, H, W]` to `[B, T, 3, size, size]`, with one crop for all frames and all clips.
   public func forward(_ x: Tensor, crop: Crop = .center, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
@@ -161,7 +160,8 @@ public struct PixelPreprocessing: Sendable {
     return dx.reshaped(s.shape)
   }
 
-  /// (x - mean) / deviation of planes `[N 3, h, w]`; without the shift it is its own transpose.
+  /// (x - mean) / deviation of planes `[N 3, h, w]`. Without the shift the map is its own
+  /// transpose.
   private func normalised(_ x: Tensor, shift: Bool, in work: borrowing Workspace) -> Tensor {
     let pixels = x.shape[1] * x.shape[2]
     let groups = x.shape[0] / 3

@@ -12,7 +12,7 @@ public enum PositionTable {
   public static func sineCosine(width d: Int, frames: Int, side: Int) -> Tensor {
     func code(_ position: Int, _ e: Int) -> [Double] {
       let omega = (0..<e / 2).map { pow(10000, -Double($0) / Double(e / 2)) }
-      // An odd width, which the published sizes never have, leaves its last channel zero.
+      // With an odd width, which no published size has, the last channel is zero.
       return omega.map { sin(Double(position) * $0) } + omega.map { cos(Double(position) * $0) }
         + Array(repeating: 0, count: e % 2)
     }
@@ -70,8 +70,8 @@ public enum PositionTable {
     return w
   }
 
-  /// The linear map of one table to another size, as matrices applied to rows 1...; nil where the
-  /// size stays.
+  /// The linear map from one table to another size, as matrices for rows 1...; nil if the size does
+  /// not change.
   struct Interpolation {
     let time: Tensor?, space: Tensor?
     let from: (frames: Int, side: Int), to: (frames: Int, side: Int)

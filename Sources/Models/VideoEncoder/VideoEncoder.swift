@@ -28,7 +28,7 @@ public struct VideoEncoder: Layer {
   }
   enum BlockSaved: Sendable {
     case all(VideoEncoderBlock.Saved)
-    /// Only the block's input: the block is run again in backward.
+    /// Only the block's input is kept: the block is run again in backward.
     case input(Tensor)
   }
 
@@ -91,8 +91,9 @@ public struct VideoEncoder: Layer {
     )
   }
 
-  /// Pixel gradient from those of the tokens and of the projected feature (either may be absent).
-  /// With `wantsPixels` false only parameter gradients are computed and the result is nil.
+  /// Gradient of the pixels from the gradients of the tokens and of the projected feature, of which
+  /// either may be absent. With `wantsPixels` false only parameter gradients are computed, and the
+  /// result is nil.
   public mutating func backward(
     dTokens: Tensor?, dProjected: Tensor?, _ saved: Saved, wantsPixels: Bool = true,
     in work: borrowing Workspace
@@ -124,7 +125,7 @@ public struct VideoEncoder: Layer {
       patchEmbedding.backward(dPatches, saved.patches, in: work), [0, 2, 1, 3, 4])
   }
 
-  /// The table for `times` time positions: a single one has its own table, another count is
+  /// The table for `times` time positions. A single position has its own table; other counts are
   /// interpolated.
   private func positionTable(_ times: Int, in work: borrowing Workspace) -> Tensor {
     if times == 1 {
@@ -154,8 +155,8 @@ public struct VideoEncoder: Layer {
       toSide: config.grid, in: work)
     work.add(d, to: &positions.gradient)
   }
-  /// Side of the stored table's grid: the configuration's, or, when that does not divide the rows,
-  /// that of a 4-frame table (the published checkpoint).
+  /// Side of the stored table's grid: the configuration's, or that of a 4-frame table (the
+  /// published checkpoint) if the configuration's does not divide the number of rows.
   private var storedSide: Int {
     let rows = positions.value.shape[1] - 1
     if rows % config.patchesPerFrame == 0 { return config.grid }

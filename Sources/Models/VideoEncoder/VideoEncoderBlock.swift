@@ -49,7 +49,7 @@ public struct VideoEncoderBlock: Layer {
       Saved(attention: attention, norm2: norm2Saved, mlp: mlpSaved, fed: fed)
     )
   }
-  /// y alone: what backward would read is not kept.
+  /// Only y. What backward would read is not kept.
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
     let middle = attend(x, in: work).middle
     return work.layerScale(middle, scale2.value, mlp(norm2.forward(middle, in: work).y, in: work))

@@ -1,7 +1,7 @@
 public import Layers
 
-/// Sizes of the InternVideo2 video encoder; JSON keys as in a reward-model directory (interfaces.md
-/// 4). A missing field takes the 1B value.
+/// Sizes of the InternVideo2 video encoder. JSON keys are those of a reward-model directory
+/// (interfaces.md 4). A missing field takes the value of the 1B model.
 public struct VideoEncoderConfig: ModelConfig, Equatable {
   public var imgSize = 224, numFrames = 8, tubeletSize = 1, patchSize = 14, dModel = 1408,
     depth = 40, numHeads = 16
@@ -9,7 +9,7 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
   public var attnPoolNumHeads = 16, clipEmbedDim = 768
   /// `tanh` (the trained model's fused kernel, D-9) or `erf`.
   public var mlpGelu = "tanh"
-  /// Start of LayerScale's γ in a fresh model (1e-5 in the 1B model; 1 trains a small one).
+  /// Initial γ of LayerScale in a fresh model (1e-5 in the 1B model; 1 lets a small model train).
   public var initValues = 1e-5
 
   enum CodingKeys: String, CodingKey, CaseIterable {
@@ -54,7 +54,7 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
   public func tokens(frames: Int) -> Int { 1 + times(frames) * patchesPerFrame }
   public var hidden: Int { Int(Double(dModel) * mlpRatio) }
 
-  /// What is wrong with these sizes, as `field: reason`, or nil.
+  /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     for (name, value) in [
       ("img_size", imgSize), ("num_frames", numFrames), ("tubelet_size", tubeletSize),

@@ -4,7 +4,7 @@ internal import CKernels
 extension Workspace {
   /// Which keys a query may see.
   public struct Visibility: Sendable {
-    /// Number of leading keys of each sample that exist; all when empty.
+    /// Number of leading keys of each sample that are valid; empty: all.
     public var keyCounts: [Int32]
     /// With c > 0, key j is visible to query i iff j / c <= i / c (frames of c tokens).
     public var causalBlock: Int
@@ -142,8 +142,8 @@ extension Workspace {
   }
 }
 
-/// Fusion of a transport prior into attention: `pk_prior.h`. Tensors `[B, heads, rows, M]`;
-/// `fused[b * rows + i]` marks rows.
+/// Adds a transport prior to attention: `pk_prior.h`. Tensors `[B, heads, rows, M]`; `fused[b *
+/// rows + i]` marks the rows that get it.
 extension Workspace {
   public func priorFusion(attention: Tensor, prior: Tensor, fused: [UInt8], epsilon: Double)
     -> Tensor
@@ -156,7 +156,7 @@ extension Workspace {
     }
     return y
   }
-  /// Gradient of the logits behind `attention`, given that of the fused rows.
+  /// Gradient of the logits of `attention`, given that of the fused rows.
   public func priorFusionBackward(
     _ dy: Tensor, attention: Tensor, y: Tensor, fused: [UInt8], epsilon: Double
   ) -> Tensor {

@@ -24,7 +24,7 @@ extension Workspace {
     }
   }
   /// barycenter `[M]`; potentials f `[K, N]`, g `[K, M]` of the plans exp(f + g - C/ε), -inf where
-  /// a histogram is 0; the larger L1 error of each plan's marginals.
+  /// a histogram is 0; for each plan the larger of the L1 errors of its two marginals.
   public struct BarycenterSolution: Sendable {
     public let outcome: SinkhornOutcome
     public let barycenter, f, g: Tensor
@@ -32,8 +32,8 @@ extension Workspace {
     public let iterations: Int
     public let residual, mass, cost, objective, dual, errorL1, errorLinf: Double
   }
-  /// cost `[N, M]` or `[K, N, M]`, f64; `own` `[M, M]` where the settings are debiased and the cost
-  /// is not square and shared; histograms K * N, of one sum; weights K, of sum 1.
+  /// cost `[N, M]` or `[K, N, M]`, f64; `own` `[M, M]` for debiased settings if the cost is not
+  /// square and shared; histograms, K * N numbers with equal sums; K weights with the sum 1.
   public func barycenter(
     _ settings: BarycenterSettings, cost: Tensor, own: Tensor? = nil, histograms: [Double],
     weights: [Double], progress: SinkhornProgress? = nil
@@ -71,7 +71,8 @@ extension Workspace {
       residual: r.residual, mass: r.mass, cost: r.cost, objective: r.objective, dual: r.dual,
       errorL1: r.error_l1, errorLinf: r.error_linf)
   }
-  /// Bytes of scratch that a solve may touch: more than it does while a shared kernel holds.
+  /// Largest number of bytes of scratch that a solve may touch. While a shared kernel suffices it
+  /// touches fewer.
   public func barycenterScratch(_ settings: BarycenterSettings, cost: Tensor, count: Int) -> Int {
     var p = settings.problem(cost, count: count)
     return pk_barycenter_scratch(&p)

@@ -5,7 +5,7 @@ public struct ConvolutionGeometry: Hashable, Sendable {
   private var kernelExtents, strides, factors: Extents3
   public var kernel: SIMD3<Int> { kernelExtents.vector }
   public var stride: SIMD3<Int> { strides.vector }
-  /// Nearest upsampling of what is convolved, the first frame in space only; with it strides are 1.
+  /// Nearest upsampling of the input, of the first frame in space only. Strides are then 1.
   public var upsampling: SIMD3<Int> { factors.vector }
   /// Replicated frames before the first; replicated cells on each side of H and W.
   public var front: Int, side: Int
@@ -17,7 +17,8 @@ public struct ConvolutionGeometry: Hashable, Sendable {
       Extents3(kernel), Extents3(stride), Extents3(upsampling), front, side
     )
   }
-  /// HunyuanVideo's causal convolution: k-1 frames in front, k/2 cells around.
+  /// HunyuanVideo's causal convolution: k-1 replicated frames in front, k/2 replicated cells
+  /// around.
   public static func causal(
     kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1), upsampling: SIMD3<Int> = SIMD3(1, 1, 1)
   ) -> Self {
@@ -27,8 +28,8 @@ public struct ConvolutionGeometry: Hashable, Sendable {
 
 extension Workspace {
   /// x `[B, in, T, H, W]`, weight `[out, in, kt, kh, kw]`. With `norm`, x is normalised as it is
-  /// read; `side`, shaped as the result, is added as that is written. Neither for a kernel of one
-  /// cell without strides.
+  /// read. `side`, of the result's shape, is added as the result is written. A kernel of one cell
+  /// without strides takes neither.
   public func convolution(
     _ x: Tensor, weight: Tensor, bias: Tensor?, _ g: ConvolutionGeometry,
     after norm: PendingNorm? = nil, adding side: Tensor? = nil
@@ -108,7 +109,7 @@ extension Workspace {
       front: g.front, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y, fw: g.upsampling.z)
   }
 
-  /// Nearest upsampling, the first frame in space only.
+  /// Nearest upsampling. The first frame is upsampled in space only.
   public func upsample(_ x: Tensor, _ f: SIMD3<Int>) -> Tensor {
     let s = x.shape
     let y = tensor(Shape(s[0], s[1], 1 + (s[2] - 1) * f.x, s[3] * f.y, s[4] * f.z), x.type)

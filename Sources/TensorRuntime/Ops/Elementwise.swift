@@ -32,7 +32,7 @@ extension Workspace {
     y.makeUnique()
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, y.base))
   }
-  /// As `add`, into an accumulator that may be absent.
+  /// As `add`, for a sum that may be absent.
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor?) {
     guard y != nil else { return }
     add(x, times: alpha, to: &y!)
@@ -62,7 +62,7 @@ extension Workspace {
     x.makeUnique()
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, x.base))
   }
-  /// Sets every element, whatever it was (scaling by 0 would keep a NaN).
+  /// Sets every element, whatever its value was (multiplying by 0 would keep a NaN).
   public func fill(_ x: inout Tensor, with value: Double) {
     if value == 0 && x.clear() { return }
     x.makeUnique()
@@ -145,7 +145,7 @@ extension Workspace {
     check(pk_gate_forward(x.type.pk, b, n, c, gate.ld, x.base, gate.base, h.base, y.base))
     return y
   }
-  /// dh; adds to chunk `index` (of `count`) of `dChunks` when it is present. dx is dy itself.
+  /// dh. Adds to chunk `index` (of `count`) of `dChunks` if it is present. dx is dy.
   public func gateBackward(
     _ dy: Tensor, _ gate: Chunk, h: Tensor, index: Int, of count: Int,
     addingTo dChunks: inout Tensor?

@@ -1,13 +1,14 @@
 internal import CKernels
 
-/// RMS norm of every head of queries or keys and their rotary positions, in one pass from where a
-/// projection left them to where attention reads them: `pk_norm.h`.
+/// RMS norm and rotary positions of every head of queries or keys, in one pass that reads the
+/// output of a projection and writes the input of attention: `pk_norm.h`.
 extension Workspace {
   /// Angles of the first tokens of each sample, `[tokens, dim / 2]`.
   public typealias Rotation = (cosines: Tensor, sines: Tensor)
 
-  /// Heads lie in columns `column..<column + heads * dim` of x `[B, N, ...]`, dim = scale.count;
-  /// written to rows `row..<row + N` of y `[B, M, heads * dim]`. Returns 1 / rms `[B, N, heads]`.
+  /// Reads the heads in columns `column..<column + heads * dim` of x `[B, N, ...]`, dim =
+  /// scale.count, and writes rows `row..<row + N` of y `[B, M, heads * dim]`. Returns 1 / rms `[B,
+  /// N, heads]`.
   public func headNorm(
     _ x: Tensor, column: Int = 0, heads: Int, scale: Tensor, epsilon: Double, rotation: Rotation?,
     into y: inout Tensor, row: Int = 0
@@ -22,8 +23,7 @@ extension Workspace {
         rotation?.sines.base, y.base + row * s.ldy * x.type.byteCount, rstd.base))
     return rstd
   }
-  /// The gradient of those columns of x, written to the same columns of dx, from rows `row..<row +
-  /// N` of dy.
+  /// Reads rows `row..<row + N` of dy and writes the gradient of x to the same columns of dx.
   public func headNormBackward(
     _ dy: Tensor, row: Int = 0, x: Tensor, column: Int = 0, heads: Int, scale: Tensor, rstd: Tensor,
     rotation: Rotation?, into dx: inout Tensor, addingTo dScale: inout Tensor?

@@ -1,7 +1,7 @@
 internal import CKernels
 
-/// Element-wise losses: `pk_loss.h`. Each gives the mean over all elements and its gradient, times
-/// `weight`.
+/// Element-wise losses: `pk_loss.h`. Each returns the mean over all elements, and its gradient
+/// times `weight`.
 extension Workspace {
   /// mean of w (|e| + e²/2), e = x - target.
   public func weightedL1L2(_ x: Tensor, target: Tensor, weight w: Tensor? = nil) -> (
@@ -60,7 +60,7 @@ extension Workspace {
   }
 }
 
-/// What a kernel returns as a number; a plan does not call it.
+/// The number that a kernel returns. A plan does not call it.
 func measured(_ kernel: @autoclosure () -> Double) -> Double {
   MemoryPlan.current == nil ? kernel() : 0
 }

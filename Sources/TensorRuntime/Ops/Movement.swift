@@ -57,7 +57,7 @@ extension Workspace {
       strides: [x.shape[axis] * inner, 1], to: &y, toStrides: [range.count * inner, 1])
     return y
   }
-  /// Writes (or adds) x into elements `start...` of an axis of y: the mirror of `narrowed`.
+  /// Writes (or adds) x to elements `start...` of an axis of y: the inverse of `narrowed`.
   public func place(
     _ x: Tensor, into y: inout Tensor, axis: Int, at start: Int, accumulate: Bool = false
   ) {
@@ -102,9 +102,9 @@ extension Workspace {
     check(pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
   }
 
-  /// Rotates adjacent channel pairs of x `[B, N, heads * dim]`, tokens `0..<cosines.shape[0]` of
-  /// each sample, in place.
-  /// `inverse` is the backward direction. cosines, sines `[tokens, dim / 2]`.
+  /// Rotates adjacent channel pairs of x `[B, N, heads * dim]` in place, for tokens
+  /// `0..<cosines.shape[0]` of each sample. `inverse` is the backward direction. cosines, sines
+  /// `[tokens, dim / 2]`.
   public func rotate(
     _ x: inout Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false
   ) {
@@ -121,7 +121,7 @@ extension Workspace {
   }
 }
 
-/// One tensor against every element of the leading axis.
+/// One tensor combined with every element of the leading axis.
 extension Workspace {
   /// x[b] += table for every b: x `[B, ...]`, table with the shape of x[b].
   public func addToEach(_ table: Tensor, to x: inout Tensor) {
@@ -133,7 +133,7 @@ extension Workspace {
       check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount))
     }
   }
-  /// sums += Σ_b x[b]: the mirror of `addToEach`.
+  /// sums += Σ_b x[b]: the adjoint of `addToEach`.
   public func addSumOfEach(_ x: Tensor, to sums: inout Tensor?) {
     guard let shape = sums?.shape else { return }
     precondition(x.count % shape.count == 0, "sum of each of \(x.shape) into \(shape)")

@@ -2,7 +2,7 @@ internal import CKernels
 
 /// Normalisation: `pk_norm.h`. γ and β may be absent (1 and 0).
 extension Workspace {
-  /// Row statistics that backward reads.
+  /// Statistics of the rows, which backward reads.
   public struct RowStatistics: Sendable { let mean, rstd: Tensor }
 
   public func layerNorm(_ x: Tensor, scale: Tensor?, shift: Tensor?, epsilon: Double) -> (
@@ -19,8 +19,8 @@ extension Workspace {
         mean.base, rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx plus `side`, the gradient that passes the norm by. `rectified`: x was ReLU(h), and the
-  /// gradient is that of h.
+  /// dx plus `side`, the gradient of the path around the norm. `rectified`: x was ReLU(h), and the
+  /// result is the gradient of h.
   public func layerNormBackward(
     _ dy: Tensor, x: Tensor, rectified: Bool = false, scale: Tensor?, statistics s: RowStatistics,
     adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
@@ -43,8 +43,8 @@ extension Workspace {
     return dx
   }
 
-  /// Layer norm whose factor 1 + scale and shift are chunks of a sample's own (adaLN; Peebles, Xie
-  /// 2023, arXiv:2212.09748, 3.2): x `[B, N, C]`.
+  /// Layer norm of x `[B, N, C]` whose factor 1 + scale and whose shift are chunks of each sample
+  /// (adaLN; Peebles, Xie 2023, arXiv:2212.09748, 3.2).
   public func adaptiveLayerNorm(_ x: Tensor, scale: Chunk, shift: Chunk, epsilon: Double) -> (
     y: Tensor, statistics: RowStatistics
   ) {
@@ -59,8 +59,8 @@ extension Workspace {
         rstd.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx plus `side`; adds to chunks `scaleIndex`, `shiftIndex` (of `count`) of `dChunks` when it is
-  /// present.
+  /// dx plus `side`. Adds to chunks `scaleIndex` and `shiftIndex` (of `count`) of `dChunks` if it
+  /// is present.
   public func adaptiveLayerNormBackward(
     _ dy: Tensor, x: Tensor, scale: Chunk, statistics s: RowStatistics, adding side: Tensor? = nil,
     scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?
@@ -90,7 +90,7 @@ extension Workspace {
         x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
     return (y, rstd)
   }
-  /// dx plus `side`, the gradient that passes the norm by.
+  /// dx plus `side`, the gradient of the path around the norm.
   public func rmsNormBackward(
     _ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?
@@ -128,11 +128,11 @@ extension Workspace {
         x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
-  /// A group norm that the convolution behind it applies as it reads: a channel's mean, factor and
-  /// shift, `[B, 3, C]`.
+  /// A group norm that a convolution applies as it reads its input: mean, factor and shift of each
+  /// channel, `[B, 3, C]`.
   public struct PendingNorm: Sendable { let table: Tensor, silu: Bool }
 
-  /// The statistics alone, and the norm for `convolution` to apply.
+  /// Only the statistics, and the norm for `convolution` to apply.
   public func pendingGroupNorm(
     _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool
   ) -> (norm: PendingNorm, statistics: RowStatistics) {
@@ -150,8 +150,8 @@ extension Workspace {
     )
     return (PendingNorm(table: table, silu: silu), RowStatistics(mean: mean, rstd: rstd))
   }
-  /// dx, plus `side`: the gradient that passes the norm by. It is written over dy where nothing
-  /// else holds that.
+  /// dx plus `side`, the gradient of the path around the norm. Written to the memory of dy if
+  /// nothing else holds it.
   public func groupNormBackward(
     _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double,
     silu: Bool, statistics: RowStatistics, adding side: Tensor? = nil,

@@ -7,9 +7,9 @@ public struct AdamUpdate: Sendable {
   public var weightDecay, l2: Double
   /// 1 - beta^k for the k-th update.
   public var correction1, correction2: Double
-  /// Factor on the gradient before anything else (clipping).
+  /// Factor that multiplies the gradient first (clipping).
   public var gradientScale: Double
-  /// Of the lot by which bf16 moments are rounded: another for every step and parameter.
+  /// Seed of the stochastic rounding of bf16 moments, another for every step and parameter.
   public var salt: UInt32 = 0
   public init(
     learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double,
@@ -31,7 +31,7 @@ extension Workspace {
   ) {
     adam(u, gradient, &value, &first, &second, nil, 0)
   }
-  /// The same, and average ← d average + (1 - d) value in the same pass, d = `decay`.
+  /// The same, and in the same pass average ← d average + (1 - d) value with d = `decay`.
   public func adam(
     _ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor,
     second: inout Tensor, average: inout Tensor, decay: Double

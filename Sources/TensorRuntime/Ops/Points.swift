@@ -14,8 +14,8 @@ extension Workspace {
     check(pk_distances(x.shape[0], y.shape[0], x.shape[1], reals(x), reals(y), reals(out)))
     return out
   }
-  /// Average ranks of the distances of n points, given once a pair, in the full n x n list; and the
-  /// rank of its diagonal.
+  /// Ranks (ties averaged) of the distances of n points in the full n x n list. Each pair is given
+  /// once. Also the rank of the diagonal.
   public func averageRanks(_ distances: Tensor, points n: Int) -> (ranks: Tensor, diagonal: Double)
   {
     precondition(

@@ -2,10 +2,10 @@ internal import CKernels
 
 /// Matrix products: `pk_gemm.h`.
 extension Workspace {
-  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. A `frozen`
-  /// weight's panels are kept for the next time where it is small (1 MiB), or rows of x are few (at
-  /// most 512): packing it costs a tenth of the product then, and more the fewer they are. Large
-  /// weights (32 MiB) are not kept twice.
+  /// y = x Wᵀ + b. Shapes: x `[..., in]`, W `[out, in]`, b `[out]`; y `[..., out]`. The packed
+  /// panels of a `frozen` weight are kept if it is small (1 MiB), or if x has few rows (at most
+  /// 512): packing then takes a tenth of the product, and more with fewer rows. Large weights (32
+  /// MiB) are not kept twice.
   public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
     let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
     multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, into: y)
@@ -27,7 +27,7 @@ extension Workspace {
       into: y)
     return y
   }
-  /// f(x Wᵀ + b), in place: what f was of is not kept.
+  /// f(x Wᵀ + b), in place. The input of f is not kept.
   public func linear(
     _ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false, then f: Activation
   ) -> Tensor {
@@ -92,10 +92,11 @@ extension Workspace {
       dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f,
       before: before, into: dx, beta: 1)
   }
-  /// Elements of a weight up to which panels are kept: those of BERT-large, not those of a
-  /// generator of billions of parameters.
+  /// Elements of a weight up to which panels are kept. This covers BERT-large, but not a generator
+  /// with billions of parameters.
   private static let mostKept = 8 << 20
-  /// And whatever the rows: a thirtieth of the product for 2000 rows.
+  /// Elements up to which panels are kept for any number of rows. Packing is a thirtieth of the
+  /// product for 2000 rows.
   private static let alwaysKept = 1 << 18
   /// y = beta y + alpha x op(W), then bias and activation: `pk_linear`.
   private func multiply(
@@ -184,7 +185,7 @@ extension Workspace {
     return c
   }
 
-  /// C = A B with a B that stays: its panels are made once and kept with it, whatever the size.
+  /// C = A B with a constant B: its panels are made once and kept with it, whatever its size.
   public func matmul(_ a: Tensor, keeping b: Tensor) -> Tensor {
     let c = tensor(Shape(a.shape[0], b.shape[1]), a.type)
     multiply(a, b, isTransposed: false, frozen: true, into: c, always: true)

@@ -1,7 +1,6 @@
 /// Movement of whole rows (runs of the leading axis), for tensors of any type.
 extension Workspace {
-  /// The parts one behind the other along the leading axis. All have one type and the same extents
-  /// behind it.
+  /// The parts joined along the leading axis. All have one type and the same other extents.
   public func joinedRows(_ parts: [Tensor]) -> Tensor {
     precondition(!parts.isEmpty, "nothing to join")
     var shape = parts[0].shape
@@ -19,7 +18,7 @@ extension Workspace {
     }
     return y
   }
-  /// The second half of the rows, then the first.
+  /// The second half of the rows, followed by the first half.
   public func swappedHalves(_ x: Tensor) -> Tensor {
     precondition(x.shape.rank > 0 && x.shape[0] % 2 == 0, "\(x.shape) has no halves")
     let half = x.shape[0] / 2

@@ -77,7 +77,7 @@ extension Workspace {
         self.isPlain
       ) = (source, target, epsilon, mass, tolerance, maxIterations, isPlain)
     }
-    /// `type`: of the arithmetic, where the cost still has another.
+    /// `type`: the type of the arithmetic, if the cost still has another.
     func problem(_ cost: SinkhornCost, as type: ElementType? = nil) -> pk_sinkhorn_problem {
       var p = problem(rows: cost.rows, columns: cost.columns)
       p.type = (type ?? cost.type).pk
@@ -108,10 +108,10 @@ extension Workspace {
       }
     }
   }
-  /// What a plan amounts to, recomputed from it.
+  /// The properties of a plan, recomputed from it.
   public struct SinkhornCertificate: Sendable {
     public let z, mass, cost, entropy, dual, errorL1, errorLinf, penalties: Double
-    /// Judged on these figures.
+    /// Judged on these values.
     public let outcome: SinkhornOutcome
     init(_ r: pk_sinkhorn_result) {
       outcome = Workspace.outcome(r.outcome)
@@ -120,8 +120,8 @@ extension Workspace {
       penalties = r.penalty_source + r.penalty_target
     }
   }
-  /// One solved problem: plan `[N, M]` of the cost's type, if it was wanted; potentials, -inf where
-  /// the weight is 0.
+  /// One solved problem: the plan `[N, M]` in the cost's type, if it was asked for; potentials,
+  /// which are -inf where the weight is 0.
   public struct SinkhornSolution: Sendable {
     public let outcome: SinkhornOutcome
     public let plan: Tensor?
@@ -132,7 +132,8 @@ extension Workspace {
   }
   public typealias SinkhornProgress = (_ iterations: Int, _ residual: Double) -> Bool
 
-  /// `start`: potentials to go on from. `progress` is asked after every iteration whether to go on.
+  /// `start`: potentials to start from. `progress` is called after every iteration and returns
+  /// whether to continue.
   public func sinkhorn(
     _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double],
     start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
@@ -158,8 +159,8 @@ extension Workspace {
     }
     return Self.solution(r, plan, a, b)
   }
-  /// Runs `body` with the function and context through which C asks `progress`; nil and nil if
-  /// there is none.
+  /// Runs `body` with the function and context through which C calls `progress`; both are nil if
+  /// there is no `progress`.
   static func asking(
     _ progress: SinkhornProgress?,
     _ body: (
@@ -180,8 +181,8 @@ extension Workspace {
     let ask: SinkhornProgress
     init(_ ask: @escaping SinkhornProgress) { self.ask = ask }
   }
-  /// `count` problems: cost `[H, N, M]`; weights `[N]`, `[M]` for all, or as many as there are
-  /// problems. `start`: potentials `[H, N]`, `[H, M]` to go on from.
+  /// `count` problems. Cost `[H, N, M]`. Weights `[N]`, `[M]` for all problems, or one row for each
+  /// problem. `start`: potentials `[H, N]`, `[H, M]` to start from.
   public func sinkhornBatch(
     _ settings: SinkhornSettings, cost: Tensor, source: [Double], target: [Double],
     start: (a: [Double], b: [Double])? = nil, wantsPlan: Bool = true,
@@ -236,8 +237,8 @@ extension Workspace {
       outcome: outcome(r.outcome), plan: plan, a: potentials(a), b: potentials(b),
       iterations: r.iterations, residual: r.residual, certificate: SinkhornCertificate(r))
   }
-  /// A solution's certificate in double precision throughout: of its plan where it has one, else
-  /// from its potentials. The outcome is judged again.
+  /// A solution's certificate with every sum in f64, from its plan if it has one, otherwise from
+  /// its potentials. The outcome is judged again.
   public func sinkhornCertificate(
     _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double],
     of s: SinkhornSolution
@@ -253,8 +254,8 @@ extension Workspace {
       "sinkhorn certificate")
     return SinkhornCertificate(r)
   }
-  /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective: with respect to the
-  /// matrix `[N, M]`, or to both clouds; and to the weights.
+  /// Derivatives of <upstream, P> + onCost <P, C> + onObjective objective with respect to the
+  /// matrix `[N, M]` or to both clouds, and with respect to the weights.
   public struct SinkhornGradient: Sendable {
     public let cost: Tensor?
     public let points: (Tensor, Tensor)?
@@ -305,8 +306,8 @@ extension Workspace {
     return out
   }
 
-  /// Bytes of scratch of a solve (`count` of them as one batch), of its gradient and of its
-  /// certificate in f64, for a cost that may still be of another type than `type`.
+  /// Bytes of scratch of a solve (`count` problems in one batch), of its gradient and of its
+  /// certificate in f64, for a cost that may still have another type than `type`.
   public func sinkhornScratch(
     _ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1
   ) -> (solve: Int, gradient: Int, certificate: Int) {

@@ -2,22 +2,22 @@ internal import CKernels
 
 /// Sinkhorn divergence: `pk_divergence.h`.
 extension Workspace {
-  /// One of the three solves; `shift` is what the reference adds to its objective and dual.
+  /// One of the three solves. `shift` is what the reference measure adds to its objective and dual.
   public struct SinkhornTerm: Sendable {
     public let outcome: SinkhornOutcome
     public let iterations: Int
     public let residual, shift: Double
     public let certificate: SinkhornCertificate
   }
-  /// Value; terms (source, target), (source, source), (target, target); gradients where they were
-  /// wanted, points' of the clouds' type.
+  /// The value; the terms (source, target), (source, source), (target, target); gradients if asked
+  /// for, those of points in the clouds' type.
   public struct SinkhornDivergenceValue: Sendable {
     public let value: Double
     public let terms: [SinkhornTerm]
     public let points: (Tensor, Tensor)?
     public let source, target: [Double]?
   }
-  /// `within`: the costs `[N, N]` and `[M, M]` inside the two measures, of a matrix `cost`; nil
+  /// `within`: the costs `[N, N]` and `[M, M]` inside the two measures, for a matrix `cost`; nil
   /// between points.
   public func sinkhornDivergence(
     _ settings: SinkhornSettings, cost: SinkhornCost, within: (Tensor, Tensor)? = nil,
@@ -66,15 +66,15 @@ extension Workspace {
       value: r.value, terms: terms, points: dx.map { ($0, dy!) }, source: wantsGradients ? mu : nil,
       target: wantsGradients ? nu : nil)
   }
-  /// Bytes of scratch, for a cost that may still be of another type than `type`.
+  /// Bytes of scratch, for a cost that may still have another type than `type`.
   public func sinkhornDivergenceScratch(
     _ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType
   ) -> Int {
     var p = settings.problem(cost, as: type)
     return pk_divergence_scratch(&p)
   }
-  /// The first weight whose power 1 + ε / ρ leaves the range of double, which a divergence of
-  /// relaxed sides cannot take; nil if there is none.
+  /// Index of the first weight whose power 1 + ε / ρ leaves the range of double, which a divergence
+  /// with relaxed sides cannot use; nil if there is none.
   public func sinkhornOutOfRange(_ weights: [Double], _ settings: SinkhornSettings) -> Int? {
     guard case .relaxed(let rho) = settings.source else { return nil }
     var w = weights

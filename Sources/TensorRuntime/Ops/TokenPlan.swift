@@ -2,7 +2,7 @@ internal import CKernels
 
 /// Token-level transport plans: `pk_token_plan.h`.
 extension Workspace {
-  /// What a token plan is computed with; the meaning of each is in the kernel's contract.
+  /// Parameters of a token plan; `pk_token_plan.h` says what each means.
   public struct TokenPlanSettings: Sendable {
     public var gridSide: Int
     public var gamma, eta, epsilon, marginalExponent, mass, tolerance: Double
@@ -19,17 +19,18 @@ extension Workspace {
         (tolerance, maxIterations, legacyGeometry, exactMass, translation)
     }
   }
-  /// Plans `[B, heads, L, M]`, set on marked rows only; the rest per pair and head, `[B * heads]`.
+  /// Plans `[B, heads, L, M]`, set only in marked rows. The other values are for each pair and
+  /// head, `[B * heads]`.
   public struct TokenPlanResult: Sendable {
     public let plan: Tensor
     public let iterations: [Int]
     public let delta, mass: [Double]
-    /// Cost and plan before row normalisation, when asked for.
+    /// Cost and plan before row normalisation, if asked for.
     public let cost, raw: Tensor?
   }
 
-  /// attention `[B, heads, L, M]`; queries `[B, L, D]`, keys `[B, M, D]`; `marked[b * L + i]`
-  /// nonzero: row i gets a plan.
+  /// attention `[B, heads, L, M]`; queries `[B, L, D]`, keys `[B, M, D]`. Row i of pair b gets a
+  /// plan if `marked[b * L + i]` is not zero.
   public func tokenPlans(
     _ settings: TokenPlanSettings, queries: Tensor, keys: Tensor, attention: Tensor,
     marked: [UInt8], details: Bool
@@ -47,7 +48,7 @@ extension Workspace {
     return tokenPlans(
       settings, features: (queries, keys), attention, marked: marked, details: details)
   }
-  /// The same from finite costs `[B, heads, L, M]`, as they are.
+  /// The same from given finite costs `[B, heads, L, M]`.
   public func tokenPlans(
     _ settings: TokenPlanSettings, costs: Tensor, marked: [UInt8], details: Bool
   ) -> TokenPlanResult {

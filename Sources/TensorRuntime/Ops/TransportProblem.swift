@@ -9,12 +9,12 @@ extension Workspace {
     /// min <P,C> + ε Σ P (log P - 1) with P1 = a, Pᵀ1 = b; a and b are first divided by their sums
     /// (Cuturi 2013).
     case balanced
-    /// The same plus ρ_source KL(P1|a) + ρ_target KL(Pᵀ1|b) instead of the constraints (Chizat et
-    /// al. 2018). An infinite ρ keeps the constraint of its side; with both infinite the sums of a
-    /// and b must agree.
+    /// The same with ρ_source KL(P1|a) + ρ_target KL(Pᵀ1|b) instead of the constraints (Chizat et
+    /// al. 2018). With an infinite ρ a side keeps its constraint. If both are infinite, the sums of
+    /// a and b must agree.
     case unbalanced(rhoSource: Double, rhoTarget: Double)
-    /// The PISCES relaxation: `unbalanced` with ρ = ε m / (1 - m) on both sides, so that m is the
-    /// exponent of the scalings; from 0.999 on, m counts as 1 (hard constraints).
+    /// The PISCES relaxation: `unbalanced` with ρ = ε m / (1 - m) on both sides, so m is the
+    /// exponent of the scalings. From 0.999 on, m counts as 1 (hard constraints).
     case relaxed(exponent: Double)
     /// P1 <= a, Pᵀ1 <= b, ΣP = mass (Benamou et al. 2015).
     case exactMass(Double)
@@ -32,7 +32,7 @@ extension Workspace {
     }
   }
 
-  /// A fault in a problem, with the words of the C library for it.
+  /// A fault in a problem, in the words of the C library.
   public struct TransportFault: Error, Sendable, Equatable {
     public enum Kind: Sendable, Equatable {
       case epsilon, tolerance, maxIterations, scale, rho, exponent, mass
@@ -41,7 +41,7 @@ extension Workspace {
       case weightRange
     }
     public var kind: Kind
-    /// The array or side at fault, as the caller calls it.
+    /// The array or side at fault, by the caller's name for it.
     public var name = ""
     public var index = 0, other = 0
     public var value = 0.0, limit = 0.0
@@ -53,13 +53,13 @@ extension Workspace {
       (self.kind, self.name, self.index, self.other) = (kind, name, index, other)
       (self.value, self.limit) = (value, limit)
     }
-    /// Equal in kind, place and numbers, of which NaN is equal to itself.
+    /// Equal in kind, place and numbers. NaN equals NaN here.
     public static func == (x: Self, y: Self) -> Bool {
       func same(_ a: Double, _ b: Double) -> Bool { a == b || (a.isNaN && b.isNaN) }
       return x.kind == y.kind && x.name == y.name && x.index == y.index && x.other == y.other
         && same(x.value, y.value) && same(x.limit, y.limit)
     }
-    /// nil where nothing is wrong. `name`: where the check does not name a side itself.
+    /// nil if nothing is wrong. `name` is the place if the check does not name a side itself.
     fileprivate init?(_ f: pk_fault, name: String = "") {
       guard let kind = Self.kinds.first(where: { $0.pk == f.kind })?.kind else { return nil }
       self.init(kind, name: name, index: f.index, other: f.other, value: f.value, limit: f.limit)
@@ -91,7 +91,7 @@ extension Workspace {
     }
   }
 
-  /// Defaults of the commands and of the Swift module; those of the C library are beside them in
+  /// Defaults of the commands and the Swift module. Those of the C library stand beside them in
   /// `pk_problem.h`.
   public enum TransportDefaults {
     public static let tolerance = PK_TOLERANCE
@@ -99,7 +99,7 @@ extension Workspace {
     public static let toleranceOfBarycenter = PK_TOLERANCE_BARYCENTER
     public static let toleranceOfDebiased = PK_TOLERANCE_DEBIASED
     public static let maxIterations = Int(PK_MAX_ITERATIONS_DEFAULT)
-    /// Relative difference above which sums of weights count as different.
+    /// Relative difference above which two sums of weights count as different.
     public static let sumTolerance = PK_SUM_TOLERANCE
   }
 
@@ -107,7 +107,7 @@ extension Workspace {
     if let fault = TransportFault(f, name: name) { throw fault }
   }
 
-  /// The solver's settings for a rule. `scale`: of points.
+  /// The solver's settings for a rule. `scale`: the divisor of distances between points.
   public static func sinkhornSettings(
     _ rule: MarginalRule, epsilon: Double, tolerance: Double, maxIterations: Int,
     isPlain: Bool = false, scale: Double? = nil
@@ -125,7 +125,7 @@ extension Workspace {
       isPlain: isPlain)
   }
 
-  /// The sum of weights that are finite, not negative and not all zero.
+  /// The sum of weights, which must be finite, not negative and not all zero.
   public static func sum(ofWeights w: [Double], named name: String) throws(TransportFault) -> Double
   {
     var sum = 0.0
@@ -133,7 +133,7 @@ extension Workspace {
     return sum
   }
 
-  /// Weights as they are solved with. Balanced sides are divided by their sums; two other hard
+  /// Weights as the solver takes them. Balanced sides are divided by their sums. Two other hard
   /// sides are made to agree to the last bit. Sets the mass in `settings`.
   public static func posed(
     _ rule: MarginalRule, source: [Double], target: [Double], sums: (Double, Double),
@@ -154,24 +154,25 @@ extension Workspace {
     return (a, b)
   }
 
-  /// The gradient with respect to weights as they were given, of that with respect to divided ones.
+  /// The gradient with respect to the given weights, from the gradient with respect to the divided
+  /// ones.
   public static func undivided(_ gradient: [Double], weights w: [Double], sum: Double) -> [Double] {
     var g = gradient
     pk_undivide_gradient(w.count, w, sum, &g)
     return g
   }
 
-  /// Rows of points `[N, D]` without a zero vector, whose cosine is not defined.
+  /// Checks that no row of points `[N, D]` is a zero vector, whose cosine is not defined.
   public func checkDirections(_ t: Tensor, named name: String) throws(TransportFault) {
     try Self.pass(
       pk_check_directions(nil, t.type.pk, t.shape[0], t.shape[1], t.base), name: name)
   }
-  /// A cost `[N, N]` that is symmetric to 1e-6 of its largest element.
+  /// Checks that a cost `[N, N]` is symmetric to 1e-6 of its largest element.
   public func checkSymmetric(_ t: Tensor, named name: String) throws(TransportFault) {
     let wide = converted(t, to: .f64)
     try Self.pass(pk_check_symmetric(nil, PK_F64, t.shape.last, wide.base), name: name)
   }
-  /// Whether some plan with these weights avoids the infinite elements of a matrix.
+  /// Checks that some plan with these weights avoids the infinite elements of a matrix.
   public func checkPairs(
     _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
   ) throws(TransportFault) {

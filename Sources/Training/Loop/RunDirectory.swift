@@ -14,8 +14,8 @@ public struct RunDirectory: Sendable {
   let events: EventFile
   let checkpoints: CheckpointFolder
 
-  /// Opens a run; a new one must not exist yet, a resumed one must. `configuration`, `environment`
-  /// and `record` (what the run was given beside them) are written once.
+  /// Opens a run. A new run must not exist yet, a resumed one must. `configuration`, `environment`
+  /// and `record` (the data, models and sizes of the run) are written once.
   public init(
     _ path: String, resuming: Bool, configuration: JSONValue, environment: JSONValue,
     record: JSONValue? = nil
@@ -44,8 +44,8 @@ public struct RunDirectory: Sendable {
     metrics = try JSONLinesWriter("\(path)/metrics.jsonl")
     events = try EventFile(in: path)
   }
-  /// A run that was killed has told of steps after its last checkpoint; they are taken again, and
-  /// told once.
+  /// A run that was killed may have written metrics of steps after its last checkpoint. These steps
+  /// are taken again, so their lines are removed.
   private static func forgetMetrics(_ file: String, after checkpoint: String) throws(FileError) {
     guard TextFile.exists(file) else { return }
     let step = try JSONValue(contentsOf: "\(checkpoint)/state.json")["step"]?.integer ?? 0

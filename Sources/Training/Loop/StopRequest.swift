@@ -5,8 +5,8 @@ import Synchronization
 #endif
 
 /// SIGTERM, SIGINT and SIGUSR1 ask the loop to write a checkpoint and stop (exit status 75).
-/// Launchers and shells send the same signal to a process and to its group, so what follows within
-/// a second is the same request; a later one leaves at once.
+/// Launchers and shells send the same signal to a process and to its group, so signals within a
+/// second count as one request. A later one ends the process at once.
 public enum StopRequest {
   /// Nanoseconds of the monotonic clock at the first request; 0: none.
   private static let first = Atomic<UInt64>(0)
@@ -14,8 +14,8 @@ public enum StopRequest {
 
   public static var isPending: Bool { first.load(ordering: .relaxed) > 0 }
 
-  /// Installs the handlers. Inside them only an atomic and the clock are touched, which signals
-  /// allow.
+  /// Installs the handlers. They use only an atomic and the clock, which is allowed in a signal
+  /// handler.
   public static func install() {
     for number in [SIGTERM, SIGINT, SIGUSR1] {
       signal(number) { number in

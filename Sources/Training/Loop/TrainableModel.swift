@@ -1,14 +1,14 @@
 public import Layers
 public import TensorRuntime
 
-/// A model with what training keeps beside it: the optimiser's moments and, where it is asked for, a
-/// moving average of the parameters. One value updates, saves and restores all three.
+/// A model with its training state: the optimiser's moments and, if asked for, a moving average of
+/// the parameters. This one type updates, saves and restores all three.
 public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
 
-  /// `model` has been made trainable. `averageDecay` is the moving average's decay at its longest;
+  /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
   /// nil or 0: no average.
   public init(
     _ model: Model, _ options: AdamW.Options, averageDecay: Double? = nil,
@@ -20,12 +20,12 @@ public struct TrainableModel<Model: Layer> {
       $0 > 0 ? MovingAverage(decay: $0, of: model, in: work) : nil
     }
   }
-  /// The model with its averaged parameters, or as it is where no average is kept.
+  /// The model with averaged parameters, or the model itself if no average is kept.
   public var averaged: Model { average?.applied(to: model) ?? model }
 
-  /// Clips the gradients to `maximumNorm`, takes one AdamW step, and renews the average with `decay`;
-  /// nil leaves the average alone. Returns the gradients' norm. Throws `NonFinite` before it changes
-  /// anything.
+  /// Clips the gradients to `maximumNorm`, takes one AdamW step, and updates the average with
+  /// `decay` (nil: not). Returns the norm of the gradients. Throws `NonFinite` before anything is
+  /// changed.
   public mutating func update(
     loss: Double, rate: Double, maximumNorm: Double, averageDecay decay: Double? = nil, step: Int,
     in work: borrowing Workspace
@@ -49,13 +49,13 @@ public struct TrainableModel<Model: Layer> {
     }
     return norm
   }
-  /// Renews the average from the parameters as they are.
+  /// Updates the average from the current parameters.
   public mutating func updateAverage(in work: borrowing Workspace) {
     average?.update(from: model, in: work)
   }
 
-  /// Parameters under `prefix`, all or the trainable ones; the optimiser under "optimizer.", the
-  /// average under "ema.".
+  /// The tensors of a checkpoint: parameters under `prefix` (all, or only the trainable ones),
+  /// optimiser under "optimizer.", average under "ema.".
   public func state(_ prefix: String, onlyTrainable: Bool = false) -> TrainingState {
     var s = TrainingState()
     if onlyTrainable {

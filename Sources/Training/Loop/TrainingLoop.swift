@@ -1,11 +1,11 @@
 import Files
 public import TensorRuntime
 
-/// Runs a task to its end, or until it is asked to stop.
+/// Runs a task to its end, or until a stop is requested.
 public struct TrainingLoop {
   public struct Options: Sendable {
-    /// Steps between checkpoints and between samples (0: never; a checkpoint is written at the end
-    /// in any case), between progress lines; newest checkpoints kept.
+    /// Steps between checkpoints, between samples and between progress lines, and how many of the
+    /// newest checkpoints are kept. 0 means never; a checkpoint is written at the end in any case.
     public var checkpointEvery = 500, sampleEvery = 0, reportEvery = 25, keep = 2
     public init(
       checkpointEvery: Int = 500, sampleEvery: Int = 0, reportEvery: Int = 25, keep: Int = 2
@@ -17,7 +17,7 @@ public struct TrainingLoop {
   }
   public enum Outcome: Sendable, Equatable {
     case finished
-    /// A checkpoint of this many completed steps was written.
+    /// Called when a checkpoint after this many steps has been written.
     case stopped(step: Int)
   }
 
@@ -91,7 +91,7 @@ public struct TrainingLoop {
     return .finished
   }
 
-  /// Four significant digits.
+  /// A number with four significant digits.
   static func short(_ x: Double) -> String {
     if x == 0 || !x.isFinite { return "\(x)" }
     var scale = 1.0

@@ -9,7 +9,7 @@ public struct StepRecord: Sendable {
   public var terms: [(name: String, value: Double)]
   public var gradientNorm, learningRate: Double
   public var samples: Int
-  /// Something the user should know: told at once, in the log and in the report.
+  /// A message for the user, written at once to the log and later to the report.
   public var warning: String?
   public init(
     loss: Double, terms: [(name: String, value: Double)] = [], gradientNorm: Double,
@@ -93,24 +93,25 @@ public struct SavedState {
   }
 }
 
-/// One kind of training: what happens in a step, and what its state is.
+/// One kind of training: what a step does, and what its state is.
 public protocol TrainingTask {
   var totalSteps: Int { get }
-  /// Whether to end before `totalSteps`.
+  /// Whether training ends before `totalSteps`.
   var isFinished: Bool { get }
-  /// Why to write a checkpoint and stop before the end (status 75); nil to go on.
+  /// The reason to write a checkpoint and stop early (status 75); nil to continue.
   var stopReason: String? { get }
-  /// Step `step` (0-based). Depends on the state and `step` alone. Throws `NonFinite` before it
-  /// changes any parameter.
+  /// Takes step `step` (0-based). It depends only on the state and `step`. Throws `NonFinite`
+  /// before it changes any parameter.
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
-  /// Steps from `step` on that take memory in different ways, for the plan: by itself `step` alone.
+  /// Steps, from `step` on, whose use of memory differs and which are planned one by one. By
+  /// default `step` alone.
   func kindsOfStep(from step: Int) -> [Int]
   func state() -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
   func export(to folder: String) throws
-  /// Clips `[T, 3, H, W]` in [0,1] that show how far training is, in rows; empty when the task has
-  /// nothing to show.
+  /// Clips `[T, 3, H, W]` in [0, 1], in rows, that show the progress of training; empty if the task
+  /// has nothing to show.
   func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]]
 }
 extension TrainingTask {
@@ -120,8 +121,7 @@ extension TrainingTask {
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }
 
-/// A value that is not finite stops training at once; the last good checkpoint stays (exit status
-/// 3).
+/// A non-finite value stops training at once with exit status 3. The last checkpoint stays.
 public struct NonFinite: Error, CustomStringConvertible, Sendable {
   public let what: String, step: Int
   public var sample: Int?
@@ -139,8 +139,8 @@ public struct NonFinite: Error, CustomStringConvertible, Sendable {
 }
 
 extension TrainingTask {
-  /// Resident bytes of this process at the peak of the steps from `step` on, before they are taken;
-  /// nil where one throws without its arithmetic.
+  /// Peak resident bytes of this process in the steps from `step` on, computed before they are
+  /// taken; nil if a step throws when it runs without its arithmetic.
   public func plannedResidentBytes(_ step: Int, in pool: BufferPool) -> Int? {
     var copy = self
     return MemoryPlan(pool) {

@@ -4,7 +4,7 @@ public import Models
 import Pipelines
 public import TensorRuntime
 
-/// What `train vae` can be told.
+/// The settings of `train vae`.
 public struct AutoencoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
   @Setting(
@@ -33,7 +33,8 @@ public struct AutoencoderSettings: TrainingSettings {
   public init() {}
 }
 
-/// Trains the causal autoencoder: weighted |e| + e²/2 on pixels plus KL (Kingma, Welling 2014).
+/// Trains the causal autoencoder. The loss is a weighted |e| + e²/2 on pixels plus the KL
+/// divergence (Kingma, Welling 2014).
 public struct AutoencoderTask: TrainingTask {
   struct Model: Layer {
     var encoder: AutoencoderEncoder
@@ -73,13 +74,13 @@ public struct AutoencoderTask: TrainingTask {
     return isSingle(step) && !isSingle(last) ? [step, last] : [step]
   }
 
-  /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights.
+  /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights, of the same shape.
   private func batch(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, weights: Tensor)
   {
     let single = isSingle(step)
     let count = single ? settings.frames_per_step : settings.clips_per_step
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
-    // The world's stream never ends; a fixed set is drawn with replacement.
+    // The stream of the world is endless. A fixed set is drawn with replacement.
     let indices = (0..<count).map { _ in order.below(1 << 30) }
     var clips = source.clips(indices, in: work)
     var weights = ForegroundWeights.compute(

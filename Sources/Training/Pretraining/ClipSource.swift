@@ -2,11 +2,11 @@ import Files
 public import TensorRuntime
 public import World
 
-/// Where training clips come from: the world's stream, or clips of one's own held in memory. Clip i
-/// of a source depends on the source and i alone.
+/// The source of training clips: the endless stream of the world, or the user's clips, held in
+/// memory. Clip i of a source depends only on the source and i.
 public enum ClipSource: Sendable {
   case world(SceneSampler, Renderer)
-  /// `[T, 3, H, W]` each, with captions.
+  /// The user's clips, `[T, 3, H, W]` each, with captions.
   case clips([Tensor], captions: [String])
 
   /// Clips `indices` as `[B, T, 3, H, W]` in [0, 1]. Sources of a fixed size repeat.
@@ -17,7 +17,7 @@ public enum ClipSource: Sendable {
     case .clips(let list, _): work.stacked(indices.map { list[$0 % list.count] })
     }
   }
-  /// Captions of clips: the world words each anew, one's own are as given.
+  /// Captions of clips. Those of the world are worded anew for each clip; the user's are as given.
   public func captions(_ indices: [Int], drawing stream: inout RandomStream) -> [String] {
     switch self {
     case .world(let sampler, _):
@@ -25,8 +25,8 @@ public enum ClipSource: Sendable {
     case .clips(_, let captions): indices.map { captions[$0 % captions.count] }
     }
   }
-  /// Captions of which a share `noise` is wrong in one attribute, as captions of the web are.
-  /// Without noise nothing more is drawn.
+  /// Captions of which a share `noise` is wrong in one attribute, as captions from the web often
+  /// are. Without noise no random number is drawn.
   public func captions(_ indices: [Int], noise: Double, drawing stream: inout RandomStream)
     -> [String]
   {
@@ -37,7 +37,8 @@ public enum ClipSource: Sendable {
     for i in indices.indices where stream.uniform() < noise { captions[i] = swapped[i] }
     return captions
   }
-  /// Refuses noise for clips of one's own, which have no descriptions to make wrong.
+  /// Refuses noise for the user's clips: they have no description in which an attribute can be
+  /// changed.
   public func check(noise: Double) throws {
     if noise > 0, case .clips = self {
       throw ConfigurationError(
@@ -45,7 +46,7 @@ public enum ClipSource: Sendable {
         "set it to 0, or train on the world")
     }
   }
-  /// Captions with one attribute changed; nil where clips have no description to change.
+  /// Captions with one attribute changed; nil if the clips have no description.
   public func swappedCaptions(_ indices: [Int], drawing stream: inout RandomStream) -> [String]? {
     guard case .world(let sampler, _) = self else { return nil }
     return indices.map {
@@ -53,8 +54,8 @@ public enum ClipSource: Sendable {
         sampler.training($0).description.swapped(drawing: &stream).description, drawing: &stream)
     }
   }
-  /// Clips in which one object is drawn between the shape its caption names and another, by a share
-  /// from `shares`; nil where clips have no shapes to blend.
+  /// Clips in which one object has a shape between the one its caption names and another; `shares`
+  /// gives the blend. nil if the clips have no description.
   public func malformed(
     _ indices: [Int], shares: Range<Double>, drawing stream: inout RandomStream,
     in work: borrowing Workspace
@@ -73,7 +74,7 @@ public enum ClipSource: Sendable {
       scenes.map { CaptionGrammar.caption($0.description, drawing: &stream) }
     )
   }
-  /// What two clips share when they show the same thing.
+  /// A key that is the same for two clips that show the same thing.
   public func identities(_ indices: [Int]) -> [String] {
     switch self {
     case .world(let sampler, _):

@@ -4,10 +4,10 @@ import TensorRuntime
   import Glibc
 #endif
 
-/// Cross-entropy of rows against one right column each.
+/// Cross-entropy of rows, each with one correct column.
 enum CrossEntropy {
-  /// logits `[n, m]` row-major; `target[i]` nil skips the row. Mean over the rows counted,
-  /// weighted; gradient of that mean.
+  /// logits `[n, m]`, row-major. A row whose `target[i]` is nil does not count. Returns the
+  /// weighted mean over the rows that count, and its gradient.
   static func rows(_ logits: [Double], columns m: Int, targets: [Int?], weights: [Double]? = nil)
     -> (loss: Double, gradient: [Double], hits: Int)
   {
@@ -31,15 +31,15 @@ enum CrossEntropy {
   }
 }
 
-/// Symmetric contrastive loss between unit rows (InfoNCE; Radford et al. 2021), with more texts
-/// than videos allowed: text B + k beyond the videos is one more negative of video `doubted[k]`.
-/// Pairs that show the same thing are masked.
+/// Symmetric contrastive loss between unit rows (InfoNCE; Radford et al. 2021). There may be more
+/// texts than videos: text B + k is one more negative of video `doubted[k]`. Pairs that show the
+/// same thing are masked.
 struct ContrastiveLoss {
   /// Gradient of the loss with respect to videos `[B, D]`, texts `[B + K, D]` and the temperature.
   let loss: Double, dVideo, dText: Tensor, dTemperature: Double
   let recall: Double
-  /// Softmax over the in-batch texts for every video, itself excluded: where hard negatives are
-  /// drawn from.
+  /// For every video the softmax over the texts of the batch without its own. Hard negatives are
+  /// drawn from it.
   let hardness: [[Double]]
 
   init(
@@ -49,7 +49,8 @@ struct ContrastiveLoss {
     let b = video.shape[0]
     let m = text.shape[0]
     let s = work.matmul(video, text, transposeB: true).doubles
-    // A same-looking pair off the diagonal, or another clip's swapped caption, is left out.
+    // Leave out pairs off the diagonal that show the same thing, and swapped captions of other
+    // clips.
     func hidden(_ i: Int, _ j: Int) -> Bool {
       j < b ? i != j && identities[i] == identities[j] : doubted[j - b] != i
     }

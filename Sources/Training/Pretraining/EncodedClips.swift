@@ -4,9 +4,9 @@ public import TensorRuntime
 
 extension ClipSource {
   /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most`
-  /// clips are encoded at once, fewer where a tensor of the encoder's first level would pass 128
-  /// MiB: a full-size encoder holds about ten of them. `progress` hears how many are done, about
-  /// every 4096.
+  /// clips are encoded at once. There are fewer if a tensor of the encoder's first level would
+  /// exceed 128 MiB; a full-size encoder holds about ten such tensors. `progress` is called with
+  /// the number of encoded clips, about every 4096 clips.
   public func latents(
     _ count: Int, of encoder: AutoencoderEncoder, times scale: Double, atOnce most: Int,
     in work: borrowing Workspace, progress: (Int) -> Void = { _ in }

@@ -9,7 +9,7 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// What `train generator` can be told.
+/// The settings of `train generator`.
 public struct GeneratorSettings: TrainingSettings {
   @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
   @Setting(
@@ -63,21 +63,21 @@ public struct GeneratorSettings: TrainingSettings {
   public init() {}
 }
 
-/// Trains the velocity network by flow matching: mean (v - (ε - z))² (Lipman et al. 2023,
-/// arXiv:2210.02747); or distils classifier-free guidance into it (Meng et al. 2023,
-/// arXiv:2210.03142, stage one at one fixed weight).
+/// Trains the velocity network by flow matching, mean (v - (ε - z))² (Lipman et al. 2023,
+/// arXiv:2210.02747), or distils classifier-free guidance into it (Meng et al. 2023,
+/// arXiv:2210.03142, stage one, at one fixed weight).
 public struct GeneratorTask: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource
   let prompts: PromptEncoder
-  /// Shows samples; nil when none are asked for.
+  /// Draws samples for the report; nil if none are asked for.
   let preview: LatentDecoder?
   /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
   let latents: Tensor
   let early: String
   /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
   let components: @Sendable (String) throws -> Void
-  /// Where training starts, when its guidance is distilled.
+  /// The network at the start, which is the teacher when guidance is distilled.
   let teacher: VideoTransformer?
   var training: TrainableModel<VideoTransformer>
   private var model: VideoTransformer {

@@ -1,12 +1,13 @@
 import Models
 import TensorRuntime
 
-/// Words hidden in captions, for the model to predict (Devlin et al. 2019, arXiv:1810.04805, always
-/// by [MASK]).
+/// Words that are hidden in captions for the model to predict (Devlin et al. 2019,
+/// arXiv:1810.04805). Every hidden word becomes [MASK].
 enum MaskedWords {
   struct Target { let row, position: Int, id: Int32 }
 
-  /// Rows with masked words, and what stood there; at least one word of every caption that has any.
+  /// Token rows with masked words, and the ids that were masked. At least one word of every caption
+  /// that has a word is masked.
   static func draw(
     _ rows: [[Int32]], _ tokenizer: WordPieceTokenizer, mask: Int32, share: Double,
     from stream: inout RandomStream

@@ -1,8 +1,8 @@
 import Files
 import Models
 
-/// The keys of the `model` sections of run files. The models themselves know nothing of run files;
-/// what does not go together is told by their `problem`.
+/// The keys of the `model` sections of run files. The models know nothing of run files. Their
+/// `problem` says which values do not go together.
 enum ModelKeys {
   private static let width = Limits.whole(1...65536), heads = Limits.whole(1...4096),
     depth = Limits.whole(0...1024)

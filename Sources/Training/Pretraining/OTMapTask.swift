@@ -4,7 +4,7 @@ import Pipelines
 public import TensorRuntime
 public import Transport
 
-/// What `train ot-map` can be told (algorithm.md 3).
+/// The settings of `train ot-map` (algorithm.md 3).
 public struct OTMapSettings: TrainingSettings {
   @Setting(
     .choice(Machine.Products.self),
@@ -13,7 +13,7 @@ public struct OTMapSettings: TrainingSettings {
   public enum Objective: String, Codable, Sendable, CaseIterable {
     /// Neural optimal transport.
     case ot
-    /// To compare: pairs, and moments (`MapRegression`).
+    /// For comparison: regression on pairs, and on moments (`MapRegression`).
     case l2, kl
   }
   @Setting(
@@ -65,7 +65,7 @@ public struct OTMapSettings: TrainingSettings {
   }
 }
 
-/// Outer steps of the alternating training on fixed feature arrays.
+/// Outer steps of the alternating training, on fixed arrays of features.
 public struct OTMapTask: TrainingTask {
   let settings: OTMapSettings
   let batches: FeatureBatches

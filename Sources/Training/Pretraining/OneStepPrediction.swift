@@ -3,13 +3,13 @@ public import Models
 public import Pipelines
 public import TensorRuntime
 
-/// What a generator makes of a clip on the way: its latent, noised to a level σ, taken to clean
+/// A generator's one-step prediction of a clip: its latent is noised to a level σ, taken to clean
 /// data in one step (algorithm.md 7.3) and decoded. The direct step shows such pictures to the
-/// rewards: near σ = 0 the clip, near σ = 1 a blur of what the caption asks for.
+/// rewards. Near σ = 0 the prediction is the clip, near σ = 1 a blur of what the caption asks for.
 public struct OneStepPrediction: Sendable {
   let encoder: AutoencoderEncoder, decoder: LatentDecoder, transformer: VideoTransformer,
     prompts: PromptEncoder
-  /// Levels are shift u / (1 + (shift - 1) u), u uniform: those of post-training.
+  /// Levels are shift u / (1 + (shift - 1) u) with u uniform, as in post-training.
   let shift: Double
 
   public init(_ folder: GeneratorFolder) throws {
@@ -20,8 +20,8 @@ public struct OneStepPrediction: Sendable {
     decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor)
     shift = try folder.scheduler().shift
   }
-  /// Clips `[B, T, 3, H, W]` in [0, 1] as the generator sees them under `captions`, each at a level
-  /// of its own.
+  /// The one-step predictions of clips `[B, T, 3, H, W]` in [0, 1] under `captions`. Each clip has
+  /// its own level.
   public func callAsFunction(
     _ clips: Tensor, _ captions: [String], levels: inout RandomStream, noise: RandomStream,
     in work: borrowing Workspace

@@ -3,11 +3,10 @@ public import Layers
 public import Models
 public import TensorRuntime
 
-/// One tower by itself: text layers on masked words, or the video tower on telling clips apart (two
-/// views of a clip against those of the others;
-/// Chen et al. 2020, arXiv:2002.05709). Towers that are joined afterwards in few steps at a low
-/// temperature keep the gap between their modalities that real encoders have (Liang et al. 2022,
-/// arXiv:2203.02053).
+/// One encoder alone: the text layers on masked words, or the video encoder on telling clips apart
+/// (two views of a clip against the views of the other clips; Chen et al. 2020, arXiv:2002.05709).
+/// Encoders that are then trained together for few steps at a low temperature keep the gap between
+/// their modalities that real encoders have (Liang et al. 2022, arXiv:2203.02053).
 public struct TowerTask: EncoderTraining {
   let settings: EncoderSettings
   let source: ClipSource
@@ -59,7 +58,7 @@ public struct TowerTask: EncoderTraining {
       loss: loss, terms: terms, gradientNorm: norm, learningRate: rate, samples: settings.batch)
   }
 
-  /// Masked words from the text layers alone.
+  /// Predicts masked words from the text layers alone.
   private mutating func words(_ indices: [Int], _ step: Int, in work: borrowing Workspace) -> (
     Double, [(name: String, value: Double)]
   ) {
@@ -90,7 +89,7 @@ public struct TowerTask: EncoderTraining {
     )
   }
 
-  /// Two views of each clip against those of the others.
+  /// Compares two views of each clip with the views of the other clips.
   private mutating func views(_ indices: [Int], _ step: Int, in work: borrowing Workspace) -> (
     Double, [(name: String, value: Double)]
   ) {
@@ -120,7 +119,7 @@ public struct TowerTask: EncoderTraining {
       [("views", contrast.loss), ("recall", contrast.recall), ("temperature", temperature)]
     )
   }
-  /// A clip brighter or darker, with noise, every second one blurred.
+  /// A view of a clip: brighter or darker, with noise, and every second one blurred.
   private func view(_ clips: Tensor, _ which: Int, _ step: Int, in work: borrowing Workspace)
     -> Tensor
   {
