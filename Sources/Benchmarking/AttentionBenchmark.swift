@@ -32,10 +32,10 @@ public struct AttentionBenchmark: Sendable {
     let shape = Shape(1, tokens, width)
     let s = self
     let scale = 1 / Double(dimension).squareRoot()
-    let q = Reference.normal(shape, 1, work)
-    let k = work.converted(Reference.normal(shape, 2, work), to: storage.element)
-    let v = work.converted(Reference.normal(shape, 3, work), to: storage.element)
-    let dout = Reference.normal(shape, 4, work)
+    let q = BenchmarkReference.normal(shape, 1, work)
+    let k = work.converted(BenchmarkReference.normal(shape, 2, work), to: storage.element)
+    let v = work.converted(BenchmarkReference.normal(shape, 3, work), to: storage.element)
+    let dout = BenchmarkReference.normal(shape, 4, work)
     let n = Double(tokens)
     let pairs = Double(heads) * n * n
     let isBoth = pass == .both
@@ -57,22 +57,22 @@ public struct AttentionBenchmark: Sendable {
         let vw = work.widened(v)
         let (o, lse) = work.attention(q: q, k: kw, v: vw, heads: s.heads, scale: scale)
         func few(_ x: Tensor) -> Tensor { work.narrowed(x, axis: 1, 0..<count) }
-        let q64 = Reference.wide(few(q), work)
-        let k64 = Reference.wide(kw, work)
-        let v64 = Reference.wide(vw, work)
+        let q64 = BenchmarkReference.wide(few(q), work)
+        let k64 = BenchmarkReference.wide(kw, work)
+        let v64 = BenchmarkReference.wide(vw, work)
         let (o64, lse64) = work.attention(q: q64, k: k64, v: v64, heads: s.heads, scale: scale)
-        guard Reference.agree(few(o), o64, tolerance: 1e-5) else { return false }
+        guard BenchmarkReference.agree(few(o), o64, tolerance: 1e-5) else { return false }
         if !isBoth { return true }
         var partial = work.zeros(shape)
         work.place(few(dout), into: &partial, axis: 1, at: 0)
         let d = work.attentionBackward(
           partial, q: q, k: kw, v: vw, o: o, lse: lse, heads: s.heads, scale: scale)
         let r = work.attentionBackward(
-          Reference.wide(few(dout), work), q: q64, k: k64, v: v64, o: o64, lse: lse64,
+          BenchmarkReference.wide(few(dout), work), q: q64, k: k64, v: v64, o: o64, lse: lse64,
           heads: s.heads, scale: scale)
-        return Reference.agree(few(d.dq), r.dq, tolerance: 2e-5)
-          && Reference.agree(d.dk, r.dk, tolerance: 2e-5)
-          && Reference.agree(d.dv, r.dv, tolerance: 2e-5)
+        return BenchmarkReference.agree(few(d.dq), r.dq, tolerance: 2e-5)
+          && BenchmarkReference.agree(d.dk, r.dk, tolerance: 2e-5)
+          && BenchmarkReference.agree(d.dv, r.dv, tolerance: 2e-5)
       },
       run: {
         let work = Workspace(pool: pool)

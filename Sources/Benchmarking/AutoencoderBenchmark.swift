@@ -29,11 +29,11 @@ public struct AutoencoderBenchmark: Sendable {
     let pass = pass
     let pool = BufferPool()
     let work = Workspace(pool: pool)
-    let state = State(try AutoencoderDecoder(config, from: Reference.parameters(storage)))
-    let latents = Reference.normal(Shape(1, 16, 5, 16, 16), 1, work)
-    let small = Reference.normal(Shape(1, 16, 2, 2, 2), 2, work)
+    let state = State(try AutoencoderDecoder(config, from: BenchmarkReference.parameters(storage)))
+    let latents = BenchmarkReference.normal(Shape(1, 16, 5, 16, 16), 1, work)
+    let small = BenchmarkReference.normal(Shape(1, 16, 2, 2, 2), 2, work)
     if pass == .both { state.decoder.makeTrainable(in: work) }
-    let dy = Reference.normal(Shape(1, 3, 17, 128, 128), 3, work)
+    let dy = BenchmarkReference.normal(Shape(1, 3, 17, 128, 128), 3, work)
     let flops =
       Self.flops(config, frames: 5, side: 16) * (pass == .both ? 3 : pass == .latents ? 2 : 1)
     return BenchmarkCase(
@@ -44,14 +44,15 @@ public struct AutoencoderBenchmark: Sendable {
       ] + storage.fields, .init(flops: flops),
       verify: {
         let work = Workspace(pool: pool)
-        var wide = try AutoencoderDecoder(config, from: Reference.wideParameters(of: state.decoder))
+        var wide = try AutoencoderDecoder(
+          config, from: BenchmarkReference.wideParameters(of: state.decoder))
         let (y, s) = state.decoder.forward(small, in: work)
-        let (y64, s64) = wide.forward(Reference.wide(small, work), in: work)
-        guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
+        let (y64, s64) = wide.forward(BenchmarkReference.wide(small, work), in: work)
+        guard BenchmarkReference.agree(y, y64, tolerance: 1e-4) else { return false }
         if pass == .forward { return true }
-        return Reference.agree(
+        return BenchmarkReference.agree(
           state.decoder.backward(y, s, in: work),
-          wide.backward(Reference.wide(y, work), s64, in: work), tolerance: 1e-3)
+          wide.backward(BenchmarkReference.wide(y, work), s64, in: work), tolerance: 1e-3)
       },
       run: {
         let work = Workspace(pool: pool)

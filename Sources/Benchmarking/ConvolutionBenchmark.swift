@@ -22,10 +22,10 @@ public struct ConvolutionBenchmark: Sendable {
     let work = Workspace(pool: pool)
     let geometry = ConvolutionGeometry.causal(kernel: 3)
     let c = channels
-    let x = Reference.normal(Shape(1, c, frames, size, size), 1, work)
-    let dy = Reference.normal(x.shape, 2, work)
+    let x = BenchmarkReference.normal(Shape(1, c, frames, size, size), 1, work)
+    let dy = BenchmarkReference.normal(x.shape, 2, work)
     let weight = work.converted(
-      Reference.normal(Shape(c, c, 3, 3, 3), 3, work, scale: 0.1), to: storage.element)
+      BenchmarkReference.normal(Shape(c, c, 3, 3, 3), 3, work, scale: 0.1), to: storage.element)
     let flops = 2 * 27 * Double(c) * Double(x.count)
     let isBoth = pass == .both
     let backward: @Sendable (borrowing Workspace) -> (dx: Tensor, dw: Tensor) = { work in
@@ -46,13 +46,13 @@ public struct ConvolutionBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         let y = work.convolution(x, weight: weight, bias: nil, geometry)
-        let t = Reference.signs(c, 4).reshaped(Shape(1, c))
-        let w64 = Reference.wide(weight, work)
+        let t = BenchmarkReference.signs(c, 4).reshaped(Shape(1, c))
+        let w64 = BenchmarkReference.wide(weight, work)
         let summed = work.matmul(t, w64.reshaped(Shape(c, c * 27))).reshaped(Shape(1, c, 3, 3, 3))
         let expected = work.convolution(
-          Reference.wide(x, work), weight: summed, bias: nil, geometry)
-        let found = work.matmul(t, Reference.wide(y, work).reshaped(Shape(c, y.count / c)))
-        guard Reference.agree(found, expected, tolerance: 1e-5) else { return false }
+          BenchmarkReference.wide(x, work), weight: summed, bias: nil, geometry)
+        let found = work.matmul(t, BenchmarkReference.wide(y, work).reshaped(Shape(c, y.count / c)))
+        guard BenchmarkReference.agree(found, expected, tolerance: 1e-5) else { return false }
         if !isBoth { return true }
         let (dx, dw) = backward(work)
         let inner = work.dot(dy, y)

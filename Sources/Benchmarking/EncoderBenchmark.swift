@@ -27,13 +27,15 @@ public struct EncoderBenchmark: Sendable {
   private func vitBlock() throws -> BenchmarkCase {
     var config = VideoEncoderConfig()
     (config.depth, config.initValues) = (1, 1)
-    let block = try VideoEncoder(config, embedDim: 512, from: Reference.parameters(storage)).blocks[
+    let block = try VideoEncoder(
+      config, embedDim: 512, from: BenchmarkReference.parameters(storage)
+    ).blocks[
       0]
     let pool = BufferPool()
     let tokens = config.tokens(frames: 8)
     let d = config.dModel
     let h = config.hidden
-    let x = Reference.normal(Shape(1, tokens, d), 1, Workspace(pool: pool))
+    let x = BenchmarkReference.normal(Shape(1, tokens, d), 1, Workspace(pool: pool))
     let n = Double(tokens)
     let c = config
     let flops = 2 * n * Double(4 * d * d + 2 * d * h) + 4 * n * n * Double(d)
@@ -49,7 +51,7 @@ public struct EncoderBenchmark: Sendable {
         var one = c
         (one.imgSize, one.numFrames, one.clipEmbedDim) = (one.patchSize, 1, 1)
         let fallback = ParameterSource.random(seed: 1, type: .f64)
-        let exact = Reference.wideParameters(of: block)
+        let exact = BenchmarkReference.wideParameters(of: block)
         let wide = try VideoEncoder(
           one, embedDim: 1,
           from: ParameterSource { name, shape, initial, _ in
@@ -57,8 +59,9 @@ public struct EncoderBenchmark: Sendable {
               ? exact(name, shape, initial).value : fallback(name, shape, .zeros).value
           }
         ).blocks[0]
-        return Reference.agree(
-          block(few, in: work), wide.forward(Reference.wide(few, work), in: work).y, tolerance: 1e-4
+        return BenchmarkReference.agree(
+          block(few, in: work), wide.forward(BenchmarkReference.wide(few, work), in: work).y,
+          tolerance: 1e-4
         )
       },
       run: { _ = block(x, in: Workspace(pool: pool)) })
@@ -69,14 +72,14 @@ public struct EncoderBenchmark: Sendable {
     (config.vocabSize, config.maxPositionEmbeddings, config.numHiddenLayers, config.fusionLayer) = (
       8, 8, 1, 0
     )
-    let layer = try TextEncoder(config, from: Reference.parameters(storage)).layers[0]
+    let layer = try TextEncoder(config, from: BenchmarkReference.parameters(storage)).layers[0]
     let words = 40
     let tokens = 2049
     let pool = BufferPool()
     let work = Workspace(pool: pool)
     let c = config
-    let h = Reference.normal(Shape(1, words, config.hiddenSize), 1, work)
-    let vision = Reference.normal(Shape(1, tokens, config.encoderWidth), 2, work)
+    let h = BenchmarkReference.normal(Shape(1, words, config.hiddenSize), 1, work)
+    let vision = BenchmarkReference.normal(Shape(1, tokens, config.encoderWidth), 2, work)
     let batch = TokenBatch([Array(repeating: Int32(1), count: words)])
     let (l, m, d, e, f) = (
       Double(words), Double(tokens), Double(c.hiddenSize), Double(c.encoderWidth),
@@ -95,7 +98,7 @@ public struct EncoderBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         let few = work.narrowed(vision, axis: 1, 0..<129)
-        let exact = Reference.wideParameters(of: layer)
+        let exact = BenchmarkReference.wideParameters(of: layer)
         let fallback = ParameterSource.random(seed: 1, type: .f64)
         let wide = try TextEncoder(
           c,
@@ -105,11 +108,11 @@ public struct EncoderBenchmark: Sendable {
           }
         ).layers[0]
         let y = layer.forward(h, batch, vision: layer.cross!.vision(few, in: work), in: work).y
-        return Reference.agree(
+        return BenchmarkReference.agree(
           y,
           wide.forward(
-            Reference.wide(h, work), batch,
-            vision: wide.cross!.vision(Reference.wide(few, work), in: work), in: work
+            BenchmarkReference.wide(h, work), batch,
+            vision: wide.cross!.vision(BenchmarkReference.wide(few, work), in: work), in: work
           ).y, tolerance: 1e-4)
       },
       run: {

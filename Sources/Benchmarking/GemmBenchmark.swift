@@ -20,8 +20,8 @@ public struct GemmBenchmark: Sendable {
     let work = Workspace(pool: pool)
     let self_ = self
     func shape(_ a: Int, _ b: Int) -> Shape { batch == 1 ? Shape(a, b) : Shape(batch, a, b) }
-    let a = Reference.normal(shape(m, k), 1, work)
-    let b = work.converted(Reference.normal(shape(k, n), 2, work), to: storage.element)
+    let a = BenchmarkReference.normal(shape(m, k), 1, work)
+    let b = work.converted(BenchmarkReference.normal(shape(k, n), 2, work), to: storage.element)
     @Sendable func product(_ work: borrowing Workspace) -> Tensor {
       self_.isPacked
         ? work.matmul(a, keeping: b)
@@ -39,12 +39,12 @@ public struct GemmBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         let c = product(work)
-        let t = Reference.signs(self_.n, 3)
+        let t = BenchmarkReference.signs(self_.n, 3)
         for g in 0..<self_.batch {
           func part(_ x: Tensor) -> Tensor {
-            Reference.wide(self_.batch == 1 ? x : x[row: g], work)
+            BenchmarkReference.wide(self_.batch == 1 ? x : x[row: g], work)
           }
-          if !Reference.agree(
+          if !BenchmarkReference.agree(
             work.matmul(part(c), t), work.matmul(part(a), work.matmul(part(b), t)), tolerance: 1e-5)
           {
             return false

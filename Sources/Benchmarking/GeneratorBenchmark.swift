@@ -41,7 +41,7 @@ public struct GeneratorBenchmark: Sendable {
     let pass = pass
     let pool = BufferPool()
     let work = Workspace(pool: pool)
-    let state = State(try VideoTransformer(c, from: Reference.parameters(storage)))
+    let state = State(try VideoTransformer(c, from: BenchmarkReference.parameters(storage)))
     let isTraining = pass != .forward
     let words = 32
     let small = Self.input(Shape(1, c.inChannels, 2, 4, 4), words: 6, c, work)
@@ -50,7 +50,7 @@ public struct GeneratorBenchmark: Sendable {
     if pass == .step {
       state.optimizer = AdamW(AdamW.Options(weightDecay: 0.01), for: state.model, in: work)
     }
-    let dy = Reference.normal(full.latents.shape, 9, work)
+    let dy = BenchmarkReference.normal(full.latents.shape, 9, work)
     let n = 5 * 8 * 8
     let (d, h, l, i) = (Double(c.width), Double(c.hidden), Double(n + words), Double(n))
     let blocks =
@@ -75,24 +75,26 @@ public struct GeneratorBenchmark: Sendable {
         flops: forward * (isTraining ? 3 : 1), exponentials: exponentials * (isTraining ? 2 : 1)),
       verify: {
         let work = Workspace(pool: pool)
-        var wide = try VideoTransformer(c, from: Reference.wideParameters(of: state.model))
+        var wide = try VideoTransformer(c, from: BenchmarkReference.wideParameters(of: state.model))
         // before forward, which keeps what trainable parameters' gradients need
         if isTraining { wide.makeTrainable(in: work) }
         let w = (
-          latents: Reference.wide(small.latents, work),
+          latents: BenchmarkReference.wide(small.latents, work),
           prompt: PromptEmbedding(
-            states: Reference.wide(small.prompt.states, work), counts: small.prompt.counts,
-            pooled: Reference.wide(small.prompt.pooled, work))
+            states: BenchmarkReference.wide(small.prompt.states, work), counts: small.prompt.counts,
+            pooled: BenchmarkReference.wide(small.prompt.pooled, work))
         )
         let (y, s) = state.model.forward(
           small.latents, times: small.times, small.prompt, guidance: nil, in: work)
         let (y64, s64) = wide.forward(
           w.latents, times: small.times, w.prompt, guidance: nil, in: work)
-        guard Reference.agree(y, y64, tolerance: 1e-4) else { return false }
+        guard BenchmarkReference.agree(y, y64, tolerance: 1e-4) else { return false }
         if isTraining {
           let d = state.model.backward(y, s, wantsLatents: true, in: work)
-          let d64 = wide.backward(Reference.wide(y, work), s64, wantsLatents: true, in: work)
-          guard let x = d.latents, let r = d64.latents, Reference.agree(x, r, tolerance: 1e-3)
+          let d64 = wide.backward(
+            BenchmarkReference.wide(y, work), s64, wantsLatents: true, in: work)
+          guard let x = d.latents, let r = d64.latents,
+            BenchmarkReference.agree(x, r, tolerance: 1e-3)
           else { return false }
         }
         return true
@@ -117,9 +119,11 @@ public struct GeneratorBenchmark: Sendable {
   ) -> (latents: Tensor, times: [Float], prompt: PromptEmbedding) {
     let b = shape[0]
     let prompt = PromptEmbedding(
-      states: Reference.normal(Shape(b, words, c.textEmbedDim), 5, work),
+      states: BenchmarkReference.normal(Shape(b, words, c.textEmbedDim), 5, work),
       counts: Array(repeating: Int32(words), count: b),
-      pooled: Reference.normal(Shape(b, c.pooledProjectionDim), 6, work))
-    return (Reference.normal(shape, 7, work), (0..<b).map { Float(250 + 150 * $0) }, prompt)
+      pooled: BenchmarkReference.normal(Shape(b, c.pooledProjectionDim), 6, work))
+    return (
+      BenchmarkReference.normal(shape, 7, work), (0..<b).map { Float(250 + 150 * $0) }, prompt
+    )
   }
 }

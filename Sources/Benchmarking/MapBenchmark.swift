@@ -27,8 +27,8 @@ public struct MapBenchmark: Sendable {
       NeuralMapTrainer(
         options, dimension: width, mapHidden: hidden, potentialHidden: hidden, seed: 3, in: work))
     let batches = FeatureBatches(
-      text: Reference.normal(Shape(n, width), 1, work),
-      video: Reference.normal(Shape(n, width), 2, work), batch: batch, seed: 1)
+      text: BenchmarkReference.normal(Shape(n, width), 1, work),
+      video: BenchmarkReference.normal(Shape(n, width), 2, work), batch: batch, seed: 1)
     let (d, h, b) = (Double(width), Double(hidden), Double(batch))
     let map = 2 * b * (2 * d * h + h * h)
     let potential = 2 * b * (d * h + h * h + h)
@@ -43,8 +43,8 @@ public struct MapBenchmark: Sendable {
         func losses(_ type: ElementType) throws -> [Double] {
           var small = NeuralMapTrainer(
             fixed, dimension: 16, mapHidden: 32, potentialHidden: 32, seed: 3, type: type, in: work)
-          let text = work.converted(Reference.normal(Shape(64, 16), 3, work), to: type)
-          let video = work.converted(Reference.normal(Shape(64, 16), 4, work), to: type)
+          let text = work.converted(BenchmarkReference.normal(Shape(64, 16), 3, work), to: type)
+          let video = work.converted(BenchmarkReference.normal(Shape(64, 16), 4, work), to: type)
           let r = try small.outerStep(
             FeatureBatches(text: text, video: video, batch: 16, seed: 1), in: work)
           return [

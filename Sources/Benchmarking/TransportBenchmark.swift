@@ -75,7 +75,7 @@ public struct TransportBenchmark: Sendable {
         var tight = options
         (tight.tolerance, tight.maxIterations, tight.translation) = (1e-9, 20_000, true)
         let exact = try TokenTransport(tight, patchesPerFrame: 1).plans(
-          costs: Reference.wide(costs, work), lexical: lexical, in: work
+          costs: BenchmarkReference.wide(costs, work), lexical: lexical, in: work
         ).plan.doubles
         let error = zip(found, exact).reduce(0) { $0 + abs($1.0 - $1.1) } / exact.reduce(0, +)
         return error < s.tolerance
@@ -129,8 +129,8 @@ public struct TransportBenchmark: Sendable {
     let work = Workspace(pool: pool)
     let n = size
     let d = dimension
-    let x = Reference.normal(Shape(n, d), 1, work)
-    let y = Reference.normal(Shape(n, d), 2, work)
+    let x = BenchmarkReference.normal(Shape(n, d), 1, work)
+    let y = BenchmarkReference.normal(Shape(n, d), 2, work)
     let a = x.doubles
     let b = y.doubles
     func farthest(_ p: [Double]) -> Double {
@@ -180,8 +180,8 @@ public struct TransportBenchmark: Sendable {
     let pool = BufferPool()
     let work = Workspace(pool: pool)
     let n = size
-    let x = Reference.wide(Reference.normal(Shape(n, 64), 1, work), work)
-    let y = Reference.wide(Reference.normal(Shape(n, 64), 2, work), work)
+    let x = BenchmarkReference.wide(BenchmarkReference.normal(Shape(n, 64), 1, work), work)
+    let y = BenchmarkReference.wide(BenchmarkReference.normal(Shape(n, 64), 2, work), work)
     let d = work.distances(x, y)
     let squared = work.product(d, d)
     let top = squared.doubles.max() ?? 1
@@ -193,7 +193,7 @@ public struct TransportBenchmark: Sendable {
       maxIterations: fixed ? iterations : 20_000, precision: precision)
     settings.isPlain = isPlain
     let solver = settings
-    let upstream = work.converted(Reference.normal(Shape(n, n), 3, work), to: precision)
+    let upstream = work.converted(BenchmarkReference.normal(Shape(n, n), 3, work), to: precision)
     let wantsGradient = kind == .gradient
     @Sendable func solve(_ work: borrowing Workspace) throws -> SinkhornResult {
       let r = try solver.solve(.matrix(cost), wantsPlan: !wantsGradient, in: work)

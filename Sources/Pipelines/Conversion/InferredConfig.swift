@@ -47,13 +47,13 @@ enum InferredConfig {
       "clip_embed_dim": .integer(
         try shapes("vision_encoder.clip_projector.cross_attn.proj.weight")[0]),
     ]
+    let positions = try shapes("text_encoder.bert.embeddings.position_embeddings.weight")[0]
     let text: JSONObject = [
       "vocab_size": .integer(words[0]), "hidden_size": .integer(words[1]),
       "num_hidden_layers": .integer(layers), "num_attention_heads": .integer(textHeads),
       "intermediate_size": .integer(
         try shapes("text_encoder.bert.encoder.layer.0.intermediate.dense.weight")[0]),
-      "max_position_embeddings": .integer(
-        try shapes("text_encoder.bert.embeddings.position_embeddings.weight")[0]),
+      "max_position_embeddings": .integer(positions),
       "type_vocab_size": .integer(
         try shapes("text_encoder.bert.embeddings.token_type_embeddings.weight")[0]),
       "layer_norm_eps": .number(1e-12),
@@ -62,7 +62,8 @@ enum InferredConfig {
     ]
     let config: JSONObject = [
       "model_type": "internvideo2_stage2",
-      "embed_dim": .integer(try shapes("vision_proj.weight")[0]), "max_txt_l": .integer(40),
+      "embed_dim": .integer(try shapes("vision_proj.weight")[0]),
+      "max_txt_l": .integer(min(40, positions)),
       "vision_encoder": .object(vision), "text_encoder": .object(text),
     ]
     return Result(

@@ -2,7 +2,7 @@ import Layers
 import TensorRuntime
 
 /// Seeded inputs, and comparison with the reference.
-enum Reference {
+enum BenchmarkReference {
   static func normal(_ shape: Shape, _ sample: Int, _ work: borrowing Workspace, scale: Double = 1)
     -> Tensor
   {
