@@ -5,11 +5,11 @@ import Pipelines
 import TensorRuntime
 import Training
 
-/// Loads a model strictly and runs it once on a fixed input: every parameter there and used, every
-/// output finite, and the same bits on any number of threads. The fingerprint of the outputs is
-/// that of this model on this machine.
+/// Loads a model strictly and runs it once on a fixed input. Every parameter must exist and be
+/// used, every output must be finite, and the bits must be the same for any number of threads. The
+/// fingerprint of the outputs identifies this model on this machine.
 public enum ModelCheck {
-  /// Findings for what is at `path`. Throws what opening it throws.
+  /// Findings for the model at `path`. Throws the errors of opening it.
   public static func run(_ path: String) throws -> [Finding] {
     try ModelSummary.of(path).flatMap { try check($0) }
   }
@@ -130,7 +130,7 @@ public enum ModelCheck {
     let textProjection = try Linear("text_proj", text.hiddenSize, width, from: source)
     let match = try Linear("itm_head", text.hiddenSize, 2, from: source)
     return { work in
-      // Two frames of noise and a caption of five words: enough to reach every parameter.
+      // Two frames of noise and a caption of five words, which reach every parameter.
       let frames = max(2, 2 * vision.tubeletSize)
       let video = videoEncoder.forward(
         noise(Shape(1, frames, 3, vision.imgSize, vision.imgSize), 1, work), checkpointing: true,
