@@ -4,7 +4,7 @@ public import TensorRuntime
 ///
 ///     single  a [size] colour shape motion                     a tiny red disc going to the left
 ///     pair    a colour shape relation a colour shape           a red circle above a blue star
-///     triple  a colour shape relation a colour shape and a …   the first stands in the relation to both others
+///     triple  a colour shape relation a colour shape and a …   the relation is to both others
 ///     group   two|three colour shapes                          two red circles
 public enum CaptionGrammar {
   /// A caption with every synonym drawn uniformly.
