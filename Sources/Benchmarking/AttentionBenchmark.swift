@@ -1,7 +1,7 @@
 import Files
 import TensorRuntime
 
-/// Which way a case runs.
+/// The passes that a case runs.
 public enum BenchmarkPass: String, Sendable, CaseIterable {
   case forward, both
   /// Backward to the inputs with frozen parameters.
@@ -10,7 +10,7 @@ public enum BenchmarkPass: String, Sendable, CaseIterable {
   case step
 }
 
-/// Softmax attention of one sample. bf16: keys and values are stored so.
+/// Softmax attention of one sample. With bf16, keys and values are stored in bf16.
 public struct AttentionBenchmark: Sendable {
   public var heads = 16, tokens = 2049, dimension = 88, storage = StorageType.f32,
     pass = BenchmarkPass.forward
@@ -23,7 +23,7 @@ public struct AttentionBenchmark: Sendable {
     )
   }
 
-  /// The check gives the first queries an upstream gradient and computes just these in f64, against
+  /// The check gives the first queries an upstream gradient and computes only these in f64, against
   /// all keys.
   public func prepare() -> BenchmarkCase {
     let pool = BufferPool()
@@ -40,7 +40,8 @@ public struct AttentionBenchmark: Sendable {
     let pairs = Double(heads) * n * n
     let isBoth = pass == .both
     let w = BenchmarkCase.Work(
-      // Two products forward, five more backward; exponentials again in backward.
+      // Two products forward and five more backward. The exponentials are computed again in
+      // backward.
       flops: 2 * pairs * Double(dimension) * (isBoth ? 7 : 2),
       bytes: Double(4 * q.count + 2 * k.byteCount) * (isBoth ? 3 : 1),
       exponentials: pairs * (isBoth ? 2 : 1))

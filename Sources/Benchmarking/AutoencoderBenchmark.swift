@@ -3,7 +3,7 @@ import Layers
 import Models
 import TensorRuntime
 
-/// Decoding latents 16×5×16×16 to 17 frames of 128×128 with a small decoder.
+/// Decodes latents 16×5×16×16 to 17 frames of 128×128 with a small decoder.
 public struct AutoencoderBenchmark: Sendable {
   public enum Preset: String, Sendable, CaseIterable {
     /// Channels 32, 64, 64, 64.
@@ -20,8 +20,8 @@ public struct AutoencoderBenchmark: Sendable {
     init(_ decoder: AutoencoderDecoder) { self.decoder = decoder }
   }
 
-  /// The check runs the same weights in f64 on a small latent; backward is checked by the latents'
-  /// gradient.
+  /// The check runs the same weights in f64 on a small latent. Backward is checked by the gradient
+  /// of the latents.
   public func prepare() throws -> BenchmarkCase {
     var c = AutoencoderConfig()
     (c.blockOutChannels, c.normNumGroups) = ([32, 64, 64, 64], 8)
@@ -63,7 +63,7 @@ public struct AutoencoderBenchmark: Sendable {
       })
   }
 
-  /// Convolutions, and the mid block's attention, of one decoding pass.
+  /// Operations of the convolutions, and of the mid block's attention, in one decoding pass.
   static func flops(_ c: AutoencoderConfig, frames: Int, side: Int) -> Double {
     var t = frames
     var s = side
@@ -81,7 +81,7 @@ public struct AutoencoderBenchmark: Sendable {
     conv(c.latentChannels, width)
     residual(width, width)
     residual(width, width)
-    // A query sees the frames up to its own: on average (frames + 1) / 2 of them.
+    // A query sees the frames up to its own: (frames + 1) / 2 of them on average.
     conv(width, 4 * width, 1)
     total += 4 * Double(t * s * s) * Double((t + 1) * s * s) / 2 * Double(width)
     for (level, channels) in c.blockOutChannels.reversed().enumerated() {

@@ -1,9 +1,9 @@
 public import Files
 public import TensorRuntime
 
-/// One case, prepared: its inputs exist, nothing has been timed.
+/// One prepared case: its inputs exist, but nothing has been timed.
 public struct BenchmarkCase {
-  /// Operations of one run, as the plain algorithm counts them; nil where it makes no sense.
+  /// Operations of one run, as the plain algorithm counts them; nil if a count has no meaning.
   public struct Work: Sendable {
     public var flops, bytes, exponentials: Double?
     public init(flops: Double? = nil, bytes: Double? = nil, exponentials: Double? = nil) {
@@ -11,7 +11,7 @@ public struct BenchmarkCase {
     }
   }
   public let bench: String
-  /// What identifies the case, in the order shown.
+  /// The fields that identify the case, in the order in which they are shown.
   public let sizes: JSONObject
   public let work: Work
   /// Whether the result agrees with the reference.
@@ -19,9 +19,10 @@ public struct BenchmarkCase {
   public let run: () async throws -> Void
   /// Mean seconds and peak tensor bytes of the parts of a run, for those that have parts.
   public let phases: (() -> [(name: String, seconds: Double, peakBytes: Int)])?
-  /// Resident bytes expected at the peak, told before the first run.
+  /// Resident bytes expected at the peak, known before the first run.
   public let predict: (() -> Int?)?
-  /// Whether operations are counted as they are done (`OperationCount`) instead of told by `work`.
+  /// Whether operations are counted while they are done (`OperationCount`) instead of given by
+  /// `work`.
   public let countsOperations: Bool
 
   public init(
@@ -43,7 +44,7 @@ public struct BenchmarkCase {
 public enum StorageType: String, Sendable, CaseIterable {
   case f32, bf16
   public var element: ElementType { self == .f32 ? .f32 : .bf16 }
-  /// How a case says it.
+  /// The type in the output of a case.
   var fields: [(String, JSONValue)] {
     [("dtype", .string(rawValue))]
       + (self == .f32 && Machine.products == .f32
@@ -51,19 +52,19 @@ public enum StorageType: String, Sendable, CaseIterable {
   }
 }
 
-/// What was measured (interfaces.md 9).
+/// The measured values (interfaces.md 9).
 public struct BenchmarkResult: Sendable {
   public let bench: String, sizes: JSONObject
   public let threads: Int, isa: String
-  /// Sorted.
+  /// Seconds of the repeats, sorted.
   public let seconds: [Double]
   public let gflops, gbytesPerSecond, gexpPerSecond: Double?
   public let limit: String?, shareOfLimit: Double?
-  /// Nil when the check was left out.
+  /// nil if the check was left out.
   public let isVerified: Bool?, isDebugBuild, isNoisy: Bool
   /// Largest resident size of this process so far.
   public let peakResidentBytes: Int
-  /// What it was expected to be, before the first run; nil where the bench does not plan.
+  /// The expected size, known before the first run; nil if the benchmark does not plan its memory.
   public let predictedResidentBytes: Int?
   public let phases: [(name: String, seconds: Double, peakBytes: Int)]
 
@@ -108,23 +109,24 @@ public struct BenchmarkResult: Sendable {
   }
 }
 
-/// Verifies, warms up, times.
+/// Verifies a case, runs it once to warm up, and times it.
 public struct BenchmarkRunner: Sendable {
-  /// Repeats timed; nil chooses 3 to 50 for about two seconds.
+  /// Number of timed repeats; nil chooses 3 to 50, for about two seconds.
   public var repeats: Int?
-  /// Leave out the check, which takes more memory than the case itself.
+  /// Leaves out the check, which takes more memory than the case itself.
   public var skipsCheck = false
-  /// When set, time is taken in turns instead, after `ready`, for as long as `begin` waits and
-  /// answers true: repeats for at least 0.1 s, whose median `end` is told.
+  /// If set, time is taken in turns instead. After `ready` is called, `begin` waits for each turn
+  /// and returns whether to take it. A turn is repeats for at least 0.1 s, and `end` is called with
+  /// their median.
   public var turns:
     (ready: @Sendable () -> Void, begin: @Sendable () -> Bool, end: @Sendable (Double) -> Void)?
   public let rates: MachineRates
   let load: Double, isDebugBuild: Bool
 
-  /// Measures the machine's rates now.
+  /// Measures the rates of the machine now.
   public init(repeats: Int?, isDebugBuild: Bool) {
-    // The load before our own work: the first number of /proc/loadavg, running threads averaged
-    // over a minute.
+    // The load before our own work: the first number of /proc/loadavg, the number of running
+    // threads averaged over a minute.
     let text = TextFile.system("/proc/loadavg")?.split(separator: " ").first
     (self.repeats, load, self.isDebugBuild) = (
       repeats, text.flatMap { Double($0) } ?? 0, isDebugBuild
@@ -164,7 +166,7 @@ public struct BenchmarkRunner: Sendable {
     if benchmark.countsOperations && turns == nil {
       w.flops = Double(OperationCount.total - operations) / Double(seconds.count)
     }
-    // The slowest of the three limits is the one that binds.
+    // The slowest of the three limits decides.
     let limits = [
       ("flops", w.flops.map { $0 / rates.flops }), ("bandwidth", w.bytes.map { $0 / rates.bytes }),
       ("exp", w.exponentials.map { $0 / rates.exponentials }),

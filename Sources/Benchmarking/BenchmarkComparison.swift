@@ -1,16 +1,17 @@
 public import Files
 import TensorRuntime
 
-/// Two files of `bench --json`, case by case: the ratio of the medians with a bootstrap interval
-/// over the repeats of both sides.
+/// Compares two files of `bench --json` case by case: the ratio of the medians, with a bootstrap
+/// interval over the repeats of both.
 public struct BenchmarkComparison: Sendable {
   public struct Row: Sendable {
-    /// Bench, sizes, threads and instruction set: what must agree for two times to be comparable.
+    /// Benchmark, sizes, threads and instruction set, which must agree for two times to be
+    /// comparable.
     public let name: String
     public let before, after: Double
-    /// after / before: above 1 is slower.
+    /// after / before. Above 1 is slower.
     public let ratio, low, high: Double
-    /// Whether either side was measured beside other work, or with a debug build.
+    /// Whether one of the two was measured beside other work, or with a debug build.
     public let isNoisy, isDebugBuild: Bool
     public var json: JSONValue {
       [
@@ -20,13 +21,13 @@ public struct BenchmarkComparison: Sendable {
       ]
     }
   }
-  /// In the order of the first file.
+  /// Ratios, in the order of the first file.
   public let rows: [Row]
   /// Cases that only one of the files has.
   public let onlyBefore, onlyAfter: [String]
 
-  /// Repeats of one run share the machine's mood, so an interval tells their spread and not that
-  /// between runs: measure in alternation.
+  /// Repeats of one run meet the same state of the machine. So an interval shows their spread, and
+  /// not that between runs: measure in alternation.
   public init(before: String, after: String, resamples: Int = 2000) throws(FileError) {
     let a = try Self.read(before)
     let b = try Self.read(after)

@@ -9,7 +9,7 @@ enum BenchmarkReference {
     let x = RandomStream(seed: 9, .bench, sample: sample).normal(shape, .f32, in: work)
     return scale == 1 ? x : work.scaled(x, by: scale)
   }
-  /// A column of ±1: a checksum's test vector.
+  /// A column of ±1, the test vector of a checksum.
   static func signs(_ n: Int, _ sample: Int) -> Tensor {
     var stream = RandomStream(seed: 9, .bench, sample: 1000 + sample)
     return Tensor((0..<n).map { _ in stream.bits() & 1 == 0 ? 1.0 : -1.0 }, Shape(n, 1))
@@ -18,8 +18,8 @@ enum BenchmarkReference {
     work.converted(x, to: .f64)
   }
 
-  /// Largest difference at most `tolerance` of the largest magnitude of `reference`; with bf16
-  /// products at least 1/32, eight units of their rounding.
+  /// The largest difference must be at most `tolerance` of the largest magnitude of `reference`.
+  /// With bf16 products it is at least 1/32, eight units of their rounding.
   static func agree(_ x: Tensor, _ reference: Tensor, tolerance: Double) -> Bool {
     let r = reference.doubles
     let scale = r.reduce(0) { max($0, abs($1)) }
@@ -27,8 +27,8 @@ enum BenchmarkReference {
     return zip(x.doubles, r).allSatisfy { abs($0 - $1) <= tolerance * (1e-30 + scale) }
   }
 
-  /// Random parameters with every value small but not zero: gates that start at zero would hide
-  /// half the network from a check.
+  /// Random parameters whose values are all small but not zero. Gates that start at zero would hide
+  /// half of the network from a check.
   static func parameters(_ storage: StorageType) -> ParameterSource {
     ParameterSource { name, shape, initial, _ in
       let work = Workspace()

@@ -1,4 +1,4 @@
-/// What `pisces bench all` runs: a line for each case, cheap ones first.
+/// The cases of `pisces bench all`, one in each line, the cheapest first.
 public enum BenchmarkSuite {
   public static let all: [@Sendable () throws -> BenchmarkCase] = [
     { GemmBenchmark(m: 1024, n: 1024, k: 1024).prepare() },

@@ -14,9 +14,9 @@ public struct ConvolutionBenchmark: Sendable {
     )
   }
 
-  /// The check sums the output channels with random signs: that is one output channel of the signed
-  /// sum of the weights, in f64. Backward: dx and dw are the adjoints of what was checked, ⟨dy, y⟩
-  /// = ⟨dx, x⟩ = ⟨dw, w⟩.
+  /// The check sums the output channels with random signs. This is one output channel of the signed
+  /// sum of the weights, computed in f64. Backward is checked by ⟨dy, y⟩ = ⟨dx, x⟩ = ⟨dw, w⟩,
+  /// because dx and dw are the adjoints of what was checked.
   public func prepare() -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)

@@ -11,7 +11,7 @@ public struct EncoderBenchmark: Sendable {
     /// BERT-large fusion layer: width 1024, 16 heads, hidden 4096, 40 words attending to 2049
     /// tokens of width 1408.
     case bertFusion = "bert-fusion"
-    /// The same for a second caption of a video: keys and values of its tokens are there.
+    /// The same for a second caption of a video: keys and values of its tokens exist already.
     case bertFusionAgain = "bert-fusion-again"
   }
   public var preset = Preset.vitBlock, storage = StorageType.f32
@@ -47,7 +47,7 @@ public struct EncoderBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         let few = work.narrowed(x, axis: 1, 0..<65)
-        // The whole encoder is built again around the block's parameters: only the block is used.
+        // The whole encoder is rebuilt with the block's parameters, but only the block is used.
         var one = c
         (one.imgSize, one.numFrames, one.clipEmbedDim) = (one.patchSize, 1, 1)
         let fallback = ParameterSource.random(seed: 1, type: .f64)

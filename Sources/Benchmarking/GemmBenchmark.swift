@@ -4,7 +4,7 @@ import TensorRuntime
 /// C = A B, row-major, once or for a batch of independent products.
 public struct GemmBenchmark: Sendable {
   public var m = 2049, n = 6144, k = 1408, batch = 1, storage = StorageType.f32, isPacked = false
-  /// `isPacked`: B is packed once, as frozen weights are.
+  /// `isPacked`: B is packed once before, as frozen weights are.
   public init(
     m: Int = 2049, n: Int = 6144, k: Int = 1408, batch: Int = 1, storage: StorageType = .f32,
     isPacked: Bool = false
@@ -14,7 +14,7 @@ public struct GemmBenchmark: Sendable {
     )
   }
 
-  /// The check is BLIS's own: C t = A (B t) for a random t, in f64.
+  /// The check is that of BLIS: C t = A (B t) for a random vector t, in f64.
   public func prepare() -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)

@@ -26,15 +26,15 @@ public struct GeneratorBenchmark: Sendable {
     return c
   }
 
-  /// The model and what a step changes.
+  /// The model and the state that a step changes.
   private final class State {
     var model: VideoTransformer
     var optimizer: AdamW?
     init(_ model: VideoTransformer) { self.model = model }
   }
 
-  /// The check runs the same weights in f64 on one sample of a few tokens; backward is checked by
-  /// the latents' gradient.
+  /// The check runs the same weights in f64 on one sample of a few tokens. Backward is checked by
+  /// the gradient of the latents.
   public func prepare() throws -> BenchmarkCase {
     let c = config
     let batch = preset.batch

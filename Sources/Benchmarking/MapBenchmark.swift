@@ -2,8 +2,8 @@ import Files
 import TensorRuntime
 import Transport
 
-/// One outer step of Neural OT training: `inner` updates of T and one of f, 512-1024-1024-512 and
-/// 512-1024-1024-1 (algorithm.md 3).
+/// One outer step of Neural OT training: `inner` updates of T and one of f. The widths are
+/// 512-1024-1024-512 and 512-1024-1024-1 (algorithm.md 3).
 public struct MapBenchmark: Sendable {
   public var batch = 128, inner = 10
   public init(batch: Int = 128, inner: Int = 10) { (self.batch, self.inner) = (batch, inner) }
@@ -32,8 +32,8 @@ public struct MapBenchmark: Sendable {
     let (d, h, b) = (Double(width), Double(hidden), Double(batch))
     let map = 2 * b * (2 * d * h + h * h)
     let potential = 2 * b * (d * h + h * h + h)
-    // T: forward and backward of T but to its input, forward of f and its backward to the input; f:
-    // T forward, f forward and backward on both batches.
+    // T: forward and backward of T, without the gradient of its input; forward of f and its
+    // backward to the input. f: forward of T, and forward and backward of f on both batches.
     let first = 2 * b * d * h
     let flops = Double(inner) * (3 * map - first + 2 * potential) + map + 6 * potential - 2 * first
     return BenchmarkCase(

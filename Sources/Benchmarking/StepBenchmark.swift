@@ -5,8 +5,8 @@ public import PostTraining
 import TensorRuntime
 import Training
 
-/// A whole post-training step, direct (student, teacher, decoding, both rewards, backward, update)
-/// or GRPO's (rollouts, decoding, rewards, training, update), on the models given.
+/// A whole post-training step on the given models: direct (student, teacher, decoding, both
+/// rewards, backward, update) or GRPO (rollouts, decoding, rewards, training, update).
 public struct StepBenchmark {
   let settings: PostSettings, models: PostModels, captions: [String], latentShape: [Int],
     preset: String
@@ -35,8 +35,8 @@ public struct StepBenchmark {
       components: { _ in }, in: work)
   }
 
-  /// The check takes one step of two samples with these kernels and with the scalar ones: losses
-  /// and gradient agree.
+  /// The check takes one step of two samples with these kernels and with the scalar ones. Losses
+  /// and gradients must agree.
   public func prepare() throws -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)

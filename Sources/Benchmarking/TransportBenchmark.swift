@@ -6,8 +6,8 @@ import Transport
   import Glibc
 #endif
 
-/// Optimal transport as interfaces.md 9 names it: PISCES' token plans, and general problems on a
-/// stored cost.
+/// The transport benchmarks of interfaces.md 9: PISCES' token plans, and general problems with a
+/// stored cost or between points.
 public struct TransportBenchmark: Sendable {
   public enum Kind: String, Sendable, CaseIterable {
     case token, square, points, gradient
@@ -18,14 +18,14 @@ public struct TransportBenchmark: Sendable {
   public var heads = 16, text = 20, video = 2049
   /// Square kinds and points: n = m.
   public var size = 1024
-  /// Points: coordinates.
+  /// Points: number of coordinates.
   public var dimension = 64
   public var epsilon = 0.05, mass = 0.9, tolerance = 1e-3
-  /// Square and points: a fixed number of iterations, when positive, instead of the tolerance.
+  /// Square and points: a fixed number of iterations, if positive, instead of the tolerance.
   public var iterations = 0
-  /// Square, gradient and points: of the solver.
+  /// Square, gradient and points: element type of the solver.
   public var precision = ElementType.f32
-  /// Plain iterations only.
+  /// Only plain iterations.
   public var isPlain = false
   public init() {}
 
@@ -67,7 +67,7 @@ public struct TransportBenchmark: Sendable {
         ("tolerance", .number(tolerance)),
         ("iterations", .integer(steps.max() ?? 0)),
       ] + (isPlain ? [("plain", .bool(true))] : []),
-      // the kernel once, then a product and its transpose an iteration
+      // Computes the kernel once; each iteration then takes a product and its transpose.
       .init(flops: 4 * entries * total, exponentials: entries * Double(heads)),
       verify: {
         let work = Workspace(pool: pool)
@@ -89,8 +89,8 @@ public struct TransportBenchmark: Sendable {
       Tensor((0..<heads * text * video).map { _ in random.uniform() }, Shape(heads, text, video)),
       to: .f32)
   }
-  /// The plans of total mass `mass` under uniform caps, a batch. The check is the certificate: caps
-  /// and mass kept, in f64.
+  /// A batch of plans with total mass `mass` and uniform weights as upper bounds. The check is the
+  /// certificate: bounds and mass hold, in f64.
   private func exactMass() throws -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)
@@ -121,9 +121,9 @@ public struct TransportBenchmark: Sendable {
       run: { _ = try solver.solveBatch(cost: costs, in: Workspace(pool: pool)) })
   }
 
-  /// Balanced transport between two clouds, the cost never stored: squared distances over a bound
-  /// of their maximum. The last update made the column sums exact; the check recomputes some of
-  /// them in f64 from the definition.
+  /// Balanced transport between two clouds, whose cost is never stored: squared distances, divided
+  /// by a bound of their maximum. The last update made the column sums exact. The check recomputes
+  /// some of them in f64 from the definition.
   private func points() throws -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)
@@ -171,11 +171,11 @@ public struct TransportBenchmark: Sendable {
       run: { _ = try solver.solve(costs, in: Workspace(pool: pool)) })
   }
 
-  /// A kernel below this stays in the last-level cache, and memory is no limit.
+  /// A kernel smaller than this stays in the last-level cache, and memory is no limit.
   private static let cache = 24e6
 
-  /// Balanced transport between two clouds of points in 64 dimensions, squared distances over their
-  /// maximum. The check is the certificate: marginals recomputed from the plan.
+  /// Balanced transport between two clouds of points in 64 dimensions: squared distances, divided
+  /// by their maximum. The check is the certificate: marginals recomputed from the plan.
   private func square() throws -> BenchmarkCase {
     let pool = BufferPool()
     let work = Workspace(pool: pool)
@@ -208,8 +208,8 @@ public struct TransportBenchmark: Sendable {
     if !fixed { fields.append(("tolerance", .number(target))) }
     if precision != .f32 { fields.append(("dtype", .string("\(precision)"))) }
     if isPlain { fields.append(("plain", .bool(true))) }
-    // two products an iteration over a kernel that is read once; the exponentials of the kernel and
-    // of the plan
+    // Two products in each iteration, over a kernel that is read once; and the exponentials of the
+    // kernel and of the plan.
     let entries = Double(n * n)
     let stored = entries * Double(precision.byteCount)
     return BenchmarkCase(
@@ -221,8 +221,8 @@ public struct TransportBenchmark: Sendable {
       verify: {
         let work = Workspace(pool: pool)
         let r = try solve(work)
-        // A fixed number of iterations promises no marginal, only that mass is where the last
-        // update put it.
+        // A fixed number of iterations guarantees no marginals, only the mass that the last update
+        // set.
         if fixed {
           return abs(r.mass - 1) < 1e-4 && r.plan.doubles.allSatisfy { $0 >= 0 && $0.isFinite }
         }

@@ -1,7 +1,6 @@
 public import TensorRuntime
 
-/// Per-sample arithmetic of rectified flow on latents `[B, ...]`: levels differ between the samples
-/// of a batch.
+/// Arithmetic of rectified flow on latents `[B, ...]`, in which each sample has its own level.
 extension Workspace {
   /// x_t = σ ε + (1 - σ) z.
   public func noised(_ z: Tensor, _ noise: Tensor, sigmas: [Double]) -> Tensor {

@@ -1,14 +1,15 @@
 public import Models
 public import TensorRuntime
 
-/// How a velocity network is sampled: Euler steps along the flow from noise to data (algorithm.md
-/// 7.8).
+/// Settings for sampling a velocity network: Euler steps along the flow from noise to data
+/// (algorithm.md 7.8).
 public struct FlowSampler: Sendable, Equatable {
   public var steps = 50
   public var shift = 7.0
-  /// Classifier-free guidance s: v = v_u + s (v_c - v_u); 1 runs the conditional network alone.
+  /// Classifier-free guidance s: v = v_u + s (v_c - v_u). With 1 only the conditional network is
+  /// run.
   public var guidanceScale = 1.0
-  /// Embedded guidance given to the network (1000 times the scale), where it has such an input.
+  /// Embedded guidance, an input of some networks: 1000 times the scale.
   public var embeddedGuidance = 6016.0
 
   public init(
@@ -22,7 +23,7 @@ public struct FlowSampler: Sendable, Equatable {
     NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) }
   }
 
-  /// The (guided) velocity at one level.
+  /// The velocity at one level, with guidance.
   public func velocity(
     _ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding,
     unconditional: PromptEmbedding?, in work: borrowing Workspace
@@ -36,8 +37,8 @@ public struct FlowSampler: Sendable, Equatable {
     let u = model(x, times: times, unconditional, guidance: guidance, in: work)
     return work.combine(guidanceScale, v, 1 - guidanceScale, u)
   }
-  /// Latents (scaled) from noise `[B, 16, n, h, w]`. `each` sees the state after every step and may
-  /// stop the run.
+  /// Scaled latents from noise `[B, 16, n, h, w]`. `each` is called with the state after every step
+  /// and may stop the run.
   public func sample(
     _ model: VideoTransformer, noise: Tensor, _ prompt: PromptEmbedding,
     unconditional: PromptEmbedding? = nil, in work: borrowing Workspace,

@@ -1,12 +1,12 @@
 /// The discrete levels of flow matching and their phases (algorithm.md 7.2, 7.3). A level σ mixes x
 /// = σ ε + (1-σ) z.
 public struct NoiseSchedule: Sendable, Equatable {
-  /// Where the one-step prediction to clean data ends (D-15): the first table entry (released) or
-  /// exactly 0.
+  /// The end level of the one-step prediction to clean data (D-15): the first entry of the table
+  /// (released), or exactly 0.
   public enum End: String, Sendable, Codable, CaseIterable { case first, zero }
 
   public let shift: Double
-  /// σ_i, ascending in noise, and σ'_i, the level one Euler step below.
+  /// σ_i, in ascending order, and σ'_i, the level one Euler step below.
   public let sigmas, previous: [Double]
 
   /// `steps` Euler levels out of `trainingSteps` (T) table entries s_t = shift (t/T) / (1 +
@@ -15,7 +15,7 @@ public struct NoiseSchedule: Sendable, Equatable {
     precondition(steps > 0 && trainingSteps % steps == 0, "\(steps) levels out of \(trainingSteps)")
     self.shift = shift
     let ratio = trainingSteps / steps
-    // The table is f32 in every implementation; network times are 1000 times these values.
+    // The table is f32 in every implementation. Network times are 1000 times these values.
     let table = (1...trainingSteps).map {
       Double(Float(Self.shifted(Double($0) / Double(trainingSteps), shift)))
     }
@@ -43,15 +43,15 @@ public struct NoiseSchedule: Sendable, Equatable {
   public static func samplerLevels(steps: Int, shift: Double) -> [Double] {
     (0...steps).map { shifted(1 - Double($0) / Double(steps), shift) }
   }
-  /// The PCM scheduler's levels: `steps` of the table's, largest first, then 0.
+  /// The levels of the PCM scheduler: `steps` of the table's, largest first, then 0.
   public func pcmLevels(steps: Int) -> [Double] {
     let descending = Array(sigmas.reversed())
     return (0..<steps).map { descending[$0 * count / steps] } + [0]
   }
 }
 
-/// "4000-1,8000-2": comma-separated `step-phases`; the first entry whose step is at least the
-/// current (1-based) one holds.
+/// "4000-1,8000-2": comma-separated `step-phases`. The first entry whose step is at least the
+/// current step (1-based) holds.
 public struct PhaseSchedule: Sendable, Equatable {
   public let entries: [(step: Int, phases: Int)]
   public static func == (a: Self, b: Self) -> Bool {

@@ -21,7 +21,7 @@ public struct StochasticStep: Sendable {
   var stateWeight: Double { 1 + delta * eta * eta / (2 * sigma) }
 }
 
-/// A step of its own for each sample of a batch `[B, ...]`: means, log-densities and their
+/// A step with its own level for each sample of a batch `[B, ...]`: means, log-densities and their
 /// gradients.
 public struct StochasticSteps: Sendable {
   public let steps: [StochasticStep]
@@ -58,8 +58,8 @@ public struct StochasticSteps: Sendable {
     let c = coefficients(weights, next)
     return work.mixEach(c, next, c.map { -$0 }, mean)
   }
-  /// KL(π || π') of each sample for the mean μ' of another policy with the same s, by the element:
-  /// mean of (μ - μ')²/(2 s²).
+  /// KL(π || π') of each sample, for the mean μ' of another policy with the same s: the mean over
+  /// elements of (μ - μ')²/(2 s²).
   public func divergence(_ mean: Tensor, from other: Tensor, in work: borrowing Workspace)
     -> [Double]
   {

@@ -5,22 +5,22 @@ public import Rewards
 public import TensorRuntime
 public import World
 
-/// One generator on a fixed set of prompts and noise: what the oracle sees, and what the rewards
-/// say.
+/// One generator on a fixed set of prompts and noise: what the oracle sees, and the rewards.
 public struct GeneratorEvaluation: Sendable {
   public let captions: [String]
   public let judgements: [Judgement]
-  /// What the oracle saw, whatever was asked for.
+  /// What the oracle saw in each clip, whatever the prompt asked for.
   public let readings: [Reading]
-  /// Rewards with transport and without, per prompt; nil without a reward model (quality: without a
-  /// map).
+  /// Rewards with and without transport for each prompt; nil without a reward model (quality:
+  /// without a map).
   public let rewards: RewardModel.AllScores?
-  /// Final latents `[N, C, n, h, w]`, scaled: what drift is measured on.
+  /// Final latents `[N, C, n, h, w]`, scaled, from which drift is measured.
   public let latents: Tensor
-  /// Decoded clips `[T, 3, H, W]` of the first prompts, as many as were asked for.
+  /// Decoded clips `[T, 3, H, W]` of the first prompts, as many as asked for.
   public let clips: [Tensor]
 
-  /// The prompt i gets the noise named by (seed, i), so that two generators are compared alike.
+  /// Prompt i gets the noise identified by (seed, i), so that two generators are compared on equal
+  /// noise.
   public init(
     _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler,
     prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription],
@@ -77,7 +77,7 @@ public struct GeneratorEvaluation: Sendable {
   }
   public var scoreboard: Scoreboard { Scoreboard(judgements) }
 
-  /// rms difference of the final latents over their standard deviation.
+  /// rms difference of the final latents, divided by their standard deviation.
   public func drift(from other: GeneratorEvaluation, in work: borrowing Workspace) -> Double {
     let n = Double(latents.count)
     let mean = work.total(other.latents) / n

@@ -2,12 +2,13 @@ public import Rewards
 public import TensorRuntime
 public import World
 
-/// The matching head on held-out clips with right, shuffled and one-attribute-swapped captions.
+/// The matching head on held-out clips with correct captions, shuffled ones, and ones with one
+/// attribute swapped.
 public struct MatchingEvaluation: Sendable {
   public struct Side: Sendable {
-    /// Share judged right at 1/2.
+    /// Share judged correctly at the threshold 1/2.
     public var positives, shuffled, swapped: Double
-    /// Area under the ROC curve of P(match), right against shuffled or swapped captions.
+    /// Area under the ROC curve of P(match) for correct against shuffled or swapped captions.
     public var aucShuffled, aucSwapped: Double
   }
   public let withTransport, plain: Side
@@ -48,7 +49,7 @@ public struct MatchingEvaluation: Sendable {
       swapped: share(p[2]) { $0 <= 0.5 }, aucShuffled: areaUnderCurve(p[0], p[1]),
       aucSwapped: areaUnderCurve(p[0], p[2]))
   }
-  /// P(positive > negative), ties counted half.
+  /// P(positive > negative). Ties count one half.
   static func areaUnderCurve(_ positive: [Double], _ negative: [Double]) -> Double {
     let n = negative.sorted()
     func below(_ x: Double, orEqual: Bool) -> Int {

@@ -7,11 +7,11 @@ public import World
   import Glibc
 #endif
 
-/// Held-out clips of the world through an autoencoder: what the oracle still reads, and the peak
-/// signal-to-noise ratio.
+/// Held-out clips of the world, encoded and decoded by an autoencoder: what the oracle still reads,
+/// and the peak signal-to-noise ratio.
 public struct ReconstructionEvaluation: Sendable {
   public let scoreboard: Scoreboard
-  /// dB, over all pixels in [0, 1].
+  /// In dB, over all pixels in [0, 1].
   public let psnr: Double
 
   public init(

@@ -1,8 +1,8 @@
 public import Files
 public import TensorRuntime
 
-/// Many clips of one shape in one file: `pixels` `[N, T, 3, H, W]` (f32, or bf16 to save room) and
-/// the captions in the header's `captions` field, a JSON list.
+/// Many clips of one shape in one file: `pixels` `[N, T, 3, H, W]` (f32, or bf16 to save space),
+/// and the captions as a JSON list in the header's field `captions`.
 public enum ClipArchive {
   public static func write(_ pixels: Tensor, captions: [String], to path: String) throws(FileError)
   {

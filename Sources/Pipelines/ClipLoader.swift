@@ -2,8 +2,8 @@ public import Files
 import Models
 public import TensorRuntime
 
-/// Clips of a dataset brought to one canvas: N frames, shorter side resized (bicubic, antialiased),
-/// centre crop.
+/// Clips of a dataset in one size: N frames, shorter side resized (bicubic, antialiased), centre
+/// crop.
 public struct ClipLoader: Sendable {
   public let frames, size: Int
   public init(frames: Int, size: Int) { (self.frames, self.size) = (frames, size) }
@@ -13,8 +13,8 @@ public struct ClipLoader: Sendable {
     PixelPreprocessing.canvas(pixels, size: size, in: work)
   }
 
-  /// Every readable clip with its caption. A broken sample is reported and skipped, or thrown when
-  /// `strict`.
+  /// Every readable clip with its caption. A broken sample is reported and skipped; with `strict`
+  /// it is an error.
   public func load(
     _ dataset: Dataset, strict: Bool, in work: borrowing Workspace, report: (String) -> Void
   ) async throws -> (clips: [Tensor], captions: [String]) {
@@ -41,7 +41,7 @@ public struct ClipLoader: Sendable {
         clips.append(fit(video.pixels, in: work))
         captions.append(sample.caption)
       } catch {
-        // What is no fault of the sample ends the run.
+        // An error that does not come from the sample ends the run.
         if strict || !error.isOfOneItem { throw error }
         report("skipped: \(error)")
         skipped += 1

@@ -4,16 +4,15 @@ import Rewards
 import TensorRuntime
 import Transport
 
-/// Which word went to which frames and patches: the token plans of every fusion layer, averaged
-/// over layers and heads.
+/// Which word is transported to which frames and patches: the token plans of every fusion layer,
+/// averaged over layers and heads.
 struct Explanation {
   let words: [String]
-  /// Per word: share of its plan on the CLS token, on each time position, and `[times, grid,
-  /// grid]`.
+  /// For each word: the share of its plan on the CLS token, on each time position, and on each
+  /// patch `[times, grid, grid]`.
   let cls: [Double], times: [[Double]], maps: [[Double]]
-  /// Mean over layers and heads of the plan's total mass before row normalisation, and per word the
-  /// mass left unmatched:
-  /// 1 - N · (row sum), where the marginals ask for 1/N a word.
+  /// The plan's total mass before row normalisation, averaged over layers and heads; and for each
+  /// word the mass left unmatched, 1 - N · (row sum), where the marginals ask for 1/N in each row.
   let mass: Double, unmatched: [Double]
   let grid: Int, prompt: String
   let pixels: Tensor
@@ -66,8 +65,8 @@ struct Explanation {
     (grid, self.prompt, pixels) = (reward.model.config.visionEncoder.grid, prompt, source.pixels)
   }
 
-  /// `NNNN.json` and `NNNN.png`: a row of frames, then a row of the same frames for every word with
-  /// its share as light.
+  /// Writes `NNNN.json` and `NNNN.png`: a row with the frames, then for every word a row with the
+  /// same frames, whose brightness shows the word's share.
   func write(to folder: String, index: Int, video: String) throws -> String {
     let name = "\(folder)/" + String(String(10000 + index).dropFirst())
     let list = words.indices.map { i -> JSONValue in
@@ -103,7 +102,7 @@ struct Explanation {
         for i in 0..<cell.h {
           for j in 0..<cell.w {
             let (y, c) = (i / scale, j / scale)
-            // The plan's patches cover the centre crop; outside it the picture stays dark.
+            // The plan's patches cover the centre crop. Outside it the picture stays dark.
             let side = min(h, w)
             let py = (y - (h - side) / 2) * grid / side
             let px = (c - (w - side) / 2) * grid / side

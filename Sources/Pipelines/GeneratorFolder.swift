@@ -19,7 +19,8 @@ public struct SchedulerConfig: Codable, Sendable, Equatable {
   }
 }
 
-/// A generator directory in diffusers' layout (interfaces.md 5). Parts are read when asked for.
+/// A generator directory in diffusers' layout (interfaces.md 5). Parts are read when they are
+/// needed.
 public struct GeneratorFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }
@@ -51,7 +52,7 @@ public struct GeneratorFolder: Sendable {
   }
 
   public var hasPromptEncoder: Bool { TextFile.exists("\(path)/text_encoder/config.json") }
-  /// The small models' own text encoder; larger ones take precomputed prompt embeddings.
+  /// The text encoder of small models. Larger models take precomputed prompt embeddings.
   public func promptEncoder() throws -> PromptEncoder {
     try Self.promptEncoder("\(path)/text_encoder")
   }
@@ -85,7 +86,7 @@ public struct GeneratorFolder: Sendable {
 }
 
 public enum Vocabulary {
-  /// A WordPiece tokenizer from a vocabulary file that fits a model of `size` words.
+  /// A WordPiece tokenizer from a vocabulary file, which must fit a model of `size` words.
   public static func tokenizer(_ path: String, size: Int) throws -> WordPieceTokenizer {
     let lines = try TextFile.lines(path)
     if lines.count > size {

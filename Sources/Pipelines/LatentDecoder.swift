@@ -1,15 +1,15 @@
 public import Models
 public import TensorRuntime
 
-/// The frozen decoder between latents and the frames the rewards see: z / s, decode (in groups of
-/// latents when chunked), clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to
-/// frames `[B, T, 3, H, W]`.
+/// The frozen decoder that turns latents into the frames that the rewards see: z / s, decoding (in
+/// groups of latents when chunked), clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n,
+/// h, w]` to frames `[B, T, 3, H, W]`.
 public struct LatentDecoder: Sendable {
   public private(set) var decoder: AutoencoderDecoder
-  /// 1 / s: latents are multiplied by the scaling factor s when they enter training.
+  /// 1 / s. Latents are multiplied by the scaling factor s when they enter training.
   public let scalingFactor: Double
   public var tiling: Tiling?
-  /// Latent frames decoded together; 0 = the whole clip (algorithm.md 6.17).
+  /// Latent frames decoded together; 0: the whole clip (algorithm.md 6.17).
   public var chunk = 0
   public var checkpointing = false
 
@@ -46,8 +46,8 @@ public struct LatentDecoder: Sendable {
   public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor {
     forward(z, in: work).frames
   }
-  /// The frames of samples that somebody will look at or judge: what is not finite is an error,
-  /// never a black clip. `first` is the number of the first sample.
+  /// The frames of samples that are shown or judged. A value that is not finite is an error instead
+  /// of a black clip. `first` is the number of the first sample.
   public func samples(_ z: Tensor, first: Int = 0, in work: borrowing Workspace)
     throws(NonFiniteSample) -> Tensor
   {
@@ -62,7 +62,7 @@ public struct LatentDecoder: Sendable {
     return frames
   }
 
-  /// Gradient of the scaled latents.
+  /// Gradient with respect to the scaled latents.
   public mutating func backward(_ dFrames: Tensor, _ s: Saved, in work: borrowing Workspace)
     -> Tensor
   {
@@ -80,7 +80,7 @@ public struct LatentDecoder: Sendable {
   }
 }
 
-/// A sample that holds NaN or infinity (exit status 3).
+/// A sample that contains NaN or infinity (exit status 3).
 public struct NonFiniteSample: Error, CustomStringConvertible {
   let what: String, index: Int
   public var description: String {

@@ -3,10 +3,10 @@ import FoundationEssentials
 public import Layers
 import TensorRuntime
 
-/// A model directory: `config.json` and safetensors, in and out.
+/// Reads and writes a model directory: `config.json` and safetensors.
 public enum ModelFolder {
-  /// Writes `config.json` (with `_class_name` when `kind` is given) and the weights, widened types
-  /// kept as they are.
+  /// Writes `config.json` (with `_class_name` if `kind` is given) and the weights. Weights that
+  /// were widened when read are written as they are.
   public static func write(
     _ model: some Layer, config: some Encodable, kind: String? = nil, weights: String,
     metadata: [(key: String, value: String)] = [("format", "pt")], to folder: String
@@ -34,12 +34,12 @@ public enum ModelFolder {
   }
 }
 
-/// Lets several models take from one table.
+/// Lets several models take their weights from one table.
 public final class WeightHolder {
   public var table: WeightTable
   public init(_ table: WeightTable) { self.table = table }
-  /// A file, a sharded index or a folder that holds one of them; weights that are NaN or infinite
-  /// are refused.
+  /// A file, a sharded index, or a folder with one of them. Weights that are NaN or infinite are
+  /// refused.
   public static func opening(_ path: String, stripping prefixes: [String] = []) throws(FileError)
     -> WeightHolder
   {
@@ -47,7 +47,7 @@ public final class WeightHolder {
     holder.table.checksFinite = true
     return holder
   }
-  /// Parameters by checkpoint name, strictly; the table remembers what was never asked for.
+  /// Parameters by checkpoint name, strictly. The table records which tensors were never requested.
   public var source: ParameterSource {
     ParameterSource { [self] name, shape, _, need in
       if need == .optional && !table.contains(name) { return nil }

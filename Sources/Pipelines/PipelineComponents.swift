@@ -3,7 +3,7 @@ import Layers
 import Models
 import TensorRuntime
 
-/// What a generator directory holds beside its transformer: the autoencoder, the text layers of a
+/// The parts of a generator directory beside its transformer: the autoencoder, the text layers of a
 /// text encoder, the scheduler and the index.
 public struct PipelineComponents: Sendable {
   let vae, textEncoder: String, shift: Double
@@ -48,7 +48,7 @@ public struct PipelineComponents: Sendable {
     }
   }
 
-  /// Copies everything of a generator directory but its transformer.
+  /// Copies everything in a generator directory except its transformer.
   public static func copy(from source: String, to folder: String) throws {
     for part in ["vae", "text_encoder", "scheduler", "model_index.json"]
     where FileTree.exists("\(source)/\(part)") {

@@ -5,24 +5,24 @@ public import Rewards
 public import TensorRuntime
 public import Transport
 
-/// A reward-model directory (interfaces.md 4), opened strictly: every parameter the rewards need
-/// must be there, of the right shape and finite; what they do not need is ignored; anything else is
-/// reported once.
+/// A reward-model directory (interfaces.md 4), opened strictly. Every parameter that the rewards
+/// need must be there, have the right shape and be finite. Parameters that they are known not to
+/// need are ignored. Any other tensor is reported once.
 public struct RewardFolder {
   public let path: String
   public let config: VideoTextConfig
   public let model: VideoTextModel
   public let tokenizer: WordPieceTokenizer
   public let map: NeuralMap?
-  /// Whether the map was trained on normalised text (its metadata; nil when it does not say).
+  /// Whether the map was trained on normalised text, by its metadata; nil if they do not say.
   public let mapNormalizesText: Bool?
-  /// CRC-based fingerprint of all weights in the directory.
+  /// Fingerprint of all weights in the directory, based on their CRC.
   public let fingerprint: UInt64
-  /// Tensors nobody asked for.
+  /// Tensors that nothing requested.
   public let unexpected: [String]
 
-  /// `otMap` overrides the directory's own `ot_map.safetensors`; `frames` the number of frames the
-  /// encoder is built for.
+  /// `otMap` replaces the directory's own `ot_map.safetensors`. `frames` is the number of frames
+  /// for which the encoder is built.
   public init(_ path: String, otMap: String? = nil, frames: Int? = nil) throws {
     self.path = path
     let file = "\(path)/config.json"
@@ -62,7 +62,7 @@ public struct RewardFolder {
     fingerprint = print
   }
 
-  /// `storage` keeps the weights in another floating type; arithmetic stays f32.
+  /// `storage` keeps the weights in another floating-point type. Arithmetic stays f32.
   public func reward(_ options: RewardOptions = RewardOptions(), storage: ElementType? = nil) throws
     -> RewardModel
   {
@@ -78,7 +78,7 @@ public struct RewardFolder {
   }
 }
 
-/// An OT map on disk: raw tensors `net.*`, or a structured training checkpoint that holds them
+/// An OT map on disk: raw tensors `net.*`, or a training checkpoint that contains them
 /// (checkpoints.md 3).
 public struct OTMapFile {
   public let map: NeuralMap, normalizesText: Bool?, fingerprint: UInt64
@@ -92,7 +92,7 @@ public struct OTMapFile {
       ? try SafetensorsFile(path).metadata["normalize_text"].map { $0 == "true" } : nil
     fingerprint = try holder.table.fingerprint()
   }
-  /// Writes the ten tensors with the flag that belongs to them.
+  /// Writes the ten tensors and the flag that says whether text is normalised.
   public static func write(_ map: NeuralMap, normalizesText: Bool, step: Int, to path: String)
     throws(FileError)
   {

@@ -3,8 +3,8 @@ import Models
 import Rewards
 public import TensorRuntime
 
-/// Scores video/prompt pairs one at a time: a score depends on its own pair alone, never on batch,
-/// order or padding.
+/// Scores pairs of a video and a prompt one at a time. A score depends only on its own pair, never
+/// on batch, order or padding.
 public struct Scorer {
   let folder: RewardFolder, frames: Int
   let withTransport: RewardModel, plain: RewardModel
@@ -16,8 +16,8 @@ public struct Scorer {
     source: Video, features: RewardModel.VideoFeatures, fusion: TextEncoder.FusionVision
   )
 
-  /// `storage` keeps the weights in another type (bf16 halves their memory); `explain` names a
-  /// folder for explanations; `strict` takes no damaged video.
+  /// `storage` keeps the weights in another type (bf16 halves their memory). `explain` names a
+  /// folder for explanations. `strict` refuses damaged videos.
   public init(
     _ folder: RewardFolder, frames: Int, storage: ElementType? = nil, explain: String? = nil,
     strict: Bool = false
@@ -33,8 +33,8 @@ public struct Scorer {
     if let explain { try createFolder(explain) }
   }
 
-  /// The record of one pair (interfaces.md 7), or one with an `error`; `place` is the folder a
-  /// relative path begins at. Throws what is no fault of the pair: a program that is missing, an
+  /// The record of one pair (interfaces.md 7), or a record with an `error`. `place` is the folder
+  /// of relative paths. Throws errors that do not come from the pair: a missing program, or an
   /// output that cannot be written.
   public mutating func record(_ video: String, in place: String = ".", _ prompt: String)
     async throws -> JSONObject
@@ -46,8 +46,8 @@ public struct Scorer {
     }
   }
 
-  /// What the video side yields. That of the last file is kept while the file stays as it is, for
-  /// captions of one video in a row.
+  /// The output of the video encoder. That of the last file is kept while the file does not change,
+  /// for several captions of one video in a row.
   private mutating func seen(_ path: String) async throws -> SeenVideo {
     let file = FileIdentity(path)
     if let last, last.file == file { return last.video }

@@ -3,17 +3,17 @@ internal import Glibc
 /// The coverage of a shape over the pixels of a box around it.
 struct CoverageMask {
   private(set) var rows = 0..<0, columns = 0..<0
-  /// Row-major over the box; there may be more behind, which mean nothing.
+  /// Row-major over the box. Elements after the box have no meaning.
   private(set) var values: [Float] = []
 
-  /// Centre and radius in pixels, x to the right and y down from the corner; the box is cut at the
+  /// Centre and radius in pixels, x to the right and y down from the corner. The box is cut at the
   /// edges of the picture. A blend mixes the distances of two shapes.
   mutating func draw(
     _ shape: ShapeKind, centre: SIMD2<Double>, radius: Double, angle: Double,
     blend: ShapeObject.Blend? = nil, height: Int, width: Int
   ) {
-    // Two pixels beyond the corners: the edge's half pixel, grown by 1/sin(20°) at the tip of a
-    // star.
+    // Two pixels beyond the corners: half a pixel at an edge becomes 1/sin(20°) times as much at
+    // the tip of a star.
     let reach = max(shape.reach, blend?.shape.reach ?? 0) * radius + 2
     rows = Self.range(centre.y, reach, height)
     columns = Self.range(centre.x, reach, width)

@@ -1,11 +1,11 @@
 internal import TensorRuntime
 
-/// A caption to generate a clip from, and what it says.
+/// A caption for which a clip is to be generated, and its description.
 public struct Prompt: Hashable, Sendable {
   public let caption: String
   public let description: SceneDescription
 
-  /// A prompt of one's own, in the words of the grammar.
+  /// A user's prompt, in the words of the grammar.
   public init(_ caption: String) throws(CaptionError) {
     description = try CaptionGrammar.parse(caption)
     self.caption = caption
@@ -16,12 +16,12 @@ public struct Prompt: Hashable, Sendable {
 }
 
 extension SceneSampler {
-  /// `count` captions of held-out combinations, for evaluating a generator. Prompt i depends on
-  /// (seed, settings, i) alone, and describes the scene `heldOut(i)`.
+  /// `count` captions of held-out combinations, for evaluating a generator. Prompt i depends only
+  /// on (seed, settings, i), and describes the scene `heldOut(i)`.
   public func heldOutPrompts(count: Int) -> [Prompt] {
     (0..<count).map { prompt(heldOut($0), $0, step: 1) }
   }
-  /// The same of training combinations.
+  /// The same for training combinations.
   public func trainingPrompts(count: Int) -> [Prompt] {
     (0..<count).map { prompt(training($0), $0, step: 0) }
   }

@@ -36,8 +36,8 @@ public struct Renderer: Sendable {
 
   private func draw(_ background: Background, into pixels: inout MutableSpan<Float>, at start: Int)
   {
-    // sin(ax + by + φ) = sin(ax + φ) cos(by) + cos(ax + φ) sin(by): one sine and cosine a row and a
-    // column, not a pixel.
+    // sin(ax + by + φ) = sin(ax + φ) cos(by) + cos(ax + φ) sin(by): one sine and cosine for each
+    // row and column instead of each pixel.
     let (c, s) = (cos(background.direction), sin(background.direction))
     let f = background.frequency
     func waves(_ count: Int, _ first: Double, _ phase: Double, _ second: Double) -> [SIMD4<Float>] {

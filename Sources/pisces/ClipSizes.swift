@@ -1,10 +1,10 @@
 import Files
 import Models
 
-// What a model's configuration asks of the clips it is given (status 64).
+// What a model's configuration requires of the clips it is given (status 64).
 
 extension AutoencoderConfig {
-  /// `patch`: latent frames, rows and columns of a generator's token.
+  /// `patch`: latent frames, rows and columns of one token of a generator.
   func check(frames: Int, height: Int, width: Int, patch: SIMD3<Int> = SIMD3(1, 1, 1)) throws {
     let t = temporalCompressionRatio
     let s = spatialCompressionRatio
@@ -14,7 +14,7 @@ extension AutoencoderConfig {
         "\(value) do not suit the model", place, "give \(rule) (nearest: \(nearest))")
     }
     if (frames - 1) % t != 0 || ((frames - 1) / t + 1) % patch.x != 0 {
-      // 1 + t (k p - 1) frames make k p latent ones.
+      // 1 + t (k p - 1) frames give k p latent frames.
       let k = max(1, ((frames - 1) / t + 1) / patch.x)
       let rule =
         patch.x == 1 ? "1 + a multiple of \(t)" : "1 + \(t) x (a multiple of \(patch.x) - 1)"

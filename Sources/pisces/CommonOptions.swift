@@ -3,7 +3,7 @@ import Files
 import FoundationEssentials
 import TensorRuntime
 
-/// Options every command has, and what they set up before any work.
+/// Options of every command, and what they set up before any work.
 struct CommonOptions: ParsableArguments {
   @Option(
     in: .whole(1...4096),
@@ -15,7 +15,7 @@ struct CommonOptions: ParsableArguments {
   ) var threads: Int?
   @Flag(help: "No progress on standard error.") var quiet = false
 
-  /// Sets threads and instruction set; says so unless quiet.
+  /// Sets threads and instruction set, and prints them unless `--quiet`.
   func start() throws {
     if let name = ProcessInfo.processInfo.environment["PISCES_ISA"], !name.isEmpty {
       guard let isa = Machine.InstructionSet(rawValue: name.lowercased()) else {
@@ -34,7 +34,7 @@ struct CommonOptions: ParsableArguments {
       """
     )
   }
-  /// Sets it where that is faster on this processor; says so where it is not.
+  /// Sets the type if it is faster on this processor. Prints a line if it is not.
   func use(_ products: Machine.Products) {
     let (taken, rate) = Machine.prefer(products)
     if taken != products {
@@ -44,7 +44,7 @@ struct CommonOptions: ParsableArguments {
             ?? "does not multiply bf16"))
     }
   }
-  /// Says which captions are longer than the model reads, each once.
+  /// Reports each caption that is longer than the model reads, once.
   func noteCut(_ captions: [String], _ truncation: (String) -> String?) {
     for caption in captions {
       if let cut = truncation(caption) {

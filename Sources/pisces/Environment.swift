@@ -1,7 +1,7 @@
 import Files
 import TensorRuntime
 
-/// Where and with what a run happened, for `environment.json` and bug reports.
+/// The machine and program of a run, for `environment.json` and bug reports.
 enum Environment {
   static var json: JSONValue {
     var o = JSONObject()
@@ -17,7 +17,7 @@ enum Environment {
     return .object(o)
   }
   static var cpuModel: String { field("model name") ?? "unknown" }
-  /// The features that matter to the kernels, of those the system reports.
+  /// The processor features that matter to the kernels, of those that the system reports.
   static var cpuFeatures: [String] {
     let known = [
       "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq",
@@ -32,7 +32,7 @@ enum Environment {
     }
     return line?.split(separator: ":", maxSplits: 1).last.map { String($0.drop { $0 == " " }) }
   }
-  /// Whether the optimiser was off: such a build is for debugging, and its times mean nothing.
+  /// Whether the build is not optimised. Such a build is for debugging, and its times mean nothing.
   static var isDebugBuild: Bool {
     #if DEBUG
       true

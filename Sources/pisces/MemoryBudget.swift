@@ -1,11 +1,11 @@
 import Files
 import TensorRuntime
 
-/// Refuses, before it is taken, memory that the machine does not have (status 1).
+/// Refuses work for which the machine has no memory, before the memory is taken (status 1).
 enum MemoryBudget {
   static func text(_ bytes: Int) -> String { "\((Double(bytes) / 1e8).rounded() / 10) GB" }
 
-  /// From here on every large block is asked for first.
+  /// From here on every large block is checked first.
   static func install() {
     MemoryLimit.refuse = { refused($0) }
     MemoryLimit.check = { bytes in
@@ -14,7 +14,8 @@ enum MemoryBudget {
       }
     }
   }
-  /// Of a system that refuses though memory is free: a limit on the address space, for instance.
+  /// The message for a system that refuses although memory is free, for example because of a limit
+  /// on the address space.
   private static func refused(_ bytes: Int) -> Never {
     Failure.exit(
       Failure.Message(1, "the system refused a block of \(text(bytes)) of memory", "memory", sizes))
@@ -28,16 +29,16 @@ enum MemoryBudget {
     )
   }
 
-  /// Runs `work` without its arithmetic (`MemoryPlan`) and refuses what it would take beyond what
-  /// is free. What `work` throws is left to be thrown when it runs in earnest.
+  /// Runs `work` without its arithmetic (`MemoryPlan`) and refuses it if it needs more memory than
+  /// is free. Errors of `work` are ignored here, because they occur again when it really runs.
   static func plan(_ pool: BufferPool, _ work: (borrowing Workspace) throws -> Void) throws {
     guard let plan = MemoryPlan(pool, step: work), let free = FreeMemory.bytes(), plan.bytes > free
     else { return }
     throw refusal(plan.bytes, free, "memory", mend: sizes)
   }
 
-  /// Says on standard error what a problem above 1 GB takes, and refuses what the machine does not
-  /// have.
+  /// Prints on standard error how much memory a problem above 1 GB takes. Refuses what the machine
+  /// does not have.
   static func check(_ bytes: Int, _ common: CommonOptions, _ place: String, mend: String) throws {
     guard bytes > 1_000_000_000 else { return }
     let free = FreeMemory.bytes()

@@ -45,9 +45,9 @@ struct Pisces: AsyncParsableCommand {
 
 enum Version { static let text = "0.2.0" }
 
-/// Errors become one line on standard error and the documented exit status.
+/// Turns errors into one line on standard error and the documented exit status.
 enum Failure {
-  /// Ends the process with `status` and without a message: the result already says it.
+  /// Ends the process with `status` and without a message, because the result shows it already.
   struct Status: Error { let code: Int32 }
   /// A message with a status.
   struct Message: Error {
@@ -77,8 +77,8 @@ enum Failure {
       fail(70, "\(text): internal: please report this")
     }
   }
-  /// The parser's message as WHAT: WHERE: HOW TO MEND. A refused value comes as "The value 'V' is
-  /// invalid for '--name <name>': HOW".
+  /// The parser's message in the form WHAT: WHERE: HOW TO MEND. The message of a refused value is
+  /// "The value 'V' is invalid for '--name <name>': HOW".
   private static func usage(_ text: String) -> String {
     let value =
       /The value '(?<value>.*)' is invalid for '(?<name>--?[a-z0-9-]+)? ?<?(?<argument>[a-z0-9-]*)>?': (?<how>.*)/

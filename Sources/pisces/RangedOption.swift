@@ -2,8 +2,8 @@ public import ArgumentParser
 public import Files
 
 // An option that is declared with its limits: `@Option(in: .frames, help: "Frames of a clip.") var
-// frames = 9`. Help, the check and its message all come from this declaration. A value that begins
-// with a minus sign is a value, never another option.
+// frames = 9`. Its help, its check and its message are made from this declaration. A value that
+// begins with a minus sign is a value, never another option.
 
 private func described(_ help: String, _ limits: Limits, default value: String? = nil)
   -> ArgumentHelp

@@ -2,12 +2,13 @@ import ArgumentParser
 import Files
 import FoundationEssentials
 
-/// What a training run is given beside its settings: data and models with their fingerprints, and
-/// sizes. A new run records them (`run.json`); a resumed one takes from the record what is not
+/// The inputs of a training run beside its settings: data and models with their fingerprints, and
+/// sizes. A new run records them (`run.json`). A resumed run takes from the record what is not
 /// given again, and refuses what differs.
 final class RunInputs {
   let run: String, isResumed: Bool
-  /// Of the run that is resumed; nil for a new one, and for one of a version that kept no record.
+  /// The record of the run that is resumed; nil for a new run, and for a run of a version that kept
+  /// no record.
   private let recorded: JSONObject?
   private(set) var record = JSONObject()
   private let command: String
@@ -23,10 +24,11 @@ final class RunInputs {
         "resume it with: pisces train \(other) --resume \(run)")
     }
   }
-  /// Whether the run that is resumed has no record, so that everything must be given again.
+  /// Whether the resumed run has no record, so that everything must be given again.
   var lacksRecord: Bool { isResumed && recorded == nil }
 
-  /// What of the machine and the program changes last bits from here on; nil when it is as it was.
+  /// What has changed in the machine or the program that changes last bits from here on; nil if
+  /// nothing has.
   var otherBits: String? {
     guard isResumed, let before = try? JSONValue(contentsOf: "\(run)/environment.json"),
       let now = Environment.json.object
@@ -47,8 +49,7 @@ final class RunInputs {
       "leave --\(option) out, or start a new run with --run")
   }
 
-  /// A number that is given or not; `fallback` where neither the command line nor the record has
-  /// it.
+  /// An optional number. `fallback` is used if neither the command line nor the record has it.
   func number(_ option: String, _ given: Int?, default fallback: Int) throws -> Int {
     let made = recorded?[option]?.integer
     if let given, let made, given != made { throw differs(option, "\(given)", "\(made)") }
@@ -66,7 +67,7 @@ final class RunInputs {
   }
   /// Whether an earlier version recorded this flag as given.
   func hadFlag(_ option: String) -> Bool { recorded?[option]?.bool ?? false }
-  /// A flag; one that is not given again is as it was.
+  /// A flag. If it is not given again, its recorded value is used.
   func flag(_ option: String, _ given: Bool) throws -> Bool {
     let made = recorded?[option]?.bool
     if given, made == false { throw differs(option, "given", "none") }
@@ -74,8 +75,8 @@ final class RunInputs {
     record[option] = .bool(value)
     return value
   }
-  /// A file or folder, by its content: it may have moved, and then is given again. nil where there
-  /// is none.
+  /// A file or folder, identified by its content. If it has moved, its new path must be given. nil
+  /// if there is none.
   func path(
     _ option: String, _ given: String?,
     fingerprint: (String) throws -> String = { try Fingerprint.of($0) }
@@ -86,7 +87,7 @@ final class RunInputs {
     if let path = try path(option, given) { return path }
     throw ValidationError("Missing expected argument '--\(option) <\(option)>'")
   }
-  /// Files of an option that may be repeated.
+  /// Files of an option that may be given several times.
   func paths(
     _ option: String, _ given: [String],
     fingerprint: (String) throws -> String = { try Fingerprint.of($0) }

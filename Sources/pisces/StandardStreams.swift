@@ -4,19 +4,19 @@ import Files
   import Glibc
 #endif
 
-/// Standard output and standard error. Results that cannot be written end the program with status
-/// 74; a reader that went away ends it without a word, with the status a shell gives to SIGPIPE;
-/// messages that cannot be written do not matter.
+/// Standard output and standard error. If results cannot be written, the program ends with status
+/// 74. If the reader has gone away, it ends without a message, with the status that a shell gives
+/// to SIGPIPE. Messages that cannot be written are dropped.
 enum StandardStreams {
   /// 128 + SIGPIPE.
   static let readerGone = FileError.Kind.readerGone.exitStatus
 
-  /// Called before anything is opened. A standard descriptor that is closed is taken by one that
-  /// refuses to be read (0) or written (1, 2), so that no file of ours lands there and results are
-  /// never written into it. SIGPIPE is left to `write`.
+  /// Called before anything is opened. A closed standard descriptor is replaced by one that refuses
+  /// to be read (0) or written (1, 2). So no file of ours gets its number, and results are never
+  /// written into it. SIGPIPE is handled by `write`.
   static func secure() {
     for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
-      // Opened again by a name such as /dev/stdout, it is full.
+      // If it is opened again by a name such as /dev/stdout, it behaves like a full disk.
       let filler =
         descriptor == STDIN_FILENO ? open("/dev/null", O_WRONLY) : open("/dev/full", O_RDONLY)
       if filler >= 0 && filler != descriptor {
@@ -27,7 +27,7 @@ enum StandardStreams {
     signal(SIGPIPE, SIG_IGN)
   }
 
-  /// One result line, at once.
+  /// Writes one line of a result at once.
   static func result(_ line: String) {
     let code = write(line + "\n", to: STDOUT_FILENO)
     if code == EPIPE { Glibc.exit(readerGone) }
@@ -41,8 +41,8 @@ enum StandardStreams {
   }
   static func error(_ line: String) { _ = write(line + "\n", to: STDERR_FILENO) }
 
-  /// Writes all of `text`; the error number, 0 if all was written. Waits for a descriptor that does
-  /// not block.
+  /// Writes all of `text`. Returns the error number, 0 if all was written. Waits for a descriptor
+  /// that does not block.
   private static func write(_ text: String, to descriptor: Int32) -> Int32 {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {

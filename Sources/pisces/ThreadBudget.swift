@@ -2,8 +2,8 @@ import Files
 import FoundationEssentials
 import TensorRuntime
 
-/// How many threads the process may use: the smallest of what is set (interfaces.md 1), and where
-/// that number came from.
+/// The number of threads that the process may use, the smallest of all limits (interfaces.md 1),
+/// and the source of that number.
 struct ThreadBudget {
   let count: Int, origin: String
 
@@ -14,7 +14,7 @@ struct ThreadBudget {
     }
     var candidates: [(Int, String)] = [(Machine.affinity, "the affinity mask")]
     if let quota = Self.quota { candidates.append((quota, "the cgroup CPU quota")) }
-    // OMP_ variables were settled at start-up (omp_environment.c).
+    // OMP_ variables were evaluated at start-up (omp_environment.c).
     for name in ["SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT"] {
       let text = ProcessInfo.processInfo.environment[name]?.split(separator: ",").first
       if let n = text.flatMap({ Int($0.filter { !$0.isWhitespace }) }), n > 0 {

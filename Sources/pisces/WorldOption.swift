@@ -2,7 +2,7 @@ import ArgumentParser
 import Files
 import World
 
-/// Which scenes the built-in world shows.
+/// The scenes of the built-in world.
 struct WorldOption: ParsableArguments {
   enum Kind: String, CaseIterable {
     case standard, crowded, harder
@@ -32,7 +32,7 @@ struct WorldOption: ParsableArguments {
   }
   private var given: String? { harder ? "harder" : world }
   var kind: Kind { given.flatMap(Kind.init) ?? .standard }
-  /// As given or as recorded; runs of earlier versions recorded a flag.
+  /// As given or as recorded. Runs of earlier versions recorded a flag.
   func settled(_ inputs: RunInputs) throws -> Kind {
     Kind(
       rawValue: try inputs.choice(

@@ -1,18 +1,18 @@
 import TensorRuntime
 
-/// Runs every family of kernels on fixed inputs, on each instruction set this machine has, and
-/// compares with a plain implementation in double (`Reference`).
+/// Runs every family of kernels on fixed inputs, on each instruction set of this machine, and
+/// compares the results with a plain implementation in double (`Reference`).
 public enum KernelCheck {
   struct Family: Sendable {
     let name: String
-    /// Largest difference allowed, relative to the largest magnitude of the output.
+    /// Largest allowed difference, relative to the largest magnitude of the output.
     let tolerance: Double
     /// Standard normal f32 inputs of these shapes.
     let inputs: [Shape]
     let run: @Sendable ([Tensor], borrowing Workspace) -> [Tensor]
     let expected: @Sendable ([Tensor]) -> [Tensor]
 
-    /// Numbers of the family's own, so that families do not share inputs.
+    /// Identifies the inputs of the family, so that families do not share inputs.
     func tensors(_ work: borrowing Workspace) -> [Tensor] {
       let seed = name.utf8.reduce(UInt64(0)) { $0 &* 31 &+ UInt64($1) }
       return inputs.indices.map { i in
@@ -202,7 +202,8 @@ public enum KernelCheck {
     } expected: { t in
       [Reference.rotated(t[0], heads: 2, cosines: t[1], sines: t[2])]
     },
-    // The prior's fusion and random numbers have no plain implementation: the bodies in double.
+    // The fusion of the prior and the random numbers have no plain implementation. Their kernels in
+    // double are the reference.
     Family(
       name: "prior", tolerance: 5e-6,
       inputs: [Shape(1, 2, 3, 65), Shape(1, 2, 3, 65), Shape(1, 2, 3, 65)], run: prior
@@ -275,7 +276,7 @@ public enum KernelCheck {
   }
 }
 
-/// Two digits and an exponent.
+/// A number with two digits and an exponent.
 func scientific(_ x: Double) -> String {
   if x == 0 || !x.isFinite { return "\(x)" }
   var exponent = 0

@@ -1,9 +1,9 @@
 import Files
 import TensorRuntime
 
-/// What of the system this process has loaded and may use.
+/// The libraries and processors that this process uses.
 public enum LoadedLibraries {
-  /// Files mapped into this process, each once, in order of name.
+  /// Files mapped into this process, each once, sorted by name.
   public static func all() -> [String] {
     let paths = (TextFile.system("/proc/self/maps") ?? "").split(separator: "\n").compactMap {
       $0.split(separator: " ").last
@@ -15,14 +15,15 @@ public enum LoadedLibraries {
       prefixes.contains { path.split(separator: "/").last?.hasPrefix($0) == true }
     }
   }
-  /// OpenMP runtimes: exactly one, LLVM's, is expected.
+  /// OpenMP runtimes. Exactly one, LLVM's, is expected.
   public static var openMP: [String] { named(["libomp", "libgomp", "libiomp"]) }
   public static var blis: [String] { named(["libblis"]) }
 }
 
 /// Checks of threads, libraries and programs.
 public enum MachineCheck {
-  /// What the caller knows about threads: their number, where it came from, and the cgroup's quota.
+  /// What the caller knows about threads: their number, its source, and the quota of the control
+  /// group.
   public struct Threads: Sendable {
     let count: Int, origin: String, quota: Int?, environment: [String: String]
     public init(count: Int, origin: String, quota: Int?, environment: [String: String]) {
@@ -74,8 +75,8 @@ public enum MachineCheck {
     }
     return Finding("cgroup quota", true, "\(quota) processors for \(t.count) threads")
   }
-  /// Variables that bind threads: with a foreign runtime's names they do nothing, with ours they
-  /// can put the team on one core.
+  /// Variables that bind threads. Those of other runtimes have no effect; those of our runtime can
+  /// put all threads on one core.
   static func affinityVariables(_ t: Threads) -> Finding {
     let set = [
       "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY", "OMP_THREAD_LIMIT", "OMP_DYNAMIC",

@@ -5,11 +5,11 @@ import Pipelines
 import TensorRuntime
 import Transport
 
-/// Loads a model strictly and runs it once on a fixed input: every parameter there and used, every
-/// output finite, and the same bits on any number of threads. The fingerprint of the outputs is
-/// that of this model on this machine.
+/// Loads a model strictly and runs it once on a fixed input. Every parameter must exist and be
+/// used, every output must be finite, and the bits must be the same for any number of threads. The
+/// fingerprint of the outputs identifies this model on this machine.
 public enum ModelCheck {
-  /// Findings for what is at `path`. Throws what opening it throws.
+  /// Findings for the model at `path`. Throws the errors of opening it.
   public static func run(_ path: String) throws -> [Finding] {
     try ModelSummary.of(path).flatMap { try check($0) }
   }

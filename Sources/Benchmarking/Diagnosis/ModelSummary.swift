@@ -2,7 +2,7 @@ public import Files
 import Models
 import TensorRuntime
 
-/// What a set of weights is, by the names in it.
+/// The kind of a set of weights, found from the names in it.
 public enum ModelKind: String, Sendable, CaseIterable {
   case reward
   case hunyuanTransformer = "hunyuan-transformer"
@@ -35,21 +35,20 @@ public enum ModelKind: String, Sendable, CaseIterable {
   }
 }
 
-/// A checkpoint in a few numbers, without computing on it.
+/// A checkpoint in a few numbers, without running it.
 public struct ModelSummary: Sendable {
   public let path: String
   public let kind: ModelKind
   public let tensors, parameters, bytes: Int
-  /// Parameters by the type they are stored in.
+  /// Number of parameters of each stored type.
   public let types: [(name: String, parameters: Int)]
-  /// `config.json` beside the weights, if there is one.
+  /// `config.json` beside the weights, if it exists.
   public let config: JSONValue?
   /// Depends on every name, type, shape and byte (`WeightTable.fingerprint`).
   public let fingerprint: String
 
   /// Summaries of what is at `path`: a file, a model folder, or each model of a generator
-  /// directory. Reads every byte.
-  /// Throws `missingInput` or `badData`.
+  /// directory. Reads every byte. Throws `missingInput` or `badData`.
   public static func of(_ path: String) throws(FileError) -> [ModelSummary] {
     let parts = ["transformer", "vae", "text_encoder"].map { "\(path)/\($0)" }.filter {
       TextFile.exists("\($0)/config.json")

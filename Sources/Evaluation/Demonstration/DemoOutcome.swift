@@ -2,9 +2,9 @@ import Files
 import Rewards
 import World
 
-/// What the demo measured, before anything is said about it.
+/// What the demo measured, before any of it is interpreted.
 struct DemoOutcome {
-  /// One generator without guidance, and at its own best guidance.
+  /// Two evaluations of one generator: without guidance, and at its own best guidance.
   struct Sides {
     let unguided, guided: GeneratorEvaluation
     subscript(isGuided: Bool) -> GeneratorEvaluation { isGuided ? guided : unguided }
@@ -18,7 +18,7 @@ struct DemoOutcome {
   /// Metrics of the OT map.
   let map: [(name: String, value: Double)]
   var curves: [Curve] = []
-  /// Of the unguided latents.
+  /// Drift of the unguided latents.
   var drift = 0.0
   var phases: [Phase] = []
   var seconds: Double { phases.reduce(0) { $0 + $1.seconds } }
@@ -32,7 +32,7 @@ struct DemoOutcome {
     )
   }
 
-  /// Paired by prompt and noise.
+  /// Comparison paired by prompt and noise.
   func change(guided: Bool) -> PairedComparison { comparison(before[guided], after[guided]) }
   func overControl(guided: Bool) -> PairedComparison? {
     control.map { comparison($0[guided], after[guided]) }
@@ -45,7 +45,7 @@ struct DemoOutcome {
       before: a.judgements, after: b.judgements, seed: UInt64(settings.evaluation_seed))
   }
 
-  /// The rewards on the same samples, with transport and without.
+  /// The rewards of the same samples, with and without transport.
   static let rewards:
     [(name: String, key: String, of: @Sendable (RewardModel.AllScores) -> [Double]?)] = [
       ("quality (OT map)", "reward_quality", { $0.quality }),

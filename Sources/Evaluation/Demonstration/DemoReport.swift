@@ -2,13 +2,13 @@ import Files
 import TensorRuntime
 import World
 
-/// The demo's page: what a person wants to see first, tables and curves below. It claims no more
-/// than the intervals show.
+/// The demo's page: what a reader wants to see first at the top, tables and curves below. It claims
+/// no more than the intervals show.
 struct DemoReport {
   private let o: DemoOutcome
   init(_ outcome: DemoOutcome) { o = outcome }
 
-  /// Writes the page, its pictures and `summary.json`; the summary.
+  /// Writes the page, its pictures and `summary.json`. Returns the summary.
   func write(to folder: String) async throws -> JSONObject {
     try createFolder(folder)
     var page = HTML(
@@ -73,7 +73,7 @@ struct DemoReport {
         """
         + "\(part(.quality, guided: true))."
   }
-  /// The control's own change, and what the rewards add to it.
+  /// The change of the control, and what the rewards add to it.
   private var controlled: String? {
     let parts = [false, true].compactMap { guided -> String? in
       guard let own = o.controlChange(guided: guided)?[.semantic],
@@ -128,7 +128,7 @@ struct DemoReport {
     return zip(before.clips, after.clips).enumerated().map { i, clips in
       let (a, b) = (before.judgements[i], after.judgements[i])
       let marks = Judgement.Dimension.allCases.compactMap { d in
-        // With two objects `multi` says no more than shape and colour do.
+        // With two objects, `multi` says no more than shape and colour.
         d == .multi
           ? nil : a[d].flatMap { x in b[d].map { ClipCard.Mark("\(d)", before: x, after: $0) } }
       }
@@ -172,7 +172,7 @@ struct DemoReport {
   private static func interval(_ c: PairedComparison.Change) -> String {
     "\(c.difference >= 0 ? "+" : "")\(short(c.difference)) [\(short(c.low)), \(short(c.high))]"
   }
-  /// Four decimals at most.
+  /// A number with at most four decimals.
   static func short(_ x: Double) -> String {
     let text = "\((x * 10000).rounded() / 10000)"
     return text.hasSuffix(".0") ? String(text.dropLast(2)) : text

@@ -4,8 +4,8 @@ public import TensorRuntime
 public import Training
 import World
 
-/// What the demo does by default, chosen before the held-out prompts of its evaluation were first
-/// used (tools/embedded/README.md).
+/// The demo's default settings. They were chosen before the held-out prompts of its evaluation were
+/// first used (tools/embedded/README.md).
 public struct DemoSettings: Settings {
   @Setting(.seed, "Seed of post-training and map.") public var seed = 1
   @Setting(
@@ -43,7 +43,7 @@ public struct DemoSettings: Settings {
     post.weights.consistency = 0
     post.reward.crop = .center
   }
-  /// The control: the same steps on samples of its own, with flow matching in the place of the
+  /// The control: the same number of steps on samples of its own, with flow matching instead of the
   /// rewards.
   public var control: PostSettings {
     var s = post
@@ -51,7 +51,7 @@ public struct DemoSettings: Settings {
     return s
   }
 
-  /// GRPO in place of the direct step: what `bench step --preset demo-grpo` measures.
+  /// GRPO instead of the direct step, which `bench step --preset demo-grpo` measures.
   public mutating func useGroups() {
     post.objective = .grpo
     (
@@ -71,7 +71,7 @@ public struct DemoSettings: Settings {
         SceneSampler(.standard, seed: UInt64(seed)).training($0).description, drawing: &words)
     }
   }
-  /// Gives the one seed to every part, and refuses combinations that cannot work.
+  /// Gives the seed to every part, and refuses combinations that cannot work.
   public mutating func settle() throws {
     (map.seed, post.seed) = (seed, seed)
     try post.check(hasRewardModel: true)

@@ -9,14 +9,15 @@ import Training
 import Transport
 import World
 
-/// The demo's order of events, with time and memory of each phase.
+/// The steps of the demo in order, with the time and memory of each phase.
 public struct Demonstration {
   let settings: DemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String,
     note: (String) -> Void
   private let pool = BufferPool()
   private var phases: [DemoOutcome.Phase] = []
 
-  /// `output` is the report's folder, `machine` a processor's name for it, `note` takes progress.
+  /// `output` is the folder of the report, `machine` the processor's name for the report. `note` is
+  /// called with progress messages.
   public init(
     _ settings: DemoSettings, generator: GeneratorFolder, reward: String, output: String,
     machine: String, note: @escaping (String) -> Void
@@ -26,7 +27,7 @@ public struct Demonstration {
     )
   }
 
-  /// Runs and times one phase.
+  /// Runs one phase and measures its time.
   private mutating func phase<T>(_ name: String, _ body: (borrowing Workspace) throws -> T) throws
     -> T
   {
@@ -42,7 +43,7 @@ public struct Demonstration {
     return value
   }
 
-  /// Runs everything and writes the report; the summary.
+  /// Runs everything and writes the report. Returns the summary.
   public mutating func run(control: Bool) async throws -> JSONObject {
     let s = settings
     let folder = generator

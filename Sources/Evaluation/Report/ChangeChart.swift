@@ -1,8 +1,8 @@
-/// What rose and what fell, as SVG text: a row a measure, with points on one axis up to 1.
+/// Changes as SVG text: one row for each measure, with points on one axis up to 1.
 public struct ChangeChart: Sendable {
   public struct Row: Sendable {
     let name: String, before, after: Double, control: Double?, note: String
-    /// `note` stands at the right end, such as the difference with its interval.
+    /// `note` stands at the right end, for example the difference with its interval.
     public init(_ name: String, before: Double, after: Double, control: Double?, note: String) {
       (self.name, self.before, self.after, self.control, self.note) = (
         name, before, after, control, note

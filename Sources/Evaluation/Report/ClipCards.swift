@@ -3,7 +3,7 @@ public import TensorRuntime
 
 /// A card for each prompt: its clips as loops, and what was judged right or wrong about them.
 public struct ClipCard: Sendable {
-  /// What is said about one thing: before and after, each in [0, 1].
+  /// The judgement of one dimension, before and after, each in [0, 1].
   public struct Mark: Sendable {
     let name: String, before, after: Double
     public init(_ name: String, before: Double, after: Double) {
@@ -22,7 +22,7 @@ public struct ClipCard: Sendable {
     }
   }
   let prompt: String, clips: [(caption: String, clip: Tensor)], marks: [Mark]
-  /// Clips `[T, 3, H, W]` in [0, 1] with a word for each.
+  /// Clips `[T, 3, H, W]` in [0, 1], each with a label.
   public init(prompt: String, clips: [(caption: String, clip: Tensor)], marks: [Mark]) {
     (self.prompt, self.clips, self.marks) = (prompt, clips, marks)
   }

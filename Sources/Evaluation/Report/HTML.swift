@@ -1,6 +1,6 @@
 public import Files
 
-/// A self-contained page: headings, paragraphs, tables, charts, pictures inside the file.
+/// A self-contained page: headings, paragraphs, tables, charts, and pictures inside the file.
 public struct HTML: Sendable {
   var body = ""
   let title: String
@@ -23,7 +23,7 @@ public struct HTML: Sendable {
   }
   /// A drawing as SVG text.
   public mutating func drawing(_ svg: String) { body += "<div class=\"wide\">\(svg)</div>\n" }
-  /// What follows is hidden until somebody asks for it; in print it is there.
+  /// What follows is hidden until the reader opens it. In print it is shown.
   public mutating func beginDetails(_ summary: String) {
     body += "<details><summary>\(Self.escape(summary))</summary>\n"
   }
@@ -54,8 +54,8 @@ public struct HTML: Sendable {
 
       """, to: path)
   }
-  /// Loops are strips of frames that a box shows one at a time; in print, and where motion is not
-  /// wanted, the strip itself is shown.
+  /// Loops are strips of frames that a box shows one at a time. In print, and for readers who
+  /// prefer no motion, the strip itself is shown.
   private static let style = """
     body{font:15px/1.45 sans-serif;margin:2em auto;max-width:70em;padding:0 1em}
     table{border-collapse:collapse;margin:1em 0}

@@ -1,16 +1,16 @@
-/// Ranges that several keys and options share. Upper bounds are beyond any use, and keep what is
-/// computed from them far from overflow.
+/// Ranges that several keys and options share. Upper bounds are larger than any useful value, and
+/// small enough that nothing computed from them overflows.
 extension Limits {
-  /// Names a stream of random numbers.
+  /// Identifies a stream of random numbers.
   public static let seed = whole(0...)
-  /// A part of a whole.
+  /// A share of a whole.
   public static let share = real(0...1)
   /// Optimiser steps of a run.
   public static let steps = whole(1...1_000_000_000)
   /// Steps between two events; 0 everywhere means never (a checkpoint is written at the end in any
   /// case).
   public static let every = whole(0...1_000_000_000, zero: "never")
-  /// Samples of a step, micro-steps of a step.
+  /// Samples of a step, or micro-steps of a step.
   public static let batch = whole(1...1 << 20)
   public static let learningRate = real(0...1000)
   public static let warmup = whole(0...1_000_000_000, zero: "none")

@@ -1,5 +1,5 @@
-/// The type and the range of a key of a run file or of an option: the one declaration from which
-/// its check, its message, its help and the table of the documentation are made.
+/// The type and range of a key of a run file or of an option. Check, message, help and the table in
+/// the documentation are all made from this one declaration.
 public struct Limits: Sendable, Equatable {
   indirect enum Kind: Sendable, Equatable {
     case whole(ClosedRange<Int>)
@@ -8,10 +8,10 @@ public struct Limits: Sendable, Equatable {
     case text, path, toggle
     case list(of: Limits, count: ClosedRange<Int>)
   }
-  /// The bound that is outside itself.
+  /// The bound that is not part of the range.
   enum Excluded: Sendable { case none, lower, upper }
   let kind: Kind
-  /// What 0 means, where it switches something off.
+  /// The meaning of 0, if it switches something off.
   let zero: String?
   private init(_ kind: Kind, zero: String? = nil) { (self.kind, self.zero) = (kind, zero) }
 
@@ -44,7 +44,7 @@ public struct Limits: Sendable, Equatable {
     .choice(T.allCases.map(\.rawValue))
   }
   public static let text = Limits(.text)
-  /// A file or folder: any text but the empty one.
+  /// A file or folder: any text except the empty one.
   public static let path = Limits(.path)
   public static let toggle = Limits(.toggle)
   public static func list(of element: Limits, count: ClosedRange<Int>) -> Limits {
@@ -84,7 +84,7 @@ extension Limits: CustomStringConvertible {
     }
   }
   private var meaning: String { zero.map { "; 0: \($0)" } ?? "" }
-  /// A number as people write it: 1e+06 and 4096, not 1000000.0 or 4096.0.
+  /// A number in the form that people write: 1e+06 and 4096, not 1000000.0 or 4096.0.
   public static func short(_ x: Double) -> String {
     let text = "\(x)"
     return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
@@ -92,7 +92,7 @@ extension Limits: CustomStringConvertible {
 }
 
 extension Limits {
-  /// A value outside its range: what it should be, and the nearest one inside where there is one.
+  /// A value outside its range: what it should be, and the nearest allowed value if there is one.
   public struct Breach: Error, Equatable, CustomStringConvertible {
     public let expected: String, nearest: String?
     public var description: String {
@@ -106,7 +106,7 @@ extension Limits {
     }
   }
 
-  /// nil where `value` is of this type and in this range.
+  /// nil if `value` has this type and lies in this range.
   public func breach(_ value: JSONValue) -> Breach? {
     switch (kind, value) {
     case (.whole(let r), .integer(let i)):

@@ -1,20 +1,20 @@
-/// One key of a run file: its default, its range and what it means, in one line.
+/// One key of a run file: its default, its range and its meaning in one line.
 ///
 ///     @Setting(.whole(1...1_000_000), "Outer steps.") public var steps = 160_000
 ///
-/// It is encoded and decoded as its value alone. What was read from a file was checked against
-/// `Limits` before (`SettingsReader`).
+/// Only the value is encoded and decoded. A value from a file has been checked against `Limits`
+/// before (`SettingsReader`).
 @propertyWrapper
 public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable, Equatable {
   public var wrappedValue: Value
   let declaration: Declaration
 
-  /// `formerly`: the key's name in the version before, which is still read, with a note.
+  /// `formerly`: the name of the key in the previous version. It is still read, with a note.
   public init(wrappedValue: Value, _ limits: Limits, _ meaning: String, formerly: String? = nil) {
     (self.wrappedValue, declaration) = (wrappedValue, .key(limits, meaning, formerly: formerly))
   }
-  /// A part whose keys are declared by name, dots between levels: a model's configuration, which
-  /// knows nothing of run files.
+  /// A part whose keys are declared by name, with dots between levels: the configuration of a
+  /// model, which knows nothing of run files.
   public init(wrappedValue: Value, keys: [DeclaredKey]) {
     (self.wrappedValue, declaration) = (wrappedValue, .section(keys))
   }
@@ -25,7 +25,7 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
   public static func == (a: Setting, b: Setting) -> Bool { a.wrappedValue == b.wrappedValue }
 }
 
-/// What is declared of one key.
+/// The declaration of one key.
 public struct DeclaredKey: Sendable, Equatable {
   public let name: String, limits: Limits, meaning: String, formerly: String?
   public init(_ name: String, _ limits: Limits, _ meaning: String, formerly: String? = nil) {
@@ -36,7 +36,7 @@ public struct DeclaredKey: Sendable, Equatable {
 enum Declaration: Sendable, Equatable {
   case key(Limits, String, formerly: String?)
   case section([DeclaredKey])
-  /// A value that was decoded: the defaults have the declaration.
+  /// A value that was decoded. Its declaration is in the defaults.
   case none
 }
 private protocol DeclaringSetting { var declaration: Declaration { get } }
@@ -48,7 +48,7 @@ extension Settings {
 
   private static func keys(of part: Any, prefix: String) -> [DeclaredKey] {
     Mirror(reflecting: part).children.flatMap { child -> [DeclaredKey] in
-      // The storage of a wrapped property is its name behind an underscore.
+      // The storage of a wrapped property is called by its name with an underscore in front.
       guard let label = child.label else { return [] }
       guard let setting = child.value as? any DeclaringSetting else {
         return keys(of: child.value, prefix: "\(prefix)\(label).")

@@ -1,17 +1,16 @@
 import FoundationEssentials
 public import TensorRuntime
 
-/// A settings value: its encoded defaults are the schema. Optionals are not used, so every key is
-/// visible.
+/// Settings whose encoded defaults are the schema. There are no optionals, so every key is visible.
 public protocol Settings: Codable, Sendable { init() }
 
-/// Settings of a training run, which keep the arithmetic it started with.
+/// Settings of a training run, which include the arithmetic of the run.
 public protocol TrainingSettings: Settings {
   /// Type of the operands of matrix products, attention and convolutions.
   var compute_dtype: Machine.Products { get }
 }
 
-/// Something wrong with a configuration (exit status 64).
+/// A fault in a configuration (exit status 64).
 public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equatable {
   public let description: String
   public init(_ what: String, _ place: String, _ mend: String) {
@@ -20,8 +19,9 @@ public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equa
 }
 
 public enum SettingsReader {
-  /// Defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each), checked key by
-  /// key against what is declared. A key under its former name is taken, and `note` told.
+  /// Applies the defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each). Each
+  /// key is checked against its declaration. A key under its former name is accepted, and `note` is
+  /// called.
   public static func read<S: Settings>(
     _: S.Type = S.self, file: String? = nil, overrides: [String] = [],
     note: @escaping (String) -> Void = { _ in }
@@ -78,9 +78,9 @@ public enum SettingsReader {
   private struct Layers {
     var tree: JSONValue
     let limits: [String: Limits]
-    /// Full names of keys: now, by what they were.
+    /// Full names of keys by their former names.
     let renamed: [String: String]
-    /// Those that were written under the old name.
+    /// Keys that were written under the former name.
     var taken: [String: String] = [:]
 
     mutating func add(_ layer: JSONValue, from file: String) throws {
@@ -114,8 +114,8 @@ public enum SettingsReader {
       }
       return .object(object)
     }
-    /// `given` as its key is declared: a whole number may be written with a fraction of zero, text
-    /// as a number.
+    /// `given` in the declared type. A whole number may be written with a fraction of zero, and
+    /// text as a number.
     private func value(_ given: JSONValue, _ limits: Limits, _ path: String, _ file: String) throws
       -> JSONValue
     {
@@ -138,7 +138,7 @@ public enum SettingsReader {
     }
   }
 
-  /// The candidate at the smallest edit distance, if it is close.
+  /// The candidate with the smallest edit distance, if that is small.
   public static func nearest(_ word: String, _ candidates: [String]) -> String? {
     func distance(_ a: [Character], _ b: [Character]) -> Int {
       var row = Array(0...b.count)

@@ -1,8 +1,8 @@
 internal import CYAML
 
-/// YAML through libyaml's events, as far as run files need it: mappings, sequences, scalars. Plain
-/// scalars follow the core schema (null, true/false, numbers); quoted ones are text. Anchors and
-/// aliases are refused.
+/// YAML, read through libyaml's events, as far as run files need it: mappings, sequences, scalars.
+/// Plain scalars follow the core schema (null, true/false, numbers); quoted ones are text. Anchors
+/// and aliases are refused.
 enum YAMLText {
   static func parse(_ text: String, name: String) throws -> JSONValue {
     var parser = yaml_parser_t()
@@ -33,7 +33,7 @@ enum YAMLText {
   private struct Reader {
     let name: String
     var value: JSONValue?
-    /// Open collections, innermost last; a mapping remembers the key that waits for its value.
+    /// Open collections, innermost last. A mapping stores the key whose value comes next.
     private var open: [Level] = []
     private enum Level {
       case mapping(JSONObject, key: String?)

@@ -3,7 +3,7 @@ public import TensorRuntime
 
 /// One captioned sample, not yet decoded.
 public struct Sample: Sendable {
-  /// A name for logs: the file, the line or the shard's key.
+  /// A name for messages: the file, the line or the key in a shard.
   public let name: String
   /// The caption, without surrounding white space.
   public let caption: String
@@ -12,18 +12,18 @@ public struct Sample: Sendable {
   enum Content: Sendable {
     case video(path: String)
     case shard(TarReader.Entry, path: String)
-    /// An entry of a compressed shard, by its number.
+    /// An entry of a compressed shard, by number.
     case packedShard(Int, path: String)
     case latents(latent: String, promptEmbedding: String, mask: String)
   }
 
   /// Whether the sample holds latents and prompt embeddings rather than a video.
   public var isPrecomputed: Bool { if case .latents = content { true } else { false } }
-  /// The video's file, if it is a file of its own.
+  /// The video's file, if the video is a file of its own.
   public var videoPath: String? { if case .video(let path) = content { path } else { nil } }
 
-  /// Decodes the frames (see `VideoReader`). Throws `badData` for a sample that has latents
-  /// instead, else as `VideoReader`.
+  /// Decodes the frames (see `VideoReader`). Throws `badData` if the sample has latents instead,
+  /// otherwise as `VideoReader`.
   public func video(frames: Int?) async throws(FileError) -> Video {
     switch content {
     case .video(let path): return try await VideoReader.read(path, frames: frames)
@@ -42,8 +42,8 @@ public struct Sample: Sendable {
     }
   }
 
-  /// Loads the latents and the prompt. Throws `badData` for a sample that has a video instead, or
-  /// for files of another shape.
+  /// Loads the latents and the prompt. Throws `badData` if the sample has a video instead, or if
+  /// the files have another shape.
   public func latents() throws(FileError) -> LatentSample {
     guard case .latents(let latentPath, let promptPath, let maskPath) = content else {
       throw FileError.bad(
@@ -68,8 +68,8 @@ public struct Sample: Sendable {
     let mask =
       (maskTensor.type.isFloating
         ? maskTensor.doubles.map { $0 != 0 } : maskTensor.integers.map { $0 != 0 })
-    // The published files put the pooled vector in row 0, zero-padded to the width of the others
-    // (checkpoints.md 7).
+    // The published files have the pooled vector in row 0, padded with zeros to the width of the
+    // others (checkpoints.md 7).
     let hasPooledRow = mask.count == prompt.shape[0] - 1
     guard hasPooledRow || mask.count == prompt.shape[0] else {
       throw FileError.bad(
@@ -88,20 +88,20 @@ public struct LatentSample: Sendable {
   public let latent: Tensor
   /// `[L, D]`, f32.
   public let promptEmbeddings: Tensor
-  /// Which of the L rows are words.
+  /// Which of the L rows are valid.
   public let mask: [Bool]
-  /// `[D]`, f32: the pooled vector, zero-padded as in the file (CLIP-L uses the first 768 values).
-  /// Nil if the file has none.
+  /// `[D]`, f32: the pooled vector, padded with zeros as in the file (CLIP-L uses the first 768
+  /// values). nil if the file has none.
   public let pooled: Tensor?
   public let caption: String
 }
 
-/// A list of captioned samples in a fixed order, and what was wrong with those left out
+/// A list of captioned samples in a fixed order, and the errors of those that were left out
 /// (interfaces.md 6).
 public struct Dataset: Sendable {
   public let path: String
   public let samples: [Sample]
-  /// Samples that cannot be used, one error each, to be counted and named in the log.
+  /// Errors, one for each sample that cannot be used, to be counted and named in the log.
   public let problems: [FileError]
 
   /// Opens, by what `path` is:
@@ -114,8 +114,8 @@ public struct Dataset: Sendable {
   ///   shards;
   /// - `.json`: the list of precomputed latents `videos2caption.json`.
   ///
-  /// Nothing is decoded yet. Throws `missingInput`, `badData` or `readWrite` when the whole cannot
-  /// be used; an empty dataset is `badData`, naming the first problem.
+  /// Nothing is decoded yet. Throws `missingInput`, `badData` or `readWrite` if the whole cannot be
+  /// used. An empty dataset is `badData`, with the first problem.
   public init(_ path: String) throws(FileError) {
     var builder = Builder()
     if PathKind(path) == .folder {
@@ -165,7 +165,7 @@ public struct Dataset: Sendable {
     return suffix == "tar" || suffix == "tgz"
       || suffix == "gz" && splitExtension(stem).suffix == "tar"
   }
-  /// Extensions taken for clips.
+  /// Extensions of clips.
   static let videoSuffixes: Set<String> = [
     "mp4", "webm", "mkv", "mov", "avi", "gif", "m4v", "mpg", "mpeg", "npy", "safetensors",
   ]
@@ -183,7 +183,7 @@ private struct Builder {
     }
   }
 
-  /// A caption from bytes: text without the white space around it.
+  /// A caption from bytes: the text without surrounding white space.
   static func caption(_ bytes: ByteRegion, _ name: String) throws(FileError) -> String {
     guard bytes.count <= 1 << 20 else {
       throw FileError.bad(
@@ -202,7 +202,7 @@ private struct Builder {
   }
 
   mutating func addClips(_ files: [String], in folder: String) {
-    // By stem; the extension's letters may be of either case, the usual ones first.
+    // By stem. The letters of the extension may be of either case; the usual ones are tried first.
     var captions: [String: String] = [:]
     for file in files where splitExtension(file).suffix == "txt" {
       let stem = splitExtension(file).stem
@@ -312,8 +312,8 @@ private struct Builder {
   }
 }
 
-/// The compressed shard that was opened last, kept inflated: samples come in the order of the
-/// shards, and the disk holds one at a time.
+/// The compressed shard that was opened last, kept inflated on the disk. Samples come in the order
+/// of the shards, so one is enough.
 enum PackedShards {
   private static let last = Mutex<TarReader?>(nil)
 

@@ -1,4 +1,4 @@
-/// Whole folders, embedded ones too.
+/// Operations on whole folders, including embedded ones.
 public enum FileTree {
   /// Whether `path` leads to a file or a folder.
   public static func exists(_ path: String) -> Bool {

@@ -1,6 +1,6 @@
-/// A tar archive (ustar, with the long names of pax and GNU), mapped, or inflated when it is a
-/// `.tar.gz`: the entries are found by walking the headers, and their data are not touched. For
-/// WebDataset shards: nothing is ever extracted, so names are only labels.
+/// A tar archive (ustar, with the long names of pax and GNU), mapped, or inflated if it is a
+/// `.tar.gz`. Entries are found by walking the headers, and their data are not read. It is used for
+/// WebDataset shards. Nothing is ever extracted, so names are only labels.
 public final class TarReader: Sendable {
   public let path: String
   /// Regular files in the order of the archive.
@@ -8,12 +8,12 @@ public final class TarReader: Sendable {
 
   public struct Entry: Sendable {
     public let name: String
-    /// Where the data lie in the archive.
+    /// The position of the data in the archive.
     public let range: Range<Int>
-    /// Which of the archive's entries it is.
+    /// The index of the entry in the archive.
     let index: Int
     let bytes: ByteRegion
-    /// The contents, copied.
+    /// A copy of the contents.
     public var contents: [UInt8] { bytes.array }
   }
   /// The files of one sample: `key.mp4`, `key.txt`, ... share the key up to the first dot of the
@@ -29,7 +29,7 @@ public final class TarReader: Sendable {
   /// compressed archive) or `readWrite`.
   public convenience init(_ path: String) throws(FileError) { try self.init(try MappedFile(path)) }
 
-  /// Whether the archive was compressed: its entries are then in memory that other programs reach
+  /// Whether the archive was compressed. Its entries are then in memory, which other programs reach
   /// under `location`.
   let isInflated: Bool
   let location: String
@@ -51,8 +51,8 @@ public final class TarReader: Sendable {
     var longName: String?
     var longSize: Int?
     while true {
-      // Two blocks of zeros end an archive; a single one, or the end of the file, does too in
-      // practice.
+      // Two blocks of zeros end an archive. In practice a single one, or the end of the file, does,
+      // too.
       guard let header = all.region(at: at, count: 512) else {
         if at == file.count && !entries.isEmpty { break }
         throw bad("cut short in the middle of a header", at)
@@ -101,15 +101,15 @@ public final class TarReader: Sendable {
           (longName, longSize) = (nil, nil)
         }
       }
-      // The data are inside the file, so this cannot overflow; the padding of the last entry may be
+      // The data lie inside the file, so this cannot overflow. The padding of the last entry may be
       // missing.
       at = min(at + 512 + (size + 511) / 512 * 512, file.count)
     }
     self.entries = entries
   }
 
-  /// The samples, in the order of the archive; only neighbouring entries are grouped, as WebDataset
-  /// does.
+  /// The samples in the order of the archive. As in WebDataset, only neighbouring entries are
+  /// grouped.
   public var groups: [Group] {
     var groups: [Group] = []
     var key: String?
@@ -184,9 +184,9 @@ public final class TarReader: Sendable {
   }
 }
 
-/// Brace ranges in a name, as shards are listed: `{00000..00009}.tar` is ten names, `{a,b}.tar`
-/// two. Several may stand in one name, the last running fastest. Braces that are neither are left
-/// as they are.
+/// Brace ranges in a name, as in lists of shards: `{00000..00009}.tar` is ten names, `{a,b}.tar` is
+/// two. A name may have several, of which the last varies fastest. Other braces are left as they
+/// are.
 ///
 /// Throws `badData` if there would be more than a million names.
 public func expandBraces(_ pattern: String) throws(FileError) -> [String] {

@@ -1,11 +1,11 @@
 public import TensorRuntime
 
-/// Floating-point numbers of eight bits, as checkpoints store them: E4M3 (without infinities,
-/// largest 448) and E5M2.
+/// Eight-bit floating-point numbers in checkpoints: E4M3 (without infinities, largest value 448)
+/// and E5M2.
 public enum EightBitFloat: Sendable {
   case e4m3, e5m2
 
-  /// Nil for any other type, also for the variants without a negative zero.
+  /// nil for any other type, including the variants without a negative zero.
   public init?(typeName: String) {
     switch typeName {
     case "F8_E4M3", "float8_e4m3fn": self = .e4m3
@@ -13,7 +13,7 @@ public enum EightBitFloat: Sendable {
     default: return nil
     }
   }
-  /// What to do with one where it cannot be computed with.
+  /// What the user can do where such numbers cannot be used.
   static let remedy = "widen it: pisces convert --dtype bf16"
 
   /// The values of all 256 codes. Each is exact in bf16 and f16.
@@ -42,7 +42,7 @@ public enum EightBitFloat: Sendable {
 }
 
 extension Tensor {
-  /// Every element's negative: PyTorch keeps that as a bit of the tensor.
+  /// The negative of every element, which PyTorch stores as a bit of the tensor.
   var negated: Tensor {
     var bytes = withBytes { Array($0) }
     let size = type.byteCount

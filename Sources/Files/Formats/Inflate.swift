@@ -2,9 +2,8 @@ internal import CZlib
 internal import Glibc
 
 extension ByteRegion {
-  /// What the bytes inflate to (RFC 1951, without a header), which must be `count` bytes and all of
-  /// them; nil if they do not. The memory is `count` bytes whatever the stream says; nil too if
-  /// there are not so many.
+  /// The inflated bytes (RFC 1951, without a header). They must be exactly `count` bytes; otherwise
+  /// nil. The memory is `count` bytes, whatever the stream says; nil if that much is not available.
   func inflated(count length: Int, name: String) -> ByteRegion? {
     let input = file.bytes(range)
     guard let memory = aligned_alloc(64, max(length, 1) / 64 * 64 + 64) else { return nil }
@@ -14,7 +13,7 @@ extension ByteRegion {
     guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
     else { return nil }
     defer { inflateEnd(&stream) }
-    // zlib counts in 32 bits; a byte of room at the end shows output beyond the length.
+    // zlib counts in 32 bits. One extra byte at the end shows output beyond the expected length.
     var read = 0
     var written = 0
     var spare: UInt8 = 0
@@ -43,9 +42,9 @@ extension ByteRegion {
 }
 
 extension MappedFile {
-  /// What a gzip file holds (RFC 1952, one member after another): in a temporary file without a
-  /// name, so that it needs no memory and is gone with the process. Throws `badData` for damaged
-  /// contents, `readWrite` where there is no room.
+  /// The contents of a gzip file (RFC 1952, one member after another) in a temporary file without a
+  /// name. It needs no memory and is removed with the process. Throws `badData` for damaged
+  /// contents, and `readWrite` if the disk is full.
   func gunzipped() throws(FileError) -> MappedFile {
     let name = path
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
@@ -99,7 +98,8 @@ extension MappedFile {
           mend: "set TMPDIR to a folder with room, or gunzip it first")
       }
       if status == Z_STREAM_END {
-        // Zeros may fill the last block of a tape; another member begins with the magic again.
+        // Zeros may fill the last block of a tape. Another member begins with the magic number
+        // again.
         guard at + 1 < input.count, input[at] == 0x1f, input[at + 1] == 0x8b else { return }
         inflateReset(&stream)
       } else if status != Z_OK || (made == 0 && at == input.count) {

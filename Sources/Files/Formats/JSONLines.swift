@@ -1,13 +1,13 @@
 internal import Glibc
 
-/// A growing file of one JSON value a line. Each line is handed to the system as it comes, in one
-/// write, so that a reader or a crash finds whole lines only.
+/// A growing file with one JSON value in each line. Each line is given to the system in one write,
+/// so that a reader, or a crash, finds only whole lines.
 public final class JSONLinesWriter: Sendable {
   public let path: String
   private let descriptor: Int32
 
-  /// Opens `path` for appending and creates it if it is not there. A last line without its line
-  /// break, left by a crash, is ended first. Throws `cannotCreate`.
+  /// Opens `path` for appending, and creates it if it does not exist. If a crash left a last line
+  /// without a line break, that line is ended first. Throws `cannotCreate`.
   public init(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
     if descriptor < 0 || path.utf8.contains(0) { throw OutputFile.createError(path, errno) }

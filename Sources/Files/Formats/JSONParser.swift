@@ -2,8 +2,8 @@ internal import FoundationEssentials
 
 extension JSONValue {
   /// Parses exactly one JSON value (RFC 8259), strictly: no comments, no trailing commas, no NaN,
-  /// no duplicate key, UTF-8, nesting to 512. `name` is the file (and line) for messages. Throws
-  /// `badData` with the offset of the fault.
+  /// no duplicate key, only UTF-8, nesting up to 512. `name` is the file (and line) for messages.
+  /// Throws `badData` with the offset of the fault.
   public init(parsing text: String, name: String) throws(FileError) {
     try self.init(parsing: Array(text.utf8), name: name)
   }
@@ -11,7 +11,7 @@ extension JSONValue {
     var parser = JSONParser(bytes: bytes, name: name)
     self = try parser.document()
   }
-  /// Reads a whole JSON file; a byte-order mark is passed over.
+  /// Reads a whole JSON file. A byte-order mark is skipped.
   public init(contentsOf path: String) throws(FileError) {
     try self.init(parsing: try TextFile.read(path), name: path)
   }
@@ -41,7 +41,7 @@ extension JSONValue {
   }
 }
 
-/// A recursive-descent JSON parser over bytes. Numbers outside what f64 holds, and duplicate keys,
+/// A recursive-descent JSON parser over bytes. Numbers that f64 cannot hold, and duplicate keys,
 /// are errors.
 struct JSONParser {
   let bytes: [UInt8]

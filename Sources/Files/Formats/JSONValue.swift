@@ -1,6 +1,6 @@
-/// A JSON value. Objects keep the order in which keys were put in; integers stay integers; every
-/// finite number is written in the shortest form that reads back to the same bits, and NaN and
-/// infinities, which JSON lacks, as null.
+/// A JSON value. Objects keep the order in which keys were added. Integers stay integers. Every
+/// finite number is written in the shortest form that reads back to the same bits. NaN and
+/// infinities, which JSON lacks, are written as null.
 public enum JSONValue: Sendable, Equatable {
   case null
   case bool(Bool)
@@ -43,7 +43,7 @@ public enum JSONValue: Sendable, Equatable {
     write(to: &out)
     return String(decoding: out, as: UTF8.self)
   }
-  /// JSON over several lines, indented by two spaces, with a line break at the end: for files
+  /// JSON over several lines, indented by two spaces, with a line break at the end, for files that
   /// people read.
   public var pretty: String {
     var out: [UInt8] = []
@@ -110,7 +110,7 @@ public struct JSONObject: Sendable, Equatable, ExpressibleByDictionaryLiteral {
   public var isEmpty: Bool { members.isEmpty }
   public var keys: [String] { members.map(\.key) }
 
-  /// Setting a new key puts it last; setting nil removes it.
+  /// Setting a new key adds it at the end. Setting nil removes a key.
   public subscript(key: String) -> JSONValue? {
     get { index[key].map { members[$0].value } }
     set {

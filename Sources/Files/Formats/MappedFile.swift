@@ -2,19 +2,19 @@ internal import CZlib
 internal import Glibc
 internal import TensorRuntime
 
-/// A file's bytes in memory, read-only: mapped, not read, so that opening costs nothing and pages
-/// come in as they are used. Tensors made from it keep it alive. One of two places in this module
-/// that hold a pointer (the other writes).
+/// The bytes of a file, read-only. The file is mapped, so opening it costs nothing and pages are
+/// loaded when they are used. Tensors made from it keep it alive. It is one of two places in this
+/// module that hold a pointer; the other one writes.
 ///
-/// Every access is checked against the end: readers ask, and get nil for what is not there. If
-/// another program cuts the file short while it is mapped, the kernel stops this process; nobody
-/// should write a checkpoint in place.
+/// Every access is checked against the end of the file, and gives nil for what is outside. If
+/// another program shortens the file while it is mapped, the kernel stops this process. A
+/// checkpoint should therefore never be written in place.
 public final class MappedFile: @unchecked Sendable {
   // Sound: the bytes are never written after init and are released once, by deinit.
   private let base: UnsafeRawPointer?
   private let origin: Origin
   private enum Origin { case mapped, allocated, embedded }
-  /// Of a file without a name; -1 for others.
+  /// The descriptor of a file without a name; -1 for other files.
   private var descriptor: Int32 = -1
 
   /// The name used in messages.
@@ -72,7 +72,7 @@ public final class MappedFile: @unchecked Sendable {
     }
   }
 
-  /// A copy of `bytes`, aligned to 64, that answers like a file called `name`.
+  /// A copy of `bytes`, aligned to 64, that behaves like a file called `name`.
   public init(bytes: [UInt8], name: String) {
     (path, base, count, origin) = (name, Self.copied(bytes), bytes.count, .allocated)
   }
@@ -86,10 +86,10 @@ public final class MappedFile: @unchecked Sendable {
     if address == MAP_FAILED { throw Self.readError(name, errno) }
     (base, origin) = (address.map { UnsafeRawPointer($0) }, .mapped)
   }
-  /// Where another program of this user finds the bytes.
+  /// A path under which other programs of this user find the bytes.
   var location: String { descriptor < 0 ? path : "/proc/\(getpid())/fd/\(descriptor)" }
 
-  /// Takes over memory that was allocated.
+  /// Takes ownership of memory that was allocated.
   init(taking memory: UnsafeMutableRawPointer, count: Int, name: String) {
     (path, base, self.count, origin) = (name, UnsafeRawPointer(memory), count, .allocated)
   }
@@ -112,7 +112,7 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   private static func drain(_ descriptor: Int32, _ path: String) throws(FileError) -> [UInt8] {
-    // a pipe has no length to check first; 2 GiB is more than any array worth piping
+    // The length of a pipe cannot be checked first. 2 GiB is more than any array that is piped.
     let limit = 2 << 30
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 1 << 16)
@@ -160,7 +160,7 @@ public final class MappedFile: @unchecked Sendable {
   }
 }
 
-/// Part of a mapped file. Offsets count from the part's own start; nil means outside.
+/// A part of a mapped file. Offsets count from the start of the part; nil means outside.
 struct ByteRegion: Sendable {
   let file: MappedFile
   let range: Range<Int>
@@ -173,7 +173,7 @@ struct ByteRegion: Sendable {
     return ByteRegion(
       file: file, range: range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound)
   }
-  /// `length` bytes from `offset`; both may be any number a file claims.
+  /// `length` bytes from `offset`. Both may be any number that a file contains.
   func region(at offset: Int, count length: Int) -> ByteRegion? {
     guard offset >= 0, length >= 0, offset <= count, length <= count - offset else { return nil }
     return region(offset..<offset + length)
@@ -185,7 +185,7 @@ struct ByteRegion: Sendable {
     guard let part = region(at: offset, count: MemoryLayout<T>.size) else { return nil }
     return T(littleEndian: file.bytes(part.range).loadUnaligned(as: T.self))
   }
-  /// A little-endian u64 that fits an Int.
+  /// A little-endian u64 that fits in an Int.
   func offset(at position: Int) -> Int? {
     integer(at: position, as: UInt64.self).flatMap { Int(exactly: $0) }
   }
@@ -193,18 +193,18 @@ struct ByteRegion: Sendable {
   func starts(with bytes: [UInt8]) -> Bool { region(at: 0, count: bytes.count)?.array == bytes }
   /// The text, if the bytes are UTF-8.
   var string: String? { String(validating: file.bytes(range), as: UTF8.self) }
-  /// Position of the first `byte` at or after `start`, looking at `limit` bytes at most.
+  /// Position of the first `byte` at or after `start`, searching at most `limit` bytes.
   func firstIndex(of byte: UInt8, from start: Int, limit: Int) -> Int? {
     guard start >= 0, start <= count else { return nil }
     let end = start + min(limit, count - start)
     guard let part = region(start..<end) else { return nil }
     return file.bytes(part.range).firstIndex(of: byte).map { start + $0 }
   }
-  /// CRC-32 as zip and PNG use it.
+  /// CRC-32, as zip and PNG use it.
   var crc32: UInt32 { Checksum.crc32(file.bytes(range)) }
 
-  /// The bytes as a tensor, without a copy where the type exists and the address is aligned for it.
-  /// `extents` must have been checked against `count`.
+  /// The bytes as a tensor. They are not copied if the type exists as a tensor type and the address
+  /// is aligned for it. `extents` must have been checked against `count`.
   func tensor(_ shape: Shape, _ type: StoredType) -> Tensor? {
     precondition(
       type.byteCount(of: shape.dims) == count, "\(path): \(count) bytes for \(shape) of \(type)")
@@ -221,8 +221,8 @@ struct ByteRegion: Sendable {
   }
 }
 
-/// Where the elements of a tensor lie in its storage: strides and offset in elements, as PyTorch
-/// keeps them.
+/// The positions of a tensor's elements in its storage: strides and offset in elements, as PyTorch
+/// stores them.
 struct StridedView: Sendable {
   let shape: [Int]
   let strides: [Int]
@@ -241,8 +241,8 @@ struct StridedView: Sendable {
       || shape.contains(0)
   }
 
-  /// Copies the elements into C order, widening types without a tensor type. Nil if a u64 does not
-  /// fit an i64. The view must have been checked against the region.
+  /// Copies the elements into C order, and widens types that have no tensor type. nil if a u64 does
+  /// not fit in an i64. The view must have been checked against the region.
   func gather(_ source: ByteRegion, _ type: StoredType) -> Tensor? {
     let count = shape.reduce(1, *)
     let size = type.loaded.byteCount
@@ -310,7 +310,7 @@ enum Checksum {
   static func crc32(_ tensor: Tensor) -> UInt32 { tensor.withBytes { crc32($0) } }
 }
 
-/// The system's words for an error number.
+/// The system's message for an error number.
 func systemMessage(_ code: Int32) -> String {
   strerror(code).map { String(cString: $0) } ?? "error \(code)"
 }

@@ -20,7 +20,7 @@ public final class NumpyArchive: TensorSource {
   }
   private static let suffix = ".npy"
 
-  /// Whether a zip file is one of arrays rather than a PyTorch checkpoint.
+  /// Whether a zip file contains arrays rather than a PyTorch checkpoint.
   static func holdsArrays(_ bytes: ByteRegion, name: String) -> Bool {
     guard let archive = try? ZipArchive(bytes, name: name, allowsDeflate: true) else {
       return false
@@ -29,13 +29,13 @@ public final class NumpyArchive: TensorSource {
       && !archive.names.contains { $0.hasSuffix("/data.pkl") }
   }
 
-  /// Reads the array: its type and extents are in no directory.
+  /// Reads the array, because its type and extents are not in the directory of the archive.
   public func entry(named name: String) -> TensorEntry? {
     guard let tensor = try? tensor(named: name) else { return nil }
     let type = StoredType(tensor.type)
     return TensorEntry(typeName: type.rawValue, type: type, shape: tensor.shape.dims)
   }
-  /// The array, its CRC-32 checked. Throws `badData`.
+  /// The array, with its CRC-32 checked. Throws `badData`.
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let bytes = try archive.entry(name + Self.suffix, checkingCRC: true) else {
       throw FileError.bad(

@@ -2,11 +2,11 @@ public import TensorRuntime
 
 /// NumPy's `.npy` array files, versions 1 to 3, in either byte order, in C or Fortran order.
 ///
-/// Reads f16, f32, f64, i8...i64, u8...u64 and bool (see `StoredType.loaded` for what they become);
-/// writes what a tensor can hold except bf16, which NumPy lacks. Never unpickles: object arrays are
+/// Reads f16, f32, f64, i8...i64, u8...u64 and bool (`StoredType.loaded` says what they become).
+/// Writes every tensor type except bf16, which NumPy lacks. Never unpickles: object arrays are
 /// refused.
 public enum NumpyFile {
-  /// Reads the array, in the file's memory where it is aligned, little-endian and in C order.
+  /// Reads the array. It stays in the file's memory if it is aligned, little-endian and in C order.
   /// Throws `missingInput`, `badData` or `readWrite`.
   public static func read(_ path: String) throws(FileError) -> Tensor {
     try read(try MappedFile(path).region, name: path)
@@ -30,7 +30,8 @@ public enum NumpyFile {
     else {
       throw FileError.bad("header cut short", name)
     }
-    // Versions 1 and 2 are Latin-1, 3 is UTF-8; a header of a plain array is ASCII in all.
+    // Versions 1 and 2 are Latin-1, version 3 is UTF-8. The header of a plain array is ASCII in all
+    // versions.
     guard let text = header.string else {
       throw FileError.bad("header is not text", name, "header")
     }
@@ -75,7 +76,7 @@ public enum NumpyFile {
     }
     return tensor
   }
-  /// The elements of `width` bytes with their bytes in the other order.
+  /// The elements of `width` bytes each, in the other byte order.
   private static func swapped(_ region: ByteRegion, _ width: Int) -> MappedFile {
     var bytes = region.array
     for start in stride(from: 0, to: bytes.count, by: width) {
@@ -83,7 +84,8 @@ public enum NumpyFile {
     }
     return MappedFile(bytes: bytes, name: region.path)
   }
-  /// The elements of an array in Fortran order, the first axis running fastest, in C order.
+  /// The elements of an array in Fortran order (the first axis varies fastest), rearranged to C
+  /// order.
   private static func reversed(_ region: ByteRegion, _ shape: [Int], _ type: StoredType) -> Tensor?
   {
     if shape.contains(0) { return region.tensor(Shape(shape), type) }
@@ -115,11 +117,11 @@ public enum NumpyFile {
     "f2": .f16, "f4": .f32, "f8": .f64, "i1": .i8, "i2": .i16, "i4": .i32, "i8": .i64, "u1": .u8,
     "u2": .u16, "u4": .u32, "u8": .u64, "b1": .bool,
   ]
-  /// Little-endian, big-endian, the machine's own, and without an order.
+  /// Little-endian, big-endian, native, and not applicable.
   private static let orders = ["<", ">", "=", "|"]
 }
 
-/// The dictionary in the head of a `.npy` file: a Python literal with three keys.
+/// The dictionary in the header of a `.npy` file: a Python literal with three keys.
 private struct PythonLiteral {
   private let text: [UInt8]
   private let name: String

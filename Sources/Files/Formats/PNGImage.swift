@@ -1,14 +1,14 @@
 internal import CPNG
 public import TensorRuntime
 
-/// An RGB picture of 8 bits a channel, and PNG files of it.
+/// An RGB picture with 8 bits for each channel, and PNG files of it.
 public struct PNGImage: Sendable, Equatable {
   public let width: Int
   public let height: Int
   /// `[H, W, 3]`, rows from the top.
   public let pixels: [UInt8]
 
-  /// More than this is refused: 2²⁷ pixels are 400 MB.
+  /// Larger pictures are refused: 2²⁷ pixels are 400 MB.
   static let mostPixels = 1 << 27
 
   public init(width: Int, height: Int, pixels: [UInt8]) {
@@ -18,7 +18,7 @@ public struct PNGImage: Sendable, Equatable {
     (self.width, self.height, self.pixels) = (width, height, pixels)
   }
 
-  /// From values in [0,1]; what lies outside is clamped, NaN becomes 0. `image` is `[3, H, W]`,
+  /// From values in [0,1]. Values outside are clamped, and NaN becomes 0. `image` is `[3, H, W]`,
   /// f32.
   public init(_ image: Tensor) {
     precondition(
@@ -33,7 +33,8 @@ public struct PNGImage: Sendable, Equatable {
     }
     self.init(width: image.shape[2], height: image.shape[1], pixels: bytes)
   }
-  /// Nearest of 0...255 to 255·x; the inverse of `tensor` for values that came from bytes.
+  /// The integer in 0...255 nearest to 255·x; the inverse of `tensor` for values that came from
+  /// bytes.
   static func byte(_ x: Float) -> UInt8 { UInt8(min(max(x.isNaN ? 0 : x, 0), 1) * 255 + 0.5) }
 
   /// `[3, H, W]`, f32, byte / 255.
@@ -45,7 +46,7 @@ public struct PNGImage: Sendable, Equatable {
     return planes
   }
 
-  /// Reads a PNG file of any kind as 8-bit RGB; transparency is laid over black. Throws
+  /// Reads a PNG file of any kind as 8-bit RGB. Transparent pixels are shown on black. Throws
   /// `missingInput`, `badData` or `readWrite`.
   public init(contentsOf path: String) throws(FileError) {
     try self.init(parsing: try MappedFile(path).region.array, name: path)
@@ -55,7 +56,7 @@ public struct PNGImage: Sendable, Equatable {
     var image = png_image()
     image.version = png_uint_32(PNG_IMAGE_VERSION)
     defer { png_image_free(&image) }
-    // libpng keeps the address between the two calls, so both happen inside.
+    // libpng keeps the address between the two calls, so both are made in this scope.
     var result: [UInt8] = []
     var problem: String?
     bytes.withUnsafeBytes { source in
@@ -66,8 +67,8 @@ public struct PNGImage: Sendable, Equatable {
         return
       }
       let pixels = Int(image.width).multipliedReportingOverflow(by: Int(image.height))
-      // Deflate packs at most 1032:1, and a pixel takes at least one bit: a larger claim cannot be
-      // honest.
+      // Deflate packs at most 1032:1, and a pixel takes at least one bit. A larger size in the
+      // header is false.
       guard !pixels.overflow, pixels.partialValue <= Self.mostPixels,
         pixels.partialValue / 8 <= 1032 * source.count
       else {
@@ -93,8 +94,8 @@ public struct PNGImage: Sendable, Equatable {
       png_uint_32(width), png_uint_32(height), png_uint_32(PNG_FORMAT_FLAG_COLOR)
     )
     defer { png_image_free(&image) }
-    // PNG_IMAGE_PNG_SIZE_MAX of png.h: the rows with their filter bytes, what deflate may add, and
-    // the chunks around them.
+    // PNG_IMAGE_PNG_SIZE_MAX of png.h: the rows with their filter bytes, the overhead of deflate,
+    // and the chunks around them.
     let raw = height * (3 * width + 1)
     var size = raw + (raw + 7) >> 3 + (raw + 63) >> 6 + 11 + 12 * (raw >> 13 + 1) + 1024
     var out = [UInt8](repeating: 0, count: size)
@@ -110,7 +111,7 @@ public struct PNGImage: Sendable, Equatable {
   }
 }
 
-/// Interleaved bytes to planes of f32.
+/// Converts interleaved bytes to planes of f32.
 enum PixelPlanes {
   private static let values: [Float] = (0...255).map { Float($0) / 255 }
 

@@ -39,7 +39,7 @@ extension PickleMachine {
       guard let tensor = args.first else { throw fault("a parameter without a tensor") }
       return tensor
     case ("torch._tensor", "_rebuild_from_type_v2"):
-      // The inner call is one of the above, so this goes no deeper.
+      // The inner call is one of the above, so the recursion ends here.
       guard args.count >= 3, case .global("torch._utils", let inner) = args[0],
         inner.hasPrefix("_rebuild_")
       else {
@@ -57,7 +57,7 @@ extension PickleMachine {
     }
   }
 
-  /// Keys and values in turn, from a list of pairs.
+  /// Keys and values alternately, from a list of pairs.
   private func pairs(_ list: PickleValue?) throws(FileError) -> [PickleValue] {
     var flat: [PickleValue] = []
     guard let list, let members = items(list) else { return flat }
@@ -70,8 +70,8 @@ extension PickleMachine {
     return flat
   }
 
-  /// `bits` are a tensor's metadata: `neg` is honoured; `conj` is of complex tensors, which are not
-  /// read; others are not known.
+  /// `bits` are a tensor's metadata. `neg` is applied. `conj` belongs to complex tensors, which are
+  /// not read. Others are unknown.
   private mutating func rebuild(_ args: [PickleValue], type typeName: String?, bits: PickleValue?)
     throws(FileError) -> PickleValue
   {
@@ -89,7 +89,7 @@ extension PickleMachine {
         if key == .string("neg") {
           isNegated = true
         } else {
-          // What the elements stand for is not known.
+          // The meaning of the elements is unknown.
           (type, name) = (nil, "\(name) with the bit \(key.text ?? "?")")
         }
       }
@@ -100,8 +100,8 @@ extension PickleMachine {
         view: StridedView(shape: shape, strides: strides, offset: offset), isNegated: isNegated))
   }
   private func integers(_ value: PickleValue) -> [Int]? {
-    // A list of any length may be named many times; a tensor keeps its own copy, so it has to be
-    // short.
+    // A file may refer to one list many times, but each tensor keeps its own copy. So the list must
+    // be short.
     guard let items = items(value), items.count <= 64 else { return nil }
     var integers: [Int] = []
     for item in items {

@@ -1,5 +1,5 @@
-/// A value on the pickle stack. Containers are numbers into the machine's arena, so that no file
-/// can make values that nest through references, and cycles are harmless.
+/// A value on the pickle stack. Containers are indices into the machine's arena. So no file can
+/// make values that nest through references, and cycles are harmless.
 enum PickleValue: Sendable, Equatable {
   case none
   case bool(Bool)
@@ -10,11 +10,11 @@ enum PickleValue: Sendable, Equatable {
   case list(Int)
   case tuple(Int)
   case dict(Int)
-  /// A class or function by name, never looked up.
+  /// A class or function by name. It is never looked up.
   case global(module: String, name: String)
   case storage(Int)
   case tensor(Int)
-  /// Something we do not understand and never run.
+  /// A value that is not understood, and never executed.
   case opaque(String)
 
   var text: String? { if case .string(let text) = self { text } else { nil } }
@@ -23,14 +23,14 @@ enum PickleValue: Sendable, Equatable {
 /// A reference to an entry `data/<key>` of the archive.
 struct PickleStorage: Sendable {
   let key: String
-  /// Nil for untyped storages and for types we cannot read.
+  /// nil for untyped storages and for types that cannot be read.
   let type: StoredType?
   let typeName: String
-  /// Elements (bytes if untyped).
+  /// Number of elements (of bytes if untyped).
   let count: Int
 }
 
-/// A tensor as `_rebuild_tensor_v2` describes it, not yet checked.
+/// A tensor as `_rebuild_tensor_v2` describes it, before any check.
 struct PickleTensor: Sendable {
   let storage: Int
   let type: StoredType?
@@ -40,7 +40,7 @@ struct PickleTensor: Sendable {
   var isNegated = false
 }
 
-/// What the machine made: its containers, storages and tensors.
+/// The results of the machine: containers, storages and tensors.
 struct PickleArena: Sendable {
   var sequences: [[PickleValue]] = []
   var dictionaries: [PickleDictionary] = []
@@ -48,8 +48,8 @@ struct PickleArena: Sendable {
   var tensors: [PickleTensor] = []
 }
 
-/// A mapping in the order of insertion. Keys that are not texts are kept, and found only by
-/// walking.
+/// A mapping in the order of insertion. Keys that are not text are kept, and found only by walking
+/// through it.
 struct PickleDictionary: Sendable {
   private(set) var members: [(key: PickleValue, value: PickleValue)] = []
   private var index: [String: Int] = [:]
@@ -70,8 +70,8 @@ struct PickleDictionary: Sendable {
   subscript(name: String) -> PickleValue? { index[name].map { members[$0].value } }
 }
 
-/// The pickle machine for weights: reads protocols 2 to 5 and never runs anything (checkpoints.md
-/// 9.2). A callable it does not know becomes an opaque value.
+/// The pickle machine for weights. It reads protocols 2 to 5 and never executes anything
+/// (checkpoints.md 9.2). The result of an unknown callable is an opaque value.
 struct PickleMachine {
   private let code: ByteRegion
   private var at = 0
@@ -332,7 +332,7 @@ struct PickleMachine {
     _ = try bytes(count)
     push(.bytes)
   }
-  /// Little-endian two's complement of any length; what does not fit i64 is opaque.
+  /// Little-endian two's complement of any length. A value that does not fit in i64 is opaque.
   private mutating func long(_ count: Int) throws(FileError) -> PickleValue {
     guard count >= 0 else { throw fault("a negative length") }
     let digits = try bytes(count)
@@ -365,6 +365,6 @@ struct PickleMachine {
 }
 
 extension UInt64 {
-  /// Eight bytes as they lie in memory on a little-endian machine.
+  /// Eight bytes in the order of a little-endian machine.
   fileprivate init(littleEndianBytes bytes: ByteRegion) { self = bytes.integer(at: 0) ?? 0 }
 }

@@ -1,20 +1,20 @@
 public import TensorRuntime
 
-/// A named collection of tensors in a file or several.
+/// A named collection of tensors in one or several files.
 public protocol TensorSource: Sendable {
   /// The file or folder, for messages.
   var path: String { get }
   /// All names, in the order of the file.
   var names: [String] { get }
-  /// Type as stored (nil if it is one we cannot read) and extents; nil if there is no such tensor.
+  /// Stored type (nil if it cannot be read) and extents; nil if there is no such tensor.
   func entry(named name: String) -> TensorEntry?
-  /// The tensor, without a copy where the container allows. Throws `badData` if it is missing or
+  /// The tensor, without a copy if the container allows it. Throws `badData` if it is missing or
   /// unreadable.
   func tensor(named name: String) throws(FileError) -> Tensor
-  /// The elements as they are stored, also of a type that cannot be read. Throws `badData` if the
-  /// tensor is missing.
+  /// The elements as they are stored, also those of a type that cannot be read. Throws `badData` if
+  /// the tensor is missing.
   func bytes(named name: String) throws(FileError) -> [UInt8]
-  /// Text fields of the file's own.
+  /// The file's own text fields.
   var metadata: [String: String] { get }
 }
 extension TensorSource {
@@ -24,19 +24,20 @@ extension TensorSource {
   public var metadata: [String: String] { [:] }
 }
 
-/// What a file says about a tensor.
+/// The description of a tensor in a file.
 public struct TensorEntry: Sendable, Equatable {
   /// The type's name in the file.
   public let typeName: String
-  /// The type, if it is one we read.
+  /// The type, if it can be read.
   public let type: StoredType?
   public let shape: [Int]
-  /// Bytes in the file, where the type does not tell.
+  /// Bytes in the file, if the type does not determine them.
   public var byteCount: Int?
 }
 
-/// A `.safetensors` file, mapped. The header is checked in full when it is opened (checkpoints.md
-/// 8); a tensor of a type we do not read (float8) is an error only when it is asked for.
+/// A `.safetensors` file, mapped. The whole header is checked when the file is opened
+/// (checkpoints.md 8). A tensor of a type that cannot be read (float8) is an error only when it is
+/// requested.
 public final class SafetensorsFile: TensorSource {
   public let path: String
   /// The names in the order of the header.
@@ -131,7 +132,7 @@ public final class SafetensorsFile: TensorSource {
     else {
       throw FileError.bad("data_offsets is not a pair of ascending integers", path, field)
     }
-    // A type that is not known is listed, and refused when it is asked for.
+    // An unknown type is listed, and refused when it is requested.
     if let bits = bitCount[typeName] {
       guard let product = StoredType.product(of: extents, times: bits), product % 8 == 0,
         product / 8 == end - begin
@@ -145,7 +146,7 @@ public final class SafetensorsFile: TensorSource {
     return Entry(typeName: typeName, shape: extents, range: begin..<end)
   }
 
-  /// Bits of one element of every type the format knows.
+  /// Bits of one element, for every type of the format.
   private static let bitCount = [
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16,
     "F16": 16, "BF16": 16, "I32": 32, "U32": 32,
@@ -153,7 +154,7 @@ public final class SafetensorsFile: TensorSource {
     "I64": 64, "U64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
   ]
 
-  /// Ranges in order of their start must follow one another from 0 to the end.
+  /// In order of their start, the ranges must cover the data from 0 to the end without gaps.
   private static func checkTiling(
     _ ranges: [(name: String, range: Range<Int>)], dataCount: Int, path: String
   ) throws(FileError) {
@@ -195,7 +196,7 @@ public final class SafetensorsFile: TensorSource {
     }
     return bytes.array
   }
-  /// The elements, in the file's memory where they are aligned for their type.
+  /// The elements, in the file's memory if they are aligned for their type.
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let entry = entries[name] else {
       throw FileError.bad(

@@ -1,6 +1,6 @@
 public import TensorRuntime
 
-/// A model cut into several `.safetensors` files, and the index that says which tensor is where
+/// A model in several `.safetensors` files, with an index that says which file holds which tensor
 /// (`*.safetensors.index.json`; checkpoints.md 10).
 public final class SafetensorsIndex: TensorSource {
   public let path: String
@@ -8,8 +8,8 @@ public final class SafetensorsIndex: TensorSource {
   private let files: [String: SafetensorsFile]
   private let fileOf: [String: String]
 
-  /// Opens the index and every file it names, which must lie beside it and hold the tensors it
-  /// promises.
+  /// Opens the index and every file named in it. The files must lie beside the index and hold the
+  /// tensors that it lists.
   public init(_ path: String) throws(FileError) {
     self.path = path
     guard let map = try JSONValue(contentsOf: path)["weight_map"]?.object else {

@@ -1,9 +1,9 @@
 public import TensorRuntime
 
 extension SafetensorsWriter {
-  /// Writes tensors that are made one at a time, in the order of the file, so that never more than
-  /// one is in memory. `make` must give what the entry says. Throws `cannotCreate` or `readWrite`,
-  /// and what `make` throws; nothing is left behind then.
+  /// Writes tensors that are made one at a time, in the order of the file, so that only one is in
+  /// memory. `make` must return what the entry says. Throws `cannotCreate` or `readWrite`, and the
+  /// errors of `make`; nothing is left behind then.
   public static func write(
     _ entries: [(name: String, type: ElementType, shape: Shape)],
     metadata: [(key: String, value: String)] = [], to path: String,

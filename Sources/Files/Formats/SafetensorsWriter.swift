@@ -1,11 +1,10 @@
 public import TensorRuntime
 
-/// Writes `.safetensors` files: whole or not at all, data starting at a multiple of 8.
+/// Writes `.safetensors` files, whole or not at all, whose data start at a multiple of 8.
 public enum SafetensorsWriter {
-  /// Writes the tensors in the order given, except that wider element types come first, so that
-  /// every one is aligned.
-  /// `format: "pt"` is added to the metadata unless it is there. A name used twice is the caller's
-  /// bug.
+  /// Writes the tensors in the given order, except that wider element types come first, so that
+  /// every tensor is aligned. `format: "pt"` is added to the metadata unless it is there. Using a
+  /// name twice is a bug of the caller.
   ///
   /// Throws `cannotCreate` or `readWrite`.
   public static func write(
@@ -24,7 +23,7 @@ public enum SafetensorsWriter {
     }
   }
 
-  /// The header, padded: `ordered` is the order of the data.
+  /// The header with its padding. `ordered` is the order of the data.
   static func header(
     _ ordered: [(name: String, type: ElementType, shape: Shape)],
     metadata: [(key: String, value: String)], path: String

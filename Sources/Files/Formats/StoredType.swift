@@ -1,7 +1,7 @@
 public import TensorRuntime
 
-/// The element types found in files. Some have no tensor type of their own and are widened on
-/// reading: see `loaded`.
+/// The element types of files. Some have no tensor type and are widened when they are read: see
+/// `loaded`.
 public enum StoredType: String, Sendable, CaseIterable {
   case bool, u8, i8, i16, u16, i32, u32, i64, u64, f16, bf16, f32, f64
 
@@ -15,8 +15,8 @@ public enum StoredType: String, Sendable, CaseIterable {
     }
   }
 
-  /// The type of the tensor that reading gives: bool becomes u8 (0 or 1), narrow integers i32, u32
-  /// and u64 i64.
+  /// The tensor type after reading: bool becomes u8 (0 or 1), narrow integers become i32, u32 and
+  /// u64 become i64.
   public var loaded: ElementType {
     switch self {
     case .bool, .u8: .u8
@@ -46,8 +46,8 @@ public enum StoredType: String, Sendable, CaseIterable {
   /// Bytes of a tensor of these extents; nil if an extent is negative or the product does not fit.
   func byteCount(of extents: [Int]) -> Int? { Self.product(of: extents, times: byteCount) }
 
-  /// `unit` times the extents. An extent of zero does not excuse the others: their product must fit
-  /// as well, since arithmetic on shapes takes them one by one.
+  /// `unit` times the extents. Even if one extent is zero, the product of the others must fit,
+  /// because arithmetic on shapes multiplies them one by one.
   static func product(of extents: [Int], times unit: Int) -> Int? {
     var product = unit
     for extent in extents where extent != 0 {

@@ -1,15 +1,15 @@
 public import TensorRuntime
 
-/// One tensor from a file of any kind we read.
+/// One tensor from a file of any readable kind.
 public enum TensorFile {
-  /// Reads `FILE` or, where a file holds several tensors, `FILE:NAME` (interfaces.md 2): `.npy`,
-  /// `.npz`, `.safetensors`, or a PyTorch file. Throws `missingInput`, or `badData` naming the
-  /// tensors there are when a name is needed.
+  /// Reads `FILE` or, if a file holds several tensors, `FILE:NAME` (interfaces.md 2): `.npy`,
+  /// `.npz`, `.safetensors`, or a PyTorch file. Throws `missingInput`, or `badData` with the names
+  /// of the tensors if a name is needed.
   public static func read(_ specification: String) throws(FileError) -> Tensor {
     try read(specification, preferring: nil)
   }
 
-  /// As `read`, taking the tensor `name` if there are several and none was named.
+  /// As `read`, but takes the tensor `name` if there are several and none was named.
   static func read(_ specification: String, preferring name: String?) throws(FileError) -> Tensor {
     if PathKind(specification) == .nothing, let colon = specification.lastIndex(of: ":"),
       colon != specification.startIndex,

@@ -1,14 +1,14 @@
 public import TensorRuntime
 
-/// A PyTorch file (`.pt`, `.pth`, `.ckpt`, `.bin`): a zip of raw storages and a pickle that says
-/// what they are. The pickle is interpreted, never executed (checkpoints.md 9); storages stay
+/// A PyTorch file (`.pt`, `.pth`, `.ckpt`, `.bin`): a zip of raw storages and a pickle that
+/// describes them. The pickle is interpreted and never executed (checkpoints.md 9). Storages stay
 /// mapped.
 public final class TorchCheckpoint: Sendable {
   public let path: String
   private let root: PickleValue
   fileprivate let arena: PickleArena
   fileprivate let archive: ZipArchive
-  /// The archive's top folder, with its slash.
+  /// The top folder in the archive, with its slash.
   fileprivate let top: String
 
   /// Opens the file and interprets its pickle. Throws `missingInput`, `badData` (also for the
@@ -22,7 +22,7 @@ public final class TorchCheckpoint: Sendable {
       if let nature = FileNature(bytes) { throw nature.error(path) }
       throw FileError.bad(file.count == 0 ? "the file is empty" : "not a PyTorch file", path)
     }
-    // What torch.jit.save adds: the program, compressed, and its constants.
+    // What torch.jit.save adds: the compressed program and its constants.
     let listing = try ZipArchive(bytes, name: path, allowsDeflate: true)
     if listing.names.contains(where: { $0.hasSuffix("/constants.pkl") || $0.contains("/code/") }) {
       throw FileError.bad(
@@ -52,15 +52,15 @@ public final class TorchCheckpoint: Sendable {
     arena = machine.arena
   }
 
-  /// Whether the file at `path` is one, or another zip.
+  /// Whether the file at `path` is a PyTorch file and not another zip.
   public static func isOne(_ path: String) -> Bool {
     PathKind(path) == .file && ((try? MappedFile(path)).map { isZip($0.region) } ?? false)
   }
   static func isZip(_ bytes: ByteRegion) -> Bool { bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) }
 
-  /// The object itself, if it is a mapping.
+  /// The top object, if it is a mapping.
   public var mapping: TorchMapping? { TorchMapping(self, root, field: "") }
-  /// The object itself, if it is one tensor (latents, prompt embeddings). Throws `badData` if it is
+  /// The top object, if it is one tensor (latents, prompt embeddings). Throws `badData` if it is
   /// something else.
   public func tensor() throws(FileError) -> Tensor {
     guard case .tensor(let i) = root else {
@@ -70,9 +70,9 @@ public final class TorchCheckpoint: Sendable {
   }
   public var isTensor: Bool { if case .tensor = root { true } else { false } }
 
-  /// The names → tensors to use: the object itself if all it holds are tensors, else what it keeps
-  /// under `module`, `model`, `state_dict` or `ema`, in this order, else its own tensors if it has
-  /// any (checkpoints.md 1).
+  /// The mapping of names to tensors to be used: the top object if it holds only tensors; otherwise
+  /// what it holds under `module`, `model`, `state_dict` or `ema`, in this order; otherwise its own
+  /// tensors, if it has any (checkpoints.md 1).
   public func stateDictionary() throws(FileError) -> TorchMapping {
     guard let mapping else {
       if case .opaque(let name) = root {
@@ -96,15 +96,16 @@ public final class TorchCheckpoint: Sendable {
       mend: "give a checkpoint with a state dict under module, model, state_dict or ema")
   }
 
-  /// Reads every storage and compares its CRC-32 with the archive's (opening checks only the
-  /// pickle's). Throws `badData`.
+  /// Reads every storage and compares its CRC-32 with that in the archive. (Opening checks only the
+  /// pickle's.) Throws `badData`.
   public func verifyStorages() throws(FileError) {
     for name in archive.names { _ = try archive.entry(name, checkingCRC: true) }
   }
 
   // MARK: loading
 
-  /// Checks a tensor against its storage and makes it: mapped if contiguous, gathered otherwise.
+  /// Checks a tensor against its storage and makes it: mapped if it is contiguous, otherwise
+  /// gathered.
   fileprivate func load(_ i: Int, _ field: String) throws(FileError) -> Tensor {
     let tensor = arena.tensors[i]
     guard let type = tensor.type else {
@@ -117,8 +118,8 @@ public final class TorchCheckpoint: Sendable {
     let loaded = try load(tensor, as: type, field)
     return tensor.isNegated ? loaded.negated : loaded
   }
-  /// The elements of a tensor of one byte each, in C order; the whole storage for one of another
-  /// type.
+  /// The elements, in C order, of a tensor with one byte for each element; the whole storage for
+  /// other types.
   fileprivate func bytes(_ i: Int, _ field: String) throws(FileError) -> [UInt8] {
     let tensor = arena.tensors[i]
     if EightBitFloat(typeName: tensor.typeName) != nil {
@@ -170,8 +171,8 @@ public final class TorchCheckpoint: Sendable {
       }
       return tensor
     }
-    // An expanded tensor repeats elements; one that asks for far more memory than its file has is
-    // an attack.
+    // An expanded tensor repeats elements. One that needs far more memory than its file has is
+    // taken for an attack.
     guard byteCount <= max(available, 1 << 27) else {
       throw bad(
         "expanded shape \(view.shape) needs \(byteCount) bytes, its storage has \(available)")

@@ -1,7 +1,8 @@
 public import TensorRuntime
 
-/// Writes a state dict as PyTorch reads it: a stored zip with one storage a tensor (checkpoints.md
-/// 9.5). For the raw OT map and for LoRA interchange; our own files are safetensors.
+/// Writes a state dict in PyTorch's format: a stored zip with one storage for each tensor
+/// (checkpoints.md 9.5). It is used for the raw OT map and to exchange LoRA files; other outputs
+/// are safetensors.
 public enum TorchWriter {
   /// Writes an OrderedDict of the tensors, in order. Throws `cannotCreate` or `readWrite`.
   public static func write(_ tensors: [(name: String, tensor: Tensor)], to path: String)
@@ -72,7 +73,7 @@ public enum TorchWriter {
   }
 }
 
-/// A zip of stored entries whose data start at multiples of 64, ZIP64 where the numbers need it.
+/// A zip of stored entries whose data start at multiples of 64, with ZIP64 if the numbers need it.
 struct ZipWriter {
   private enum Content {
     case bytes([UInt8])
@@ -91,7 +92,7 @@ struct ZipWriter {
     }
   }
   private var entries: [(name: [UInt8], content: Content)] = []
-  /// Writes ZIP64 fields even where they are not needed.
+  /// Writes ZIP64 fields even if they are not needed.
   var alwaysWide = false
 
   mutating func add(_ name: String, bytes: [UInt8]) {

@@ -1,8 +1,8 @@
 public import TensorRuntime
 
-/// The parameters of a model, whatever they came in: one safetensors file, a sharded index, a
-/// folder, a PyTorch file. Names are matched after the wrappers' prefixes are taken off
-/// (checkpoints.md 1), and what was never asked for can be listed.
+/// The parameters of a model from any source: one safetensors file, a sharded index, a folder, or a
+/// PyTorch file. Names are matched after the prefixes of wrappers are removed (checkpoints.md 1).
+/// The tensors that were never requested can be listed.
 ///
 ///     var weights = try WeightTable(opening: "model", stripping: ["vae."])
 ///     let w = try weights.take("encoder.conv_in.weight", shape: Shape(128, 3, 3, 3, 3))
@@ -13,16 +13,17 @@ public struct WeightTable: Sendable {
   private let source: any TensorSource
   private let original: [String: String]
   private var taken: Set<String> = []
-  /// Refuse NaN and infinities in every floating-point tensor that is taken. Costs a pass over it.
+  /// Refuse NaN and infinities in every floating-point tensor that is taken. This takes one pass
+  /// over the tensor.
   public var checksFinite = false
 
-  /// Prefixes that training wrappers put before every name.
+  /// Prefixes that training wrappers add to every name.
   static let wrapperPrefixes = [
     "module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.",
   ]
 
-  /// Takes off the wrappers' prefixes and `prefixes`, again and again, from the front of each name,
-  /// and `model.` when every name has it. Throws `badData` if two names become one.
+  /// Removes the wrappers' prefixes and `prefixes` repeatedly from the front of each name, and
+  /// `model.` if every name has it. Throws `badData` if two names become equal.
   public init(_ source: any TensorSource, stripping prefixes: [String] = []) throws(FileError) {
     var short = source.names
     var isChanging = true
@@ -52,21 +53,20 @@ public struct WeightTable: Sendable {
     (path, names, self.source, self.original) = (source.path, short, source, original)
   }
 
-  /// Opens whatever is at `path`, by its contents. In a folder: the one sharded index, else all
-  /// `.safetensors` files, else the one PyTorch file. Throws `missingInput`, `badData` or
-  /// `readWrite`.
+  /// Opens `path` by its contents. In a folder: the one sharded index, otherwise all `.safetensors`
+  /// files, otherwise the one PyTorch file. Throws `missingInput`, `badData` or `readWrite`.
   public init(opening path: String, stripping prefixes: [String] = []) throws(FileError) {
     try self.init(try Self.source(path), stripping: prefixes)
   }
 
-  /// The tensors at `path`, under the names they have there.
+  /// The tensors at `path`, under the names in the file.
   public static func source(_ path: String) throws(FileError) -> any TensorSource {
     if PathKind(path) == .folder { return try folderSource(path) }
     let (_, suffix) = splitExtension(path)
     if suffix == "json" { return try SafetensorsIndex(path) }
     let file = try MappedFile(path)
     if file.count == 0 { throw FileError.bad("the file is empty", path) }
-    // By the contents: an extension is only what somebody called it.
+    // The contents decide. An extension is only a part of the name.
     if TorchCheckpoint.isZip(file.region) { return try TorchCheckpoint(file).stateDictionary() }
     let isNamedTorch = ["pt", "pth", "ckpt", "bin"].contains(suffix)
     return isNamedTorch && file.region.byte(at: 8) != UInt8(ascii: "{")
@@ -110,13 +110,13 @@ public struct WeightTable: Sendable {
   }
 
   public func contains(_ name: String) -> Bool { original[name] != nil }
-  /// Type and extents, without touching the data.
+  /// Type and extents, without reading the data.
   public func entry(_ name: String) -> TensorEntry? {
     original[name].flatMap { source.entry(named: $0) }
   }
 
-  /// The parameter `name`, which must have this shape. Throws `badData` naming file, parameter,
-  /// expected and found shape.
+  /// The parameter `name`, which must have this shape. Throws `badData` with the file, the
+  /// parameter, and the expected and found shape.
   public mutating func take(_ name: String, shape: Shape) throws(FileError) -> Tensor {
     guard let entry = entry(name) else {
       throw FileError.bad(
@@ -130,7 +130,7 @@ public struct WeightTable: Sendable {
     }
     return try take(name)
   }
-  /// The parameter `name` of whatever shape.
+  /// The parameter `name`, of any shape.
   public mutating func take(_ name: String) throws(FileError) -> Tensor {
     guard let long = original[name] else {
       throw FileError.bad(
@@ -155,8 +155,8 @@ public struct WeightTable: Sendable {
     return try source.bytes(named: long)
   }
 
-  /// Names never taken that match none of `patterns`, in the order of the file. In a pattern `*`
-  /// stands for any text.
+  /// Names that were never taken and match none of `patterns`, in the order of the file. In a
+  /// pattern `*` stands for any text.
   public func unexpected(ignoring patterns: [String] = []) -> [String] {
     names.filter { name in
       !taken.contains(name) && !patterns.contains { matches(name, pattern: $0) }
@@ -183,7 +183,7 @@ public struct WeightTable: Sendable {
   }
 }
 
-/// Whether `text` is `pattern`, where `*` stands for any text.
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
 func matches(_ text: String, pattern: String) -> Bool {
   let parts = pattern.split(separator: "*", omittingEmptySubsequences: false)
   if parts.count == 1 { return text == pattern }

@@ -1,5 +1,5 @@
 /// The directory of a ZIP archive, with ZIP64 (checkpoints.md 9.1). Encrypted, repeated and
-/// escaping entries are refused, and compressed ones unless deflate is allowed.
+/// escaping entries are refused. Compressed entries are refused unless deflate is allowed.
 struct ZipArchive: Sendable {
   let path: String
   /// Names in the order of the central directory, which is the order of the file.
@@ -9,14 +9,14 @@ struct ZipArchive: Sendable {
   private struct Entry: Sendable {
     let localHeader: Int
     let method: UInt16
-    /// Bytes in the file, and of the contents.
+    /// Bytes in the file, and bytes of the contents.
     let packed, count: Int
     let crc: UInt32
   }
   private static let mostEntries = 10_000_000
   private static let deflate: UInt16 = 8
-  /// The most that deflate makes of a byte (zlib's technical details); an entry that claims more is
-  /// no archive of ours.
+  /// The largest factor by which deflate expands a byte (zlib's technical details). An entry with a
+  /// larger factor is refused.
   private static let deflateLimit = 1032
 
   init(_ file: ByteRegion, name path: String, allowsDeflate: Bool = false) throws(FileError) {
@@ -95,8 +95,8 @@ struct ZipArchive: Sendable {
     (self.path, self.names, self.entries, self.file) = (path, names, entries, file)
   }
 
-  /// Offset of the end-of-directory record: the last one whose comment reaches exactly to the end
-  /// of the file.
+  /// Offset of the end-of-directory record: the last one whose comment ends exactly at the end of
+  /// the file.
   private static func endRecord(_ file: ByteRegion) -> Int? {
     var at = file.count - 22
     while at >= max(0, file.count - 65_557) {
@@ -111,7 +111,7 @@ struct ZipArchive: Sendable {
     return nil
   }
 
-  /// Sizes and offset, with those that are all ones taken from the ZIP64 extra field.
+  /// Sizes and offset. A field with all bits set is read from the ZIP64 extra field.
   private static func zip64(_ extra: ByteRegion, unpacked: UInt32, packed: UInt32, local: UInt32)
     -> (unpacked: Int, packed: Int, local: Int)?
   {
@@ -134,8 +134,8 @@ struct ZipArchive: Sendable {
     return (u, p, l)
   }
 
-  /// The bytes of an entry, inflated if need be; nil if there is none. Checks the CRC if asked.
-  /// Throws `badData` if it lies outside the file or is damaged.
+  /// The bytes of an entry, inflated if necessary; nil if there is no such entry. Checks the CRC if
+  /// asked to. Throws `badData` if the entry lies outside the file or is damaged.
   func entry(_ name: String, checkingCRC: Bool = false) throws(FileError) -> ByteRegion? {
     guard let entry = entries[name] else { return nil }
     let field = "entry '\(name)'"
@@ -154,7 +154,7 @@ struct ZipArchive: Sendable {
       throw FileError.bad(
         "compressed contents are damaged, or not of the \(entry.count) bytes promised", path, field)
     }
-    // A stored 0 says that none was computed (torch.serialization.set_crc32_options).
+    // A stored 0 says that no CRC was computed (torch.serialization.set_crc32_options).
     if checkingCRC && entry.crc != 0 && bytes.crc32 != entry.crc {
       throw FileError.bad("wrong CRC-32: the contents are damaged", path, field)
     }

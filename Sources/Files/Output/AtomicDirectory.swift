@@ -1,9 +1,9 @@
 internal import FoundationEssentials
 internal import Glibc
 
-/// A folder that appears under its name whole or not at all.
+/// A folder that appears under its name as a whole or not at all.
 public enum AtomicDirectory {
-  /// Makes a temporary folder beside `path`, lets `body` fill it, brings it to the disk and renames
+  /// Makes a temporary folder beside `path`, lets `body` fill it, writes it to the disk and renames
   /// it. An older folder of that name is replaced. If `body` throws, nothing is left and the older
   /// folder stays.
   ///
@@ -23,7 +23,7 @@ public enum AtomicDirectory {
     var temporary = joinPath(parent, temporaryName(for: name))
     var attempts = 1
     while mkdir(temporary, 0o777) != 0 {
-      // Left by a process of the same number that was killed.
+      // Left by a killed process that had the same process number.
       if errno != EEXIST || attempts == 1000 { throw OutputFile.createError(path, errno) }
       temporary = joinPath(parent, temporaryName(for: name))
       attempts += 1
@@ -39,8 +39,8 @@ public enum AtomicDirectory {
     syncFolder(parent)
   }
 
-  /// Renames, first moving an older folder out of the way; a crash in between leaves it under its
-  /// hidden name.
+  /// Renames a folder after moving an older one out of the way. A crash in between leaves the older
+  /// one under its hidden name.
   private static func replace(_ path: String, with temporary: String) throws(FileError) {
     let older = temporary + ".old"
     let isReplacing = PathKind(path) == .folder
@@ -67,8 +67,8 @@ public enum AtomicDirectory {
   }
 }
 
-/// The `checkpoints` folder of a run: `step-000100` and so on, each whole, and `latest`, which
-/// names the newest whole one (interfaces.md 10).
+/// The `checkpoints` folder of a run: `step-000100` and so on, each of them whole, and `latest`,
+/// which names the newest one (interfaces.md 10).
 public struct CheckpointFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }
@@ -92,7 +92,7 @@ public struct CheckpointFolder: Sendable {
   }
 
   /// The path of the newest whole checkpoint. Throws `missingInput` if there is none, `badData` if
-  /// `latest` is not a name here.
+  /// `latest` does not name a checkpoint of this folder.
   public func latest() throws(FileError) -> String {
     let pointer = joinPath(path, "latest")
     guard PathKind(pointer) == .file else {
@@ -113,7 +113,7 @@ public struct CheckpointFolder: Sendable {
     return joinPath(path, name)
   }
 
-  /// The steps that are there, ascending.
+  /// The existing steps, ascending.
   public var steps: [Int] {
     ((try? listFolder(path)) ?? []).compactMap {
       $0.hasPrefix("step-") ? Int($0.dropFirst(5)) : nil
@@ -126,7 +126,7 @@ public struct CheckpointFolder: Sendable {
   }
 }
 
-/// Makes a folder and those above it, if they are not there. Throws `cannotCreate`.
+/// Makes a folder and its parents if they do not exist. Throws `cannotCreate`.
 public func createFolder(_ path: String) throws(FileError) {
   do {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -136,8 +136,8 @@ public func createFolder(_ path: String) throws(FileError) {
   }
 }
 
-/// Whether a folder of this name is free to be made: nothing is there, or a folder without anything
-/// in it. Throws `readWrite`.
+/// Whether a folder of this name may be made: nothing exists there, or an empty folder. Throws
+/// `readWrite`.
 public func folderIsEmpty(_ path: String) throws(FileError) -> Bool {
   switch PathKind(path) {
   case .nothing: true

@@ -1,6 +1,7 @@
 internal import Glibc
 
-/// A TensorBoard event file with scalars. Each record is handed to the system as it is added.
+/// A TensorBoard event file with scalars. Each record is given to the system as soon as it is
+/// added.
 ///
 /// Format: TFRecord frames (length, masked CRC-32C of the length, data, masked CRC-32C of the data)
 /// around `Event` messages of tensorflow/core/util/event.proto, encoded here by hand: wall_time 1

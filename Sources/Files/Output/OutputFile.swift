@@ -3,17 +3,17 @@ internal import Glibc
 internal import Synchronization
 public import TensorRuntime
 
-/// A file being written. Under its final name it appears whole or not at all: the bytes go to a
-/// temporary name in the same folder, reach the disk, and are renamed. A device or pipe
-/// (`/dev/stdout`) is written directly.
+/// A file that is being written. Under its final name it appears as a whole or not at all: the
+/// bytes go to a temporary name in the same folder, are written to the disk, and the file is
+/// renamed. A device or pipe (`/dev/stdout`) is written directly.
 ///
 ///     try OutputFile.write(to: path) { file throws(FileError) in try file.append(bytes) }
 ///
-/// With `MappedFile`, the only place in this module that holds a pointer.
+/// Besides `MappedFile` this is the only place in this module that holds a pointer.
 public final class OutputFile {
   public let path: String
   private let descriptor: Int32
-  /// Bytes so far.
+  /// Bytes written so far.
   public private(set) var count = 0
 
   private init(path: String, descriptor: Int32) {
@@ -22,8 +22,8 @@ public final class OutputFile {
   deinit { close(descriptor) }
 
   /// Writes `path` through `body`. If `body` throws, or the disk is full, nothing is left behind
-  /// and an older file of that name stays as it was. Throws `cannotCreate` or `readWrite`, or what
-  /// `body` throws.
+  /// and an older file of that name stays unchanged. Throws `cannotCreate` or `readWrite`, or the
+  /// errors of `body`.
   public static func write(to path: String, _ body: (OutputFile) throws(FileError) -> Void)
     throws(FileError)
   {
@@ -46,8 +46,8 @@ public final class OutputFile {
     try target.replace(with: temporary)
   }
 
-  /// Whether `path` could be written now, so that hours of work do not end at a folder that is not
-  /// there. Throws `cannotCreate`.
+  /// Checks that `path` can be written now, so that hours of work do not end with a missing folder.
+  /// Throws `cannotCreate`.
   public static func probe(_ path: String) throws(FileError) {
     let target = try Destination(path)
     if target.isSpecial { return }
@@ -74,7 +74,7 @@ public final class OutputFile {
   private func check(_ code: Int32) throws(FileError) {
     if code != 0 { throw Self.writeError(path, code) }
   }
-  /// The error number, 0 if all was written.
+  /// The error number; 0 if all was written.
   private func writeAll(_ bytes: UnsafeRawBufferPointer) -> Int32 {
     count += bytes.count
     return Self.writeAll(bytes, to: descriptor)
@@ -113,8 +113,8 @@ public final class OutputFile {
   }
 }
 
-/// Where an output goes: the file a link points to, its folder, and whether it is a device rather
-/// than a file.
+/// The destination of an output: the file to which a link points, its folder, and whether it is a
+/// device rather than a file.
 struct Destination {
   let path: String
   let folder: String
@@ -154,13 +154,13 @@ struct Destination {
       let temporary = joinPath(folder, temporaryName(for: name))
       let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
       if descriptor >= 0 { return (temporary, descriptor) }
-      // Left by a process of the same number that was killed.
+      // Left by a killed process that had the same process number.
       if errno != EEXIST { break }
     }
     throw OutputFile.createError(path, errno)
   }
 
-  /// Renames a finished temporary to its final name and makes the folder's entry durable.
+  /// Renames a finished temporary file to its final name and makes the folder's entry durable.
   func replace(with temporary: String) throws(FileError) {
     if rename(temporary, path) != 0 {
       let code = errno
@@ -172,13 +172,13 @@ struct Destination {
 }
 
 private let temporaryCounter = Atomic<UInt64>(0)
-/// A hidden name that no other call in this process gives, at most 255 bytes.
+/// A hidden name of at most 255 bytes that no other call in this process returns.
 func temporaryName(for name: String) -> String {
   let number = temporaryCounter.wrappingAdd(1, ordering: .relaxed).newValue
   return ".\(String(decoding: name.utf8.prefix(180), as: UTF8.self)).\(getpid())-\(number).tmp"
 }
 
-/// Asks the disk to keep the folder's entries; file systems that cannot are left alone.
+/// Writes the folder's entries to the disk. Errors of file systems that cannot do this are ignored.
 func syncFolder(_ folder: String) {
   let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
   if descriptor >= 0 {
@@ -198,7 +198,7 @@ func joinPath(_ folder: String, _ name: String) -> String {
   return folder.utf8.last == UInt8(ascii: "/") ? folder + name : folder + "/" + name
 }
 /// The name without its folder, split before the last dot: `a/b.tar.gz` is ("b.tar", "gz"). A
-/// leading dot is no split.
+/// leading dot does not count.
 func splitExtension(_ path: String) -> (stem: String, suffix: String) {
   let name = splitPath(path).name
   guard let dot = name.utf8.lastIndex(of: UInt8(ascii: ".")), dot != name.startIndex else {
@@ -207,7 +207,7 @@ func splitExtension(_ path: String) -> (stem: String, suffix: String) {
   return (String(name[..<dot]), String(name[name.utf8.index(after: dot)...]).lowercased())
 }
 
-/// What a path leads to.
+/// The kind of thing to which a path leads.
 enum PathKind {
   case file, folder, special, nothing
   init(_ path: String) {

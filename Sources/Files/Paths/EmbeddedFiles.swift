@@ -1,7 +1,7 @@
 internal import CEmbedded
 
 /// Files inside the program, under paths that begin with `embedded:`
-/// (`embedded:generator/vae/config.json`). They are read like any other file; nothing is written
+/// (`embedded:generator/vae/config.json`). They are read like other files. Nothing can be written
 /// there.
 public enum EmbeddedFiles {
   static let prefix = "embedded:"
@@ -20,7 +20,7 @@ public enum EmbeddedFiles {
     }
     return UnsafeRawBufferPointer(start: files[i].bytes, count: files[i].count)
   }
-  /// What `path` is among the embedded files; nil when it does not begin with the prefix.
+  /// The embedded file or folder at `path`; nil if `path` does not begin with the prefix.
   static func kind(_ path: String) -> PathKind? {
     if !path.hasPrefix(prefix) { return nil }
     return paths.contains(path)

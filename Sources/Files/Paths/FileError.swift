@@ -1,13 +1,13 @@
-/// What went wrong with something outside the program: a file, a disk, a helper program.
+/// An error of something outside the program: a file, a disk, a helper program.
 ///
 /// Its description is exactly one line, `WHAT: WHERE: HOW TO MEND`, whatever bytes a hostile file
-/// put into its names.
+/// has in its names.
 public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The family of the failure, which decides the exit status (interfaces.md 1).
+  /// The kind of failure, which decides the exit status (interfaces.md 1).
   public enum Kind: Sendable, CaseIterable {
-    /// The input is there but is not what it should be: corrupt, cut short, of the wrong shape.
+    /// The input exists but is not what it should be: corrupt, truncated, of the wrong shape.
     case badData
-    /// The input is not there.
+    /// The input does not exist.
     case missingInput
     /// A helper program (FFmpeg) is not installed.
     case missingProgram
@@ -15,7 +15,7 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     case cannotCreate
     /// A read or write failed half-way (disk full, input/output error).
     case readWrite
-    /// The program that read our output through a pipe ended: nothing to complain about.
+    /// The program that read our output through a pipe has ended. This needs no message.
     case readerGone
 
     public var exitStatus: Int32 {
@@ -25,14 +25,14 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
       case .missingProgram: 69
       case .cannotCreate: 73
       case .readWrite: 74
-      // What a shell says of a program that SIGPIPE ended.
+      // The status that a shell gives to a program ended by SIGPIPE.
       case .readerGone: 141
       }
     }
   }
 
   public let kind: Kind
-  /// What went wrong, with the expected and the found value where there are such.
+  /// What went wrong, with the expected and the found value if there are such.
   public let what: String
   /// The file, and the field or tensor in it.
   public let place: String
@@ -48,16 +48,16 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   public var exitStatus: Int32 { kind.exitStatus }
   public var description: String { "\(what): \(place): \(remedy)" }
 
-  /// Whether it is about the one item it names: the others of a batch may still do.
+  /// Whether the error concerns only the item that it names. The rest of a batch can then continue.
   public var isOfOneItem: Bool { kind == .badData || kind == .missingInput || kind == .readWrite }
 
-  /// The same failure told of the output the user asked for, not of the temporary it was written
-  /// to.
+  /// The same error for the output that the user asked for, instead of the temporary one that was
+  /// written.
   func naming(_ path: String, insteadOf temporary: String) -> FileError {
     FileError(kind, what, in: place.replacing(temporary, with: path), mend: remedy)
   }
 
-  /// The input at `path`, or the part `field` of it, is not what it should be.
+  /// An error of the input at `path`, or of its part `field`.
   static func bad(
     _ what: String, _ path: String, _ field: String? = nil,
     mend remedy: String = "check that the file is complete, or make it again"
@@ -68,7 +68,8 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
   }
 }
 
-/// `text` with control characters and line breaks written as escapes, cut to a readable length.
+/// `text` with control characters and line breaks written as escapes, and shortened to a readable
+/// length.
 func oneLine(_ text: String, limit: Int = 1000) -> String {
   var line = ""
   var length = 0

@@ -1,12 +1,11 @@
 internal import Glibc
 
-/// What tells a state of a file from another: which file it is, its size, and when it was last
-/// written.
+/// Identifies one state of a file: which file it is, its size, and the time of its last change.
 public struct FileIdentity: Equatable, Sendable {
   private let device, inode, size, seconds, nanoseconds: Int
 
-  /// nil when `path` is no file of its own: missing, a device or pipe, a frame pattern, a tensor's
-  /// name inside a file, embedded.
+  /// nil if `path` is not a file of its own: missing, a device or pipe, a frame pattern, the name
+  /// of a tensor inside a file, or embedded.
   public init?(_ path: String) {
     var status = stat()
     guard !path.utf8.contains(0), stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG

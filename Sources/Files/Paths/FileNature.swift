@@ -1,5 +1,5 @@
-/// What a file is by its first bytes when it is not what was expected, so that the error can say
-/// so.
+/// The kind of a file, found from its first bytes, when it is not what was expected. The error then
+/// names it.
 enum FileNature: String {
   case pointer = "a Git LFS pointer, not the file it stands for"
   case page = "a web page, not a file that was downloaded"
@@ -13,7 +13,7 @@ enum FileNature: String {
   case gzip = "a gzip-compressed file"
   case zstd = "a zstd-compressed file"
 
-  /// Nil when the first bytes are nothing of these.
+  /// nil if the first bytes fit none of these.
   init?(_ bytes: ByteRegion) {
     self.init(bytes.region(at: 0, count: min(bytes.count, 600))?.array ?? [])
   }
@@ -28,7 +28,7 @@ enum FileNature: String {
       (.numpy, [0x93] + Array("NUMPY".utf8)), (.gzip, [0x1f, 0x8b]),
       (.zstd, [0x28, 0xb5, 0x2f, 0xfd]),
     ]
-    // Of another protocol the number comes after the frame's head.
+    // In other protocols the number comes after the header of the frame.
     let isLegacy =
       head.first == 0x80
       && (0..<min(24, head.count)).contains {
@@ -51,7 +51,7 @@ enum FileNature: String {
   static func pointer(_ head: [UInt8]) -> FileNature? {
     head.starts(with: Array("version https://git-lfs.github.com/spec/".utf8)) ? .pointer : nil
   }
-  /// The head of a pickled 0x1950a86a20f9469cfc6c.
+  /// The beginning of a pickled 0x1950a86a20f9469cfc6c.
   private static let legacyMagic: [UInt8] = [
     0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
   ]

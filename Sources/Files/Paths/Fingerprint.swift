@@ -1,5 +1,5 @@
-/// 64 bits that tell one content from another: of files, model folders and datasets, so that a run
-/// knows when it is given something else. FNV-1a over texts and the CRC-32 of bytes; not for
+/// 64 bits that identify the contents of files, model folders and datasets, so that a run
+/// recognises other inputs. FNV-1a over texts and the CRC-32 of bytes. Not secure against
 /// adversaries.
 public struct Fingerprint: Sendable {
   private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -8,7 +8,7 @@ public struct Fingerprint: Sendable {
   private mutating func fold(_ bytes: some Sequence<UInt8>) {
     for b in bytes { hash = (hash ^ UInt64(b)) &* 0x100_0000_01b3 }
   }
-  /// A text and its end.
+  /// A text and its end mark.
   public mutating func add(_ text: String) {
     fold(text.utf8)
     fold(CollectionOfOne(0))
@@ -23,7 +23,8 @@ public struct Fingerprint: Sendable {
     return String(repeating: "0", count: 16 - digits.count) + digits
   }
 
-  /// Of a file's bytes; of a folder by the names and bytes of all files in it that are not hidden.
+  /// Fingerprint of a file's bytes; of a folder by the names and bytes of all files in it that are
+  /// not hidden.
   public static func of(_ path: String) throws(FileError) -> String {
     var print = Fingerprint()
     try print.addTree(path, as: "")
@@ -42,8 +43,8 @@ public struct Fingerprint: Sendable {
 }
 
 extension Dataset {
-  /// Of every sample's caption and bytes, in order: wherever the files lie, and however the samples
-  /// are stored.
+  /// Fingerprint of every sample's caption and bytes, in order. It does not depend on the place of
+  /// the files or on how the samples are stored.
   public func fingerprint() throws(FileError) -> String {
     var print = Fingerprint()
     for sample in samples {
@@ -54,7 +55,7 @@ extension Dataset {
   }
 }
 extension Sample {
-  /// The bytes the sample is made of.
+  /// The bytes of the sample.
   fileprivate var regions: [ByteRegion] {
     get throws(FileError) {
       switch content {
@@ -64,7 +65,7 @@ extension Sample {
         if FramePattern.isOne(path) {
           for file in try FramePattern(path).files { frames.append(try MappedFile(file).region) }
         }
-        // FILE:NAME, a tensor of a file.
+        // FILE:NAME, a tensor in a file.
         let file = path.lastIndex(of: ":").map { String(path[..<$0]) }
         if let file, frames.isEmpty, PathKind(file) == .file {
           frames.append(try MappedFile(file).region)

@@ -2,13 +2,14 @@ internal import Glibc
 
 /// Text files, UTF-8.
 public enum TextFile {
-  /// The whole text, without a byte-order mark. Throws `missingInput`, or `badData` when it is not
-  /// UTF-8, with the line.
+  /// The whole text, without a byte-order mark. Throws `missingInput`, or `badData` with the line
+  /// if the text is not UTF-8.
   public static func read(_ path: String) throws(FileError) -> String {
     try text(try MappedFile(path).region.array, path)
   }
 
-  /// The lines, without their line ends (`TextLines`); a last line end closes the last line.
+  /// The lines, without their line ends (`TextLines`). A line end at the end of the text does not
+  /// begin another line.
   public static func lines(_ path: String) throws(FileError) -> [String] {
     var lines = try TextLines(path)
     var all: [String] = []
@@ -19,20 +20,20 @@ public enum TextFile {
   static func text(_ bytes: [UInt8], _ name: String) throws(FileError) -> String {
     let rest = bytes[try markLength(bytes, name)...]
     if let text = String(validating: rest, as: UTF8.self) { return text }
-    // The line is found by reading as far as the fault.
+    // The line is found by reading up to the fault.
     var lines = try TextLines(bytes, name: name)
     while try lines.next() != nil {}
     throw FileError.bad("not UTF-8 text", name, mend: asUTF8)
   }
 
   static let asUTF8 = "save it as plain text in UTF-8"
-  /// How many bytes of byte-order mark stand before the text. Throws `badData` for what is text in
-  /// another form, or a stand-in.
+  /// The number of bytes of the byte-order mark before the text. Throws `badData` for text in
+  /// another encoding, and for files that only stand for another (Git LFS).
   static func markLength(_ bytes: [UInt8], _ name: String) throws(FileError) -> Int {
     if bytes.starts(with: [0xef, 0xbb, 0xbf]) { return 3 }
     if let nature = FileNature.pointer(bytes) { throw nature.error(name) }
     let isWide = bytes.starts(with: [0xff, 0xfe, 0, 0]) || bytes.starts(with: [0, 0, 0xfe, 0xff])
-    // Without a mark: letters with bytes of zero between them.
+    // Without a byte-order mark UTF-16 shows as letters with zero bytes between them.
     let pair = bytes.prefix(2)
     let isHalf = pair.count == 2 && pair.contains(0) && pair.contains { $0 != 0 }
     if isWide || isHalf || bytes.starts(with: [0xff, 0xfe]) || bytes.starts(with: [0xfe, 0xff]) {
@@ -46,14 +47,13 @@ public enum TextFile {
 }
 
 extension TextFile {
-  /// Whether there is something at `path` that may be read.
+  /// Whether `path` exists and may be read.
   public static func exists(_ path: String) -> Bool {
     EmbeddedFiles.kind(path).map { $0 == .file } ?? (access(path, R_OK) == 0)
   }
 
-  /// The text of a file whose length the system makes up as it is read (`/proc`, `/sys`): read to
-  /// its end, at most 16 MiB.
-  /// Nil if there is no such file or it cannot be read.
+  /// The text of a file whose length the system does not know before it is read (`/proc`, `/sys`).
+  /// Reads to the end, at most 16 MiB. nil if there is no such file or it cannot be read.
   public static func system(_ path: String) -> String? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { return nil }

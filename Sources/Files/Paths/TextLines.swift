@@ -1,28 +1,28 @@
 internal import Glibc
 
-/// The lines of a text, one after another: the one reader of everything that is read line by line.
-/// A line ends at LF, CR LF or CR, or at the end of the text; a UTF-8 byte-order mark at the start
-/// is no part of the first. Text is UTF-8: UTF-16 and UTF-32 are refused by name, and a line that
-/// is not UTF-8 is refused by its number, after which reading can go on.
+/// The lines of a text, one after another. Everything that is read line by line uses this reader. A
+/// line ends at LF, CR LF or CR, or at the end of the text. A UTF-8 byte-order mark at the start is
+/// not part of the first line. Text must be UTF-8: UTF-16 and UTF-32 are refused by name. A line
+/// that is not UTF-8 is refused by its number, and reading can continue after it.
 public struct TextLines {
   /// A line without its end, and its number from 1.
   public typealias Line = (number: Int, text: String)
 
   private let name: String
-  /// What is read and not yet given out: `bytes[at...]`.
+  /// Bytes that were read but not returned yet: `bytes[at...]`.
   private var bytes: [UInt8]
   private var at = 0
-  /// Where more comes from; nil when `bytes` is all.
+  /// The source of further bytes; nil if `bytes` is everything.
   private var descriptor: Int32?
   private var number = 0
   private var isAtStart = true
-  /// After a CR: an LF that follows belongs to it.
+  /// After a CR, a following LF belongs to it.
   private var skipsLineFeed = false
-  /// Whether nothing more will come, also after an error that cannot be passed over.
+  /// Whether no more lines can follow, also after an error after which reading cannot continue.
   public private(set) var isOver = false
 
-  /// The lines of a file. Throws `missingInput`, `readWrite`, or `badData` for UTF-16 and what is
-  /// no text.
+  /// The lines of a file. Throws `missingInput`, `readWrite`, or `badData` for UTF-16 and files
+  /// that are not text.
   public init(_ path: String) throws(FileError) {
     try self.init(try MappedFile(path).region.array, name: path)
   }
@@ -30,7 +30,7 @@ public struct TextLines {
     (self.name, self.bytes, descriptor) = (name, bytes, nil)
     try start()
   }
-  /// Standard input, each line as soon as it is there.
+  /// Standard input. Each line is returned as soon as it is complete.
   public static var standardInput: TextLines {
     TextLines(descriptor: STDIN_FILENO, name: "standard input")
   }
@@ -38,8 +38,8 @@ public struct TextLines {
     (self.name, bytes, self.descriptor) = (name, [], descriptor)
   }
 
-  /// The next line; nil at the end. Throws `badData` for a line that is not UTF-8 text, and when
-  /// `isOver` for the whole.
+  /// The next line; nil at the end. Throws `badData` for a line that is not UTF-8 text, and for the
+  /// whole text if `isOver` is set then.
   public mutating func next() throws(FileError) -> Line? {
     if isOver { return nil }
     var end = at
@@ -74,7 +74,7 @@ public struct TextLines {
     return (number, text)
   }
 
-  /// Reads on; false at the end.
+  /// Reads more bytes; false at the end.
   private mutating func more() throws(FileError) -> Bool {
     guard let descriptor else { return false }
     bytes.removeFirst(at)
@@ -93,7 +93,7 @@ public struct TextLines {
         throw MappedFile.readError(name, errno)
       }
       bytes += block[..<n]
-      // The mark takes up to four bytes, which may come one by one.
+      // The byte-order mark has up to four bytes, which may arrive one by one.
       if isAtStart && (n == 0 || bytes.count >= 4 || bytes.contains(0x0a)) { try start() }
       return n > 0
     }

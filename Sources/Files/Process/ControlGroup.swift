@@ -1,12 +1,12 @@
 internal import Glibc
 
-/// The control groups this process is in, from its own up to the root of what is mounted: every
-/// level may set a limit, and the smallest counts (cgroups(7)).
+/// The control groups of this process, from its own up to the root of what is mounted. Every level
+/// may set a limit, and the smallest counts (cgroups(7)).
 public struct ControlGroup: Sendable {
-  /// Folders of the levels, innermost first; by controller for version 1.
+  /// Folders of the levels, innermost first; in version 1 for each controller.
   private let unified: [String], processor: [String], memory: [String]
 
-  /// `root` stands for `/` in tests.
+  /// `root` replaces `/` in tests.
   public init(root: String = "") {
     let groups = Self.lines("\(root)/proc/self/cgroup").map {
       $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
@@ -26,7 +26,7 @@ public struct ControlGroup: Sendable {
     (processor, memory) = (controller("cpu"), controller("memory"))
   }
 
-  /// Whole processors that the smallest quota leaves, at least 1; nil without a quota.
+  /// The number of whole processors within the smallest quota, at least 1; nil without a quota.
   public var processors: Int? {
     let new = unified.compactMap { folder -> Double? in
       let words = Self.words("\(folder)/cpu.max")
@@ -47,8 +47,8 @@ public struct ControlGroup: Sendable {
     return q / p
   }
 
-  /// Bytes that the tightest level leaves; pages of files that are not in use count as taken there,
-  /// but give way.
+  /// Bytes left at the tightest level. Unused pages of files count as taken there, but the system
+  /// gives them up, so they count as free here.
   public var availableBytes: Int? {
     func left(_ folder: String, _ limit: String, _ usage: String, _ inactive: String) -> Int? {
       guard let most = Self.words("\(folder)/\(limit)").first.flatMap({ Int($0) }),
@@ -74,7 +74,7 @@ public struct ControlGroup: Sendable {
     (TextFile.system(path) ?? "").split(whereSeparator: \.isWhitespace).map(String.init)
   }
 
-  /// A line of mountinfo: where which part of a file system is mounted.
+  /// A line of mountinfo: which part of a file system is mounted where.
   private struct Mount {
     let root, place, type: String, options: [String]
 
@@ -86,8 +86,8 @@ public struct ControlGroup: Sendable {
       (root, place, type) = (words[3], words[4].replacing("\\040", with: " "), words[dash + 1])
       options = words[dash + 3].split(separator: ",").map(String.init)
     }
-    /// Folders of `group` and of all above it that are mounted, innermost first. A group outside
-    /// the mounted part (that of another namespace, `/../..`) is only known by the mount itself.
+    /// Folders of `group` and all its parents that are mounted, innermost first. A group outside
+    /// the mounted part (in another namespace, `/../..`) is known only by the mount itself.
     func levels(of group: String) -> [String] {
       let inside =
         root == "/"
@@ -103,17 +103,17 @@ public struct ControlGroup: Sendable {
   }
 }
 
-/// Memory that a process may still take.
+/// The memory that a process may still take.
 public enum FreeMemory {
-  /// Bytes: the smallest of what the system has and what the control groups leave; nil where
-  /// neither says.
+  /// In bytes: the smallest of what the system has and what the control groups leave; nil if
+  /// neither is known.
   public static func bytes(root: String = "") -> Int? {
     let system = ControlGroup.value(
       after: "MemAvailable:", in: ControlGroup.words("\(root)/proc/meminfo")
     ).map { $0 << 10 }
     return [system, ControlGroup(root: root).availableBytes, addressSpace].compactMap { $0 }.min()
   }
-  /// What `ulimit -v` leaves; nil without such a limit.
+  /// Bytes left by `ulimit -v`; nil without such a limit.
   private static var addressSpace: Int? {
     var limit = rlimit()
     guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,

@@ -1,7 +1,7 @@
-/// Resident sizes of this process, in bytes; 0 where the system does not tell.
+/// Resident sizes of this process in bytes; 0 if the system does not report them.
 public enum ProcessMemory {
   public static var resident: Int { value("VmRSS:") }
-  /// The largest so far.
+  /// The largest size so far.
   public static var peak: Int { value("VmHWM:") }
   private static func value(_ key: String) -> Int {
     let line = TextFile.system("/proc/self/status")?.split(separator: "\n").first {

@@ -1,7 +1,7 @@
 internal import Subprocess
 internal import SystemPackage
 
-/// Another program, run to its end with nothing on its standard input and its output thrown away.
+/// Runs another program to its end, with no standard input, and discards its output.
 public enum ChildProcess {
   /// Its exit status (128 + number after a signal). Throws `missingProgram` if it cannot be
   /// started.

@@ -1,6 +1,7 @@
 public import TensorRuntime
 
-/// Clips side by side: a row a prompt, its frames before on the left, after on the right.
+/// Clips side by side: a row for each prompt, with its frames before on the left and after on the
+/// right.
 public enum ClipSheet {
   /// Clips `[T, 3, H, W]` in rows; every `frameStep`-th frame, pixels enlarged `scale` times.
   public static func picture(_ rows: [[Tensor]], frameStep: Int = 2, scale: Int = 2) -> PNGImage {
@@ -49,7 +50,7 @@ public enum ClipSheet {
     }
     return PNGImage(width: t * w, height: h, pixels: out)
   }
-  /// The same as one clip `[T, 3, H', W']` for a GIF: each cell plays.
+  /// The same as one clip `[T, 3, H', W']` for a GIF, in which each cell plays.
   public static func movie(_ rows: [[Tensor]], scale: Int = 2) -> Tensor {
     let first = rows[0][0].shape
     let (t, h, w) = (first[0], first[2], first[3])
@@ -58,7 +59,7 @@ public enum ClipSheet {
     let columns = rows.map(\.count).max() ?? 1
     let height = rows.count * (h * scale + gap) - gap
     let width = columns * (w * scale + gutter) - gutter
-    // Even sides, as video encoders want them.
+    // Even sides, which video encoders require.
     let (eh, ew) = (height + height % 2, width + width % 2)
     var out = [Float](repeating: 1, count: t * 3 * eh * ew)
     for (r, row) in rows.enumerated() {

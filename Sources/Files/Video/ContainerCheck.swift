@@ -1,15 +1,15 @@
-/// What the container of a video or picture says of its own length and parts, compared with the
-/// file. FFmpeg plays what is left of a file that was cut, and passes over blanks in others, in
-/// many containers without a word.
+/// Compares what the container of a video or picture says of its own length and parts with the
+/// file. FFmpeg plays the rest of a truncated file, and skips blank parts in others, often without
+/// a message.
 enum ContainerCheck {
   enum Fault: Equatable {
-    /// The file ends before this.
+    /// The file ends before this part.
     case cut(String)
-    /// This is wrong inside it.
+    /// This part is wrong.
     case damaged(String)
   }
 
-  /// Nil when the file is whole, or is of a kind that says nothing of its length.
+  /// nil if the file is whole, or of a kind that does not state its length.
   static func fault(_ file: ByteRegion) -> Fault? {
     let head = file.region(at: 0, count: min(file.count, 64))?.array ?? []
     func starts(_ text: String) -> Bool { head.starts(with: text.utf8) }
@@ -34,9 +34,9 @@ enum ContainerCheck {
     return transport(file)
   }
 
-  /// Goes from one part of a file to the next; `end` says where the part at a place ends, `.max` if
-  /// its header is cut itself, nil to look no further. False if a part leads past the end of the
-  /// file.
+  /// Goes from one part of a file to the next. `end` returns the end of the part at a position,
+  /// `.max` if its header itself is truncated, and nil to stop. Returns false if a part ends after
+  /// the end of the file.
   private static func walk(_ file: ByteRegion, from start: Int, _ end: (Int) -> Int?) -> Bool {
     var at = start
     while at < file.count {
@@ -55,19 +55,20 @@ enum ContainerCheck {
     file.region(at: at, count: 4)?.string
   }
 
-  /// AVI, WebP. A length of 0 or all ones was never filled in: the file was recorded to a pipe.
+  /// AVI, WebP. A length of 0 or all ones was never filled in, because the file was recorded to a
+  /// pipe.
   private static func riff(_ file: ByteRegion) -> Bool {
     walk(file, from: 0) { at in
       guard text(file, at) == "RIFF", let size = file.integer(at: at + 4, as: UInt32.self),
         size != 0, size != .max
       else { return nil }
       let end = at + 8 + Int(size)
-      // The byte of padding after an odd length is often left out.
+      // The padding byte after an odd length is often missing.
       return end == file.count ? end : end + Int(size % 2)
     }
   }
 
-  /// A page of the disk that was lost leaves zeros where the head of a chunk should be.
+  /// A lost page of the disk leaves zeros where the header of a chunk should be.
   private static func chunks(_ file: ByteRegion) -> Fault? {
     var isBlank = false
     _ = walk(file, from: 12) { at in
@@ -90,8 +91,8 @@ enum ContainerCheck {
     "ftyp", "moov", "mdat", "moof", "wide", "free", "skip", "pnot", "styp", "sidx", "uuid", "meta",
     "udta", "mfra", "emsg", "prft",
   ]
-  /// MP4, MOV. What follows the boxes and is none is left alone, but not a blank between boxes; a
-  /// fragment's head needs its data.
+  /// MP4, MOV. Bytes after the last box that are not a box are ignored, but not a blank between
+  /// boxes. The header of a fragment needs its data.
   private static func boxed(_ file: ByteRegion) -> Fault? {
     var last = ""
     var end = 0
@@ -116,7 +117,7 @@ enum ContainerCheck {
       ? .damaged("the head of a box is blank") : nil
   }
 
-  /// The length of the segment, if it was filled in. FFmpeg itself speaks of elements that end too
+  /// The length of the segment, if it was filled in. FFmpeg itself reports elements that end too
   /// early.
   private static func matroska(_ file: ByteRegion) -> Bool {
     func variable(_ at: Int) -> (value: Int, width: Int)? {
@@ -156,7 +157,7 @@ enum ContainerCheck {
       case 0x3b:
         isEnded = true
         return nil
-      // Not a block: FFmpeg skips such bytes, and so the end cannot be told.
+      // This is not a block. FFmpeg skips such bytes, so the end is not known.
       default:
         isEnded = true
         return nil
@@ -198,11 +199,11 @@ enum ContainerCheck {
     }
     return isWhole && isEnded
   }
-  /// A picture, or a row of them; what follows the last and is none is left alone.
+  /// A picture, or several in a row. Bytes after the last one that are not a picture are ignored.
   private static func jpeg(_ file: ByteRegion) -> Bool {
     let bytes = file.array
-    /// Behind the mark that begins at or after `start` inside a picture's coded data, where FF 00
-    /// and restarts are no marks.
+    /// The position after the marker that begins at or after `start` inside a picture's coded data,
+    /// in which FF 00 and restarts are not markers.
     func mark(after start: Int) -> Int? {
       var at = start
       while at + 1 < bytes.count {
@@ -262,7 +263,7 @@ enum ContainerCheck {
   private static let asfProperties: [UInt8] = [
     0xa1, 0xdc, 0xab, 0x8c, 0x47, 0xa9, 0xcf, 0x11, 0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65,
   ]
-  /// WMV: the header holds the length of the file, unless it was broadcast.
+  /// WMV: the header has the length of the file, unless it was broadcast.
   private static func asf(_ file: ByteRegion) -> Bool {
     var isWhole = true
     _ = walk(file, from: 30) { at in
@@ -278,8 +279,8 @@ enum ContainerCheck {
     return isWhole
   }
 
-  /// MPEG transport stream: packets of 188 bytes (192 on Blu-ray, 204 with parity), each begun by
-  /// the same byte.
+  /// MPEG transport stream: packets of 188 bytes (192 on Blu-ray, 204 with parity), each of which
+  /// begins with the same byte.
   private static func transport(_ file: ByteRegion) -> Fault? {
     for (size, lead) in [(188, 0), (192, 4), (204, 0)] {
       guard file.count >= 4 * size, (0..<4).allSatisfy({ file.byte(at: lead + $0 * size) == 0x47 })

@@ -1,8 +1,8 @@
-/// What FFmpeg says of a damaged video while it shows as much of it as it can.
+/// FFmpeg's messages about a damaged video, of which it shows as much as it can.
 extension FFmpeg.Log {
-  /// The first complaint of the demuxer or of the decoder of the pictures; nil when there is none.
-  /// A decoder that patches over what it cannot read speaks at any level ("concealing", "corrupt
-  /// decoded frame"); all else that is wrong is an error.
+  /// The first error message of the demuxer or of the decoder of the pictures; nil if there is
+  /// none. A decoder that conceals what it cannot read reports it at any level ("concealing",
+  /// "corrupt decoded frame"). Everything else that is wrong is an error.
   var damage: String? {
     let others = otherCodecs
     let mayStartAnywhere =
@@ -15,7 +15,7 @@ extension FFmpeg.Log {
       let (component, level, text) = Self.parts(line)
       if component.map({ others.contains($0) }) ?? false { continue }
       let isError = ["error", "fatal", "panic"].contains(level)
-      // A line without a component may hold the file's name or title.
+      // A line without a component may contain the file's name or title.
       let signs = component == nil ? (level == "warning" ? Self.frameSigns : []) : Self.signs
       if !isError && !signs.contains(where: { text.contains($0) })
         || Self.harmless.contains(where: { text.hasPrefix($0) })
@@ -30,7 +30,7 @@ extension FFmpeg.Log {
     return nil
   }
 
-  /// Codecs of sound, subtitles and data, which FFmpeg looks at when it opens a file.
+  /// Codecs of sound, subtitles and data, which FFmpeg examines when it opens a file.
   private var otherCodecs: Set<Substring> {
     var codecs: Set<Substring> = []
     for line in lines where line.hasPrefix("[info]   Stream #0:") {
@@ -64,11 +64,11 @@ extension FFmpeg.Log {
   private static let frameSigns = [
     ": corrupt decoded frame in stream", ": corrupt input packet in stream",
   ]
-  /// Said of sound files: a reference is given back that an edit list or an open group of pictures
-  /// left before the start.
+  /// A message about sound files: a reference is returned that an edit list or an open group of
+  /// pictures left before the start.
   private static let harmless = ["mmco: unref short failure", "co located POCs unavailable"]
-  /// Formats without a head, which may begin between two key frames; what comes before the first
-  /// cannot be decoded and is not shown.
+  /// Formats without a header, which may begin between two key frames. What comes before the first
+  /// key frame cannot be decoded and is not shown.
   private static let headless: Set<Substring> = [
     "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "dts",
   ]

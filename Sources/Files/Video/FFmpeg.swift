@@ -1,10 +1,10 @@
 internal import Subprocess
 internal import SystemPackage
 
-/// FFmpeg as a separate process: no shell, no terminal, only local files, both of its outputs
-/// drained as they come.
+/// FFmpeg as a separate process: no shell, no terminal, only local files. Both of its outputs are
+/// read as they arrive.
 enum FFmpeg {
-  /// What FFmpeg said: its log lines with their levels, head and tail if there are many.
+  /// FFmpeg's messages: its log lines with their levels, the first and last if there are many.
   struct Log: Sendable {
     private(set) var lines: [String] = []
     private var partial: [UInt8] = []
@@ -25,8 +25,7 @@ enum FFmpeg {
       partial = []
     }
 
-    /// Lines `[error] ...` and `[fatal] ...`, without their level and without the name of the
-    /// component before it.
+    /// Lines `[error] ...` and `[fatal] ...`, without their level and the name of the component.
     var errors: [String] {
       lines.compactMap { line in
         var rest = line[...]
@@ -41,7 +40,7 @@ enum FFmpeg {
         return nil
       }
     }
-    /// The demuxer FFmpeg chose.
+    /// The demuxer that FFmpeg chose.
     var inputFormat: String? {
       guard let line = lines.first(where: { $0.hasPrefix("[info] Input #0, ") }),
         let end = line.firstRange(of: ", from '")
@@ -59,7 +58,7 @@ enum FFmpeg {
         $0.dropFirst("[info]   Stream #".count).prefix { $0 != " " }
       }
     }
-    /// What the log says of the input's streams, each line from its number on.
+    /// What the log says of the streams of the input, each line from its number on.
     private var streams: [Substring] {
       let input = lines.prefix {
         !$0.hasPrefix("[info] Stream mapping:") && !$0.hasPrefix("[info] Output #")
@@ -68,7 +67,7 @@ enum FFmpeg {
         $0.dropFirst("[info]   Stream #".count)
       }
     }
-    /// Frames a second of the stream that was decoded.
+    /// Frames a second of the decoded stream.
     var framesPerSecond: Double? {
       let number = decodedStream
       let line = streams.first { line in
@@ -81,21 +80,21 @@ enum FFmpeg {
         $0.hasSuffix(" fps") ? Double($0.dropLast(4)) : nil
       }.first
     }
-    /// How many streams of pictures there are, covers left out.
+    /// Number of streams of pictures, without covers.
     var videoCount: Int {
       streams.count { $0.contains(": Video: ") && !$0.contains("(attached pic)") }
     }
-    /// Whether it was FFmpeg that ran: every line it writes has a level.
+    /// Whether the program that ran was FFmpeg: each of its lines has a level.
     var isFFmpegs: Bool {
       lines.contains { line in
         ["[info] ", "[error] ", "[warning] ", "[fatal] "].contains { line.contains($0) }
       }
     }
-    /// The first words of whatever ran.
+    /// The first words of the program that ran.
     var firstWords: String? { lines.first { !$0.allSatisfy(\.isWhitespace) } }
   }
 
-  /// How a run ended.
+  /// The end of a run.
   struct Outcome: Sendable {
     let log: Log
     /// The exit status, 128 + number after a signal.
@@ -103,10 +102,9 @@ enum FFmpeg {
     var isSuccess: Bool { status == 0 }
   }
 
-  /// Runs FFmpeg and hands what it writes to its standard output to `consume`, until that returns
-  /// false.
+  /// Runs FFmpeg and gives its standard output to `consume`, until that returns false.
   ///
-  /// Returns its log and how it ended. Throws `missingProgram` if there is no FFmpeg or it does not
+  /// Returns its log and how it ended. Throws `missingProgram` if FFmpeg is missing or does not
   /// work, `readWrite` if it cannot be run.
   static func run(
     _ arguments: [String], program: String, for path: String,
@@ -115,8 +113,8 @@ enum FFmpeg {
     async throws(FileError) -> Outcome
   {
     let common = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"]
-    // A group of its own: Ctrl-C asks this program to finish its step, and must not take the frames
-    // away from it.
+    // A process group of its own. Ctrl-C asks this program to finish its step, and must not end
+    // FFmpeg before that.
     var options = PlatformOptions()
     options.processGroupID = 0
     let environment = Environment.inherit.updating(["AV_LOG_FORCE_NOCOLOR": "1", "FFREPORT": nil])
@@ -177,8 +175,8 @@ enum FFmpeg {
   }
   private static let brokenMend = "install FFmpeg again, or put one that works before it in PATH"
 
-  /// Refuses what ran under FFmpeg's name and is not it, or is broken: 126 and 127 are what shells
-  /// and loaders give, and FFmpeg says something whatever it is asked.
+  /// Refuses a program called FFmpeg that is not FFmpeg, or is broken. 126 and 127 are the statuses
+  /// of shells and loaders. FFmpeg itself always writes something.
   private static func check(_ log: Log, _ status: Int32, _ program: String, isVersion: Bool)
     throws(FileError)
   {
@@ -194,7 +192,7 @@ enum FFmpeg {
     do {
       for try await buffer in sequence { log.append(buffer.withUnsafeBytes { Array($0) }) }
     } catch {
-      // What came before the fault is all there is to report.
+      // What was decoded before the fault is all there is.
     }
     log.append([0x0a])
     return log

@@ -1,4 +1,4 @@
-/// Takes FFmpeg's stream of PPM pictures apart and keeps the frames, as bytes, while they fit in
+/// Splits FFmpeg's stream of PPM pictures and keeps the frames as bytes, while they fit in
 /// `budget`.
 struct FrameCollector {
   private enum State {
@@ -16,10 +16,10 @@ struct FrameCollector {
   private(set) var height = 0
   /// The frames, each `[H, W, 3]`.
   private(set) var frames: [[UInt8]] = []
-  /// Whether the next frame did not fit: the rest of the stream is of no use.
+  /// Whether the next frame did not fit. The rest of the stream is then not needed.
   private(set) var isOverBudget = false
 
-  /// A frame larger than this is refused: 2²⁷ pixels.
+  /// Larger frames are refused: 2²⁷ pixels.
   private static let mostPixels = PNGImage.mostPixels
 
   init(path: String, budget: Int) { (self.path, self.budget) = (path, budget) }
@@ -27,7 +27,7 @@ struct FrameCollector {
   /// Whether the stream ended between two pictures.
   var isComplete: Bool { if case .header = state { header.isEmpty } else { false } }
 
-  /// Takes the next bytes; false once the frames no longer fit.
+  /// Takes the next bytes. Returns false once the frames no longer fit.
   mutating func consume(_ bytes: ArraySlice<UInt8>) throws(FileError) -> Bool {
     var rest = bytes
     while !rest.isEmpty {
@@ -70,7 +70,7 @@ struct FrameCollector {
     return true
   }
 
-  /// Width and height once `P6 W H 255` and the one space after it are there.
+  /// Width and height, once `P6 W H 255` and one space after it have arrived.
   private func size() throws(FileError) -> (Int, Int)? {
     let broken = FileError.bad(
       "FFmpeg sent something that is not a picture", path, mend: "check that the file is a video")

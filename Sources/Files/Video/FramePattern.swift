@@ -1,19 +1,19 @@
-/// A numbered pattern of frames, `frame-%04d.png`: `%d`, `%Nd` and `%0Nd` stand for the number,
-/// `%%` for a percent sign, as in FFmpeg. Only the last part of the path is a pattern.
+/// A numbered pattern of frames, `frame-%04d.png`. As in FFmpeg, `%d`, `%Nd` and `%0Nd` stand for
+/// the number and `%%` for a percent sign. Only the last part of the path is a pattern.
 struct FramePattern {
-  /// The path as FFmpeg takes it, and the first number.
+  /// The path in FFmpeg's form, and the first number.
   let path: String
   let first: Int
   /// The frames, in order.
   let files: [String]
 
-  /// Whether `path` names no file of its own and has a percent sign in its last part.
+  /// Whether `path` does not exist as a file and has a percent sign in its last part.
   static func isOne(_ path: String) -> Bool {
     splitPath(path).name.contains("%") && PathKind(path) == .nothing
   }
 
-  /// Finds the frames. Throws `missingInput` where there are none, or one is missing between
-  /// others; `badData` for what is no pattern.
+  /// Finds the frames. Throws `missingInput` if there are none, or one is missing between others,
+  /// and `badData` if the path is not a pattern.
   init(_ path: String) throws(FileError) {
     let (folder, name) = splitPath(path)
     guard let (before, width, after) = Self.parts(name) else {
@@ -27,7 +27,7 @@ struct FramePattern {
         file.utf8.count > before.utf8.count + after.utf8.count
       else { continue }
       let digits = file.dropFirst(before.count).dropLast(after.count)
-      // Padded to the width, and no further.
+      // Padded to the width, but no further.
       guard let number = Int(digits), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
         Self.padded(number, width) == digits
       else { continue }

@@ -4,15 +4,15 @@ public import TensorRuntime
 public struct Video: Sendable {
   /// `[T, 3, H, W]`, f32, in [0,1].
   public let pixels: Tensor
-  /// Which of the decoded frames they are.
+  /// The indices of these frames among the decoded ones.
   public let frameIndices: [Int]
-  /// How many frames the video has.
+  /// The number of frames of the video.
   public let decodedCount: Int
-  /// Nil if it is not known (a tensor file).
+  /// nil if it is not known (a tensor file).
   public let framesPerSecond: Double?
-  /// What the decoder said of damage it passed over; nil for a sound video.
+  /// The decoder's message about damage that it skipped; nil for a sound video.
   public var damage: String?
-  /// The damage as an error, for those who take no damaged video.
+  /// The damage as an error, for callers that refuse damaged videos.
   public func damageError(_ path: String) -> FileError? {
     damage.map {
       FileError.bad(
@@ -22,10 +22,10 @@ public struct Video: Sendable {
   }
 }
 
-/// Which frames stand for a video (interfaces.md 3).
+/// The frames that represent a video (interfaces.md 3).
 public enum FrameSelection {
   /// `count` of `decoded` frames: with step = decoded / count (integer division) the frames 0,
-  /// step, 2·step, ... Nil if there are too few.
+  /// step, 2·step, ... nil if there are too few.
   public static func indices(count: Int, of decoded: Int) -> [Int]? {
     precondition(count > 0, "\(count) frames")
     if decoded < count { return nil }
@@ -34,18 +34,17 @@ public enum FrameSelection {
   }
 }
 
-/// Reads a video: anything FFmpeg reads (mp4, webm, gif, a frame pattern such as `frame-%04d.png`),
-/// or a tensor file with `pixels` `[T, 3, H, W]` in [0,1] (`FILE:NAME` for another name). FFmpeg
-/// runs once, as a separate process over pipes.
+/// Reads a video: anything that FFmpeg reads (mp4, webm, gif, a frame pattern such as
+/// `frame-%04d.png`), or a tensor file with `pixels` `[T, 3, H, W]` in [0,1] (`FILE:NAME` for
+/// another name). FFmpeg runs once, as a separate process, over pipes.
 public enum VideoReader {
-  /// Bytes of decoded frames kept in the hope that the video is short; a longer one is counted
-  /// first and then decoded again.
+  /// Bytes of decoded frames that are kept, on the assumption that the video is short. The frames
+  /// of a longer one are counted first, and then it is decoded again.
   static let budget = 256 << 20
-  /// Bytes of the frames asked for, at most. Their tensor takes four times as much.
+  /// Largest number of bytes of the requested frames. Their tensor takes four times as much.
   static let largest = 4 << 30
 
-  /// Decodes the video and picks `frames` of its frames by the rule of `FrameSelection`, or takes
-  /// all if nil.
+  /// Decodes the video and selects `frames` of its frames by `FrameSelection`, or all if nil.
   ///
   /// Throws `missingInput` (no such file), `missingProgram` (no FFmpeg), `badData` (no video in it,
   /// damaged, cut short, fewer frames than asked for, too large) or `readWrite`.
@@ -83,7 +82,7 @@ public enum VideoReader {
       damage: damage)
   }
 
-  /// Decodes bytes inside another file (a member of a tar shard) where they lie.
+  /// Decodes bytes inside another file (a member of a tar shard) without extracting them.
   static func read(
     _ entry: TarReader.Entry, of archive: String, named title: String? = nil, frames: Int?
   ) async throws(FileError) -> Video {
@@ -99,7 +98,7 @@ public enum VideoReader {
       ["-i", url], frames: frames, name: name, program: "ffmpeg", budget: budget, damage: damage)
   }
 
-  /// Refuses what is no video, or not all of one; returns what else is wrong with its container.
+  /// Refuses files that are not a whole video. Returns what else is wrong with the container.
   private static func check(_ bytes: ByteRegion, name: String) throws(FileError) -> String? {
     if bytes.count == 0 {
       throw FileError.bad("the file is empty", name, mend: "check that the file is complete")
@@ -117,11 +116,11 @@ public enum VideoReader {
     case nil: return nil
     }
   }
-  /// FFmpeg would type a text onto a screen and film it, or follow a playlist to other files.
+  /// FFmpeg would show a text as pictures, or follow a playlist to other files.
   private static func refuseText(_ bytes: ByteRegion, name: String) throws(FileError) {
     let head = bytes.region(at: 0, count: min(bytes.count, 4096))?.array ?? []
     let isPrintable = head.allSatisfy { $0 >= 0x20 || (0x09...0x0d).contains($0) || $0 == 0x1b }
-    // The cut may fall inside a character of up to four bytes.
+    // The text may be cut inside a character of up to four bytes.
     let isText =
       isPrintable
       && (0..<min(4, head.count)).contains {
@@ -132,8 +131,8 @@ public enum VideoReader {
 
   // MARK: FFmpeg
 
-  /// What is to be decoded: FFmpeg's options for it, a name for messages, and which of its streams
-  /// of pictures.
+  /// What is to be decoded: FFmpeg's options, a name for messages, and the index of the stream of
+  /// pictures.
   private struct Input {
     let options: [String], name: String, program: String
     var stream = 0
@@ -145,7 +144,7 @@ public enum VideoReader {
   ) async throws(FileError) -> Video {
     var input = Input(options: options, name: name, program: program)
     var (collector, log) = try await decode(input, budget: frames == nil ? largest : budget)
-    // A single picture before other streams is a cover that is not marked as one.
+    // A single picture before other streams is a cover without a mark.
     let streams = log.videoCount
     while collector.frames.count == 1 && !collector.isOverBudget && input.stream + 1 < streams {
       input.stream += 1
@@ -193,8 +192,8 @@ public enum VideoReader {
       framesPerSecond: log.framesPerSecond, damage: container ?? damage)
   }
 
-  /// One run of FFmpeg that sends the frames. Throws unless they came whole, or until they no
-  /// longer fit.
+  /// One run of FFmpeg that sends the frames. Throws unless they arrived completely, or no longer
+  /// fit.
   private static func decode(_ input: Input, _ filter: [String] = [], budget: Int)
     async throws(FileError) -> (FrameCollector, FFmpeg.Log)
   {
@@ -210,7 +209,8 @@ public enum VideoReader {
       isSuccess: outcome.isSuccess && !collector.frames.isEmpty && collector.isComplete, input)
     return (collector, outcome.log)
   }
-  /// One run of FFmpeg that only counts the frames it decodes; and what it says of damage.
+  /// One run of FFmpeg that only counts the frames that it decodes, and returns its messages of
+  /// damage.
   private static func count(_ input: Input) async throws(FileError) -> (
     frames: Int, damage: String?
   ) {
@@ -231,7 +231,7 @@ public enum VideoReader {
       ]
     let outcome = try await FFmpeg.run(
       start + ["-fps_mode", "passthrough"] + output, program: program, for: name, consume: consume)
-    // Before FFmpeg 5.1 the option had another name; it is refused before anything is sent.
+    // Before FFmpeg 5.1 the option had another name. FFmpeg refuses it before it sends anything.
     if outcome.isSuccess
       || !outcome.log.lines.contains(where: { $0.contains("Unrecognized option 'fps_mode'") })
     {
@@ -244,7 +244,7 @@ public enum VideoReader {
   private static func check(_ log: FFmpeg.Log, isSuccess: Bool, _ input: Input) throws(FileError) {
     let name = input.name
     let url = input.options.last ?? ""
-    // Formats that turn any text into pictures or open other files are not videos.
+    // Formats that turn any text into pictures, or open other files, are not videos.
     if let format = log.inputFormat,
       let refused = format.split(separator: ",").first(where: {
         refusedFormats.contains(String($0))
@@ -277,7 +277,7 @@ public enum VideoReader {
   private static let refusedFormats: Set<String> = [
     "tty", "bin", "xbin", "adf", "idf", "hls", "dash", "concat", "ffmetadata", "imf", "sdp", "rtsp",
   ]
-  /// What FFmpeg's demuxers say when a file ends too early (mov, matroska).
+  /// The messages of FFmpeg's demuxers for a file that ends too early (mov, matroska).
   private static let truncationSigns = ["partial file", "ended prematurely", "moov atom not found"]
 
   private static func select(_ frames: Int?, of decoded: Int, path: String) throws(FileError)

@@ -1,10 +1,10 @@
 internal import Glibc
 public import TensorRuntime
 
-/// Writes a video: mp4 or GIF through FFmpeg, a PNG strip, or a tensor file. Under its name it
-/// appears whole or not at all.
+/// Writes a video: mp4 or GIF through FFmpeg, a PNG strip, or a tensor file. It appears under its
+/// name as a whole or not at all.
 public enum VideoWriter {
-  /// What can be written, by the file's extension.
+  /// The kinds of output, by the file's extension.
   public enum Format: String, Sendable, CaseIterable {
     case mp4, gif, png, npy, safetensors
 
@@ -19,18 +19,18 @@ public enum VideoWriter {
     }
   }
 
-  /// Whether an output names a folder rather than a file: one that is there, a name that ends in a
-  /// slash, or one whose last part ends in nothing that looks like a file's extension (`out`,
-  /// `./out`, `v1.0`, `..`).
+  /// Whether an output names a folder rather than a file: an existing folder, a name that ends in a
+  /// slash, or a name whose last part does not end in a file extension (`out`, `./out`, `v1.0`,
+  /// `..`).
   public static func isFolder(_ path: String) -> Bool {
     if PathKind(path) == .folder || path.hasSuffix("/") { return true }
     let suffix = splitExtension(path).suffix
     return !suffix.contains { $0.isASCII && $0.isLetter } || suffix.count > 11
   }
 
-  /// Writes `pixels`, `[T, 3, H, W]`, f32 in [0,1] (what lies outside is clamped). An mp4 of odd
-  /// width or height repeats its last column or row, since its colours come in blocks of two by
-  /// two. A PNG has the frames side by side.
+  /// Writes `pixels`, `[T, 3, H, W]`, f32 in [0,1] (other values are clamped). An mp4 of odd width
+  /// or height repeats its last column or row, because its colours come in blocks of two by two. A
+  /// PNG has the frames side by side.
   ///
   /// Throws `cannotCreate`, `readWrite` or `missingProgram`.
   public static func write(_ pixels: Tensor, to path: String, framesPerSecond: Double = 8)
@@ -56,7 +56,7 @@ public enum VideoWriter {
         pixels, to: path, framesPerSecond, program,
         [["-filter_complex", "[0:v]split[a][b];[a]palettegen[p];[b][p]paletteuse", "-f", "gif"]])
     case .mp4:
-      // One thread, so that the same frames give the same bytes on any machine.
+      // One thread, so that the same frames give the same bytes on every machine.
       let common = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-threads", "1", "-f", "mp4"]
       try await encode(
         pixels, to: path, framesPerSecond, program,
@@ -82,8 +82,8 @@ public enum VideoWriter {
     return PNGImage(width: frames * width, height: height, pixels: strip)
   }
 
-  /// Hands the frames to FFmpeg in a raw file beside the output, and tries the encoders in turn
-  /// until one is known to it.
+  /// Gives the frames to FFmpeg in a raw file beside the output, and tries the encoders in turn
+  /// until FFmpeg knows one.
   private static func encode(
     _ pixels: Tensor, to path: String, _ framesPerSecond: Double, _ program: String,
     _ choices: [[String]]
@@ -148,7 +148,7 @@ public enum VideoWriter {
 }
 
 extension PNGImage {
-  /// With the last column and row repeated where their number is odd.
+  /// With the last column and row repeated if their number is odd.
   fileprivate var evenSized: PNGImage {
     if width % 2 == 0 && height % 2 == 0 { return self }
     var out: [UInt8] = []

@@ -54,8 +54,8 @@ public struct VideoEncoder: Layer {
     projection = try Linear("vision_proj", config.clipEmbedDim, embedDim, from: source)
   }
 
-  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `checkpointing` only block inputs are
-  /// kept for backward.
+  /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `checkpointing` only block inputs
+  /// are kept for backward.
   public func forward(_ pixels: Tensor, checkpointing: Bool = false, in work: borrowing Workspace)
     -> (
       output: Output, saved: Saved

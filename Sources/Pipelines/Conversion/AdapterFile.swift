@@ -3,12 +3,12 @@ import FoundationEssentials
 public import Models
 public import TensorRuntime
 
-/// LoRA files in and out: a PEFT directory, or diffusers' single file (checkpoints.md 6).
+/// Reads and writes LoRA files: a PEFT directory, or diffusers' single file (checkpoints.md 6).
 public enum AdapterFile {
-  /// The adapters of a PEFT directory or of a file, whatever tool wrote it. α comes from `alpha` if
-  /// it is given, else from the file's `.alpha` values, else from `adapter_config.json` (or
-  /// `lora_config.json`) or the file's `lora_adapter_metadata`, else it is r, except in PEFT's own
-  /// files, which need their configuration. Throws `badData` for forms that are not plain low-rank.
+  /// The adapters of a PEFT directory or of a file from any known tool. α is `alpha` if it is
+  /// given; else the file's `.alpha` values; else the value in `adapter_config.json`,
+  /// `lora_config.json` or the file's `lora_adapter_metadata`; else r. PEFT's own files require one
+  /// of the former. Throws `badData` for forms that are not plain low-rank.
   public static func read(_ path: String, alpha given: Double? = nil) throws(FileError)
     -> [AdapterWeights]
   {
@@ -38,13 +38,14 @@ public enum AdapterFile {
     }
   }
 
-  /// Whether what is at `path` holds adapters, by its names. Throws if it cannot be opened.
+  /// Whether the file or directory `path` holds adapters, judged by the names of its tensors.
+  /// Throws if it cannot be opened.
   public static func isOne(_ path: String) throws(FileError) -> Bool {
     try WeightTable.source(try place(path).file).names.contains { AdapterNames.isAdapter($0) }
   }
 
-  /// The file of tensors, and the folder whose configuration belongs to it: that of a PEFT
-  /// directory, or the one PEFT's file lies in.
+  /// The file of tensors, and the folder with its configuration: a PEFT directory, or the folder of
+  /// a PEFT file.
   private static func place(_ path: String) throws(FileError) -> (
     file: String, configuration: String?
   ) {
@@ -147,7 +148,7 @@ public enum AdapterFile {
     }
   }
 
-  /// α and r by module.
+  /// α and r of each module.
   private struct Scaling {
     private var alpha: Double?, alphaPattern: [String: Double] = [:], isRankStabilised = false
     var isUnknown: Bool { alpha == nil && alphaPattern.isEmpty }
@@ -167,15 +168,15 @@ public enum AdapterFile {
         if let n = value.number { alphaPattern[key] = n }
       }
     }
-    /// The rank is the tensor's own: `rank_pattern` can only repeat it.
+    /// The rank is the tensor's own. `rank_pattern` can only repeat it.
     func scale(_ module: String, rank: Int, alpha own: Double?) -> Double {
       let alpha = own ?? AdapterNames.value(alphaPattern, for: module) ?? alpha ?? Double(rank)
       return alpha / (isRankStabilised ? Double(rank).squareRoot() : Double(rank))
     }
   }
 
-  /// Writes diffusers' `pytorch_lora_weights.safetensors`: the factor is in B, so that every
-  /// loader's convention (α = r) is right.
+  /// Writes diffusers' `pytorch_lora_weights.safetensors`. The factor is multiplied into B, so that
+  /// every loader's convention (α = r) gives the right result.
   public static func writeDiffusers(
     _ adapters: [AdapterWeights], to folder: String, type: ElementType?
   ) throws(FileError) {
@@ -183,8 +184,8 @@ public enum AdapterFile {
       tensors(adapters, prefix: "transformer.", type),
       to: "\(folder)/pytorch_lora_weights.safetensors")
   }
-  /// Writes a PEFT directory: `adapter_model.safetensors`, `adapter_config.json` and the recipe's
-  /// `lora_config.json`, with α = r.
+  /// Writes a PEFT directory with α = r: `adapter_model.safetensors`, `adapter_config.json` and the
+  /// recipe's `lora_config.json`.
   public static func writePEFT(_ adapters: [AdapterWeights], to folder: String, type: ElementType?)
     throws(FileError)
   {
@@ -198,7 +199,7 @@ public enum AdapterFile {
       ranks[x.module] = .integer(x.rank)
       alphas[x.module] = .integer(x.rank)
     }
-    // The last part of a name; where that is a number (to_out.0), the last two.
+    // The last part of a name, or the last two if the last is a number (to_out.0).
     let targets = Set(
       adapters.map { x in
         let parts = x.module.split(separator: ".")

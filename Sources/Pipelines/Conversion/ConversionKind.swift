@@ -1,4 +1,4 @@
-/// What `pisces convert` can be told the input is.
+/// The kinds of input that `pisces convert` accepts.
 public enum ConversionKind: String, Sendable, CaseIterable {
   case internvideo2
   case hunyuanTransformer = "hunyuan-transformer"

@@ -2,36 +2,36 @@ public import Files
 public import Models
 public import TensorRuntime
 
-/// One conversion, as told to `pisces convert`.
+/// One conversion, as `pisces convert` asks for it.
 public struct Converter: Sendable {
   public var input: String
-  /// The directory to write.
+  /// The directory to be written.
   public var output: String
-  /// Nil: from the names in the input.
+  /// nil: found from the names in the input.
   public var kind: ConversionKind?
-  /// Type of floating tensors; nil keeps theirs.
+  /// Type of floating-point tensors in the output; nil keeps their types.
   public var type: ElementType?
-  /// Layout of a transformer or adapter written; nil: diffusers.
+  /// Layout of the written transformer or adapter; nil: diffusers.
   public var layout: TransformerLayouts.Layout?
-  /// Adapters to merge into a transformer.
+  /// Adapters to be merged into a transformer.
   public var adapters: String?
-  /// α of adapters, written or merged; nil: what their file says.
+  /// α of adapters, written or merged; nil: the value in their file.
   public var alpha: Double?
-  /// Given values of `config.json`; they win over what the shapes say.
+  /// Values of `config.json` that the user gives. They win over what the shapes say.
   public var config: String?
   public var vocabulary: String?
-  /// Whether an OT map wants its input normalised; kept from the input's metadata when nil.
+  /// Whether an OT map expects normalised input; nil keeps what the input's metadata says.
   public var normalisesText: Bool?
-  /// Larger outputs are cut into several files with an index.
+  /// Larger outputs are split into several files with an index.
   public var largestFile = 5_000_000_000
 
   public init(input: String, output: String) { (self.input, self.output) = (input, output) }
 
-  /// What was written.
+  /// The files that were written.
   public struct Report: Sendable {
     public let kind: ConversionKind
     public let tensors, parameters: Int
-    /// What could not be read off the input and was supposed, and what was left out.
+    /// What the input does not say and was assumed, and what was left out.
     public let notes: [String]
   }
 
@@ -60,7 +60,7 @@ public struct Converter: Sendable {
     }
   }
 
-  /// What a checkpoint is by its names; nil if it is nothing we convert.
+  /// The kind of a checkpoint, found from its names; nil if it cannot be converted.
   static func kind(_ names: [String]) -> ConversionKind? {
     if names.contains(where: {
       $0.hasPrefix("vision_encoder.") || $0.hasPrefix("text_encoder.bert.")
@@ -84,7 +84,7 @@ public struct Converter: Sendable {
     var (config, notes) = try configuration(try InferredConfig.reward(provider, path: input))
     let dropped = table.names.count - provider.names.count
     if dropped > 0 { notes.append("\(dropped) tensors that the rewards do not need were left out") }
-    // A reward directory brings its own vocabulary and map.
+    // A reward directory has its own vocabulary and map.
     let words = vocabulary ?? (TextFile.exists("\(input)/vocab.txt") ? "\(input)/vocab.txt" : nil)
     if words == nil {
       notes.append("no vocab.txt was given: copy BERT's uncased vocabulary there, or use --vocab")
@@ -124,7 +124,7 @@ public struct Converter: Sendable {
     }
     let layouts = TransformerLayouts(width: provider.shape(embed)[0])
     var unknown: [String] = []
-    // Everything goes through diffusers' layout: configuration and adapters speak it.
+    // Everything is converted through diffusers' layout, which configuration and adapters use.
     if found == .original {
       provider = try provider.laidOut(as: .diffusers, layouts, path: input) { unknown.append($0) }
     }
@@ -159,7 +159,7 @@ public struct Converter: Sendable {
     return report(.hunyuanVAE, provider, notes)
   }
 
-  /// The tensors of an OT map, and what is to be said of it in the file and to the user.
+  /// The tensors of an OT map, the metadata for the file and the notes for the user.
   private func mapTensors(_ path: String) throws(FileError) -> (
     provider: TensorProvider, metadata: [(key: String, value: String)], notes: [String]
   ) {
@@ -190,7 +190,7 @@ public struct Converter: Sendable {
   }
   private func otMap() throws(FileError) -> Report {
     let (provider, metadata, notes) = try mapTensors(input)
-    // A map goes into a reward directory that may be there already, or into a file of its own.
+    // A map is added to an existing reward directory, or written to a file of its own.
     var folder = output
     var stem = "ot_map"
     if output.hasSuffix(".safetensors") {
@@ -205,7 +205,7 @@ public struct Converter: Sendable {
     try provider.write(stem, to: folder, metadata: metadata, largest: .max)
     return report(.otMap, provider, notes)
   }
-  /// The map's parameters: of a raw map, or under `T` of a training checkpoint.
+  /// The parameters of a map: of a raw map, or under `T` of a training checkpoint.
   private static func map(_ path: String) throws(FileError) -> any TensorSource {
     let file = mapFile(path)
     if TorchCheckpoint.isOne(file),
@@ -240,8 +240,8 @@ public struct Converter: Sendable {
       kind: .lora, tensors: 2 * all.count,
       parameters: all.reduce(0) { $0 + $1.a.count + $1.b.count }, notes: [])
   }
-  /// Adapters under the names of one layout. Refuses those of modules the model does not have:
-  /// under another name nobody would read them.
+  /// Adapters under the names of one layout. Refuses adapters of modules that the model does not
+  /// have, because nothing would read them.
   private static func laidOut(
     _ all: [AdapterWeights], as target: TransformerLayouts.Layout, _ layouts: TransformerLayouts?,
     path: String
@@ -274,7 +274,8 @@ public struct Converter: Sendable {
 
   // MARK: parts
 
-  /// The inferred configuration under the input's own, under the one given.
+  /// The configuration: what the user gave wins over the input's own, and that over the inferred
+  /// one.
   private func configuration(_ inferred: InferredConfig.Result) throws(FileError) -> (
     JSONObject, [String]
   ) {
@@ -313,7 +314,7 @@ public struct Converter: Sendable {
     return result
   }
   private func write(_ body: (String) throws(FileError) -> Void) throws(FileError) {
-    // A folder is written whole: one that holds anything is not ours to replace.
+    // A folder is written as a whole. A folder that is not empty is not replaced.
     if try !folderIsEmpty(output) {
       throw FileError(
         .cannotCreate, "the folder is there and not empty", in: output,
@@ -328,7 +329,7 @@ public struct Converter: Sendable {
       kind: kind, tensors: provider.names.count,
       parameters: provider.names.reduce(0) { $0 + provider.shape($1).count }, notes: notes)
   }
-  /// A pattern ends in `*` or is the name.
+  /// A pattern is a name, or a prefix followed by `*`.
   private static func matches(_ name: String, _ pattern: String) -> Bool {
     pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
   }

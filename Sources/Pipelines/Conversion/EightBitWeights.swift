@@ -1,10 +1,10 @@
 import Files
 import TensorRuntime
 
-/// The weights of a checkpoint that are stored in eight-bit floats, and the scales they are to be
-/// multiplied by: HunyuanVideo's, in a file `NAME_map.pt` beside `NAME.pt`, one for each layer;
-/// ComfyUI's and musubi-tuner's, in tensors `scale_weight` beside `weight`; and those of other
-/// tools named `weight_scale` or `fp8_scale`. A plain cast has none.
+/// The weights of a checkpoint that are stored in eight-bit floats, and their scales.
+/// HunyuanVideo's scales are in a file `NAME_map.pt` beside `NAME.pt`, one for each layer.
+/// ComfyUI's and musubi-tuner's are tensors `scale_weight` beside `weight`. Other tools call them
+/// `weight_scale` or `fp8_scale`. A plain cast has no scales.
 struct EightBitWeights {
   private let table: WeightTable
   private let types: [String: EightBitFloat]
@@ -12,7 +12,7 @@ struct EightBitWeights {
   private let scaleNames: Set<String>
 
   private static let scaleFields = ["scale_weight", "weight_scale", "fp8_scale"]
-  /// Scales of activations, of use only to arithmetic in eight bits, and markers.
+  /// Scales of activations, which only arithmetic in eight bits uses, and markers.
   private static let otherFields = ["scale_input", "input_scale", "scaled_fp8", "comfy_quant"]
 
   init(_ table: WeightTable) throws(FileError) {
@@ -49,7 +49,7 @@ struct EightBitWeights {
     }
     (self.types, self.scales, scaleNames) = (types, scales, types.isEmpty ? [] : names)
   }
-  /// `NAME_map.pt` beside `NAME.pt`, as the published checkpoint has it.
+  /// `NAME_map.pt` beside `NAME.pt`, as in the published checkpoint.
   private static func mapFile(of path: String) -> String? {
     guard let dot = path.lastIndex(of: ".") else { return nil }
     return ["pt", "safetensors", "pth", "bin"].map { "\(path[..<dot])_map.\($0)" }.first {
@@ -58,11 +58,12 @@ struct EightBitWeights {
   }
 
   func holds(_ name: String) -> Bool { types[name] != nil }
-  /// Whether a tensor is no weight of the model but says how to read one.
+  /// Whether a tensor is not a weight of the model but says how to read one.
   func isScale(_ name: String) -> Bool { scaleNames.contains(name) }
 
   /// The weight in f32, multiplied by its scale. Throws `badData` for a scale of another form, and
-  /// for a weight that must have one: what is spread over the whole range of its type was scaled.
+  /// for a weight whose scale is missing: values that use the whole range of the type have been
+  /// scaled.
   func widened(_ name: String) throws(FileError) -> Tensor {
     let shape = Shape(table.entry(name)!.shape)
     let type = types[name]!

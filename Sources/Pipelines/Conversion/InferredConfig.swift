@@ -2,10 +2,11 @@ import Files
 import Models
 import TensorRuntime
 
-/// Configurations read off the shapes of a checkpoint. What shapes cannot tell (numbers of heads,
-/// group counts) takes the published rule and is said in a note; a given `config.json` always wins.
+/// Configurations inferred from the shapes of a checkpoint. What shapes cannot tell (numbers of
+/// heads, group counts) follows the published rule and is reported in a note. A given `config.json`
+/// always wins.
 enum InferredConfig {
-  /// What was found, and what had to be supposed.
+  /// What was found, and what was assumed.
   struct Result {
     var config: JSONObject
     var supposed: [String] = []
@@ -19,8 +20,8 @@ enum InferredConfig {
     let depth = shapes.count("vision_encoder.blocks.")
     let hidden = try shapes("vision_encoder.blocks.0.mlp.fc1.weight")[0]
     let rows = try shapes("vision_encoder.pos_embed")[1] - 1
-    // The single-frame table gives the grid; without it the table is taken for that of four frames
-    // (the published file).
+    // The single-frame table gives the grid. Without it the table is assumed to have four frames,
+    // as in the published file.
     let perFrame = shapes.optional("vision_encoder.img_pos_embed").map { $0[1] - 1 } ?? rows / 4
     let grid = Int(Double(perFrame).squareRoot().rounded())
     let tubelet = patch[2]
@@ -90,7 +91,7 @@ enum InferredConfig {
     let hidden =
       (shapes.optional("transformer_blocks.0.ff.net.0.proj.weight")
       ?? shapes.optional("single_transformer_blocks.0.proj_mlp.weight"))![0]
-    // Published: 16, 56, 56 of 128. An eighth for time, the rest shared, all even.
+    // Published: 16, 56, 56 of 128. One eighth is for time, the rest is shared, and all are even.
     let space = (head - max(2, head / 16 * 2)) / 4 * 2
     let time = head - 2 * space
     let config: JSONObject = [
@@ -154,7 +155,7 @@ enum InferredConfig {
         ? [] : ["norm_num_groups \(groups)", "the compression ratios"])
   }
 
-  /// Shapes by name, and how many blocks there are.
+  /// Shapes by name, and the number of blocks.
   private struct Shapes {
     let provider: TensorProvider, path: String, present: Set<String>
     init(_ provider: TensorProvider, _ path: String) {
@@ -169,7 +170,7 @@ enum InferredConfig {
       }
       return shape
     }
-    /// Number of different indices behind `prefix`.
+    /// Number of different indices after `prefix`.
     func count(_ prefix: String) -> Int {
       Set(
         present.filter { $0.hasPrefix(prefix) }.compactMap {

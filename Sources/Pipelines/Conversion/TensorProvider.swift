@@ -2,7 +2,7 @@ import Files
 import Models
 import TensorRuntime
 
-/// Tensors by name that are made when they are asked for: a checkpoint, seen through changes of
+/// Tensors by name that are computed when they are requested: a checkpoint, seen through changes of
 /// layout, adapters and type.
 struct TensorProvider {
   let names: [String]
@@ -45,7 +45,7 @@ struct TensorProvider {
       }
       entries[name] = (type.loaded, Shape(entry.shape))
     }
-    // Each take is from a copy: the table itself keeps no record here.
+    // Each tensor is taken from a copy, so that the table does not record what was read.
     self.init(
       names: names, describe: { entries[$0]! },
       make: { name, work in
@@ -55,7 +55,7 @@ struct TensorProvider {
       })
   }
 
-  /// Under other names, which must differ from each other.
+  /// The same tensors under other names, which must differ from each other.
   func renamed(_ rename: (String) -> String) -> TensorProvider {
     let pairs = names.map { (new: rename($0), old: $0) }
     let origin = Dictionary(pairs.map { ($0.new, $0.old) }) { a, _ in a }
@@ -65,8 +65,8 @@ struct TensorProvider {
       make: { try make(origin[$0]!, $1) })
   }
 
-  /// In another transformer layout. Names that no rule knows are reported to `unknown` and left
-  /// out.
+  /// The tensors in another transformer layout. Names without a rule are reported to `unknown` and
+  /// left out.
   func laidOut(
     as layout: TransformerLayouts.Layout, _ layouts: TransformerLayouts, path: String,
     unknown report: (String) -> Void
@@ -107,7 +107,7 @@ struct TensorProvider {
       })
   }
 
-  /// With adapters merged into their weights, which keep their type.
+  /// The tensors with adapters merged into the weights, which keep their type.
   func merging(_ adapters: [AdapterWeights], path: String) throws(FileError) -> TensorProvider {
     let byName = Dictionary(adapters.map { ("\($0.module).weight", $0) }) { a, _ in a }
     let present = Set(names)
@@ -138,7 +138,7 @@ struct TensorProvider {
       })
   }
 
-  /// Floating types changed to `type`; nil changes nothing.
+  /// The tensors with floating-point types changed to `type`; nil changes nothing.
   func stored(as type: ElementType?) -> TensorProvider {
     guard let type else { return self }
     return TensorProvider(
@@ -153,8 +153,8 @@ struct TensorProvider {
       })
   }
 
-  /// Writes one file, or several with an index where they are more than `largest` bytes; never more
-  /// than one tensor in memory.
+  /// Writes one file, or several with an index if their size exceeds `largest` bytes. Only one
+  /// tensor is in memory at a time.
   func write(
     _ stem: String, to folder: String, metadata: [(key: String, value: String)], largest: Int
   ) throws(FileError) {
@@ -182,7 +182,7 @@ struct TensorProvider {
       let entries = shard.map { (name: $0, type: type($0), shape: shape($0)) }
       try SafetensorsWriter.write(entries, metadata: metadata, to: "\(folder)/\(file)") {
         (name) throws(FileError) in
-        // A workspace for each tensor: what one needed is gone before the next.
+        // A workspace for each tensor, so that the memory of one is released before the next.
         do { return try make(name, Workspace()) } catch let error as FileError { throw error } catch
         {
           throw FileError(.badData, "\(error)", in: name, mend: "check the checkpoint")

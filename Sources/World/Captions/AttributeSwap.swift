@@ -5,12 +5,12 @@ public enum SwappedAttribute: String, CaseIterable, Sendable {
   case colour, shape, motion, size, relation
   /// Which of two objects has which shape.
   case binding
-  /// Two or three, of a group.
+  /// The number of objects in a group: two or three.
   case count
 }
 
 extension SceneDescription {
-  /// The attributes in which this description can be made wrong.
+  /// The attributes that can be changed to make this description wrong.
   public var swappable: [SwappedAttribute] {
     SwappedAttribute.allCases.filter {
       switch $0 {
@@ -24,10 +24,10 @@ extension SceneDescription {
     }
   }
 
-  /// This description with `attribute`, which must be one of `swappable`, changed to another value,
-  /// and everything else kept: a caption that is wrong in just that. A new colour is one that no
-  /// object has, so that it cannot be right by accident; a new motion is one that the caption's
-  /// size and shape admit.
+  /// This description with another value of `attribute`, which must be one of `swappable`, and
+  /// everything else kept: a caption that is wrong in one attribute only. A new colour is one that
+  /// no object has, so it cannot be right by accident. A new motion is one that fits the size and
+  /// shape in the caption.
   public func swapped(_ attribute: SwappedAttribute, drawing stream: inout RandomStream)
     -> SceneDescription
   {
@@ -63,7 +63,7 @@ extension SceneDescription {
     }
     return swapped
   }
-  /// A description wrong in one attribute, drawn from those there are.
+  /// A description that is wrong in one attribute, which is drawn from those that can be changed.
   public func swapped(drawing stream: inout RandomStream) -> (
     description: SceneDescription, attribute: SwappedAttribute
   ) {

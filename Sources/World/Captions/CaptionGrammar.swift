@@ -4,7 +4,7 @@ public import TensorRuntime
 ///
 ///     single  a [size] colour shape motion                     a tiny red disc going to the left
 ///     pair    a colour shape relation a colour shape           a red circle above a blue star
-///     triple  a colour shape relation a colour shape and a …   the first stands in the relation to both others
+///     triple  a colour shape relation a colour shape and a …   the relation is to both others
 ///     group   two|three colour shapes                          two red circles
 public enum CaptionGrammar {
   /// A caption with every synonym drawn uniformly.
@@ -20,8 +20,8 @@ public enum CaptionGrammar {
 
   /// Every caption of a description, in the order of the phrases (the last varies fastest).
   public static func allCaptions(_ description: SceneDescription) -> [String] {
-    // An odometer over the choices: each pass takes one choice at each place, and reports how many
-    // there were.
+    // Counts through all choices like an odometer: each pass takes one choice at each place, and
+    // reports how many choices there were.
     var all: [String] = []
     var digits: [Int] = []
     while true {
@@ -72,9 +72,9 @@ public enum CaptionGrammar {
 
   static let specialTokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
-  /// The lines of `vocab.txt`: five special tokens, the 61 words of single objects and pairs in the
-  /// order of the phrases, and for settings with groups the 12 words only they need, at the end.
-  /// Every word is one token.
+  /// The lines of `vocab.txt`: five special tokens; the 61 words of single objects and pairs, in
+  /// the order of the phrases; and for settings with groups the 12 further words that only groups
+  /// need. Every word is one token.
   public static func vocabulary(_ settings: SceneSettings = .standard) -> [String] {
     var phrases = ["a"]
     func add(_ kind: (some Worded).Type) { for word in kind.allCases { phrases += word.phrases } }

@@ -13,7 +13,8 @@ public enum CaptionError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension CaptionGrammar {
-  /// What a caption says. Upper case, `an`, and a comma or full stop after a word do no harm.
+  /// The description in a caption. Upper case, `an`, and a comma or full stop after a word are
+  /// accepted.
   public static func parse(_ caption: String) throws(CaptionError) -> SceneDescription {
     var reader = Reader(caption)
     let description = try reader.description()
@@ -68,7 +69,7 @@ extension CaptionGrammar {
       return true
     }
 
-    /// The value with the longest phrase that stands here.
+    /// The value with the longest phrase that begins here.
     private mutating func take<Value: Worded>(_ kind: Value.Type, _ phrases: (Value) -> [String])
       -> Value?
     {

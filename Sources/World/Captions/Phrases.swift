@@ -1,5 +1,5 @@
-/// The words of the captions (world.md 1.4). The first phrase of each list is the plain one; all
-/// are drawn equally often.
+/// The words of the captions (world.md 1.4). The first phrase of each list is the plain one. All
+/// are drawn with equal probability.
 protocol Worded: CaseIterable, Sendable {
   var phrases: [String] { get }
 }
@@ -36,7 +36,7 @@ extension ShapeKind: Worded {
     case .ring: ["ring", "hoop"]
     }
   }
-  /// Names of several, for groups only.
+  /// Plural names, for groups only.
   var plurals: [String] {
     switch self {
     case .circle: ["circles", "discs"]
@@ -76,7 +76,7 @@ extension Relation: Worded {
   }
 }
 
-/// How many objects a group has.
+/// The number of objects in a group.
 enum GroupSize: Int, Worded {
   case two = 2
   case three = 3

@@ -1,6 +1,6 @@
-/// How a clip, as read by the oracle, answers a description (world.md 2.8).
+/// How well a clip, as read by the oracle, matches a description (world.md 2.8).
 public struct Judgement: Sendable {
-  /// What can be right or wrong about a clip.
+  /// The dimensions in which a clip can be right or wrong.
   public enum Dimension: Int, CaseIterable, Sendable {
     case colour, shape, size, motion, count, multi, relation
   }
@@ -9,8 +9,8 @@ public struct Judgement: Sendable {
   private var present: UInt8 = 0
   public let quality: Quality
 
-  /// 0 or 1, or for colour and shape of several objects the share that is right; nil where the
-  /// description does not speak of it.
+  /// 0 or 1. For colour and shape of several objects it is the share that is right. nil if the
+  /// description does not contain the dimension.
   public private(set) subscript(dimension: Dimension) -> Double? {
     get { present >> dimension.rawValue & 1 == 1 ? scores[dimension.rawValue] : nil }
     set {
@@ -34,7 +34,7 @@ public struct Judgement: Sendable {
     }
   }
 
-  /// A single object is the largest one seen.
+  /// A single object is compared with the largest one seen.
   private mutating func judge(_ named: ObjectDescription, _ seen: SeenObject?) {
     self[.colour] = seen?.colour == named.colour ? 1 : 0
     self[.shape] = seen?.shape == named.shape ? 1 : 0
@@ -51,8 +51,9 @@ public struct Judgement: Sendable {
   }
 }
 
-/// Which seen object is which named one. An object can only be taken for one of its own colour; of
-/// all assignments the one with most colours right counts, then most shapes, then the relation.
+/// Assigns named objects to seen ones. A named object can only be assigned to an object of its own
+/// colour. Of all assignments the one with the most correct colours counts, then the one with the
+/// most correct shapes, then the one with the correct relation.
 private struct Assignment {
   private(set) var coloursRight = 0, shapesRight = 0, isRelationRight = false
 

@@ -1,7 +1,7 @@
 internal import TensorRuntime
 
-/// What changed between two sets of clips for the same prompts, with bootstrap intervals (Efron
-/// 1979, percentile method): prompts are drawn with replacement, both clips of a prompt together.
+/// Changes between two sets of clips for the same prompts, with bootstrap intervals (Efron 1979,
+/// percentile method). Prompts are drawn with replacement, with both clips of a prompt together.
 public struct PairedComparison: Sendable {
   public struct Change: Sendable {
     public var before: Double, after: Double
@@ -70,7 +70,8 @@ public struct PairedComparison: Sendable {
   /// nil if no clip has the measure.
   public subscript(measure: Measure) -> Change? { changes[measure] }
 
-  /// Linear between the order statistics (type 7 of Hyndman and Fan 1996, numpy's default).
+  /// Linear interpolation between the order statistics (type 7 of Hyndman and Fan 1996, numpy's
+  /// default).
   private static func quantile(_ sorted: [Double], _ p: Double) -> Double {
     let at = p * Double(sorted.count - 1)
     let low = Int(at)

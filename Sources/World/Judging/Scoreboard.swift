@@ -1,6 +1,6 @@
-/// A number that a set of judged clips has.
+/// A measure of a set of judged clips.
 public enum Measure: Hashable, Sendable, CaseIterable, CustomStringConvertible {
-  /// Mean of the seven dimension means (of those that any clip has).
+  /// Mean of the means of the seven dimensions, without dimensions that no clip has.
   case semantic
   /// Mean over clips of the mean of the clip's own dimensions.
   case clipSemantic
@@ -28,8 +28,8 @@ public enum Measure: Hashable, Sendable, CaseIterable, CustomStringConvertible {
   }
 }
 
-/// Judged clips, summed up in the manner of VBench (Huang et al. 2024, arXiv:2311.17982): a mean
-/// over clips for each dimension, and means of those.
+/// A summary of judged clips in the manner of VBench (Huang et al. 2024, arXiv:2311.17982): for
+/// each dimension the mean over clips, and means of those.
 public struct Scoreboard: Sendable {
   private var sums = SIMD16<Double>.zero, counts = SIMD16<Double>.zero
 
@@ -37,7 +37,7 @@ public struct Scoreboard: Sendable {
     for judgement in judgements { add(Row(judgement)) }
   }
 
-  /// A judgement as numbers in a row: seven dimensions, six qualities, the clip's semantic mean,
+  /// A judgement as a row of numbers: seven dimensions, six qualities, the clip's semantic mean,
   /// all right.
   struct Row: Sendable {
     var values = SIMD16<Double>.zero, counts = SIMD16<Double>.zero

@@ -1,5 +1,5 @@
-/// The labelled pixels of one frame that belong together: all of one colour, or one connected
-/// component of it.
+/// Labelled pixels of one frame that form one object: all of one colour, or one connected component
+/// of a colour.
 struct Blob {
   let colour: Colour
   /// Pixels of coverage above ½.
@@ -34,7 +34,7 @@ struct Blobs {
   /// By frame.
   private(set) var blobs: [[Blob]] = []
 
-  /// One blob a colour (its raw value is the index), whether or not it has pixels; or one a
+  /// One blob for each colour (the index is the raw value), with or without pixels; or one for each
   /// connected component.
   init(_ labels: borrowing PixelLabels, components: Bool) {
     index = Array(repeating: -1, count: labels.frames * labels.planeCount)
@@ -66,7 +66,7 @@ struct Blobs {
     return blobs
   }
 
-  /// Components of one label, diagonal neighbours included.
+  /// Connected components of one label. Diagonal neighbours are connected.
   private mutating func connected(_ labels: borrowing PixelLabels, _ t: Int) -> [Blob] {
     var blobs: [Blob] = []
     var front: [Int] = []

@@ -1,6 +1,6 @@
 extension Oracle {
   /// The six quality dimensions (world.md 2.7). Image, consistency and smoothness are those of the
-  /// largest object; a clip without objects has none of them, and no purity.
+  /// largest object. In a clip without objects these three and purity are 0.
   func quality(
     _ objects: [SeenObject], _ tracks: [Track], _ blobs: borrowing Blobs,
     _ labels: borrowing PixelLabels
@@ -8,8 +8,8 @@ extension Oracle {
     var quality = Quality()
     let outside = Outside(tracks, blobs, labels)
     quality[.flicker] = outside.change.map { 1 - $0 / 0.05 } ?? 0
-    // The mean distance of two clean waves from their median is about .7 of their summed amplitudes
-    // (.035 for the recipe's).
+    // The mean distance of two clean waves from their median is about .7 of the sum of their
+    // amplitudes (.035 for the recipe's waves).
     quality[.background] =
       outside.deviation.map { 1 - max($0 - 0.7 * settings.texture.sum(), 0) / 0.1 } ?? 0
     guard let largest = objects.first else { return quality }
@@ -30,12 +30,13 @@ extension Oracle {
   }
 }
 
-/// The pixels that are no part of an object, nor within two units (a 5×5 box at 32×32) of one.
+/// The pixels that do not belong to an object and are not within two units (a 5×5 box at 32×32) of
+/// one.
 private struct Outside {
-  /// Mean absolute change between frames, over channels and pixels outside in both; nil if there
-  /// are none.
+  /// Mean absolute change between frames, over channels and over pixels that are outside in both;
+  /// nil if there are none.
   private(set) var change: Double?
-  /// Mean absolute distance from the background's median.
+  /// Mean absolute distance from the median of the background.
   private(set) var deviation: Double?
 
   init(_ tracks: [Track], _ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) {

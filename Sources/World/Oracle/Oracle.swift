@@ -1,13 +1,13 @@
 public import TensorRuntime
 
-/// Reads clips by their pixels alone, with nothing trained: which objects, of which colour, shape
-/// and size, what they do, how they stand, and how good the picture is. Any clip gives a finite
-/// reading, whatever is in it.
+/// Reads clips from their pixels alone, with nothing trained: the objects with their colours,
+/// shapes and sizes, their motions and relations, and the quality of the picture. Every clip has a
+/// finite reading.
 public struct Oracle: Sendable {
   public let settings: SceneSettings
 
-  /// Settings say whether a colour is one object (the recipe) or each of its connected components
-  /// is, and how much texture a clean background may have.
+  /// The settings say whether a colour is one object (the recipe) or each of its connected
+  /// components is one, and how much texture a clean background may have.
   public init(_ settings: SceneSettings = .standard) { self.settings = settings }
 
   /// Reads one clip, `[T,3,H,W]`, values in [0,1] (others are clamped).
@@ -17,7 +17,7 @@ public struct Oracle: Sendable {
     let tracks =
       (settings.coloursDiffer ? Track.byColour(blobs, labels) : Track.linking(blobs, labels)).filter
     { $0.area > 8 }
-    // The largest two of a colour each, or the largest four components: one more than any scene
+    // The two largest of one colour each, or the four largest components: one more than any scene
     // has.
     let order = tracks.indices.sorted { (-tracks[$0].area, $0) < (-tracks[$1].area, $1) }
     let kept = order.prefix(settings.coloursDiffer ? 2 : 4).map { tracks[$0] }

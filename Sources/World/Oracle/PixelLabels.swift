@@ -1,15 +1,15 @@
 internal import TensorRuntime
 
-/// Which colour every pixel of a clip has, and how much of it (world.md 2.1, 2.2).
+/// The colour of every pixel of a clip, and its coverage (world.md 2.1, 2.2).
 ///
-/// With b the background, d = pixel − b and u_k = c_k − b: a_k = clamp(⟨d, u_k⟩/‖u_k‖², 0, 1.1),
-/// residual ‖d − a_k u_k‖²; the label is the colour of least residual, the coverage its a_k clipped
-/// to 1. A pixel of coverage at most ¼ has no label.
+/// With b the background, d = pixel − b and u_k = c_k − b: a_k = clamp(⟨d, u_k⟩/‖u_k‖², 0, 1.1) and
+/// the residual is ‖d − a_k u_k‖². The label is the colour with the smallest residual, and the
+/// coverage is its a_k, at most 1. A pixel with a coverage of at most ¼ has no label.
 struct PixelLabels {
   let frames: Int, height: Int, width: Int
   /// Pixels per unit of length.
   let scale: Double
-  /// `[T,3,H,W]`, clamped to [0,1]; what is not a number is 0.
+  /// `[T,3,H,W]`, clamped to [0,1]; NaN becomes 0.
   let pixels: [Float]
   /// Median of each channel over the clip.
   let background: SIMD3<Float>
@@ -57,11 +57,12 @@ struct PixelLabels {
 
   private mutating func labelFrame(_ t: Int) {
     let plane = planeCount
-    // A colour that is the background's own cannot be seen.
+    // A colour equal to the background cannot be seen.
     let axes = Colour.allCases.map { $0.rgb - background }
     let lengths = axes.map { ($0 * $0).sum() }
     let inverse = lengths.map { $0 > 1e-3 ? 1 / $0 : 0 }
-    // Coverage above ¼ needs ‖d‖ > ‖u_k‖/4 (Cauchy-Schwarz): most of the background stops here.
+    // Coverage above ¼ needs ‖d‖ > ‖u_k‖/4 (Cauchy-Schwarz). For most background pixels the search
+    // stops here.
     let least = lengths.filter { $0 > 1e-3 }.min()! / 16
     for i in 0..<plane {
       let p = t * 3 * plane + i

@@ -21,9 +21,9 @@ public struct SeenObject: Sendable {
   public var centre: SIMD2<Double>
   /// Mean area over all frames, square units.
   public var area: Double
-  /// Where it is in each frame; nil where it is absent.
+  /// Its position in each frame; nil where it is absent.
   public var path: [Sighting?]
-  /// Share of frames whose own best shape is `shape`.
+  /// Share of frames in which the best-fitting shape is `shape`.
   public var identity: Double
   /// Share of frames in which it is present.
   public var presence: Double
@@ -33,7 +33,7 @@ public struct SeenObject: Sendable {
   }
 }
 
-/// How good a clip looks, whatever it shows: six dimensions, each in [0,1] (world.md 2.7).
+/// How good a clip looks, whatever it shows: six dimensions in [0,1] (world.md 2.7).
 public struct Quality: Sendable {
   public enum Dimension: Int, CaseIterable, Sendable {
     case flicker, image, consistency, smoothness, background, purity

@@ -1,8 +1,8 @@
 internal import Glibc
 
 extension SeenObject {
-  /// Reads one object off its track. An object is present in a frame where its area exceeds 6
-  /// square units.
+  /// Reads one object from its track. An object is present in a frame if its area exceeds 6 square
+  /// units.
   init(_ track: Track, _ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) {
     let (height, width, scale) = (labels.height, labels.width, labels.scale)
     let middle = SIMD2(Double(width), Double(height)) / 2
@@ -48,7 +48,7 @@ extension SeenObject {
     presence = Double(seen.count) / Double(labels.frames)
   }
 
-  /// What an object does, in the order of precedence of world.md 2.5. Thresholds in units and
+  /// The motion of an object, tested in the order of world.md 2.5. Thresholds are in units and
   /// degrees.
   static func motion(_ path: [Sighting], period: Double?) -> Motion {
     guard let first = path.first, let last = path.last, path.count > 2 else { return .still }
@@ -73,8 +73,8 @@ extension SeenObject {
     return .still
   }
 
-  /// 1 − the mean of |second differences| of x, y and radius, summed, over 2.5 units; 0 if it is
-  /// never seen thrice running.
+  /// 1 − (mean of |second differences| of x, y and radius, summed) / 2.5 units; 0 if it is never
+  /// seen in three consecutive frames.
   var smoothness: Double {
     var sum = 0.0
     var count = 0.0

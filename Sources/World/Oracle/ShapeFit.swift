@@ -1,8 +1,9 @@
-/// How well each of the six shapes fits a blob (world.md 2.4): soft IoU Σmin/Σmax of its coverage
-/// and of a template of the same centre and area, the best of 12 angles over the shape's period.
+/// How well each of the six shapes fits a blob (world.md 2.4): the soft IoU, Σmin/Σmax, of its
+/// coverage and a template with the same centre and area. The best of 12 angles over the shape's
+/// period counts.
 struct ShapeFit {
-  /// By shape: the best score in [0,1], and its angle in radians, refined by the parabola through
-  /// its neighbours.
+  /// For each shape the best score in [0,1] and its angle in radians, refined by a parabola through
+  /// the neighbouring angles.
   private(set) var score = Array(repeating: 0.0, count: ShapeKind.allCases.count)
   private(set) var angle = Array(repeating: 0.0, count: ShapeKind.allCases.count)
 
@@ -14,7 +15,7 @@ struct ShapeFit {
     ShapeKind.allCases.max { score[Int($0.rawValue)] < score[Int($1.rawValue)] }!
   }
 
-  /// `mask` `[H,W]` is the blob's coverage and 0 elsewhere.
+  /// `mask` `[H,W]` is the coverage of the blob, and 0 elsewhere.
   init(_ blob: Blob, mask: [Float], height: Int, width: Int, template: inout CoverageMask) {
     for shape in ShapeKind.allCases {
       let radius = (blob.mass / shape.unitArea).squareRoot()

@@ -1,7 +1,7 @@
-/// One object through the clip: which blob it is in each frame, if any.
+/// One object through the clip: its blob in each frame, if it has one.
 struct Track {
   let colour: Colour
-  /// Index into the frame's blobs; nil where there is none.
+  /// Index into the blobs of the frame; nil if there is none.
   private(set) var blob: [Int?]
   /// Mean over all frames of the blob's area, in square units.
   private(set) var area = 0.0
@@ -17,7 +17,7 @@ struct Track {
     last = found.centre
   }
 
-  /// Every colour as one object, whatever its pieces.
+  /// Every colour as one object, even if it has several pieces.
   static func byColour(_ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) -> [Track] {
     let unitArea = labels.scale * labels.scale
     return Colour.allCases.map { colour in
@@ -30,12 +30,12 @@ struct Track {
     }
   }
 
-  /// Connected components, each frame's joined to the nearest of the same colour before, nearest
-  /// first.
+  /// Connected components. Each is joined to the nearest one of the same colour in the frame
+  /// before, nearest pairs first.
   static func linking(_ blobs: borrowing Blobs, _ labels: borrowing PixelLabels) -> [Track] {
     let unitArea = labels.scale * labels.scale
-    // 8 units is twice what the fastest object moves in a frame; specks below 3 square units are
-    // not followed.
+    // 8 units is twice the distance that the fastest object moves in a frame. Specks below 3 square
+    // units are not followed.
     let farthest = 8 * labels.scale
     let speck = 3 * unitArea
     var tracks: [Track] = []

@@ -30,24 +30,23 @@ public enum SizeClass: UInt8, CaseIterable, Sendable {
 
   /// Radii in units (pixels at 32×32).
   public var radius: Range<Double> { self == .small ? 4.2..<5 : 6.5..<7.8 }
-  /// The mean radius that parts small from large, in units: the middle of the gap between the two
-  /// ranges.
+  /// The mean radius that separates small from large, in units: the middle between the two ranges.
   static let boundary = 5.75
 }
 
-/// What a single object does over the clip. Raw values are part of the held-out rule: never
+/// The motion of a single object over the clip. Raw values are part of the held-out rule: never
 /// renumber.
 public enum Motion: UInt8, CaseIterable, Sendable {
   case still, left, right, up, down, growing, shrinking, turning, bouncing
 
-  /// Whether a caption may name a size beside this motion (an object that changes or turns has no
-  /// named size).
+  /// Whether a caption may name a size with this motion. An object that changes its size or turns
+  /// has no named size.
   public var admitsSize: Bool { self != .growing && self != .shrinking && self != .turning }
   public var isStraight: Bool { self == .left || self == .right || self == .up || self == .down }
 }
 
-/// Where the first object is, seen from the second. Raw values are part of the held-out rule: never
-/// renumber.
+/// The position of the first object relative to the second. Raw values are part of the held-out
+/// rule: never renumber.
 public enum Relation: UInt8, CaseIterable, Sendable {
   case leftOf, rightOf, above, below
 
@@ -60,8 +59,8 @@ public enum Relation: UInt8, CaseIterable, Sendable {
     case .below: .above
     }
   }
-  /// The relation of a point to another that lies at (−dx, −dy) from it, y down: the larger axis
-  /// and its sign.
+  /// The relation of a point to another that lies at (−dx, −dy) from it, y down. The larger axis
+  /// and its sign decide.
   init(dx: Double, dy: Double) {
     if abs(dx) >= abs(dy) {
       self = dx < 0 ? .leftOf : .rightOf
@@ -72,8 +71,8 @@ public enum Relation: UInt8, CaseIterable, Sendable {
 }
 
 extension ShapeKind {
-  /// The angle after which the shape looks the same, in radians; nil if it always does (such a
-  /// shape never turns).
+  /// The angle after which the shape looks the same, in radians; nil if it looks the same at any
+  /// angle (such a shape never turns).
   public var period: Double? {
     switch self {
     case .circle, .ring: nil

@@ -1,9 +1,9 @@
-/// Which descriptions no training set may hold: a fifth of the (colour, shape, motion) triples, of
-/// the (colour, shape, colour, shape, relation) tuples and of the (colour, shape, number) groups,
-/// by a hash that is the same in every build and run.
+/// The descriptions that no training set may contain: a fifth of the (colour, shape, motion)
+/// triples, of the (colour, shape, colour, shape, relation) tuples and of the (colour, shape,
+/// number) groups. A hash decides that is the same in every build and run.
 extension SceneDescription {
-  /// A pair and its mirror image ("A left of B", "B right of A") are one tuple. A scene of three is
-  /// held out if either of its two pairs is.
+  /// A pair and its mirror image ("A left of B", "B right of A") are one tuple. A scene with three
+  /// objects is held out if one of its two pairs is.
   public var isHeldOut: Bool {
     let first = objects[0]
     guard let relation else {

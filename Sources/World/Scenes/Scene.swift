@@ -1,12 +1,12 @@
 internal import Glibc
 
-/// One object of a scene with everything needed to draw it. Lengths are in units, of which the
-/// shorter side of any picture has 32; positions are seen from the middle of the picture, x to the
-/// right, y down. Time runs from 0 to 1 over the clip.
+/// One object of a scene, with everything needed to draw it. Lengths are in units: the shorter side
+/// of any picture has 32. Positions are relative to the middle of the picture, x to the right, y
+/// down. Time runs from 0 to 1 over the clip.
 public struct ShapeObject: Hashable, Sendable {
   public var shape: ShapeKind
-  /// Draws something between `shape` and another: a malformed object. Captions and descriptions do
-  /// not know of it.
+  /// Draws a malformed object, with a shape between `shape` and another. Captions and descriptions
+  /// do not mention it.
   public var blend: Blend?
   public struct Blend: Hashable, Sendable {
     public var shape: ShapeKind, share: Double
@@ -15,8 +15,8 @@ public struct ShapeObject: Hashable, Sendable {
   public var colour: Colour
   /// The colour as drawn: the named one with its jitter.
   public var rgb: SIMD3<Float>
-  /// The size its radius was drawn from; nil for growing, shrinking, turning and for objects among
-  /// several.
+  /// The size class of its radius; nil for growing, shrinking and turning objects, and for one of
+  /// several objects.
   public var size: SizeClass?
   public var motion: Motion
   /// Centre of the path.
@@ -27,9 +27,9 @@ public struct ShapeObject: Hashable, Sendable {
     set { radii = SIMD2(newValue.first, newValue.last) }
   }
   private var radii: SIMD2<Double>
-  /// Straight path: displacement over the clip. Bouncing: amplitude, in y.
+  /// Straight path: displacement over the clip. Bouncing: amplitude in y.
   public var travel: SIMD2<Double>
-  /// Angle at the first frame, and turn over the clip, radians, clockwise as seen.
+  /// Angle at the first frame and rotation over the clip, in radians, clockwise in the picture.
   public var angle: Double, turn: Double
 
   public init(
@@ -46,7 +46,7 @@ public struct ShapeObject: Hashable, Sendable {
     )
   }
 
-  /// Where the object is at `time` in [0,1].
+  /// The object's position at `time` in [0,1].
   func pose(at time: Double) -> Pose {
     let path = motion == .bouncing ? travel * cos(2 * .pi * time) : travel * (time - 0.5)
     return Pose(
@@ -58,13 +58,13 @@ public struct ShapeObject: Hashable, Sendable {
   }
 }
 
-/// A grey level with two crossed waves over it, constant over the clip (world.md 1.3). Levels in
-/// [0,1], lengths in units.
+/// A grey level with two crossed waves, constant over the clip (world.md 1.3). Levels in [0,1],
+/// lengths in units.
 public struct Background: Hashable, Sendable {
   public var level: Double
   public var amplitudes: SIMD2<Double>
-  /// Radians per unit, direction and phase of the first wave; the second is 1.7 times finer,
-  /// across, and has no phase.
+  /// Radians per unit, direction and phase of the first wave. The second is 1.7 times finer,
+  /// perpendicular, and has no phase.
   public var frequency: Double, direction: Double, phase: Double
 
   public init(
@@ -77,12 +77,12 @@ public struct Background: Hashable, Sendable {
   }
 }
 
-/// A clip before it is drawn: independent of resolution and number of frames.
+/// A clip before it is drawn, independent of resolution and number of frames.
 public struct Scene: Hashable, Sendable {
-  /// The first lies on top, and is the one that captions name first.
+  /// The first object lies on top and is named first in captions.
   public var objects: [ShapeObject]
   public var background: Background
-  /// What captions of this scene say.
+  /// The description in captions of this scene.
   public var description: SceneDescription
 
   public init(objects: [ShapeObject], background: Background, description: SceneDescription) {
@@ -97,8 +97,8 @@ public struct Scene: Hashable, Sendable {
 public struct Canvas: Hashable, Sendable {
   public let height: Int, width: Int, frames: Int
 
-  /// At least 5 frames, so that turning and bouncing can be told from a jump, and at least 16
-  /// pixels a side.
+  /// At least 5 frames, so that turning and bouncing differ from a jump, and at least 16 pixels on
+  /// each side.
   public init(height: Int = 32, width: Int = 32, frames: Int = 9) {
     precondition(
       frames >= 5 && height >= 16 && width >= 16,

@@ -1,10 +1,10 @@
-/// What a caption says about one object.
+/// The part of a description about one object.
 public struct ObjectDescription: Hashable, Sendable {
   public var colour: Colour
   public var shape: ShapeKind
-  /// nil if the caption does not name it.
+  /// nil if the caption does not name a size.
   public var size: SizeClass?
-  /// nil for an object among several (they are all still, and captions do not say so).
+  /// nil for one of several objects. These stand still, and captions do not say so.
   public var motion: Motion?
 
   public init(_ colour: Colour, _ shape: ShapeKind, size: SizeClass? = nil, motion: Motion? = nil) {
@@ -12,8 +12,8 @@ public struct ObjectDescription: Hashable, Sendable {
   }
 }
 
-/// What a caption says: one object and its motion; two or three objects of which the first stands
-/// in a relation to each of the others; or, with no relation, two or three objects alike ("two red
+/// The content of a caption: one object and its motion; two or three objects, the first in a
+/// relation to each of the others; or, without a relation, two or three equal objects ("two red
 /// circles").
 public struct SceneDescription: Hashable, Sendable {
   public var objects: [ObjectDescription]
@@ -30,8 +30,8 @@ public struct SceneDescription: Hashable, Sendable {
   }
   public init(_ object: ObjectDescription) { self.init([object]) }
 
-  /// Whether the objects are several of one kind, named by their number alone.
+  /// Whether the objects are several of one kind, described by their number.
   public var isGroup: Bool { objects.count > 1 && relation == nil }
-  /// Whether two objects share a colour, so that only connected components can tell them apart.
+  /// Whether two objects have the same colour, so that only connected components separate them.
   public var hasEqualColours: Bool { Set(objects.map(\.colour)).count < objects.count }
 }

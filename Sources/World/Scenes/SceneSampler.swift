@@ -1,7 +1,6 @@
 internal import TensorRuntime
 
-/// Draws scenes. Scene i of a stream depends on (seed, settings, i) alone, whatever was drawn
-/// before it.
+/// Draws scenes. Scene i of a stream depends only on (seed, settings, i).
 public struct SceneSampler: Sendable {
   public let settings: SceneSettings
   public let seed: UInt64
@@ -10,15 +9,16 @@ public struct SceneSampler: Sendable {
     (self.settings, self.seed) = (settings, seed)
   }
 
-  /// Scene `index` of the training stream: never a held-out combination.
+  /// Scene `index` of the training stream, which has no held-out combination.
   public func training(_ index: Int) -> Scene { scene(index, heldOut: false) }
-  /// Scene `index` of the held-out stream: only held-out combinations.
+  /// Scene `index` of the held-out stream, which has only held-out combinations.
   public func heldOut(_ index: Int) -> Scene { scene(index, heldOut: true) }
 
   private func scene(_ index: Int, heldOut: Bool) -> Scene {
     var stream = RandomStream(seed: seed, .world, step: heldOut ? 1 : 0, sample: index)
-    // What a scene shows is drawn again until it is of the right set: five draws on average for a
-    // held-out one. The kind of scene is drawn once, so that the shares are the same in both sets.
+    // The content of a scene is drawn again until it belongs to the right set: five draws on
+    // average for a held-out scene. The kind of scene is drawn once, so both sets have the same
+    // shares of kinds.
     let kind = Kind(stream.uniform(), settings)
     var description = self.description(kind, &stream)
     while description.isHeldOut != heldOut { description = self.description(kind, &stream) }
@@ -68,8 +68,8 @@ public struct SceneSampler: Sendable {
 
   // MARK: where it is (world.md 1.3; units, from the middle)
 
-  /// Draws the object's geometry, and its size into the description in 60 % of the cases where it
-  /// may be named.
+  /// Draws the object's geometry. If its size may be named, it is added to the description in 60 %
+  /// of the cases.
   private func single(_ description: inout SceneDescription, _ stream: inout RandomStream)
     -> ShapeObject
   {
@@ -91,7 +91,7 @@ public struct SceneSampler: Sendable {
       let large = stream.uniform(7..<8)
       object.radius = motion == .growing ? (small, large) : (large, small)
     case .turning:
-      // 11-14° a frame at 9 frames; the whole turn is the same for any number of frames.
+      // 11-14° for each frame of 9. The whole rotation is the same for any number of frames.
       object.turn = 8 * stream.uniform(11..<14) * .pi / 180
       object.angle = stream.uniform(0..<90) * .pi / 180
     default: break
@@ -116,8 +116,8 @@ public struct SceneSampler: Sendable {
     -> [ShapeObject]
   {
     let relation = description.relation ?? stream.choose(Relation.allCases)
-    // Objects of one colour must not touch, or they would be one object: smaller radii, farther
-    // apart.
+    // Objects of one colour must not touch, because they would become one object. Their radii are
+    // smaller and their distances larger.
     let apart = description.hasEqualColours
     let triple = description.objects.count == 3
     let half = triple ? stream.uniform(6.8..<7.6) : stream.uniform(apart ? 7.2..<8.8 : 6.8..<8.8)
@@ -125,8 +125,8 @@ public struct SceneSampler: Sendable {
     let across = stream.uniform(triple ? -0.5..<0.5 : -3..<3)
     let offset = triple ? stream.uniform(6.7..<7.2) : stream.uniform(-2.5..<2.5)
     let flip: Double = stream.below(2) == 0 ? 1 : -1
-    // (along, across) the relation's axis. Of three, the first stands alone and the others face it,
-    // one to each side.
+    // (along, across) the axis of the relation. With three objects the first stands alone, and the
+    // others are opposite, one on each side.
     let places: [SIMD2<Double>] =
       triple
       ? [SIMD2(-half, 0), SIMD2(half, flip * offset), SIMD2(half, -flip * offset)]

@@ -1,7 +1,7 @@
-/// Which scenes are drawn, and how often.
+/// The kinds of scenes, and their probabilities.
 public struct SceneSettings: Hashable, Sendable {
-  /// Shares of pairs with a relation, of groups of two or three objects alike, and of three
-  /// objects; the rest is single objects.
+  /// Shares of pairs with a relation, of groups of two or three equal objects, and of three
+  /// objects. The other scenes have single objects.
   public var pairShare: Double, groupShare: Double, tripleShare: Double
   /// Share of pairs and triples whose objects may have equal colours (their shapes then differ).
   public var equalColourShare: Double
@@ -21,15 +21,15 @@ public struct SceneSettings: Hashable, Sendable {
 
   /// The recipe: single objects and, in 35 % of clips, pairs of different colours.
   public static let standard = SceneSettings(pairShare: 0.35, texture: SIMD2(0.03, 0.02))
-  /// Two objects in most clips and backgrounds with waves 1.7 times as high: what a small model of
+  /// Two objects in most clips, and backgrounds with waves 1.7 times as high: what a small model of
   /// 9 frames of 32 x 32 can still learn.
   public static let crowded = SceneSettings(pairShare: 0.65, texture: SIMD2(0.05, 0.033))
-  /// Also three objects, groups alike, equal colours, and backgrounds with waves 2.6 times as high.
+  /// Also three objects, groups, equal colours, and backgrounds with waves 2.6 times as high.
   public static let harder = SceneSettings(
     pairShare: 0.3, groupShare: 0.12, tripleShare: 0.13, equalColourShare: 0.35,
     texture: SIMD2(0.08, 0.05))
 
-  /// Whether colours alone tell the objects of a scene apart.
+  /// Whether the objects of a scene differ in colour.
   public var coloursDiffer: Bool {
     groupShare == 0 && (equalColourShare == 0 || pairShare + tripleShare == 0)
   }

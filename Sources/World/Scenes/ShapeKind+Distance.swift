@@ -4,8 +4,8 @@ extension ShapeKind {
   /// Signed distance from the outline at unit radius, negative inside, at (x, y) with y down
   /// (world.md 1.2).
   ///
-  /// Near corners it is the largest distance from an edge's line, not the Euclidean distance: what
-  /// the coverage `clamp(½ − d)` of an edge needs, and cheaper.
+  /// Near corners this is the largest distance from the line of an edge, not the Euclidean
+  /// distance. The coverage `clamp(½ − d)` of an edge needs this one, and it is cheaper.
   @inline(__always) func distance(_ x: Float, _ y: Float) -> Float {
     switch self {
     case .circle: return (x * x + y * y).squareRoot() - 1
@@ -14,8 +14,8 @@ extension ShapeKind {
       let side = 0.8660254 * abs(x) - 0.5 * y
       return max(y, side) - 0.62
     case .star:
-      // Fold the plane onto the half tip that points up: two mirrors make |angle to the nearest
-      // tip| ≤ 36°.
+      // Mirror the plane twice to the half tip that points up, so that |angle to the nearest tip| ≤
+      // 36°.
       var (px, py) = (abs(x), -y)
       let first = max(Star.mirrorX * px - Star.mirrorY * py, 0)
       px -= 2 * first * Star.mirrorX
@@ -31,8 +31,8 @@ extension ShapeKind {
     }
   }
 
-  /// Half the side of a box around the shape at unit radius, at any angle (the farthest corner of
-  /// the shape).
+  /// Half the side of a box around the shape at unit radius at any angle: the distance of the
+  /// farthest corner.
   var reach: Double {
     switch self {
     case .circle: 1
@@ -43,10 +43,10 @@ extension ShapeKind {
     case .ring: 1.05
     }
   }
-  /// The extent the recipe lays paths out with: 1.2 r, 1.25 r for the star.
+  /// The extent with which the recipe plans paths: 1.2 r, 1.25 r for the star.
   var layoutExtent: Double { self == .star ? 1.25 : 1.2 }
 
-  /// Area at unit radius, by rendering at r = 10 without antialiasing loss: Σ coverage / 100.
+  /// Area at unit radius, from a rendering at r = 10: Σ coverage / 100.
   var unitArea: Double { Self.unitAreas[Int(rawValue)] }
   private static let unitAreas: [Double] = allCases.map { shape in
     var sum = 0.0

@@ -20,7 +20,7 @@ struct Bench: AsyncParsableCommand {
       case whose check fails
       is reported as not verified and the exit status is 1.
       """,
-    // A bench registers here: its subcommand below, its cases in BenchmarkSuite.
+    // A new benchmark is added here: its subcommand below, its cases in BenchmarkSuite.
     subcommands: [
       BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self,
       BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStep.self, BenchStartup.self,
@@ -28,7 +28,7 @@ struct Bench: AsyncParsableCommand {
     ])
 }
 
-/// What every bench can be told, and how it reports.
+/// The options of every benchmark, and its report.
 struct BenchOptions: ParsableArguments {
   @Flag(help: "JSON Lines, one object per case, on standard output.") var json = false
   @Flag(help: "Comma-separated values with a header, one line per case.") var csv = false
@@ -111,7 +111,7 @@ struct BenchOptions: ParsableArguments {
     "spread_seconds", "repeats", "gflops", "gbytes_per_second", "gexp_per_second", "limit",
     "share_of_limit", "verified", "debug_build", "noisy",
   ]
-  /// The case as one field, key=value by spaces.
+  /// The case as one field: key=value pairs, separated by spaces.
   private func values(_ r: BenchmarkResult) -> String {
     guard case .object(let o) = r.json else { return "" }
     return Self.columns.map { key in
@@ -137,7 +137,7 @@ struct BenchOptions: ParsableArguments {
       \((r.gexpPerSecond.map(digits) ?? "-").aligned(to: 7)) \(share)\(marks)
       """
   }
-  /// Three significant digits, or all of the whole part.
+  /// A number with three significant digits, or with its whole integer part.
   private func digits(_ x: Double) -> String {
     let places = x >= 100 ? 1.0 : x >= 10 ? 10.0 : x >= 1 ? 100.0 : 1000.0
     let rounded = (x * places).rounded() / places
@@ -146,7 +146,7 @@ struct BenchOptions: ParsableArguments {
 }
 
 extension Limits {
-  /// An extent of a benchmark's case.
+  /// A size of a case.
   static let size = whole(1...1 << 20)
 }
 
@@ -285,7 +285,7 @@ struct Sweep<Value: Sendable>: Sendable {
   }
   func text(_ one: (Value) -> String) -> String { values.map(one).joined(separator: ",") }
 }
-/// What an OT solver computes in.
+/// The element type of an OT solver.
 enum SolverType: String, CaseIterable, Sendable {
   case f32, f64
   var element: ElementType { self == .f32 ? .f32 : .f64 }
@@ -444,7 +444,7 @@ struct BenchStartup: AsyncParsableCommand {
         "a red circle moving left", "--quiet",
       ], until: "first score printed")
   }
-  /// A clip of the built-in world in a file of its own while `body` runs.
+  /// Writes a clip of the built-in world to a file that exists while `body` runs.
   static func withClip(_ body: (String) async throws -> Void) async throws {
     let folder =
       FileManager.default.temporaryDirectory.path + "/pisces-bench-\(UInt64.random(in: 0 ... .max))"

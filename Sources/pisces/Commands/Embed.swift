@@ -100,7 +100,7 @@ struct Embed: AsyncParsableCommand {
     common.note(
       "\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
   }
-  /// Features of one sample, told on standard output.
+  /// Writes the features of one sample to standard output.
   private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace)
     async throws -> (text: Tensor, video: Tensor)
   {

@@ -88,11 +88,11 @@ struct Info: AsyncParsableCommand {
 }
 
 extension String {
-  /// With spaces behind, to at least `width` characters.
+  /// Padded with spaces at the end to at least `width` characters.
   func padded(to width: Int) -> String {
     self + String(repeating: " ", count: max(0, width - count))
   }
-  /// With spaces before.
+  /// Padded with spaces in front.
   func aligned(to width: Int) -> String {
     String(repeating: " ", count: max(0, width - count)) + self
   }

@@ -22,7 +22,7 @@ struct OT: AsyncParsableCommand {
     subcommands: [Solve.self, Exact.self, Divergence.self, Barycenter.self])
 }
 
-/// How a problem is solved and reported: what the three commands share.
+/// How a problem is solved and reported, for the three commands.
 struct SolverOptions: ParsableArguments {
   @Option(in: .real(above: 0, to: 1e300), help: "Entropic regularisation, in units of the cost.")
   var epsilon: Double
@@ -41,7 +41,7 @@ struct SolverOptions: ParsableArguments {
   @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
 
-  /// One result: a line of JSON, or its members a line each.
+  /// Prints one result: a line of JSON, or one line for each member.
   func show(_ o: JSONObject) {
     if json { return StandardStreams.result(JSONValue.object(o).line) }
     for (key, value) in o.members {
@@ -54,14 +54,14 @@ struct SolverOptions: ParsableArguments {
       }
     }
   }
-  /// The exit status that results of these statuses ask for, after they were shown.
+  /// The exit status for results with these statuses, after they were shown.
   func finish(_ statuses: [SinkhornResult.Status]) throws {
     if statuses.contains(.interrupted) { throw Failure.Status(code: 75) }
     if strict && statuses.contains(where: { $0 != .converged }) { throw Failure.Status(code: 2) }
   }
 }
 
-/// Clouds of points and the weights on them.
+/// Clouds of points and their weights.
 struct PointOptions: ParsableArguments {
   @Option(
     parsing: .upToNextOption, in: .path,
@@ -90,12 +90,12 @@ struct PointOptions: ParsableArguments {
   }
 }
 
-/// The arrays of a problem, and where each came from, so that a fault in one is told of its file.
+/// The arrays of a problem and their sources, so that a fault in an array names its file.
 struct TransportArrays {
   private var files: [String: String] = [:]
 
-  /// Reads the array called `name` in errors. Throws a `FileError`, or a message with status 65 for
-  /// elements that are no real numbers.
+  /// Reads the array called `name` in errors. Throws a `FileError`, or a message with status 65 if
+  /// elements are not real numbers.
   mutating func read(_ name: String, _ path: String) throws -> Tensor {
     files[name] = path
     return try TensorFile.read(path)
@@ -104,7 +104,8 @@ struct TransportArrays {
     try path.map { try read(name, $0) }
   }
 
-  /// `body`, with what it refuses turned into a message: 64 for an option, 65 for an array.
+  /// Runs `body` and turns what it refuses into a message: status 64 for an option, 65 for an
+  /// array.
   func posing<R>(_ body: () throws -> R) throws -> R {
     do { return try body() } catch let error as TransportError {
       let place = error.arrays.compactMap { files[$0] }
@@ -116,8 +117,8 @@ struct TransportArrays {
   }
 }
 
-/// Balanced weights of different sums are divided by them, each side by its own: a problem that the
-/// user may not have meant.
+/// Warns that balanced weights with different sums are divided by them, each side by its own. The
+/// user may not have meant this problem.
 enum DividedWeights {
   private static func sums(_ w: Tensor?) -> [Double] {
     guard let w, w.count > 0 else { return [1] }
@@ -149,7 +150,7 @@ enum DividedWeights {
 }
 
 extension TransportError {
-  /// The arrays at fault, by the names they were read under; none where an option is.
+  /// The arrays at fault, by the names under which they were read; empty if an option is at fault.
   var arrays: [String] {
     switch self {
     case .pointShapes: return ["source points", "target points"]
@@ -167,8 +168,8 @@ extension TransportError {
   }
 }
 
-/// Progress of a solve on standard error, every second at first and then ever more rarely, and the
-/// end that a signal asks for.
+/// Shows the progress of a solve on standard error, every second at first and then less and less
+/// often. Ends the solve if a signal asks for it.
 final class SolveProgress {
   private let isQuiet: Bool, clock = ContinuousClock(), start: ContinuousClock.Instant
   private var next: ContinuousClock.Instant
@@ -190,7 +191,7 @@ final class SolveProgress {
     }
     return !StopRequest.isPending
   }
-  /// Two digits: 3.4e-07.
+  /// A number with two digits: 3.4e-07.
   static func short(_ x: Double) -> String {
     guard x.isFinite, x > 0 else { return "\(x)" }
     var exponent = Int(log10(x).rounded(.down))

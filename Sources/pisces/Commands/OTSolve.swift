@@ -97,8 +97,8 @@ extension OT {
         throw ValidationError("--gradient-of and --plan-gradient exclude each other")
       }
     }
-    /// Certified is the plan itself, where the cost is stored: potentials are too coarse for it
-    /// where the costs are huge beside epsilon.
+    /// If the cost is stored, the plan itself is certified: where costs are huge beside epsilon,
+    /// potentials are too coarse for it.
     private var storesPlan: Bool { plan != nil || (certify && cost != nil) }
     private var rule: MarginalRule {
       if let mass { return exactMass ? .exactMass(mass) : .relaxed(exponent: mass) }
@@ -166,7 +166,7 @@ extension OT {
       case .matrix(let c): shapes = c.shape.dims
       case .points(let x, let y, _, _): shapes = x.shape.dims + y.shape.dims
       }
-      // what is wrong with such shapes, the solver says
+      // The solver reports what is wrong with such shapes.
       guard shapes.allSatisfy({ $0 > 0 }), [2, 3, 4].contains(shapes.count) else { return }
       let bytes = try transport.memoryBytes(
         problem, wantsPlan: storesPlan, gradients: gradient != nil, certified: certify, in: work)
@@ -206,7 +206,7 @@ extension OT {
       return g
     }
 
-    /// Writes the files that were asked for, then a record of each result.
+    /// Writes the requested files, then a record of each result.
     private func write(
       _ results: [SinkhornResult], _ upstream: Tensor?, _ work: borrowing Workspace,
       _ seconds: Double

@@ -8,7 +8,7 @@ import PostTraining
 import TensorRuntime
 import World
 
-/// How a generator is sampled.
+/// Settings for sampling a generator.
 struct SamplingOptions: ParsableArguments {
   @Option(in: .whole(1...10_000), help: "Euler steps.") var steps = 16
   @Option(in: .shift, help: "Schedule shift; default: the generator's scheduler.") var shift:
@@ -28,12 +28,12 @@ struct SamplingOptions: ParsableArguments {
       steps: steps, shift: try shift ?? folder.scheduler().shift, guidanceScale: guidance,
       embeddedGuidance: embeddedGuidance)
   }
-  /// `[C, n, h, w]` of latents for the asked size.
+  /// Shape `[C, n, h, w]` of the latents for the requested size.
   func latentShape(_ c: AutoencoderConfig, patch: SIMD3<Int>) throws -> [Int] {
     try c.check(frames: frames, height: height, width: width, patch: patch)
     return Array(c.latentShape(batch: 1, frames: frames, height: height, width: width).dropFirst())
   }
-  /// Refuses clips that the machine has no memory for, before anything is taken.
+  /// Refuses clips for which the machine has no memory, before any is taken.
   func plan(
     _ model: VideoTransformer, _ sampler: FlowSampler, _ decoder: LatentDecoder, _ shape: [Int],
     atOnce count: Int, in work: borrowing Workspace,
@@ -151,7 +151,7 @@ struct Sample: AsyncParsableCommand {
     RandomStream(seed: UInt64(sampling.seed), .noise, sample: index).normal(
       Shape([1] + shape), in: work)
   }
-  /// Writes a clip where it belongs and reports it; returns it for the archive.
+  /// Writes a clip to its place and reports it. Returns the clip for the archive.
   private func write(_ clip: Tensor, _ index: Int, _ captions: [String], _ truncated: Set<Int>)
     async throws -> Tensor
   {

@@ -18,7 +18,7 @@ struct Train: AsyncParsableCommand {
     ])
 }
 
-/// What every training command can be told.
+/// The options of every training command.
 struct TrainingOptions: ParsableArguments {
   @Option(in: .path, help: "Run file, YAML or JSON; unknown keys are errors.") var config: String?
   @Option(
@@ -29,8 +29,8 @@ struct TrainingOptions: ParsableArguments {
   @Option(in: .steps, help: "Number of steps (overrides the run file).") var steps: Int?
   @Option(in: .seed, help: "Seed (overrides the run file).") var seed: Int?
 
-  /// The run's folder, and whether it is resumed. A resumed run reads the configuration it was
-  /// started with.
+  /// The folder of the run, and whether the run is resumed. A resumed run reads the configuration
+  /// with which it was started.
   func folder() throws -> (path: String, resuming: Bool) {
     switch (run, resume) {
     case (nil, nil):
@@ -57,8 +57,7 @@ struct TrainingOptions: ParsableArguments {
     common.use(settings.compute_dtype)
     return settings
   }
-  /// What the run of this command is given, for `RunInputs` to compare with what it was given when
-  /// it began.
+  /// The inputs of the run, which `RunInputs` compares with those at its beginning.
   func inputs(_ command: String, _ common: CommonOptions) throws -> RunInputs {
     let (path, resuming) = try folder()
     let inputs = try RunInputs(run: path, isResumed: resuming, command: command)
@@ -72,15 +71,15 @@ struct TrainingOptions: ParsableArguments {
     }
     return inputs
   }
-  /// Refuses sizes that cannot be.
+  /// Refuses impossible sizes.
   func check(_ problem: String?) throws {
     if let problem {
       throw ConfigurationError(problem, config ?? "configuration", "correct the model section")
     }
   }
 
-  /// Refuses a run whose first step the machine has no memory for, before anything is taken: the
-  /// task is made and the step run without their arithmetic.
+  /// Refuses a run whose first step needs more memory than the machine has, before any is taken:
+  /// the task is made and the step is run without their arithmetic.
   func plan<T: TrainingTask>(
     _ make: (borrowing Workspace) throws -> T, in work: borrowing Workspace
   ) throws {
@@ -118,7 +117,7 @@ struct TrainingOptions: ParsableArguments {
   }
 }
 
-/// Clips to train on: the built-in world, or a dataset of one's own.
+/// Training clips: the built-in world, or a dataset of the user.
 struct ClipOptions: ParsableArguments {
   @Option(
     in: .path, help: "Dataset: folder, JSON Lines or tar shards; default: the built-in world.")
@@ -305,7 +304,7 @@ struct TrainEncoders: AsyncParsableCommand {
   }
 }
 
-/// Clips through an autoencoder and back, mean latents.
+/// Clips encoded and decoded by an autoencoder, with mean latents.
 enum Reconstruction {
   static func through(_ folder: String) throws -> @Sendable (Tensor, borrowing Workspace) -> Tensor
   {

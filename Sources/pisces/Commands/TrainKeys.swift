@@ -47,7 +47,7 @@ struct TrainKeys: AsyncParsableCommand {
       }
     }
   }
-  /// The default of a key.
+  /// The default value of a key.
   private static func value(_ key: String, _ type: any Settings.Type) throws -> JSONValue {
     func resolved(_ settings: some Settings) throws -> JSONValue {
       try SettingsReader.resolved(settings)

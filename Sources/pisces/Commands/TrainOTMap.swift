@@ -43,8 +43,7 @@ struct TrainOTMap: AsyncParsableCommand {
       .init(checkpointEvery: settings.checkpoint_every, reportEvery: 50), common, in: work)
   }
 
-  /// Features of training pairs and of held-out ones (the training ones again where there are no
-  /// others).
+  /// Features of training pairs and of held-out pairs (the training pairs if there are no others).
   private func pairs(
     _ s: OTMapSettings, _ folder: RewardFolder, _ clips: SettledClips, _ features: String?,
     _ common: CommonOptions, in work: borrowing Workspace

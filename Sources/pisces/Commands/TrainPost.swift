@@ -125,7 +125,7 @@ struct TrainPost: AsyncParsableCommand {
         var task = try make(work)
         return try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
       }
-      // Prompts of the world, or of the clips, apart from those of own samples.
+      // Prompts of the world, or of the clips, which differ from those of own samples.
       var words = RandomStream(seed: UInt64(chosen.seed), .caption, step: 1)
       let captions = source.captions(
         Array(2_000_000..<2_000_000 + chosen.watch.prompts), drawing: &words)
@@ -166,7 +166,7 @@ struct TrainPost: AsyncParsableCommand {
     }
   }
 
-  /// Data latents with their captions, or the captions own samples are drawn for.
+  /// Data latents with their captions, or the captions for own samples.
   private func data(
     _ s: PostSettings, _ source: ClipSource, _ folder: GeneratorFolder, _ config: AutoencoderConfig,
     in work: borrowing Workspace
