@@ -1,39 +1,6 @@
 public import Layers
 public import TensorRuntime
 
-/// A decoder level: residual blocks, then a convolution of their upsampled result.
-struct UpBlock: Layer {
-  var residuals: [ResidualBlock]
-  var upsampler: CausalConv3d?
-
-  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], upsampler: CausalConv3d.Saved? }
-
-  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var h = x
-    var saved: [ResidualBlock.Saved] = []
-    for r in residuals {
-      let (y, s) = r.forward(h, in: work)
-      saved.append(s)
-      h = y
-    }
-    guard let upsampler else { return (h, Saved(residuals: saved, upsampler: nil)) }
-    let (y, s) = upsampler.forward(h, in: work)
-    return (y, Saved(residuals: saved, upsampler: s))
-  }
-  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    var dh = dy
-    if let saved = s.upsampler { dh = upsampler!.backward(dy, saved, in: work) }
-    for i in residuals.indices.reversed() {
-      dh = residuals[i].backward(dh, s.residuals[i], in: work)
-    }
-    return dh
-  }
-  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
-    try residuals.forEachParameter(body)
-    try upsampler.forEachParameter(body)
-  }
-}
-
 /// Latents `[B, 16, n, h, w]` (not scaled) to video `[B, 3, 1 + 4(n-1), 8h, 8w]`, one pass
 /// (algorithm.md 6.15).
 public struct AutoencoderDecoder: TiledNetwork {
@@ -41,7 +8,7 @@ public struct AutoencoderDecoder: TiledNetwork {
   public var postQuant: CausalConv3d
   public var convIn: CausalConv3d
   public var middle: MiddleBlock
-  var up: [UpBlock]
+  var up: [AutoencoderLevel]
   public var normOut: GroupNorm
   public var convOut: CausalConv3d
 
@@ -54,7 +21,7 @@ public struct AutoencoderDecoder: TiledNetwork {
     let normOut: GroupNorm.Saved, convOut: CausalConv3d.Saved
   }
   enum UpSaved: Sendable {
-    case all(UpBlock.Saved)
+    case all(AutoencoderLevel.Saved)
     case input(Tensor)
   }
 
@@ -79,7 +46,7 @@ public struct AutoencoderDecoder: TiledNetwork {
         try CausalConv3d(
           "\(name).upsamplers.0.conv.conv", output, output, kernel: 3, upsampling: $0, from: source)
       }
-      return UpBlock(residuals: residuals, upsampler: upsampler)
+      return AutoencoderLevel(residuals: residuals, resampler: upsampler)
     }
     normOut = try GroupNorm(
       "decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,

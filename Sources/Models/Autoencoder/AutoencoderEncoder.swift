@@ -1,45 +1,12 @@
 public import Layers
 public import TensorRuntime
 
-/// An encoder level: residual blocks, then a strided convolution.
-struct DownBlock: Layer {
-  var residuals: [ResidualBlock]
-  var downsampler: CausalConv3d?
-
-  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], downsampler: CausalConv3d.Saved? }
-
-  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var h = x
-    var saved: [ResidualBlock.Saved] = []
-    for r in residuals {
-      let (y, s) = r.forward(h, in: work)
-      saved.append(s)
-      h = y
-    }
-    guard let downsampler else { return (h, Saved(residuals: saved, downsampler: nil)) }
-    let (y, s) = downsampler.forward(h, in: work)
-    return (y, Saved(residuals: saved, downsampler: s))
-  }
-  mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    var dh = dy
-    if let saved = s.downsampler { dh = downsampler!.backward(dy, saved, in: work) }
-    for i in residuals.indices.reversed() {
-      dh = residuals[i].backward(dh, s.residuals[i], in: work)
-    }
-    return dh
-  }
-  mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
-    try residuals.forEachParameter(body)
-    try downsampler.forEachParameter(body)
-  }
-}
-
 /// The autoencoder's encoder: video `[B, 3, T, H, W]` in [-1, 1] to moments `[B, 2·16, n, h, w]`,
 /// mean then log-variance (algorithm.md 6.15). One pass.
 public struct AutoencoderEncoder: TiledNetwork {
   public let config: AutoencoderConfig
   public var convIn: CausalConv3d
-  var down: [DownBlock]
+  var down: [AutoencoderLevel]
   public var middle: MiddleBlock
   public var normOut: GroupNorm
   public var convOut: CausalConv3d
@@ -49,7 +16,7 @@ public struct AutoencoderEncoder: TiledNetwork {
     let tiles: TiledSaved<PassSaved>, tiling: Tiling?
   }
   public struct PassSaved: Sendable {
-    let convIn: CausalConv3d.Saved, down: [DownBlock.Saved], middle: MiddleBlock.Saved,
+    let convIn: CausalConv3d.Saved, down: [AutoencoderLevel.Saved], middle: MiddleBlock.Saved,
       normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
   }
 
@@ -71,7 +38,7 @@ public struct AutoencoderEncoder: TiledNetwork {
         try CausalConv3d(
           "\(name).downsamplers.0.conv.conv", output, output, kernel: 3, stride: $0, from: source)
       }
-      return DownBlock(residuals: residuals, downsampler: downsampler)
+      return AutoencoderLevel(residuals: residuals, resampler: downsampler)
     }
     middle = try MiddleBlock("encoder.mid_block", c, from: source)
     normOut = try GroupNorm(
@@ -106,7 +73,7 @@ public struct AutoencoderEncoder: TiledNetwork {
     y: Tensor, saved: PassSaved
   ) {
     var (h, cs) = convIn.forward(x, in: work)
-    var saved: [DownBlock.Saved] = []
+    var saved: [AutoencoderLevel.Saved] = []
     for block in down {
       let (y, s) = block.forward(h, in: work)
       saved.append(s)
