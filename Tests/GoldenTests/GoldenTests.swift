@@ -31,8 +31,8 @@ import Testing
   @Test(
     .enabled(if: Machine.hasBF16, "this processor has no AVX512-BF16"), arguments: GoldenCase.all)
   func agreesInBF16(_ golden: GoldenCase) throws {
-    Machine.products = .bf16
-    defer { Machine.products = .f32 }
+    Machine.computeType = .bf16
+    defer { Machine.computeType = .f32 }
     try agrees(golden, coarser: 4096)
   }
   private func agrees(_ golden: GoldenCase, on isa: Machine.InstructionSet) throws {

@@ -21,12 +21,12 @@ enum KernelVariant: String, Sendable, CaseIterable {
     let threads = Machine.threads
     defer {
       Machine.limit(to: .avx512)
-      Machine.products = .f32
+      Machine.computeType = .f32
       Machine.threads = threads
     }
     switch self {
     case .f64: break
-    case .bf16: Machine.products = .bf16
+    case .bf16: Machine.computeType = .bf16
     default: Machine.limit(to: Machine.InstructionSet(rawValue: rawValue)!)
     }
     return try body()

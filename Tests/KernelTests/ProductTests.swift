@@ -154,12 +154,12 @@ import Testing
   /// bf16 is taken where the processor multiplies it no slower than f32, and always or never on one
   /// machine.
   @Test func preferenceOfBF16() {
-    defer { Machine.products = .f32 }
+    defer { Machine.computeType = .f32 }
     let (taken, rate) = Machine.prefer(.bf16)
     #expect(
-      Machine.products == taken && (taken == .bf16 || rate == nil || rate! < 0.75)
+      Machine.computeType == taken && (taken == .bf16 || rate == nil || rate! < 0.75)
         && (taken == .f32 || Machine.hasBF16))
     #expect(Machine.prefer(.bf16).taken == taken)
-    #expect(Machine.prefer(.f32).taken == .f32 && Machine.products == .f32)
+    #expect(Machine.prefer(.f32).taken == .f32 && Machine.computeType == .f32)
   }
 }
