@@ -47,8 +47,8 @@ public enum StorageType: String, Sendable, CaseIterable {
   /// The type in the output of a case.
   var fields: [(String, JSONValue)] {
     [("dtype", .string(rawValue))]
-      + (self == .f32 && Machine.products == .f32
-        ? [] : [("products", .string(Machine.products.rawValue))])
+      + (self == .f32 && Machine.computeType == .f32
+        ? [] : [("products", .string(Machine.computeType.rawValue))])
   }
 }
 

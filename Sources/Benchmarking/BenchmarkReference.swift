@@ -23,7 +23,7 @@ enum BenchmarkReference {
   static func agree(_ x: Tensor, _ reference: Tensor, tolerance: Double) -> Bool {
     let r = reference.doubles
     let scale = r.reduce(0) { max($0, abs($1)) }
-    let tolerance = Machine.products == .bf16 ? max(tolerance, 1.0 / 32) : tolerance
+    let tolerance = Machine.computeType == .bf16 ? max(tolerance, 1.0 / 32) : tolerance
     return zip(x.doubles, r).allSatisfy { abs($0 - $1) <= tolerance * (1e-30 + scale) }
   }
 

@@ -52,7 +52,7 @@ public struct MapBenchmark: Sendable {
             r.potentialGradientNorm,
           ]
         }
-        let tolerance = Machine.products == .bf16 ? 1.0 / 32 : 1e-4
+        let tolerance = Machine.computeType == .bf16 ? 1.0 / 32 : 1e-4
         return zip(try losses(.f32), try losses(.f64)).allSatisfy {
           abs($0 - $1) <= tolerance * (1 + abs($1))
         }

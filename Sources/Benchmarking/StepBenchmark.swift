@@ -48,14 +48,14 @@ public struct StepBenchmark {
       ("preset", .string(preset)),
       ("samples", .integer(isGroup ? s.grpo.prompts * s.grpo.generations : s.batch)),
       ("parameters", .integer(models.teacher.parameterCount)),
-      ("products", .string(Machine.products.rawValue)),
+      ("products", .string(Machine.computeType.rawValue)),
     ]
     return BenchmarkCase(
       "step", sizes, .init(),
       verify: {
         let work = Workspace(pool: pool)
         let current = Machine.current
-        let tolerance = Machine.products == .bf16 ? 0.1 : 1e-3
+        let tolerance = Machine.computeType == .bf16 ? 0.1 : 1e-3
         var small = s
         (
           small.batch, small.post.pool, small.grpo.prompts, small.grpo.generations,

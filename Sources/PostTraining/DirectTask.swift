@@ -45,7 +45,8 @@ public struct DirectTask: PostTask {
         models.teacher, settings.sampler, captions: captions, shape: latentShape,
         prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work
       )
-    training = try settings.trainableStudent(of: models.teacher, in: work)
+    training = try settings.trainableStudent(
+      of: models.teacher, averageDecay: settings.ema.enabled ? settings.ema.decay : nil, in: work)
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
@@ -148,7 +149,9 @@ public struct DirectTask: PostTask {
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("student.", onlyTrainable: true, from: &state, in: work)
-    velocityDrift = state.numbers["velocity_drift"]?.number ?? 0
+    // Checkpoints of the version before call it `departure`.
+    let drift = state.numbers["velocity_drift"] ?? state.numbers["departure"]
+    velocityDrift = drift?.number ?? 0
     if settings.post.latents == .`self` {
       pool.latents = try state.tensor("pool.latents", like: pool.latents.shape, in: work)
     }

@@ -36,7 +36,7 @@ public struct GRPOTask: PostTask {
       shift: settings.schedule.shift, steps: settings.schedule.levels,
       end: settings.schedule.end)
     phases = PhaseSchedule(settings.schedule.phases)!
-    training = try settings.trainableStudent(of: models.teacher, in: work)
+    training = try settings.trainableStudent(of: models.teacher, averageDecay: nil, in: work)
   }
   public var totalSteps: Int { settings.steps }
   public var result: VideoTransformer { student }

@@ -172,12 +172,8 @@ public struct PostSettings: TrainingSettings {
   public enum Objective: String, Codable, Sendable, CaseIterable { case direct, grpo }
   @Setting(.choice(Objective.self), "Back-propagation through the rewards, or GRPO.")
   public var objective = Objective.direct
-  @Setting(
-    .choice(Machine.Products.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
-    formerly: "products") public var compute_dtype = Machine.Products.f32
-  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = AdamW.Moments.f32
+  @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
+  @Setting(.moments) public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 42
   @Setting(.steps, "Optimiser steps.") public var steps = 256
   @Setting(.batch, "Clips of a micro-step.") public var batch = 1
@@ -222,11 +218,11 @@ extension PostSettings {
       }
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
   }
-  /// The teacher with adapters, or all of it, made trainable; with a moving average where `ema` asks
-  /// for one.
-  func trainableStudent(of teacher: VideoTransformer, in work: borrowing Workspace) throws
-    -> TrainableModel<VideoTransformer>
-  {
+  /// The teacher with trainable adapters, or with all of its parameters trainable. `averageDecay` as
+  /// in `TrainableModel`.
+  func trainableStudent(
+    of teacher: VideoTransformer, averageDecay: Double?, in work: borrowing Workspace
+  ) throws -> TrainableModel<VideoTransformer> {
     var student = teacher
     if lora.enabled {
       let source = ParameterSource.random(seed: UInt64(seed))
@@ -238,7 +234,7 @@ extension PostSettings {
     }
     return TrainableModel(
       student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
-      averageDecay: ema.enabled ? ema.decay : nil, in: work)
+      averageDecay: averageDecay, in: work)
   }
   /// How own samples are drawn: for the pool, the previews and the watch.
   var sampler: FlowSampler {

@@ -3,7 +3,7 @@ internal import CKernels
 /// The rates of this machine, measured now: `pk_probe.h`. Benchmarks are compared with them.
 public struct MachineRates: Sendable {
   /// Operations a second of fused multiply-adds on all threads: of the current instruction set in
-  /// f32, or of bf16 pairs if `Machine.products` is bf16.
+  /// f32, or of bf16 pairs if `Machine.computeType` is bf16.
   public let flops: Double
   /// Bytes a second of a triad over arrays larger than the caches. Each read and write counts once.
   public let bytes: Double
@@ -53,12 +53,12 @@ extension Machine {
   /// other work on a processor meets both. Rates are whole multiples of each other, so a threshold
   /// of three quarters tells them apart on a busy machine, too.
   public static func bf16Rate() -> Double? {
-    let kept = products
-    defer { products = kept }
-    products = .bf16
-    guard products == .bf16 else { return nil }
-    func rate(_ type: Products) -> Double {
-      products = type
+    let kept = computeType
+    defer { computeType = kept }
+    computeType = .bf16
+    guard computeType == .bf16 else { return nil }
+    func rate(_ type: ComputeType) -> Double {
+      computeType = type
       var done = 0.0
       let t = ContinuousClock().measure { done = pk_probe_fma(20_000) } / .seconds(1)
       return done / t
@@ -71,10 +71,10 @@ extension Machine {
   /// Requests products of this type. bf16 is used if the processor multiplies it no slower than f32
   /// (measured once, in one to two milliseconds). Returns the type in use, and the rate of bf16
   /// over that of f32 if that was the reason.
-  public static func prefer(_ type: Products) -> (taken: Products, rate: Double?) {
+  public static func prefer(_ type: ComputeType) -> (taken: ComputeType, rate: Double?) {
     let rate = type == .bf16 ? bf16Rate() : nil
-    products = type == .bf16 && (rate ?? 0) < 0.75 ? .f32 : type
-    return (products, products == type ? nil : rate)
+    computeType = type == .bf16 && (rate ?? 0) < 0.75 ? .f32 : type
+    return (computeType, computeType == type ? nil : rate)
   }
   /// The thread team as the system runs it: its number of threads, and the number of processors on
   /// which they may run together.

@@ -4,7 +4,7 @@ internal import CKernels
 /// oracle of the kernel tests and of `pisces doctor`, and nothing else calls them. They take
 /// tensors of any floating type and return f64.
 public enum Reference {
-  // MARK: Products
+  // MARK: ComputeType
 
   /// alpha op(A) op(B), for matrices.
   public static func matmul(

@@ -89,8 +89,8 @@ public enum Machine {
   /// The type to which f32 operands of matrix products, attention and convolutions are rounded;
   /// sums stay in f32. The value read is the one in effect: bf16 is ignored if the processor does
   /// not multiply it, and with AMX it holds for matrix products only.
-  public enum Products: String, Codable, Sendable, CaseIterable { case f32, bf16 }
-  public static var products: Products {
+  public enum ComputeType: String, Codable, Sendable, CaseIterable { case f32, bf16 }
+  public static var computeType: ComputeType {
     get { pk_compute_type() == PK_BF16 ? .bf16 : .f32 }
     set { pk_compute_type_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
   }

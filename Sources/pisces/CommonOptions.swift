@@ -35,7 +35,7 @@ struct CommonOptions: ParsableArguments {
     )
   }
   /// Sets the type if it is faster on this processor. Prints a line if it is not.
-  func use(_ products: Machine.Products) {
+  func use(_ products: Machine.ComputeType) {
     let (taken, rate) = Machine.prefer(products)
     if taken != products {
       note(

@@ -9,9 +9,9 @@ import World
 public struct DemoSettings: Settings {
   @Setting(.seed, "Seed of post-training and map.") public var seed = 1
   @Setting(
-    .choice(Machine.Products.self),
+    .choice(Machine.ComputeType.self),
     "Operands of products in the whole demo (its parts' own keys are not looked at).",
-    formerly: "products") public var compute_dtype = Machine.Products.bf16
+    formerly: "products") public var compute_dtype = Machine.ComputeType.bf16
   @Setting(.whole(1...1_000_000), "Held-out prompts of every evaluation.") public var prompts = 512
   @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20_261_203
   @Setting(.whole(1...10_000), "Euler steps of every evaluation.") public var sampler_steps = 16

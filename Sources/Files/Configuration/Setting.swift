@@ -1,3 +1,5 @@
+import TensorRuntime
+
 /// One key of a run file: its default, its range and its meaning in one line.
 ///
 ///     @Setting(.whole(1...1_000_000), "Outer steps.") public var steps = 160_000
@@ -13,6 +15,11 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
   public init(wrappedValue: Value, _ limits: Limits, _ meaning: String, formerly: String? = nil) {
     (self.wrappedValue, declaration) = (wrappedValue, .key(limits, meaning, formerly: formerly))
   }
+  /// A key that several run files share.
+  public init(wrappedValue: Value, _ shared: SharedKey) {
+    self.init(
+      wrappedValue: wrappedValue, shared.limits, shared.meaning, formerly: shared.formerly)
+  }
   /// A part whose keys are declared by name, with dots between levels: the configuration of a
   /// model, which knows nothing of run files.
   public init(wrappedValue: Value, keys: [DeclaredKey]) {
@@ -23,6 +30,19 @@ public struct Setting<Value: Codable & Sendable & Equatable>: Codable, Sendable,
   }
   public func encode(to encoder: any Encoder) throws { try wrappedValue.encode(to: encoder) }
   public static func == (a: Setting, b: Setting) -> Bool { a.wrappedValue == b.wrappedValue }
+}
+
+/// Range, meaning and former name of a key that several run files share.
+public struct SharedKey: Sendable {
+  let limits: Limits, meaning: String, formerly: String?
+  public init(_ limits: Limits, _ meaning: String, formerly: String? = nil) {
+    (self.limits, self.meaning, self.formerly) = (limits, meaning, formerly)
+  }
+  /// `compute_dtype` of every kind of training.
+  public static let computeType = SharedKey(
+    .choice(Machine.ComputeType.self),
+    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    formerly: "products")
 }
 
 /// The declaration of one key.

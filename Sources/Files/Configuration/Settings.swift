@@ -7,7 +7,7 @@ public protocol Settings: Codable, Sendable { init() }
 /// Settings of a training run, which include the arithmetic of the run.
 public protocol TrainingSettings: Settings {
   /// Type of the operands of matrix products, attention and convolutions.
-  var compute_dtype: Machine.Products { get }
+  var compute_dtype: Machine.ComputeType { get }
 }
 
 /// A fault in a configuration (exit status 64).

@@ -9,16 +9,14 @@ public struct TrainableModel<Model: Layer> {
   public private(set) var average: MovingAverage?
 
   /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
-  /// nil or 0: no average.
+  /// nil: no average.
   public init(
     _ model: Model, _ options: AdamW.Options, averageDecay: Double? = nil,
     in work: borrowing Workspace
   ) {
     self.model = model
     optimizer = AdamW(options, for: model, in: work)
-    average = averageDecay.flatMap {
-      $0 > 0 ? MovingAverage(decay: $0, of: model, in: work) : nil
-    }
+    average = averageDecay.map { MovingAverage(decay: $0, of: model, in: work) }
   }
   /// The model with averaged parameters, or the model itself if no average is kept.
   public var averaged: Model { average?.applied(to: model) ?? model }

@@ -7,12 +7,8 @@ public import TensorRuntime
 /// The settings of `train vae`.
 public struct AutoencoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
-  @Setting(
-    .choice(Machine.Products.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
-    formerly: "products") public var compute_dtype = Machine.Products.f32
-  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = AdamW.Moments.f32
+  @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
+  @Setting(.moments) public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 10000
   @Setting(.share, "Share of the steps, from the first on, that see single frames.") public
@@ -63,7 +59,7 @@ public struct AutoencoderTask: TrainingTask {
     model.makeTrainable(in: work)
     training = TrainableModel(
       model, .init(weightDecay: settings.weight_decay, moments: settings.moments),
-      averageDecay: settings.ema_decay, in: work)
+      averageDecay: settings.ema_decay > 0 ? settings.ema_decay : nil, in: work)
   }
   public var totalSteps: Int { settings.steps }
   private func isSingle(_ step: Int) -> Bool {

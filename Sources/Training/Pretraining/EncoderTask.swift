@@ -9,12 +9,8 @@ import Transport
 /// What `train encoders` can be told.
 public struct EncoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
-  @Setting(
-    .choice(Machine.Products.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
-    formerly: "products") public var compute_dtype = Machine.Products.f32
-  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = AdamW.Moments.f32
+  @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
+  @Setting(.moments) public var moments = AdamW.Moments.f32
   public enum Stage: String, Codable, Sendable, CaseIterable {
     /// Both towers on contrast, matching and masked words.
     case joint

@@ -12,12 +12,8 @@ public import TensorRuntime
 /// The settings of `train generator`.
 public struct GeneratorSettings: TrainingSettings {
   @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
-  @Setting(
-    .choice(Machine.Products.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
-    formerly: "products") public var compute_dtype = Machine.Products.f32
-  @Setting(.choice(AdamW.Moments.self), "Storage of AdamW's moments; bf16 rounds stochastically.")
-  public var moments = AdamW.Moments.f32
+  @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
+  @Setting(.moments) public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 8000
   @Setting(.batch, "Clips of a step.") public var batch = 96

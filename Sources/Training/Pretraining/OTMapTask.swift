@@ -6,10 +6,7 @@ public import Transport
 
 /// The settings of `train ot-map` (algorithm.md 3).
 public struct OTMapSettings: TrainingSettings {
-  @Setting(
-    .choice(Machine.Products.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
-    formerly: "products") public var compute_dtype = Machine.Products.f32
+  @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   public enum Objective: String, Codable, Sendable, CaseIterable {
     /// Neural optimal transport.
     case ot
