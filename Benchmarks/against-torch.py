@@ -15,7 +15,7 @@ then pisces, in processes of their own; the ratio is of the medians of the round
 spread is that of the rounds' ratios. With --turns N all programs of a case stay and take turns of a
 tenth of a second (or one repeat) instead, so that a slow minute of a shared machine meets them all;
 the ratio is then the median over turns, the spread their quartiles. A peer runs the arithmetic the
-case needs and nothing else. In bf16 torch gets bf16 tensors (training: autocast), pisces --products
+case needs and nothing else. In bf16 torch gets bf16 tensors (training: autocast), pisces --compute-dtype
 bf16: its operands are rounded as they are packed.
 """
 
@@ -799,7 +799,7 @@ def main():
                 PISCES,
                 "bench",
                 *map(str, arguments),
-                "--products",
+                "--compute-dtype",
                 kind,
                 "--json",
                 "--quiet",

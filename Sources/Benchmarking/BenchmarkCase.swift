@@ -48,7 +48,7 @@ public enum StorageType: String, Sendable, CaseIterable {
   var fields: [(String, JSONValue)] {
     [("dtype", .string(rawValue))]
       + (self == .f32 && Machine.computeType == .f32
-        ? [] : [("products", .string(Machine.computeType.rawValue))])
+        ? [] : [("compute_dtype", .string(Machine.computeType.rawValue))])
   }
 }
 

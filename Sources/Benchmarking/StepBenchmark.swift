@@ -48,7 +48,7 @@ public struct StepBenchmark {
       ("preset", .string(preset)),
       ("samples", .integer(isGroup ? s.grpo.prompts * s.grpo.generations : s.batch)),
       ("parameters", .integer(models.teacher.parameterCount)),
-      ("products", .string(Machine.computeType.rawValue)),
+      ("compute_dtype", .string(Machine.computeType.rawValue)),
     ]
     return BenchmarkCase(
       "step", sizes, .init(),

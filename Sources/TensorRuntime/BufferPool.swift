@@ -4,22 +4,22 @@ internal import Synchronization
 /// Recycled memory: 64-byte aligned blocks in size classes, four for each octave. A block returns
 /// to its class when the last tensor on it is released, and leaves the pool only with the pool.
 public final class BufferPool: Sendable {
+  /// A block of memory. While it is in `free` it is owned by the pool, otherwise by exactly one
+  /// TensorStorage.
+  private struct Block: Hashable, @unchecked Sendable { let start: UnsafeMutableRawPointer }
   private struct Contents: ~Copyable {
-    var free: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 256)
+    var free: [[Block]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
     var live = 0
-    /// Addresses of the blocks obtained from the system.
-    var obtained: [UnsafeMutableRawPointer] = []
+    /// The blocks obtained from the system.
+    var obtained: [Block] = []
     /// In a plan: blocks of each class that cost nothing because the planned pool has them already;
     /// and the bytes used of all other blocks.
-    var held: [Int] = [], used: [UnsafeMutableRawPointer: Int] = [:],
-      mapped: [UnsafeMutableRawPointer: Int] = [:]
+    var held: [Int] = [], used: [Block: Int] = [:], mapped: [Block: Int] = [:]
     /// In a plan: bytes of all blocks so far, and the bytes last reported to `MemoryLimit`.
     var total = 0, asked = 0
   }
-  // While a pointer is in `free` it is owned by the pool, otherwise by exactly one TensorStorage.
-  private nonisolated(unsafe) var contents = Contents()
-  private let lock = Mutex(())
+  private let contents: Mutex<Contents>
 
   /// Statistics since the pool was made. Bytes are those of whole size classes.
   public struct Statistics: Sendable {
@@ -34,21 +34,25 @@ public final class BufferPool: Sendable {
   }
 
   private let isPlan: Bool
-  public init() { isPlan = false }
+  public init() {
+    isPlan = false
+    contents = Mutex(Contents())
+  }
   /// A pool for `MemoryPlan`, whose blocks take no memory until they are written.
   init(planningFor pool: BufferPool?) {
     isPlan = true
-    contents.held =
-      pool.map { p in p.lock.withLock { _ in p.contents.free.map(\.count) } }
-      ?? Array(repeating: 0, count: 256)
+    var planned = Contents()
+    planned.held =
+      pool.map { $0.contents.withLock { $0.free.map(\.count) } } ?? Array(repeating: 0, count: 256)
+    contents = Mutex(planned)
   }
   /// Bytes of a plan's blocks that were used at some time, without the blocks that cost nothing.
-  var touched: Int { lock.withLock { _ in contents.used.values.reduce(0, +) } }
+  var touched: Int { contents.withLock { $0.used.values.reduce(0, +) } }
 
-  public var statistics: Statistics { lock.withLock { _ in contents.statistics } }
-  func countCopy() { lock.withLock { _ in contents.statistics.copies += 1 } }
+  public var statistics: Statistics { contents.withLock { $0.statistics } }
+  func countCopy() { contents.withLock { $0.statistics.copies += 1 } }
   /// Resets the peak, so that the next reading covers only what follows.
-  public func resetPeak() { lock.withLock { _ in contents.statistics.peakBytes = contents.live } }
+  public func resetPeak() { contents.withLock { $0.statistics.peakBytes = $0.live } }
 
   /// The smallest class that holds `bytes`. Classes are a quarter of an octave apart.
   static func sizeClass(_ bytes: Int) -> (index: Int, bytes: Int) {
@@ -61,19 +65,19 @@ public final class BufferPool: Sendable {
 
   func take(_ bytes: Int) -> (pointer: UnsafeMutableRawPointer, capacity: Int) {
     let (index, capacity) = Self.sizeClass(bytes)
-    let recycled: UnsafeMutableRawPointer? = lock.withLock { _ in
-      contents.live += capacity
-      contents.statistics.peakBytes = max(contents.statistics.peakBytes, contents.live)
-      if let p = contents.free[index].popLast() {
-        if isPlan, let most = contents.used[p] { contents.used[p] = max(most, bytes) }
-        return p
+    let recycled: Block? = contents.withLock { c in
+      c.live += capacity
+      c.statistics.peakBytes = max(c.statistics.peakBytes, c.live)
+      if let block = c.free[index].popLast() {
+        if isPlan, let most = c.used[block] { c.used[block] = max(most, bytes) }
+        return block
       }
-      if isPlan { return map(bytes, index, capacity) }
-      contents.statistics.allocations += 1
-      contents.statistics.bytes += capacity
+      if isPlan { return Self.map(bytes, index, capacity, &c) }
+      c.statistics.allocations += 1
+      c.statistics.bytes += capacity
       return nil
     }
-    return (recycled ?? obtain(capacity), capacity)
+    return (recycled?.start ?? obtain(capacity), capacity)
   }
 
   /// A block from the system. Large blocks begin at different cache lines of a page. The system's
@@ -83,39 +87,45 @@ public final class BufferPool: Sendable {
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = MemoryLimit.block(capacity + (colours - 1) * 64)
-    let colour = lock.withLock { _ in
-      contents.obtained.append(start)
-      return contents.obtained.count * 17 % colours
+    let block = Block(start: start)
+    let colour = contents.withLock { c in
+      c.obtained.append(block)
+      return c.obtained.count * 17 % colours
     }
     return start + colour * 64
   }
 
   /// A block of a plan: only address space, no memory.
-  private func map(_ bytes: Int, _ index: Int, _ capacity: Int) -> UnsafeMutableRawPointer {
-    if contents.held[index] == 0 { contents.total += bytes }
-    if contents.total >= contents.asked + MemoryLimit.large {
-      contents.asked = contents.total
-      MemoryLimit.check(contents.total)
+  private static func map(_ bytes: Int, _ index: Int, _ capacity: Int, _ c: inout Contents) -> Block
+  {
+    if c.held[index] == 0 { c.total += bytes }
+    if c.total >= c.asked + MemoryLimit.large {
+      c.asked = c.total
+      MemoryLimit.check(c.total)
     }
     guard
-      let p = mmap(
+      let start = mmap(
         nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      p != MAP_FAILED
-    else { MemoryLimit.refuse(contents.total) }
-    contents.mapped[p] = capacity
-    if contents.held[index] > 0 { contents.held[index] -= 1 } else { contents.used[p] = bytes }
-    return p
+      start != MAP_FAILED
+    else { MemoryLimit.refuse(c.total) }
+    let block = Block(start: start)
+    c.mapped[block] = capacity
+    if c.held[index] > 0 { c.held[index] -= 1 } else { c.used[block] = bytes }
+    return block
   }
 
   func give(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
-    lock.withLock { _ in
-      contents.live -= capacity
-      contents.free[Self.sizeClass(capacity).index].append(pointer)
+    let block = Block(start: pointer)
+    contents.withLock { c in
+      c.live -= capacity
+      c.free[Self.sizeClass(capacity).index].append(block)
     }
   }
 
   deinit {
-    for (p, capacity) in contents.mapped { munmap(p, capacity) }
-    for start in contents.obtained { free(start) }
+    contents.withLock { c in
+      for (block, capacity) in c.mapped { munmap(block.start, capacity) }
+      for block in c.obtained { free(block.start) }
+    }
   }
 }

@@ -15,23 +15,24 @@ public struct MemoryPlan: Sendable {
 
   /// nil if the step throws.
   public init?(_ pool: BufferPool, step: (borrowing Workspace) throws -> Void) {
-    precondition(Self.current == nil, "a plan within a plan")
     let run = Run(pool)
-    Self.current = run
-    defer { Self.current = nil }
-    do { try step(Workspace(pool: run.pool)) } catch { return nil }
-    (stepBytes, panelBytes) = (run.pool.touched, run.panels.values.reduce(0, +))
+    do { try step(Workspace(plan: run)) } catch { return nil }
+    (stepBytes, panelBytes) = (run.pool.touched, run.panelBytes)
   }
 
   final class Run {
     /// The step's memory, and the memory of copies that are only made because the task is a copy.
     let pool: BufferPool, copies: BufferPool
-    struct Panels: Hashable { let storage: ObjectIdentifier, key: PackedPanels.Key }
-    var panels: [Panels: Int] = [:]
-    func pool(for pool: BufferPool) -> BufferPool { pool === copies ? copies : self.pool }
+    private struct Weight: Hashable { let storage: ObjectIdentifier, key: PanelCache.Key }
+    private var panels: [Weight: Int] = [:]
+    var panelBytes: Int { panels.values.reduce(0, +) }
     init(_ pool: BufferPool) {
       (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil))
     }
+    /// Counts panels that the step will make and keep.
+    func count(_ key: PanelCache.Key, of storage: TensorStorage, bytes: Int) {
+      if storage.panels.contains(key) { return }
+      panels[Weight(storage: ObjectIdentifier(storage), key: key)] = bytes
+    }
   }
-  nonisolated(unsafe) static var current: Run?
 }

@@ -86,7 +86,7 @@ public struct RandomStream: Sendable {
     -> Tensor
   {
     let y = work.tensor(shape, type)
-    check(pk_random_normal(type.pk, key, counterHigh, y.count, y.base))
+    work.check(pk_random_normal(type.pk, key, counterHigh, y.count, y.base))
     return y
   }
   /// A tensor of numbers uniform in [0, 1).
@@ -94,7 +94,7 @@ public struct RandomStream: Sendable {
     -> Tensor
   {
     let y = work.tensor(shape, type)
-    check(pk_random_uniform(type.pk, key, counterHigh, y.count, y.base))
+    work.check(pk_random_uniform(type.pk, key, counterHigh, y.count, y.base))
     return y
   }
 }

@@ -18,9 +18,7 @@ public struct Tensor: Sendable {
 
   public static func zeros(_ shape: Shape, type: ElementType = .f32) -> Tensor {
     let t = Tensor(uninitialized: shape, type: type)
-    if MemoryPlan.current == nil {
-      t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1))
-    }
+    t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1))
     return t
   }
   public static func full(_ shape: Shape, _ value: Double, type: ElementType = .f32) -> Tensor {
@@ -169,16 +167,16 @@ public struct Tensor: Sendable {
   }
   /// Marks every element as zero without writing them yet. Returns false and does nothing if this
   /// tensor is only a part of its memory.
-  mutating func clear() -> Bool {
-    makeUnique()
+  mutating func clear(in work: borrowing Workspace) -> Bool {
+    makeUnique(in: work)
     if offset != 0 || byteCount != storage.byteCount { return false }
     storage.clear()
     return true
   }
   /// Whether the elements are zeros that have not been written yet. The caller must overwrite all
   /// of them.
-  func takeCleared() -> Bool {
-    offset == 0 && byteCount == storage.byteCount && storage.takeCleared()
+  func takeCleared(in work: borrowing Workspace) -> Bool {
+    offset == 0 && byteCount == storage.byteCount && storage.takeCleared(keeps: work.isPlanned)
   }
 
   /// Whether nothing else holds this memory, so that a result may be written over it.
@@ -188,11 +186,7 @@ public struct Tensor: Sendable {
   /// Makes this the only holder of its memory. If it was shared, it is copied and the copy is
   /// counted.
   mutating func makeUnique() {
-    if isKnownUniquelyReferenced(&storage) && !storage.isReadOnly { return storage.forgetPanels() }
-    if let plan = MemoryPlan.current {
-      (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
-      return
-    }
+    if isOnlyHolder() { return storage.panels.forget() }
     let old = self
     if let pool = storage.pool {
       pool.countCopy()
@@ -202,5 +196,10 @@ public struct Tensor: Sendable {
     }
     offset = 0
     storage.pointer.copyMemory(from: old.base, byteCount: byteCount)
+  }
+  /// The same before an operation of `work` writes this. A plan gives a copy of its own memory.
+  mutating func makeUnique(in work: borrowing Workspace) {
+    guard let plan = work.plan, !isOnlyHolder() else { return makeUnique() }
+    (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
   }
 }

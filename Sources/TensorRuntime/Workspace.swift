@@ -5,11 +5,14 @@ internal import CKernels
 /// by borrowing, and a training step has no other source of memory.
 public struct Workspace: ~Copyable {
   public let pool: BufferPool
-  public init(pool: BufferPool = BufferPool()) { self.pool = pool }
+  /// The plan that this belongs to, if any.
+  let plan: MemoryPlan.Run?
+  public init(pool: BufferPool = BufferPool()) { (self.pool, plan) = (pool, nil) }
+  init(plan: MemoryPlan.Run) { (pool, self.plan) = (plan.pool, plan) }
 
   /// Whether this belongs to a plan. Nothing is computed then, and work that takes time but no
   /// memory may be left out (`MemoryPlan`).
-  public var isPlanned: Bool { MemoryPlan.current != nil }
+  public var isPlanned: Bool { plan != nil }
   /// How many of `count` rounds to run, each of which takes the same memory: all, but only the
   /// first two in a plan.
   public func rounds(_ count: Int) -> Int { isPlanned ? min(count, 2) : count }
@@ -22,7 +25,7 @@ public struct Workspace: ~Copyable {
   }
   public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     let t = tensor(shape, type)
-    if MemoryPlan.current == nil {
+    if !isPlanned {
       _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount)
     }
     return t
@@ -56,18 +59,28 @@ public struct Workspace: ~Copyable {
   /// A copy with memory of its own.
   public func copy(_ x: Tensor) -> Tensor {
     let y = tensor(x.shape, x.type)
-    if MemoryPlan.current == nil {
+    if !isPlanned {
       y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
     }
     return y
   }
 }
 
-/// Calls a kernel, which refuses only what a precondition should have refused. A plan does not call
-/// it.
-func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
-  if MemoryPlan.current != nil { return }
-  let status = kernel()
+extension Workspace {
+  /// Calls a kernel. A plan does not call it.
+  func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
+    if !isPlanned { require(kernel(), what()) }
+  }
+  /// The number that a kernel returns. A plan does not call it.
+  func measured(_ kernel: @autoclosure () -> Double) -> Double { isPlanned ? 0 : kernel() }
+  /// Counts multiplications and additions, which a plan does not carry out (`OperationCount`).
+  func countOperations(_ operations: Int) {
+    if !isPlanned { OperationCount.add(operations) }
+  }
+}
+
+/// A kernel refuses only what a precondition should have refused.
+func require(_ status: pk_status, _ what: @autoclosure () -> String = "kernel") {
   precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
 }
 

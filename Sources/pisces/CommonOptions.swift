@@ -35,9 +35,9 @@ struct CommonOptions: ParsableArguments {
     )
   }
   /// Sets the type if it is faster on this processor. Prints a line if it is not.
-  func use(_ products: Machine.ComputeType) {
-    let (taken, rate) = Machine.prefer(products)
-    if taken != products {
+  func use(_ type: Machine.ComputeType) {
+    let (taken, rate) = Machine.prefer(type)
+    if taken != type {
       note(
         "products are f32: this processor "
           + (rate.map { "multiplies bf16 at \(Double(Int(100 * $0)) / 100) of the rate of f32" }

@@ -9,7 +9,7 @@ enum Environment {
     o["command"] = .array(CommandLine.arguments.map { .string($0) })
     o["threads"] = .integer(Machine.threads)
     o["isa"] = .string(Machine.current.rawValue)
-    o["products"] = .string(Machine.computeType.rawValue)
+    o["compute_dtype"] = .string(Machine.computeType.rawValue)
     o["isa_detected"] = .string(Machine.detected.rawValue)
     o["blis"] = .string(Machine.blisVersion)
     o["blis_kernels"] = .string(Machine.blisKernels)

@@ -7,12 +7,13 @@ enum MemoryBudget {
 
   /// From here on every large block is checked first.
   static func install() {
-    MemoryLimit.refuse = { refused($0) }
-    MemoryLimit.check = { bytes in
-      if let free = FreeMemory.bytes(), bytes > free {
-        Failure.exit(refusal(bytes, free, "memory", mend: sizes))
-      }
-    }
+    MemoryLimit.set(
+      check: { bytes in
+        if let free = FreeMemory.bytes(), bytes > free {
+          Failure.exit(refusal(bytes, free, "memory", mend: sizes))
+        }
+      },
+      refuse: { refused($0) })
   }
   /// The message for a system that refuses although memory is free, for example because of a limit
   /// on the address space.

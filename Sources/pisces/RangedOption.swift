@@ -110,9 +110,11 @@ extension Option {
   }
 }
 extension Option where Value: RawRepresentable<String> & Sendable {
-  init(wrappedValue: Value, in limits: Limits, help: String = "") {
+  init(
+    wrappedValue: Value, name: NameSpecification = .long, in limits: Limits, help: String = ""
+  ) {
     let help = described(help, limits, default: wrappedValue.rawValue)
-    self.init(wrappedValue: wrappedValue, parsing: .unconditional, help: help) {
+    self.init(wrappedValue: wrappedValue, name: name, parsing: .unconditional, help: help) {
       Value(rawValue: try limits.string($0))!
     }
   }

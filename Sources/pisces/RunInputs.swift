@@ -33,7 +33,7 @@ final class RunInputs {
     guard isResumed, let before = try? JSONValue(contentsOf: "\(run)/environment.json"),
       let now = Environment.json.object
     else { return nil }
-    let changed = ["version", "isa", "products"].compactMap { key -> String? in
+    let changed = ["version", "isa", "compute_dtype"].compactMap { key -> String? in
       guard let old = before[key]?.string, let new = now[key]?.string, old != new else {
         return nil
       }

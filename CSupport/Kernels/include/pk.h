@@ -29,6 +29,10 @@ typedef enum { PK_OK = 0, PK_BAD_SHAPE = 1, PK_BAD_TYPE = 2 } pk_status;
 
 typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
 
+/* For Swift's strict memory safety: such a structure is safe to hold although it has pointers; only
+ * reading or writing these is unsafe. */
+#define PK_SAFE __attribute__((swift_attr("safe")))
+
 #include "pk_isa.h"
 #include "pk_activation.h"
 #include "pk_gemm.h"

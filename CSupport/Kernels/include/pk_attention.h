@@ -20,7 +20,7 @@
 #ifndef PK_ATTENTION_H
 #define PK_ATTENTION_H
 
-typedef struct {
+typedef struct PK_SAFE {
   ptrdiff_t batch, heads, queries, keys, head_dim;
   ptrdiff_t ldq, ldk, ldv, ldo, bq, bk, bv, bo;
   double scale;

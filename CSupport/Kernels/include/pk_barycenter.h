@@ -37,7 +37,7 @@
 #ifndef PK_BARYCENTER_H
 #define PK_BARYCENTER_H
 
-typedef struct {
+typedef struct PK_SAFE {
   ptrdiff_t count, n, m; /* histograms; atoms of each; atoms of the barycenter */
   ptrdiff_t cost_stride;
   int debiased;

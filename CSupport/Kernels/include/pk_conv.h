@@ -29,7 +29,7 @@ typedef struct {
   ptrdiff_t ft, fh, fw; /* upsampling before it: 1 for none */
 } pk_conv3d_shape;
 
-typedef struct {
+typedef struct PK_SAFE {
   /* [batch, 3, in], of pk_groupnorm_statistics: the convolution reads n = (x - mean) factor +
    * shift; NULL: x */
   const void *norm;

@@ -36,7 +36,7 @@ pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed);
 
 /* C += bias (a row; may be NULL). Then, with `active`, active = f(C); with `before`, C *=
  * f'(before), where `before` is what f was applied to. */
-typedef struct {
+typedef struct PK_SAFE {
   const void *bias;
   pk_activation f;
   const void *before;

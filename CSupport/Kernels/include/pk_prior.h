@@ -12,7 +12,7 @@
 #ifndef PK_PRIOR_H
 #define PK_PRIOR_H
 
-typedef struct {
+typedef struct PK_SAFE {
   ptrdiff_t batch, heads, rows, columns;
   double eps;
   const uint8_t *fused;

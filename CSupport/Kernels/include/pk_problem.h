@@ -62,7 +62,7 @@ typedef enum {
   PK_FAULT_WEIGHT_RANGE /* name, index, value */
 } pk_fault_kind;
 
-typedef struct {
+typedef struct PK_SAFE {
   pk_fault_kind kind;
   const char *name; /* of the array or side, as the caller calls it */
   ptrdiff_t index, other;
@@ -86,7 +86,7 @@ pk_fault pk_check_weights(const char *name, ptrdiff_t n, const double *w, double
  * to the last bit, by scaling the target. Balanced sides are divided by their sums, always or
  * only where these differ; then sums[] become 1, divisors[] (else 1) the sums before, and
  * *is_divided 1. */
-typedef struct {
+typedef struct PK_SAFE {
   double *source, *target; /* [n], [m] */
   double sums[2], divisors[2];
   int divides_always, is_divided, differ; /* differ: the sums did, by more than PK_SUM_TOLERANCE */

@@ -65,7 +65,7 @@ typedef enum {
   PK_INTERRUPTED = 4
 } pk_outcome;
 
-typedef struct {
+typedef struct PK_SAFE {
   ptrdiff_t n, m, d;
   pk_type type;
   pk_cost cost;

@@ -38,7 +38,7 @@
 #ifndef PK_TOKEN_PLAN_H
 #define PK_TOKEN_PLAN_H
 
-typedef struct {
+typedef struct PK_SAFE {
   ptrdiff_t pairs, heads, rows, columns, side; /* side: of a frame's grid of patches */
   const int32_t *starts, *row_of;              /* [pairs + 1], [tokens] */
   double gamma, eta, epsilon, marginal_exponent, mass, tolerance;

@@ -77,7 +77,7 @@ extension Workspace {
     let lse = tensor(Shape(b, heads, n), type)
     withShape(q, k, v, width, heads, scale, visible) { s in
       let area = scratch(pk_attention_scratch(s, 0), type)
-      OperationCount.add(4 * b * n * k.tensor.shape[1] * width)
+      countOperations(4 * b * n * k.tensor.shape[1] * width)
       check(
         pk_attention_forward(type.pk, s, q.base, k.base, v.base, o.base, lse.base, area.base),
         "attention")
@@ -92,7 +92,7 @@ extension Workspace {
     precondition(dout.shape == o.shape, "attention backward: dy \(dout.shape), o \(o.shape)")
     withShape(q, k, v, width, heads, scale, visible) { s in
       let area = scratch(pk_attention_scratch(s, 1), dout.type)
-      OperationCount.add(10 * dout.count * k.tensor.shape[1])
+      countOperations(10 * dout.count * k.tensor.shape[1])
       check(
         pk_attention_backward(
           dout.type.pk, s, q.base, k.base, v.base, o.base, dout.base, lse.base, dq.base, dk.base,

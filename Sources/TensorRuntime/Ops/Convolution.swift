@@ -46,7 +46,7 @@ extension Workspace {
     precondition(
       side == nil || side!.shape == y.shape && side!.type == y.type,
       "convolution plus \(side!.shape): y \(y.shape)")
-    OperationCount.add(2 * y.count * (w.count / w.shape[0]))
+    countOperations(2 * y.count * (w.count / w.shape[0]))
     if norm == nil && side == nil {
       check(
         pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, nil, y.base, area.base),
@@ -71,7 +71,7 @@ extension Workspace {
       "convolution backward: dy \(dy.shape)")
     let dx = tensor(shape, dy.type)
     let area = scratch(pk_conv3d_scratch(&s, 1), dy.type)
-    OperationCount.add(2 * dy.count * (w.count / w.shape[0]))
+    countOperations(2 * dy.count * (w.count / w.shape[0]))
     check(
       pk_conv3d_backward_data(dy.type.pk, &s, dy.base, w.base, dx.base, area.base), "convolution")
     return dx
@@ -82,10 +82,10 @@ extension Workspace {
   ) {
     if dWeight == nil && dBias == nil { return }
     var s = convShape(x.shape, shape, g)
-    dWeight?.makeUnique()
-    dBias?.makeUnique()
+    dWeight?.makeUnique(in: self)
+    dBias?.makeUnique(in: self)
     let area = scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
-    if dWeight != nil { OperationCount.add(2 * dy.count * (shape.count / shape[0])) }
+    if dWeight != nil { countOperations(2 * dy.count * (shape.count / shape[0])) }
     check(
       pk_conv3d_backward_weights(
         dy.type.pk, &s, dy.base, x.base, dWeight?.base, dBias?.base, area.base), "convolution")

@@ -29,7 +29,7 @@ extension Workspace {
   /// y += alpha x, in place.
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor) {
     precondition(x.count == y.count && x.type == y.type, "add \(x.shape) to \(y.shape)")
-    y.makeUnique()
+    y.makeUnique(in: self)
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, y.base))
   }
   /// As `add`, for a sum that may be absent.
@@ -48,7 +48,7 @@ extension Workspace {
   /// y = d y + (1 - d) x, in place.
   public func blend(_ d: Double, _ y: inout Tensor, with x: Tensor) {
     precondition(x.count == y.count && x.type == y.type, "blend \(x.shape) into \(y.shape)")
-    y.makeUnique()
+    y.makeUnique(in: self)
     check(pk_axpby(x.type.pk, x.count, 1 - d, x.base, d, y.base))
   }
   public func sum(_ x: Tensor, _ y: Tensor) -> Tensor { combine(1, x, 1, y) }
@@ -59,13 +59,13 @@ extension Workspace {
     return y
   }
   public func scale(_ x: inout Tensor, by alpha: Double) {
-    x.makeUnique()
+    x.makeUnique(in: self)
     check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, x.base))
   }
   /// Sets every element, whatever its value was (multiplying by 0 would keep a NaN).
   public func fill(_ x: inout Tensor, with value: Double) {
-    if value == 0 && x.clear() { return }
-    x.makeUnique()
+    if value == 0 && x.clear(in: self) { return }
+    x.makeUnique(in: self)
     check(pk_fill(x.type.pk, x.count, value, x.base))
   }
   public func product(_ x: Tensor, _ y: Tensor) -> Tensor {
@@ -110,7 +110,7 @@ extension Workspace {
     measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base))
   }
   public func isFinite(_ x: Tensor) -> Bool {
-    !x.type.isFloating || MemoryPlan.current != nil
+    !x.type.isFloating || isPlanned
       || pk_all_finite(x.type.pk, x.count, x.base) != 0
   }
 }
@@ -151,7 +151,7 @@ extension Workspace {
     addingTo dChunks: inout Tensor?
   ) -> Tensor {
     let (b, n, c) = tokens(dy)
-    dChunks?.makeUnique()
+    dChunks?.makeUnique(in: self)
     let dGate = dChunks.map { Chunk($0, index, of: count).base }
     let dh = tensor(dy.shape, dy.type)
     let partial = scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)

@@ -16,7 +16,7 @@ extension Workspace {
     var s = headShape(x, y, column, row, heads, scale, epsilon, rotation)
     let gamma = widened(scale)
     let rstd = tensor(Shape(s.batch, s.tokens, heads), x.type)
-    y.makeUnique()
+    y.makeUnique(in: self)
     check(
       pk_head_norm_forward(
         x.type.pk, &s, x.base + column * x.type.byteCount, gamma.base, rotation?.cosines.base,
@@ -35,8 +35,8 @@ extension Workspace {
     let partial = scratch(
       dScale == nil ? 0 : pk_norm_backward_scratch(1, s.batch * s.tokens, s.dim), x.type)
     let offset = column * x.type.byteCount
-    dScale?.makeUnique()
-    dx.makeUnique()
+    dScale?.makeUnique(in: self)
+    dx.makeUnique(in: self)
     check(
       pk_head_norm_backward(
         x.type.pk, &s, dy.base + row * s.ldy * x.type.byteCount, x.base + offset, gamma.base,

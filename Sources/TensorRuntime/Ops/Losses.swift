@@ -59,8 +59,3 @@ extension Workspace {
     return (dm, dl)
   }
 }
-
-/// The number that a kernel returns. A plan does not call it.
-func measured(_ kernel: @autoclosure () -> Double) -> Double {
-  MemoryPlan.current == nil ? kernel() : 0
-}

@@ -26,7 +26,7 @@ extension Workspace {
     precondition(
       last(xOffset, xs) < x.count && last(yOffset, ys) < y.count,
       "copy of \(sizes) past \(x.shape) or \(y.shape)")
-    y.makeUnique()
+    y.makeUnique(in: self)
     check(
       pk_copy_strided(
         x.type.pk, Int32(sizes.count), sizes, xs, x.base + xOffset * x.type.byteCount, ys,
@@ -98,7 +98,7 @@ extension Workspace {
   }
   public func scatterAdd(_ dy: Tensor, _ ids: [Int32], to dTable: inout Tensor?) {
     guard dTable != nil else { return }
-    dTable!.makeUnique()
+    dTable!.makeUnique(in: self)
     check(pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
   }
 
@@ -113,7 +113,7 @@ extension Workspace {
     precondition(
       tokens <= n && cosines.shape.last * 2 * heads == width && cosines.type == x.type,
       "rotate \(x.shape) by \(cosines.shape)")
-    x.makeUnique()
+    x.makeUnique(in: self)
     check(
       pk_rope(
         x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base,
@@ -128,7 +128,7 @@ extension Workspace {
     let t = widened(table)
     precondition(
       x.shape[0] * t.count == x.count && t.type == x.type, "add \(t.shape) to each of \(x.shape)")
-    x.makeUnique()
+    x.makeUnique(in: self)
     for b in 0..<x.shape[0] {
       check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount))
     }
@@ -152,7 +152,7 @@ extension Workspace {
   public func zeroPadding(_ x: inout Tensor, counts: [Int32]) {
     precondition(counts.count == x.shape[0], "\(counts.count) counts for \(x.shape)")
     if counts.allSatisfy({ Int($0) >= x.shape[1] }) { return }
-    x.makeUnique()
+    x.makeUnique(in: self)
     let row = x.count / (x.shape[0] * x.shape[1])
     for (b, n) in counts.enumerated() {
       check(

@@ -29,8 +29,8 @@ extension Workspace {
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "layer norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
-    dScale?.makeUnique()
-    dShift?.makeUnique()
+    dScale?.makeUnique(in: self)
+    dShift?.makeUnique(in: self)
     let dx = tensor(x.shape, x.type)
     let rows = x.shape.rows
     let columns = x.shape.last
@@ -69,7 +69,7 @@ extension Workspace {
     precondition(
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "adaptive layer norm backward: dy \(dy.shape), x \(x.shape)")
-    dChunks?.makeUnique()
+    dChunks?.makeUnique(in: self)
     let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }
     let dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
     let dx = tensor(x.shape, x.type)
@@ -99,7 +99,7 @@ extension Workspace {
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "RMS norm backward: dy \(dy.shape), x \(x.shape)")
     let gamma = scale.map { widened($0) }
-    dScale?.makeUnique()
+    dScale?.makeUnique(in: self)
     let dx = tensor(x.shape, x.type)
     let rows = x.shape.rows
     let columns = x.shape.last
@@ -163,8 +163,8 @@ extension Workspace {
     var s = groupShape(x, groups, epsilon, silu)
     let gamma = scale.map { widened($0) }
     let beta = shift.map { widened($0) }
-    dScale?.makeUnique()
-    dShift?.makeUnique()
+    dScale?.makeUnique(in: self)
+    dShift?.makeUnique(in: self)
     let dx = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type)
     let sums = scratch(pk_groupnorm_scratch(&s), x.type)
     check(

@@ -38,7 +38,7 @@ extension Workspace {
   ) {
     precondition(
       average.count == value.count && average.type == value.type, "average of \(value.shape)")
-    average.makeUnique()
+    average.makeUnique(in: self)
     adam(u, gradient, &value, &first, &second, average.base, decay)
   }
   private func adam(
@@ -52,9 +52,9 @@ extension Workspace {
       first.type == second.type
         && (first.type == value.type || first.type == .bf16 && value.type == .f32),
       "moments of \(first.type) and \(second.type) for \(value.type)")
-    value.makeUnique()
-    first.makeUnique()
-    second.makeUnique()
+    value.makeUnique(in: self)
+    first.makeUnique(in: self)
+    second.makeUnique(in: self)
     var o = pk_adamw(
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,

@@ -21,7 +21,7 @@ extension Workspace {
     precondition(
       active.shape.rows == y.shape.rows && column + y.shape.last <= active.shape.last
         && active.type == x.type, "linear: \(y.shape) at \(column) of \(active.shape)")
-    active.makeUnique()
+    active.makeUnique(in: self)
     multiply(
       x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: active, at: column,
       into: y)
@@ -38,7 +38,7 @@ extension Workspace {
   /// y += s x Wᵀ, and then f(y) written to columns `column...` of `active`.
   public func linear(_ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor) {
     precondition(y.shape == x.shape.replacingLast(with: weight.shape[0]), "linear: \(y.shape)")
-    y.makeUnique()
+    y.makeUnique(in: self)
     multiply(x, weight, isTransposed: true, frozen: false, into: y, alpha: s, beta: 1)
   }
   public func linear(
@@ -49,8 +49,8 @@ extension Workspace {
     precondition(
       active.shape.rows == y.shape.rows && column + y.shape.last <= active.shape.last
         && active.type == x.type, "linear: \(y.shape) at \(column) of \(active.shape)")
-    y.makeUnique()
-    active.makeUnique()
+    y.makeUnique(in: self)
+    active.makeUnique(in: self)
     multiply(
       x, weight, isTransposed: true, frozen: false, f: f, active: active, at: column, into: y,
       alpha: s, beta: 1)
@@ -87,7 +87,7 @@ extension Workspace {
     precondition(
       (f == nil) == (before == nil) && (before == nil || before!.shape == dx.shape),
       "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
-    dx.makeUnique()
+    dx.makeUnique(in: self)
     multiply(
       dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f,
       before: before, into: dx, beta: 1)
@@ -120,16 +120,7 @@ extension Workspace {
       && (rows <= 512 && k * n <= Self.mostKept || k * n <= Self.alwaysKept || always)
       && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1]
     {
-      let key = PackedPanels.Key(
-        offset: weight.offset, rows: weight.shape[0], columns: across, isTransposed: isTransposed,
-        layout: pk_gemm_layout())
-      weight.storage.settle()  // not under the lock that packing holds
-      panels = weight.storage.packed(key, byteCount: 4 * pk_gemm_packed_count(n, k)) {
-        let p = Tensor(uninitialized: Shape(pk_gemm_packed_count(n, k)), type: .f32)
-        let w = widened(weight)
-        check(pk_gemm_pack(&s, w.base, p.base))
-        return p
-      }
+      panels = self.panels(weight, isTransposed, &s)
     } else {
       w = widened(weight)
       precondition(w!.type == x.type, "linear: x \(x.type), weight \(weight.type)")
@@ -142,11 +133,28 @@ extension Workspace {
       active: active.map { $0.base + column * size },
       ldbefore: n, ldactive: active?.shape.last ?? 0)
     let area = productScratch(&s)
-    OperationCount.add(2 * rows * n * k)
+    countOperations(2 * rows * n * k)
     check(
       pk_linear(
         x.type.pk, &s, x.base, w.map { UnsafeRawPointer($0.base + first * size) },
         panels.map { UnsafeRawPointer($0.base) }, &e, y.base, area.base))
+  }
+  /// The panels of a weight that does not change, made once; nil in a plan, which counts them.
+  private func panels(_ weight: Tensor, _ isTransposed: Bool, _ s: inout pk_gemm_shape) -> Tensor? {
+    let key = PanelCache.Key(
+      offset: weight.offset, rows: weight.shape[0], columns: weight.shape[1],
+      isTransposed: isTransposed, layout: pk_gemm_layout())
+    let count = pk_gemm_packed_count(s.n, s.k)
+    if let plan {
+      plan.count(key, of: weight.storage, bytes: 4 * count)
+      return nil
+    }
+    return weight.storage.panels.panels(key) {
+      let packed = Tensor(uninitialized: Shape(count), type: .f32)
+      let w = widened(weight)
+      check(pk_gemm_pack(&s, w.base, packed.base))
+      return packed
+    }
   }
   /// Adds s dyᵀ x to `dWeight`.
   public func linearBackwardWeight(
@@ -155,8 +163,8 @@ extension Workspace {
     guard dWeight != nil else { return }
     let out = dy.shape.last
     let input = x.shape.last
-    dWeight!.makeUnique()
-    let isFirst = dWeight!.takeCleared()
+    dWeight!.makeUnique(in: self)
+    let isFirst = dWeight!.takeCleared(in: self)
     gemm(
       m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1),
       alpha: s, beta: isFirst ? 0 : 1)
@@ -165,7 +173,7 @@ extension Workspace {
     guard sums != nil else { return }
     let rows = dy.shape.rows
     let columns = dy.shape.last
-    sums!.makeUnique()
+    sums!.makeUnique(in: self)
     let s = scratch(pk_column_sums_scratch(rows, columns), dy.type)
     check(pk_column_sums(dy.type.pk, rows, columns, dy.base, sums!.base, s.base))
   }
@@ -209,7 +217,7 @@ extension Workspace {
     var s = pk_gemm_shape(
       m: m, n: n, k: k, rsa: ta ? 1 : k, csa: ta ? m : 1, rsb: n, csb: 1, rsc: n, csc: 1,
       alpha: alpha, beta: 0)
-    OperationCount.add(2 * g * m * n * k)
+    countOperations(2 * g * m * n * k)
     check(pk_gemm_batched(a.type.pk, &s, g, m * k, k * n, m * n, a.base, bb.base, c.base))
     return c
   }
@@ -225,7 +233,7 @@ extension Workspace {
       m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1,
       alpha: alpha, beta: beta)
     let area = productScratch(&s)
-    OperationCount.add(2 * m * n * k)
+    countOperations(2 * m * n * k)
     check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
   }
   /// Most products take the same block of the pool, whatever their sizes: the largest that two

@@ -37,10 +37,11 @@ struct BenchOptions: ParsableArguments {
     help: "Timed repeats; default: 3 to 50, for about two seconds.") var repeats: Int?
 
   @Option(
+    name: [.customLong("compute-dtype"), .customLong("products")],
     in: .choice(Machine.ComputeType.self),
     help:
       "Round operands of products, attention and convolutions to this type first; sums stay f32.")
-  var products = Machine.ComputeType.f32
+  var computeType = Machine.ComputeType.f32
 
   @Flag(
     help:
@@ -61,7 +62,7 @@ struct BenchOptions: ParsableArguments {
 
   func execute(_ cases: [() throws -> BenchmarkCase], _ common: CommonOptions) async throws {
     try common.start()
-    common.use(products)
+    common.use(computeType)
     var runner = BenchmarkRunner(repeats: repeats, isDebugBuild: Environment.isDebugBuild)
     common.note(
       """
