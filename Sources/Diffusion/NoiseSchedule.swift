@@ -59,12 +59,11 @@ public struct PhaseSchedule: Sendable, Equatable {
   }
   public init?(_ text: String) {
     var list: [(Int, Int)] = []
-    for part in text.split(separator: ",") {
-      let pair = part.split(separator: "-").map { Int($0) }
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      let pair = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
       guard pair.count == 2, let s = pair[0], let p = pair[1], s > 0, p > 0 else { return nil }
       list.append((s, p))
     }
-    if list.isEmpty { return nil }
     entries = list
   }
   public func phases(step: Int) -> Int {

@@ -6,7 +6,11 @@ internal import Synchronization
 public final class BufferPool: Sendable {
   /// A block of memory. While it is in `free` it is owned by the pool, otherwise by exactly one
   /// TensorStorage.
-  private struct Block: Hashable, @unchecked Sendable { let start: UnsafeMutableRawPointer }
+  private struct Block: Hashable, Sendable {
+    private let address: UInt
+    init(start: UnsafeMutableRawPointer) { unsafe address = UInt(bitPattern: start) }
+    var start: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: address)! }
+  }
   private struct Contents: ~Copyable {
     var free: [[Block]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
@@ -77,7 +81,7 @@ public final class BufferPool: Sendable {
       c.statistics.bytes += capacity
       return nil
     }
-    return (recycled?.start ?? obtain(capacity), capacity)
+    return unsafe (recycled?.start ?? obtain(capacity), capacity)
   }
 
   /// A block from the system. Large blocks begin at different cache lines of a page. The system's
@@ -86,13 +90,13 @@ public final class BufferPool: Sendable {
   /// fifth of a product with an activation (`Documentation/notes/performance.md`).
   private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
     let colours = capacity < 1 << 16 ? 1 : 64
-    let start = MemoryLimit.block(capacity + (colours - 1) * 64)
-    let block = Block(start: start)
+    let start = unsafe MemoryLimit.block(capacity + (colours - 1) * 64)
+    let block = unsafe Block(start: start)
     let colour = contents.withLock { c in
       c.obtained.append(block)
       return c.obtained.count * 17 % colours
     }
-    return start + colour * 64
+    return unsafe start + colour * 64
   }
 
   /// A block of a plan: only address space, no memory.
@@ -104,18 +108,18 @@ public final class BufferPool: Sendable {
       MemoryLimit.check(c.total)
     }
     guard
-      let start = mmap(
+      let start = unsafe mmap(
         nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      start != MAP_FAILED
+      unsafe start != MAP_FAILED
     else { MemoryLimit.refuse(c.total) }
-    let block = Block(start: start)
+    let block = unsafe Block(start: start)
     c.mapped[block] = capacity
     if c.held[index] > 0 { c.held[index] -= 1 } else { c.used[block] = bytes }
     return block
   }
 
   func give(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
-    let block = Block(start: pointer)
+    let block = unsafe Block(start: pointer)
     contents.withLock { c in
       c.live -= capacity
       c.free[Self.sizeClass(capacity).index].append(block)
@@ -124,8 +128,8 @@ public final class BufferPool: Sendable {
 
   deinit {
     contents.withLock { c in
-      for (block, capacity) in c.mapped { munmap(block.start, capacity) }
-      for block in c.obtained { free(block.start) }
+      for (block, capacity) in c.mapped { unsafe munmap(block.start, capacity) }
+      for block in c.obtained { unsafe free(block.start) }
     }
   }
 }

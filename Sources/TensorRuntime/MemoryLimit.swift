@@ -26,8 +26,8 @@ public enum MemoryLimit {
   static func block(_ byteCount: Int) -> UnsafeMutableRawPointer {
     if byteCount >= large { check(byteCount) }
     var pointer: UnsafeMutableRawPointer?
-    guard posix_memalign(&pointer, 64, byteCount) == 0, let pointer else { refuse(byteCount) }
-    return pointer
+    if unsafe posix_memalign(&pointer, 64, byteCount) != 0 { refuse(byteCount) }
+    return unsafe pointer!
   }
   /// Blocks smaller than this are not reported.
   static let large = 1 << 26

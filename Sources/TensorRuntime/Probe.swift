@@ -36,11 +36,12 @@ public struct MachineRates: Sendable {
     let b = Tensor.zeros(Shape(n))
     let y = Tensor.zeros(Shape(n))
     func floats(_ t: Tensor) -> UnsafeMutablePointer<Float> {
-      t.base.assumingMemoryBound(to: Float.self)
+      unsafe t.base.assumingMemoryBound(to: Float.self)
     }
     for _ in 0..<6 {
       bytes = max(
-        bytes, 12 * Double(n) / seconds { pk_probe_triad(n, floats(a), floats(b), floats(y)) })
+        bytes,
+        12 * Double(n) / seconds { unsafe pk_probe_triad(n, floats(a), floats(b), floats(y)) })
     }
     return MachineRates(flops: flops, bytes: bytes, exponentials: exponentials, barrier: barrier)
   }
@@ -81,7 +82,7 @@ extension Machine {
   /// run together.
   public static var team: (threads: Int, processors: Int) {
     var processors: Int32 = 0
-    let threads = pk_probe_team(&processors)
+    let threads = unsafe pk_probe_team(&processors)
     return (Int(threads), Int(processors))
   }
   /// The instruction sets of this machine, plainest first.

@@ -41,8 +41,10 @@ public struct RandomStream: Sendable {
     UInt32, UInt32, UInt32, UInt32
   ) {
     var out: (UInt32, UInt32, UInt32, UInt32) = (0, 0, 0, 0)
-    withUnsafeMutablePointer(to: &out) {
-      $0.withMemoryRebound(to: UInt32.self, capacity: 4) { pk_philox(key, high, low, $0) }
+    unsafe withUnsafeMutablePointer(to: &out) {
+      unsafe $0.withMemoryRebound(to: UInt32.self, capacity: 4) {
+        unsafe pk_philox(key, high, low, $0)
+      }
     }
     return out
   }
@@ -86,7 +88,7 @@ public struct RandomStream: Sendable {
     -> Tensor
   {
     let y = work.tensor(shape, type)
-    work.check(pk_random_normal(type.pk, key, counterHigh, y.count, y.base))
+    unsafe work.check(pk_random_normal(type.pk, key, counterHigh, y.count, y.base))
     return y
   }
   /// A tensor of numbers uniform in [0, 1).
@@ -94,7 +96,7 @@ public struct RandomStream: Sendable {
     -> Tensor
   {
     let y = work.tensor(shape, type)
-    work.check(pk_random_uniform(type.pk, key, counterHigh, y.count, y.base))
+    unsafe work.check(pk_random_uniform(type.pk, key, counterHigh, y.count, y.base))
     return y
   }
 }

@@ -17,7 +17,7 @@ public enum Reference {
       m: m, n: n, k: k, rsa: ta ? 1 : k, csa: ta ? m : 1, rsb: tb ? 1 : n, csb: tb ? k : 1,
       rsc: n, csc: 1, alpha: alpha, beta: 0)
     var c = [Double](repeating: 0, count: m * n)
-    pk_reference_gemm(&s, a.doubles, b.doubles, &c)
+    unsafe pk_reference_gemm(&s, a.doubles, b.doubles, &c)
     return Tensor(c, Shape(m, n))
   }
   /// x Wᵀ + b, x `[rows, in]`, W `[out, in]`.
@@ -55,8 +55,8 @@ public enum Reference {
   ) -> (o: Tensor, lse: Tensor) {
     var o = [Double](repeating: 0, count: q.count)
     var lse = [Double](repeating: 0, count: q.shape[0] * heads * q.shape[1])
-    withShape(q, k, heads, scale, visible) {
-      pk_reference_attention_forward($0, q.doubles, k.doubles, v.doubles, &o, &lse)
+    unsafe withShape(q, k, heads, scale, visible) {
+      unsafe pk_reference_attention_forward($0, q.doubles, k.doubles, v.doubles, &o, &lse)
     }
     return (Tensor(o, q.shape), Tensor(lse, Shape(q.shape[0], heads, q.shape[1])))
   }
@@ -67,8 +67,8 @@ public enum Reference {
     var dq = [Double](repeating: 0, count: q.count)
     var dk = [Double](repeating: 0, count: k.count)
     var dv = [Double](repeating: 0, count: v.count)
-    withShape(q, k, heads, scale, visible) {
-      pk_reference_attention_backward(
+    unsafe withShape(q, k, heads, scale, visible) {
+      unsafe pk_reference_attention_backward(
         $0, q.doubles, k.doubles, v.doubles, dout.doubles, &dq, &dk, &dv)
     }
     return (Tensor(dq, q.shape), Tensor(dk, k.shape), Tensor(dv, v.shape))
@@ -78,13 +78,13 @@ public enum Reference {
     _ body: (UnsafePointer<pk_attention_shape>) -> Void
   ) {
     let (width, queries, keys) = (q.shape[2], q.shape[1], k.shape[1])
-    visible.keyCounts.withUnsafeBufferPointer { counts in
-      var s = pk_attention_shape(
+    unsafe visible.keyCounts.withUnsafeBufferPointer { counts in
+      var s = unsafe pk_attention_shape(
         batch: q.shape[0], heads: heads, queries: queries, keys: keys, head_dim: width / heads,
         ldq: width, ldk: width, ldv: width, ldo: width, bq: queries * width, bk: keys * width,
         bv: keys * width, bo: queries * width, scale: scale, causal_block: visible.causalBlock,
         key_counts: visible.keyCounts.isEmpty ? nil : counts.baseAddress)
-      body(&s)
+      unsafe body(&s)
     }
   }
 
@@ -97,7 +97,7 @@ public enum Reference {
     let result = Workspace.outputShape(x.shape, out: weight.shape[0], g)
     let b = bias?.doubles ?? Array(repeating: 0, count: weight.shape[0])
     var y = [Double](repeating: 0, count: result.count)
-    pk_reference_conv3d_forward(&s, x.doubles, weight.doubles, b, &y)
+    unsafe pk_reference_conv3d_forward(&s, x.doubles, weight.doubles, b, &y)
     return Tensor(y, result)
   }
   public static func convolutionBackward(
@@ -107,7 +107,8 @@ public enum Reference {
     var dx = [Double](repeating: 0, count: x.count)
     var dWeight = [Double](repeating: 0, count: weight.count)
     var dBias = [Double](repeating: 0, count: weight.shape[0])
-    pk_reference_conv3d_backward(&s, dy.doubles, x.doubles, weight.doubles, &dx, &dWeight, &dBias)
+    unsafe pk_reference_conv3d_backward(
+      &s, dy.doubles, x.doubles, weight.doubles, &dx, &dWeight, &dBias)
     return (Tensor(dx, x.shape), Tensor(dWeight, weight.shape), Tensor(dBias, Shape(dBias.count)))
   }
   private static func shape(_ x: Shape, _ weight: Shape, _ g: ConvolutionGeometry)
@@ -128,7 +129,7 @@ public enum Reference {
   ) -> Tensor {
     var s = rows(x, scale, plus, epsilon)
     var y = [Double](repeating: 0, count: x.count)
-    pk_reference_layernorm_forward(&s, x.doubles, scale.doubles, shift.doubles, &y)
+    unsafe pk_reference_layernorm_forward(&s, x.doubles, scale.doubles, shift.doubles, &y)
     return Tensor(y, x.shape)
   }
   public static func layerNormBackward(
@@ -138,14 +139,14 @@ public enum Reference {
     var dx = [Double](repeating: 0, count: x.count)
     var dScale = [Double](repeating: 0, count: scale.count)
     var dShift = dScale
-    pk_reference_layernorm_backward(
+    unsafe pk_reference_layernorm_backward(
       &s, dy.doubles, x.doubles, scale.doubles, &dx, &dScale, &dShift)
     return (Tensor(dx, x.shape), Tensor(dScale, scale.shape), Tensor(dShift, scale.shape))
   }
   public static func rmsNorm(_ x: Tensor, scale: Tensor, epsilon: Double) -> Tensor {
     var s = rows(x, scale, 0, epsilon)
     var y = [Double](repeating: 0, count: x.count)
-    pk_reference_rmsnorm_forward(&s, x.doubles, scale.doubles, &y)
+    unsafe pk_reference_rmsnorm_forward(&s, x.doubles, scale.doubles, &y)
     return Tensor(y, x.shape)
   }
   public static func rmsNormBackward(_ dy: Tensor, x: Tensor, scale: Tensor, epsilon: Double)
@@ -154,7 +155,7 @@ public enum Reference {
     var s = rows(x, scale, 0, epsilon)
     var dx = [Double](repeating: 0, count: x.count)
     var dScale = [Double](repeating: 0, count: scale.count)
-    pk_reference_rmsnorm_backward(&s, dy.doubles, x.doubles, scale.doubles, &dx, &dScale)
+    unsafe pk_reference_rmsnorm_backward(&s, dy.doubles, x.doubles, scale.doubles, &dx, &dScale)
     return (Tensor(dx, x.shape), Tensor(dScale, scale.shape))
   }
   private static func rows(_ x: Tensor, _ scale: Tensor, _ plus: Double, _ epsilon: Double)
@@ -172,7 +173,7 @@ public enum Reference {
   ) -> Tensor {
     var s = groupShape(x, groups, epsilon, silu)
     var y = [Double](repeating: 0, count: x.count)
-    pk_reference_groupnorm_forward(&s, x.doubles, scale.doubles, shift.doubles, &y)
+    unsafe pk_reference_groupnorm_forward(&s, x.doubles, scale.doubles, shift.doubles, &y)
     return Tensor(y, x.shape)
   }
   public static func groupNormBackward(
@@ -182,7 +183,7 @@ public enum Reference {
     var dx = [Double](repeating: 0, count: x.count)
     var dScale = [Double](repeating: 0, count: scale.count)
     var dShift = dScale
-    pk_reference_groupnorm_backward(
+    unsafe pk_reference_groupnorm_backward(
       &s, dy.doubles, x.doubles, scale.doubles, shift.doubles, &dx, &dScale, &dShift)
     return (Tensor(dx, x.shape), Tensor(dScale, scale.shape), Tensor(dShift, scale.shape))
   }
@@ -198,12 +199,13 @@ public enum Reference {
 
   public static func softmax(_ x: Tensor, scale: Double = 1) -> Tensor {
     var y = [Double](repeating: 0, count: x.count)
-    pk_reference_softmax_forward(x.count / x.shape.last, x.shape.last, scale, x.doubles, &y)
+    unsafe pk_reference_softmax_forward(x.count / x.shape.last, x.shape.last, scale, x.doubles, &y)
     return Tensor(y, x.shape)
   }
   public static func softmaxBackward(_ dy: Tensor, y: Tensor) -> Tensor {
     var ds = [Double](repeating: 0, count: y.count)
-    pk_reference_softmax_backward(y.count / y.shape.last, y.shape.last, dy.doubles, y.doubles, &ds)
+    unsafe pk_reference_softmax_backward(
+      y.count / y.shape.last, y.shape.last, dy.doubles, y.doubles, &ds)
     return Tensor(ds, y.shape)
   }
   /// x `[B, N, heads * dim]` with its first tokens rotated by cosines and sines `[tokens, dim /
@@ -212,7 +214,7 @@ public enum Reference {
     _ x: Tensor, heads: Int, cosines: Tensor, sines: Tensor, inverse: Bool = false
   ) -> Tensor {
     var y = x.doubles
-    pk_reference_rope(
+    unsafe pk_reference_rope(
       x.shape[0] * x.shape[1], x.shape[1], cosines.shape[0], heads, x.shape[2] / heads,
       cosines.doubles, sines.doubles, inverse ? -1 : 1, &y)
     return Tensor(y, x.shape)
@@ -228,7 +230,7 @@ public enum Reference {
     loss: Double, dx: Tensor
   ) {
     var dx = [Double](repeating: 0, count: x.count)
-    let sum = pk_reference_loss(kind.rawValue, x.count, c, x.doubles, target.doubles, &dx)
+    let sum = unsafe pk_reference_loss(kind.rawValue, x.count, c, x.doubles, target.doubles, &dx)
     let n = Double(x.count)
     return (sum / n, Tensor(dx.map { $0 / n }, x.shape))
   }
@@ -241,7 +243,7 @@ public enum Reference {
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
       grad_scale: u.gradientScale, ema: 0, bf16_moments: 0, salt: 0)
-    pk_reference_adamw(p.count, &o, gradient.doubles, &p, &m, &v)
+    unsafe pk_reference_adamw(p.count, &o, gradient.doubles, &p, &m, &v)
     return [p, m, v].map { Tensor($0, value.shape) }
   }
 }

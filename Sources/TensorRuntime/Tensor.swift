@@ -18,7 +18,8 @@ public struct Tensor: Sendable {
 
   public static func zeros(_ shape: Shape, type: ElementType = .f32) -> Tensor {
     let t = Tensor(uninitialized: shape, type: type)
-    t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: max(t.byteCount, 1))
+    unsafe t.storage.pointer.initializeMemory(
+      as: UInt8.self, repeating: 0, count: max(t.byteCount, 1))
     return t
   }
   public static func full(_ shape: Shape, _ value: Double, type: ElementType = .f32) -> Tensor {
@@ -42,9 +43,9 @@ public struct Tensor: Sendable {
   private init<Element>(copying values: [Element], _ shape: Shape, _ type: ElementType) {
     precondition(values.count == shape.count, "\(values.count) values for shape \(shape)")
     self.init(uninitialized: shape, type: type)
-    values.withUnsafeBytes { bytes in
+    unsafe values.withUnsafeBytes { bytes in
       if let base = bytes.baseAddress {
-        storage.pointer.copyMemory(from: base, byteCount: bytes.count)
+        unsafe storage.pointer.copyMemory(from: base, byteCount: bytes.count)
       }
     }
   }
@@ -56,8 +57,8 @@ public struct Tensor: Sendable {
   ) {
     precondition(
       bytes.count >= shape.count * type.byteCount, "\(bytes.count) bytes for \(shape) of \(type)")
-    let empty = UnsafeRawPointer(bitPattern: 64)!
-    self.init(
+    let empty = unsafe UnsafeRawPointer(bitPattern: 64)!
+    unsafe self.init(
       shape: shape, type: type,
       storage: TensorStorage(
         borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
@@ -94,29 +95,30 @@ public struct Tensor: Sendable {
   /// All elements as f32.
   public var floats: [Float] {
     switch type {
-    case .f32: withBuffer(as: Float.self) { Array($0) }
-    case .f64: withBuffer(as: Double.self) { $0.map { Float($0) } }
-    case .bf16: withBuffer(as: UInt16.self) { $0.map { Float(bitPattern: UInt32($0) << 16) } }
+    case .f32: unsafe withBuffer(as: Float.self) { unsafe Array($0) }
+    case .f64: unsafe withBuffer(as: Double.self) { unsafe $0.map { Float($0) } }
+    case .bf16:
+      unsafe withBuffer(as: UInt16.self) { unsafe $0.map { Float(bitPattern: UInt32($0) << 16) } }
     case .f16: Workspace().converted(self, to: .f32).floats
-    case .i32: withBuffer(as: Int32.self) { $0.map { Float($0) } }
-    case .i64: withBuffer(as: Int64.self) { $0.map { Float($0) } }
-    case .u8: withBuffer(as: UInt8.self) { $0.map { Float($0) } }
+    case .i32: unsafe withBuffer(as: Int32.self) { unsafe $0.map { Float($0) } }
+    case .i64: unsafe withBuffer(as: Int64.self) { unsafe $0.map { Float($0) } }
+    case .u8: unsafe withBuffer(as: UInt8.self) { unsafe $0.map { Float($0) } }
     }
   }
   /// All elements as f64.
   public var doubles: [Double] {
     switch type {
-    case .f64: withBuffer(as: Double.self) { Array($0) }
-    case .i32: withBuffer(as: Int32.self) { $0.map { Double($0) } }
-    case .i64: withBuffer(as: Int64.self) { $0.map { Double($0) } }
+    case .f64: unsafe withBuffer(as: Double.self) { unsafe Array($0) }
+    case .i32: unsafe withBuffer(as: Int32.self) { unsafe $0.map { Double($0) } }
+    case .i64: unsafe withBuffer(as: Int64.self) { unsafe $0.map { Double($0) } }
     default: floats.map { Double($0) }
     }
   }
   public var integers: [Int] {
     switch type {
-    case .i32: withBuffer(as: Int32.self) { $0.map { Int($0) } }
-    case .i64: withBuffer(as: Int64.self) { $0.map { Int($0) } }
-    case .u8: withBuffer(as: UInt8.self) { $0.map { Int($0) } }
+    case .i32: unsafe withBuffer(as: Int32.self) { unsafe $0.map { Int($0) } }
+    case .i64: unsafe withBuffer(as: Int64.self) { unsafe $0.map { Int($0) } }
+    case .u8: unsafe withBuffer(as: UInt8.self) { unsafe $0.map { Int($0) } }
     default: preconditionFailure("\(type) is not an integer type")
     }
   }
@@ -130,7 +132,7 @@ public struct Tensor: Sendable {
   public func withSpan<Element: BitwiseCopyable, R>(
     of _: Element.Type = Element.self, _ body: (Span<Element>) throws -> R
   ) rethrows -> R {
-    try withBuffer(as: Element.self) { try body($0.span) }
+    try unsafe withBuffer(as: Element.self) { try unsafe body($0.span) }
   }
   /// Calls `body` with the elements, for writing. Copies them first if they are shared.
   public mutating func withMutableSpan<Element: BitwiseCopyable, R>(
@@ -139,14 +141,14 @@ public struct Tensor: Sendable {
     precondition(
       MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
     makeUnique()
-    let buffer = UnsafeMutableBufferPointer(
+    let buffer = unsafe UnsafeMutableBufferPointer(
       start: base.bindMemory(to: Element.self, capacity: max(count, 1)), count: count)
-    var span = buffer.mutableSpan
+    var span = unsafe buffer.mutableSpan
     return try body(&span)
   }
   /// Calls `body` with the bytes of the elements (for writing files).
   public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
-    try body(UnsafeRawBufferPointer(start: base, count: byteCount))
+    try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
   func withBuffer<Element, R>(
@@ -154,7 +156,7 @@ public struct Tensor: Sendable {
   ) rethrows -> R {
     precondition(
       MemoryLayout<Element>.size == type.byteCount, "\(Element.self) is not the element of \(type)")
-    return try body(
+    return try unsafe body(
       UnsafeBufferPointer(start: base.assumingMemoryBound(to: Element.self), count: count))
   }
 
@@ -163,7 +165,7 @@ public struct Tensor: Sendable {
   /// Address of the first element, valid while a tensor on this storage is held.
   var base: UnsafeMutableRawPointer {
     storage.settle()
-    return storage.pointer + offset * type.byteCount
+    return unsafe storage.pointer + offset * type.byteCount
   }
   /// Marks every element as zero without writing them yet. Returns false and does nothing if this
   /// tensor is only a part of its memory.
@@ -195,7 +197,7 @@ public struct Tensor: Sendable {
       storage = TensorStorage(byteCount: byteCount)
     }
     offset = 0
-    storage.pointer.copyMemory(from: old.base, byteCount: byteCount)
+    unsafe storage.pointer.copyMemory(from: old.base, byteCount: byteCount)
   }
   /// The same before an operation of `work` writes this. A plan gives a copy of its own memory.
   mutating func makeUnique(in work: borrowing Workspace) {

@@ -5,7 +5,7 @@ internal import Synchronization
 /// The memory of tensors: a block of a pool, a block of its own, or memory of another owner (a
 /// mapped file), which is never written. A holder writes elements only after it has made sure that
 /// it is the only one (`Tensor.makeUnique`). This makes sharing between tasks sound.
-final class TensorStorage: @unchecked Sendable {
+@safe final class TensorStorage: @unchecked Sendable {
   let pointer: UnsafeMutableRawPointer
   let byteCount: Int
   let isReadOnly: Bool
@@ -23,17 +23,17 @@ final class TensorStorage: @unchecked Sendable {
   }
 
   init(byteCount: Int, from pool: BufferPool) {
-    let (pointer, capacity) = pool.take(byteCount)
-    (self.pointer, self.byteCount, isReadOnly, origin) = (
+    let (pointer, capacity) = unsafe pool.take(byteCount)
+    unsafe (self.pointer, self.byteCount, isReadOnly, origin) = unsafe (
       pointer, byteCount, false, .pool(pool, capacity: capacity)
     )
   }
   init(byteCount: Int) {
-    pointer = MemoryLimit.block(max(byteCount, 64))
+    unsafe pointer = unsafe MemoryLimit.block(max(byteCount, 64))
     (self.byteCount, isReadOnly, origin) = (byteCount, false, .own)
   }
   init(borrowing pointer: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable) {
-    self.pointer = UnsafeMutableRawPointer(mutating: pointer)
+    unsafe self.pointer = unsafe UnsafeMutableRawPointer(mutating: pointer)
     (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
   }
 
@@ -51,7 +51,7 @@ final class TensorStorage: @unchecked Sendable {
   private func writeZeros() {
     settling.withLock { _ in
       if !isCleared.load(ordering: .acquiring) { return }
-      pointer.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+      unsafe pointer.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
       isCleared.store(false, ordering: .releasing)
     }
   }
@@ -60,8 +60,8 @@ final class TensorStorage: @unchecked Sendable {
 
   deinit {
     switch origin {
-    case .pool(let pool, let capacity): pool.give(pointer, capacity: capacity)
-    case .own: free(pointer)
+    case .pool(let pool, let capacity): unsafe pool.give(pointer, capacity: capacity)
+    case .own: unsafe free(pointer)
     case .borrowed: break
     }
   }

@@ -26,7 +26,8 @@ public struct Workspace: ~Copyable {
   public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     let t = tensor(shape, type)
     if !isPlanned {
-      _ = t.storage.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: t.byteCount)
+      _ = unsafe t.storage.pointer.initializeMemory(
+        as: UInt8.self, repeating: 0, count: t.byteCount)
     }
     return t
   }
@@ -38,7 +39,7 @@ public struct Workspace: ~Copyable {
     if x.type == type { return x }
     let y = tensor(x.shape, type)
     if x.type.isFloating && type.isFloating {
-      check(pk_convert(x.count, x.type.pk, x.base, type.pk, y.base))
+      unsafe check(pk_convert(x.count, x.type.pk, x.base, type.pk, y.base))
     } else if type == .f32 {
       return Tensor(x.floats, x.shape)
     } else if type == .f64 {
@@ -60,7 +61,7 @@ public struct Workspace: ~Copyable {
   public func copy(_ x: Tensor) -> Tensor {
     let y = tensor(x.shape, x.type)
     if !isPlanned {
-      y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
+      unsafe y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)
     }
     return y
   }
@@ -111,8 +112,8 @@ public enum Machine {
   /// Whether bf16 products use AMX's tiles. Attention and convolutions are then f32, which is
   /// faster than bf16 pairs there.
   public static var hasAMX: Bool { pk_isa_has_amx() != 0 }
-  public static var blisVersion: String { String(cString: pk_blis_version()) }
-  public static var blisKernels: String { String(cString: pk_blis_kernels()) }
+  public static var blisVersion: String { unsafe String(cString: pk_blis_version()) }
+  public static var blisKernels: String { unsafe String(cString: pk_blis_kernels()) }
   private static func name(_ isa: pk_isa) -> InstructionSet {
     isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar
   }

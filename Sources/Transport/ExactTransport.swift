@@ -86,7 +86,8 @@ public struct ExactTransport: Sendable, Equatable {
     var f = [Double](repeating: 0, count: n)
     var g = [Double](repeating: 0, count: m)
     var r = pisces_exact_result()
-    switch pisces_exact_transport(n, m, c, a, b, rule == .balanced ? 0 : 1, mass, &plan, &f, &g, &r)
+    switch unsafe pisces_exact_transport(
+      n, m, c, a, b, rule == .balanced ? 0 : 1, mass, &plan, &f, &g, &r)
     {
     case 0: break
     case 2: throw .memory(100 * n * m)

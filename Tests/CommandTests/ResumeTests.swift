@@ -44,7 +44,7 @@ import Testing
   /// the one that was never stopped, and its metrics tell of every step once.
   @Test(arguments: objectives) func stoppedAndResumed(_ objective: [String]) async throws {
     let models = try await TinyModels()
-    let more = objective + ["--set", "steps=40"]
+    let more = objective + ["--set", "steps=120"]
     try await models.pisces(post(models, "whole", more))
     let status = try await stop(
       post(models, "stopped", more), after: 5, run: models.folder("stopped"))

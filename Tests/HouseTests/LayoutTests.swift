@@ -37,7 +37,7 @@ import Testing
       "Transport", "internal import struct Models.TransformerConfig",
       "Transport may not import Models"
     ),
-    ("Diffusion", "let p: UnsafeRawPointer", "pointers belong to"),
+    ("Diffusion", "let p: UnsafeRawPointer", "unsafe code belongs to"),
     ("Cellar", "let x = 1", "module Cellar is not in Package.swift"),
   ])
   func importRuleCatches(_ module: String, _ line: String, _ complaint: String) async throws {

@@ -5,26 +5,26 @@ internal import CYAML
 /// and aliases are refused.
 enum YAMLText {
   static func parse(_ text: String, name: String) throws -> JSONValue {
-    var parser = yaml_parser_t()
-    guard yaml_parser_initialize(&parser) != 0 else {
+    var parser = unsafe yaml_parser_t()
+    guard unsafe yaml_parser_initialize(&parser) != 0 else {
       throw ConfigurationError("out of memory", name, "try again")
     }
-    defer { yaml_parser_delete(&parser) }
+    defer { unsafe yaml_parser_delete(&parser) }
     var text = text
     return try text.withUTF8 { bytes in
-      yaml_parser_set_input_string(&parser, bytes.baseAddress, bytes.count)
+      unsafe yaml_parser_set_input_string(&parser, bytes.baseAddress, bytes.count)
       var reader = Reader(name: name)
       while true {
-        var event = yaml_event_t()
-        guard yaml_parser_parse(&parser, &event) != 0 else {
-          let problem = parser.problem.map { String(cString: $0) } ?? "not valid YAML"
+        var event = unsafe yaml_event_t()
+        guard unsafe yaml_parser_parse(&parser, &event) != 0 else {
+          let problem = unsafe parser.problem.map { unsafe String(cString: $0) } ?? "not valid YAML"
           throw ConfigurationError(
-            "not valid YAML: \(problem)", "\(name), line \(parser.problem_mark.line + 1)",
+            "not valid YAML: \(problem)", unsafe "\(name), line \(parser.problem_mark.line + 1)",
             "correct the line")
         }
-        defer { yaml_event_delete(&event) }
-        if event.type == YAML_STREAM_END_EVENT { return reader.value ?? .object([:]) }
-        try reader.take(event)
+        defer { unsafe yaml_event_delete(&event) }
+        if unsafe event.type == YAML_STREAM_END_EVENT { return reader.value ?? .object([:]) }
+        try unsafe reader.take(event)
       }
     }
   }
@@ -42,22 +42,22 @@ enum YAMLText {
     init(name: String) { self.name = name }
 
     mutating func take(_ event: yaml_event_t) throws {
-      let line = event.start_mark.line + 1
-      switch event.type {
+      let line = unsafe event.start_mark.line + 1
+      switch unsafe event.type {
       case YAML_MAPPING_START_EVENT:
-        try push(.mapping([:], key: nil), anchor: event.data.mapping_start.anchor, line)
+        try unsafe push(.mapping([:], key: nil), anchor: event.data.mapping_start.anchor, line)
       case YAML_SEQUENCE_START_EVENT:
-        try push(.sequence([]), anchor: event.data.sequence_start.anchor, line)
+        try unsafe push(.sequence([]), anchor: event.data.sequence_start.anchor, line)
       case YAML_MAPPING_END_EVENT, YAML_SEQUENCE_END_EVENT:
         switch open.removeLast() {
         case .mapping(let o, _): try put(.object(o), line)
         case .sequence(let a): try put(.array(a), line)
         }
       case YAML_SCALAR_EVENT:
-        let s = event.data.scalar
-        let text = String(
+        let s = unsafe event.data.scalar
+        let text = unsafe String(
           decoding: UnsafeBufferPointer(start: s.value, count: s.length), as: UTF8.self)
-        if s.anchor != nil { throw anchors(line) }
+        if unsafe s.anchor != nil { throw anchors(line) }
         if case .mapping(let o, nil)? = open.last {
           if o[text] != nil {
             throw ConfigurationError(
@@ -65,7 +65,7 @@ enum YAMLText {
           }
           open[open.count - 1] = .mapping(o, key: text)
         } else {
-          try put(s.style == YAML_PLAIN_SCALAR_STYLE ? plain(text) : .string(text), line)
+          try unsafe put(s.style == YAML_PLAIN_SCALAR_STYLE ? plain(text) : .string(text), line)
         }
       case YAML_ALIAS_EVENT: throw anchors(line)
       default: break
@@ -79,7 +79,7 @@ enum YAMLText {
     private mutating func push(
       _ level: Level, anchor: UnsafeMutablePointer<yaml_char_t>?, _ line: Int
     ) throws {
-      if anchor != nil { throw anchors(line) }
+      if unsafe anchor != nil { throw anchors(line) }
       if open.count > 100 {
         throw ConfigurationError("nested too deeply", "\(name), line \(line)", "flatten it")
       }

@@ -44,7 +44,7 @@ public enum EightBitFloat: Sendable {
 extension Tensor {
   /// The negative of every element, which PyTorch stores as a bit of the tensor.
   var negated: Tensor {
-    var bytes = withBytes { Array($0) }
+    var bytes = unsafe withBytes { unsafe Array($0) }
     let size = type.byteCount
     for start in stride(from: 0, to: bytes.count, by: size) {
       if type.isFloating {

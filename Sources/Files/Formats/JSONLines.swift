@@ -9,12 +9,12 @@ public final class JSONLinesWriter: Sendable {
   /// Opens `path` for appending, and creates it if it does not exist. If a crash left a last line
   /// without a line break, that line is ended first. Throws `cannotCreate`.
   public init(_ path: String) throws(FileError) {
-    let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
     if descriptor < 0 || path.utf8.contains(0) { throw OutputFile.createError(path, errno) }
     (self.path, self.descriptor) = (path, descriptor)
     let end = lseek(descriptor, 0, SEEK_END)
     var last: UInt8 = 0x0a
-    if end > 0 { pread(descriptor, &last, 1, end - 1) }
+    if end > 0 { unsafe pread(descriptor, &last, 1, end - 1) }
     if last != 0x0a { try append(bytes: [0x0a]) }
   }
   deinit { close(descriptor) }
@@ -23,7 +23,7 @@ public final class JSONLinesWriter: Sendable {
     try append(bytes: Array(value.line.utf8) + [0x0a])
   }
   private func append(bytes: [UInt8]) throws(FileError) {
-    let code = bytes.withUnsafeBytes { OutputFile.writeAll($0, to: descriptor) }
+    let code = unsafe bytes.withUnsafeBytes { unsafe Descriptor.write($0, to: descriptor) }
     if code != 0 { throw OutputFile.writeError(path, code) }
   }
 }

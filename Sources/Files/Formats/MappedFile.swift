@@ -9,7 +9,7 @@ internal import TensorRuntime
 /// Every access is checked against the end of the file, and gives nil for what is outside. If
 /// another program shortens the file while it is mapped, the kernel stops this process. A
 /// checkpoint should therefore never be written in place.
-public final class MappedFile: @unchecked Sendable {
+@safe public final class MappedFile: @unchecked Sendable {
   // Sound: the bytes are never written after init and are released once, by deinit.
   private let base: UnsafeRawPointer?
   private let origin: Origin
@@ -34,35 +34,35 @@ public final class MappedFile: @unchecked Sendable {
         mend: "give the name of an existing file")
     }
     if path.hasPrefix(EmbeddedFiles.prefix) {
-      guard let bytes = EmbeddedFiles.bytes(path) else {
+      guard let bytes = unsafe EmbeddedFiles.bytes(path) else {
         throw FileError(
           .missingInput,
           EmbeddedFiles.paths.isEmpty
             ? "this program was built without embedded models" : "no such embedded file", in: path,
           mend: "name a model directory")
       }
-      (base, count, origin) = (bytes.baseAddress, bytes.count, .embedded)
+      unsafe (base, count, origin) = (bytes.baseAddress, bytes.count, .embedded)
       return
     }
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { throw Self.openError(path, errno) }
     defer { close(descriptor) }
     var status = stat()
-    if fstat(descriptor, &status) != 0 { throw Self.readError(path, errno) }
+    if unsafe fstat(descriptor, &status) != 0 { throw Self.readError(path, errno) }
     switch status.st_mode & S_IFMT {
     case S_IFREG:
       count = Int(status.st_size)
       origin = .mapped
       if count == 0 {
-        base = nil
+        unsafe base = nil
         return
       }
-      let address = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
-      if address == MAP_FAILED { throw Self.readError(path, errno) }
-      base = UnsafeRawPointer(address)
+      let address = unsafe mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
+      if unsafe address == MAP_FAILED { throw Self.readError(path, errno) }
+      unsafe base = UnsafeRawPointer(address)
     case S_IFIFO:
       let bytes = try Self.drain(descriptor, path)
-      (base, count, origin) = (Self.copied(bytes), bytes.count, .allocated)
+      unsafe (base, count, origin) = unsafe (Self.copied(bytes), bytes.count, .allocated)
     case S_IFDIR:
       throw FileError(
         .badData, "a folder where a file was expected", in: path, mend: "name a file inside it")
@@ -74,32 +74,32 @@ public final class MappedFile: @unchecked Sendable {
 
   /// A copy of `bytes`, aligned to 64, that behaves like a file called `name`.
   public init(bytes: [UInt8], name: String) {
-    (path, base, count, origin) = (name, Self.copied(bytes), bytes.count, .allocated)
+    unsafe (path, base, count, origin) = unsafe (name, Self.copied(bytes), bytes.count, .allocated)
   }
 
   /// Maps a file that has no name, and takes over its descriptor, which is closed with the mapping.
   init(adopting descriptor: Int32, name: String) throws(FileError) {
     var status = stat()
-    if fstat(descriptor, &status) != 0 { throw Self.readError(name, errno) }
+    if unsafe fstat(descriptor, &status) != 0 { throw Self.readError(name, errno) }
     (path, count, self.descriptor) = (name, Int(status.st_size), descriptor)
-    let address = count == 0 ? nil : mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
-    if address == MAP_FAILED { throw Self.readError(name, errno) }
-    (base, origin) = (address.map { UnsafeRawPointer($0) }, .mapped)
+    let address = unsafe count == 0 ? nil : mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    if unsafe address == MAP_FAILED { throw Self.readError(name, errno) }
+    unsafe (base, origin) = unsafe (address.map { UnsafeRawPointer($0) }, .mapped)
   }
   /// A path under which other programs of this user find the bytes.
   var location: String { descriptor < 0 ? path : "/proc/\(getpid())/fd/\(descriptor)" }
 
   /// Takes ownership of memory that was allocated.
   init(taking memory: UnsafeMutableRawPointer, count: Int, name: String) {
-    (path, base, self.count, origin) = (name, UnsafeRawPointer(memory), count, .allocated)
+    unsafe (path, base, self.count, origin) = (name, UnsafeRawPointer(memory), count, .allocated)
   }
 
   deinit {
     if descriptor >= 0 { close(descriptor) }
-    guard let base else { return }
+    guard let base = unsafe base else { return }
     switch origin {
-    case .mapped: munmap(UnsafeMutableRawPointer(mutating: base), count)
-    case .allocated: base.deallocate()
+    case .mapped: unsafe munmap(UnsafeMutableRawPointer(mutating: base), count)
+    case .allocated: unsafe base.deallocate()
     case .embedded: break
     }
   }
@@ -107,7 +107,9 @@ public final class MappedFile: @unchecked Sendable {
   private static func copied(_ bytes: [UInt8]) -> UnsafeRawPointer? {
     if bytes.isEmpty { return nil }
     let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes.count, alignment: 64)
-    bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: bytes.count) }
+    unsafe bytes.withUnsafeBytes {
+      unsafe memory.copyMemory(from: $0.baseAddress!, byteCount: bytes.count)
+    }
     return UnsafeRawPointer(memory)
   }
 
@@ -117,7 +119,7 @@ public final class MappedFile: @unchecked Sendable {
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 1 << 16)
     while true {
-      let n = read(descriptor, &block, block.count)
+      let n = unsafe read(descriptor, &block, block.count)
       if n == 0 { return bytes }
       if n < 0 {
         if errno == EINTR { continue }
@@ -142,7 +144,7 @@ public final class MappedFile: @unchecked Sendable {
   }
   static func readError(_ path: String, _ code: Int32) -> FileError {
     FileError(
-      .readWrite, "cannot read (\(systemMessage(code)))", in: path,
+      .readWrite, "cannot read (\(Descriptor.reason(code)))", in: path,
       mend: "check the disk and try again")
   }
 
@@ -154,7 +156,7 @@ public final class MappedFile: @unchecked Sendable {
   func bytes(_ range: Range<Int>) -> UnsafeRawBufferPointer {
     precondition(
       range.lowerBound >= 0 && range.upperBound <= count, "\(path): bytes \(range) of \(count)")
-    return range.isEmpty
+    return unsafe range.isEmpty
       ? UnsafeRawBufferPointer(start: nil, count: 0)
       : UnsafeRawBufferPointer(start: base! + range.lowerBound, count: range.count)
   }
@@ -183,40 +185,42 @@ struct ByteRegion: Sendable {
   func integer<T: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as _: T.Type = T.self) -> T?
   {
     guard let part = region(at: offset, count: MemoryLayout<T>.size) else { return nil }
-    return T(littleEndian: file.bytes(part.range).loadUnaligned(as: T.self))
+    return unsafe T(littleEndian: file.bytes(part.range).loadUnaligned(as: T.self))
   }
   /// A little-endian u64 that fits in an Int.
   func offset(at position: Int) -> Int? {
     integer(at: position, as: UInt64.self).flatMap { Int(exactly: $0) }
   }
-  var array: [UInt8] { Array(file.bytes(range)) }
+  var array: [UInt8] { unsafe Array(file.bytes(range)) }
   func starts(with bytes: [UInt8]) -> Bool { region(at: 0, count: bytes.count)?.array == bytes }
   /// The text, if the bytes are UTF-8.
-  var string: String? { String(validating: file.bytes(range), as: UTF8.self) }
+  var string: String? { unsafe String(validating: file.bytes(range), as: UTF8.self) }
   /// Position of the first `byte` at or after `start`, searching at most `limit` bytes.
   func firstIndex(of byte: UInt8, from start: Int, limit: Int) -> Int? {
     guard start >= 0, start <= count else { return nil }
     let end = start + min(limit, count - start)
     guard let part = region(start..<end) else { return nil }
-    return file.bytes(part.range).firstIndex(of: byte).map { start + $0 }
+    return unsafe file.bytes(part.range).firstIndex(of: byte).map { start + $0 }
   }
   /// CRC-32, as zip and PNG use it.
-  var crc32: UInt32 { Checksum.crc32(file.bytes(range)) }
+  var crc32: UInt32 { unsafe Checksum.crc32(file.bytes(range)) }
 
   /// The bytes as a tensor. They are not copied if the type exists as a tensor type and the address
   /// is aligned for it. `extents` must have been checked against `count`.
   func tensor(_ shape: Shape, _ type: StoredType) -> Tensor? {
     precondition(
       type.byteCount(of: shape.dims) == count, "\(path): \(count) bytes for \(shape) of \(type)")
-    let bytes = file.bytes(range)
+    let bytes = unsafe file.bytes(range)
     if type.isWidened {
       return StridedView(shape: shape.dims, strides: StridedView.contiguous(shape.dims), offset: 0)
         .gather(self, type)
     }
     let isAligned = Int(bitPattern: bytes.baseAddress) % max(type.byteCount, 1) == 0
-    if isAligned { return Tensor(borrowing: bytes, shape: shape, type: type.loaded, owner: file) }
-    let copy = MappedFile(bytes: Array(bytes), name: path)
-    return Tensor(
+    if isAligned {
+      return unsafe Tensor(borrowing: bytes, shape: shape, type: type.loaded, owner: file)
+    }
+    let copy = unsafe MappedFile(bytes: Array(bytes), name: path)
+    return unsafe Tensor(
       borrowing: copy.bytes(0..<copy.count), shape: shape, type: type.loaded, owner: copy)
   }
 }
@@ -247,40 +251,45 @@ struct StridedView: Sendable {
     let count = shape.reduce(1, *)
     let size = type.loaded.byteCount
     let memory = UnsafeMutableRawPointer.allocate(byteCount: max(count * size, 1), alignment: 64)
-    let bytes = source.file.bytes(source.range)
+    let bytes = unsafe source.file.bytes(source.range)
     var index = [Int](repeating: 0, count: shape.count)
     var at = offset
     for element in 0..<count {
       let p = at * type.byteCount
       precondition(
         p >= 0 && p + type.byteCount <= bytes.count, "\(source.path): element outside its storage")
-      let out = memory + element * size
+      let out = unsafe memory + element * size
       switch type {
       case .i8:
-        out.storeBytes(of: Int32(bytes.load(fromByteOffset: p, as: Int8.self)), as: Int32.self)
+        unsafe out.storeBytes(
+          of: Int32(bytes.load(fromByteOffset: p, as: Int8.self)), as: Int32.self)
       case .i16:
-        out.storeBytes(
+        unsafe out.storeBytes(
           of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: Int16.self)), as: Int32.self)
       case .u16:
-        out.storeBytes(
+        unsafe out.storeBytes(
           of: Int32(bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self)), as: Int32.self)
       case .u32:
-        out.storeBytes(
+        unsafe out.storeBytes(
           of: Int64(bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self)), as: Int64.self)
       case .u64:
-        guard let value = Int64(exactly: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self))
+        guard
+          let value = unsafe Int64(exactly: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self))
         else {
-          memory.deallocate()
+          unsafe memory.deallocate()
           return nil
         }
-        out.storeBytes(of: value, as: Int64.self)
-      case .bool, .u8: out.storeBytes(of: bytes[p], as: UInt8.self)
+        unsafe out.storeBytes(of: value, as: Int64.self)
+      case .bool, .u8: unsafe out.storeBytes(of: bytes[p], as: UInt8.self)
       case .f16, .bf16:
-        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self), as: UInt16.self)
+        unsafe out.storeBytes(
+          of: bytes.loadUnaligned(fromByteOffset: p, as: UInt16.self), as: UInt16.self)
       case .f32, .i32:
-        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self), as: UInt32.self)
+        unsafe out.storeBytes(
+          of: bytes.loadUnaligned(fromByteOffset: p, as: UInt32.self), as: UInt32.self)
       case .f64, .i64:
-        out.storeBytes(of: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self), as: UInt64.self)
+        unsafe out.storeBytes(
+          of: bytes.loadUnaligned(fromByteOffset: p, as: UInt64.self), as: UInt64.self)
       }
       var axis = shape.count - 1
       while axis >= 0 {
@@ -292,8 +301,8 @@ struct StridedView: Sendable {
         axis -= 1
       }
     }
-    let owner = MappedFile(taking: memory, count: count * size, name: source.path)
-    return Tensor(
+    let owner = unsafe MappedFile(taking: memory, count: count * size, name: source.path)
+    return unsafe Tensor(
       borrowing: UnsafeRawBufferPointer(start: memory, count: count * size), shape: Shape(shape),
       type: type.loaded, owner: owner)
   }
@@ -303,14 +312,11 @@ struct StridedView: Sendable {
 enum Checksum {
   static func crc32(_ bytes: UnsafeRawBufferPointer, continuing start: UInt32 = 0) -> UInt32 {
     guard let base = bytes.baseAddress else { return start }
-    return UInt32(
+    return unsafe UInt32(
       crc32_z(uLong(start), base.assumingMemoryBound(to: Bytef.self), z_size_t(bytes.count)))
   }
-  static func crc32(_ bytes: [UInt8]) -> UInt32 { bytes.withUnsafeBytes { crc32($0) } }
-  static func crc32(_ tensor: Tensor) -> UInt32 { tensor.withBytes { crc32($0) } }
-}
-
-/// The system's message for an error number.
-func systemMessage(_ code: Int32) -> String {
-  strerror(code).map { String(cString: $0) } ?? "error \(code)"
+  static func crc32(_ bytes: [UInt8]) -> UInt32 {
+    unsafe bytes.withUnsafeBytes { unsafe crc32($0) }
+  }
+  static func crc32(_ tensor: Tensor) -> UInt32 { unsafe tensor.withBytes { unsafe crc32($0) } }
 }

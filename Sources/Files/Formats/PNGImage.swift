@@ -26,8 +26,10 @@ public struct PNGImage: Sendable, Equatable {
       "a picture is [3, H, W] f32, not \(image.shape) \(image.type)")
     let count = image.shape[1] * image.shape[2]
     let bytes = image.withSpan(of: Float.self) { x in
-      [UInt8](unsafeUninitializedCapacity: 3 * count) { out, filled in
-        for i in 0..<count { for c in 0..<3 { out[3 * i + c] = Self.byte(x[c * count + i]) } }
+      unsafe [UInt8](unsafeUninitializedCapacity: 3 * count) { out, filled in
+        for i in 0..<count {
+          for c in 0..<3 { unsafe out[3 * i + c] = Self.byte(x[c * count + i]) }
+        }
         filled = 3 * count
       }
     }
@@ -53,61 +55,65 @@ public struct PNGImage: Sendable, Equatable {
   }
 
   public init(parsing bytes: [UInt8], name: String) throws(FileError) {
-    var image = png_image()
-    image.version = png_uint_32(PNG_IMAGE_VERSION)
-    defer { png_image_free(&image) }
+    var image = unsafe png_image()
+    unsafe image.version = png_uint_32(PNG_IMAGE_VERSION)
+    defer { unsafe png_image_free(&image) }
     // libpng keeps the address between the two calls, so both are made in this scope.
     var result: [UInt8] = []
     var problem: String?
-    bytes.withUnsafeBytes { source in
+    unsafe bytes.withUnsafeBytes { source in
       guard let base = source.baseAddress,
-        png_image_begin_read_from_memory(&image, base, source.count) != 0
+        unsafe png_image_begin_read_from_memory(&image, base, source.count) != 0
       else {
-        problem = bytes.isEmpty ? "the file is empty" : "not a PNG file (\(Self.message(image)))"
+        problem =
+          bytes.isEmpty ? "the file is empty" : unsafe "not a PNG file (\(Self.message(image)))"
         return
       }
-      let pixels = Int(image.width).multipliedReportingOverflow(by: Int(image.height))
+      let pixels = unsafe Int(image.width).multipliedReportingOverflow(by: Int(image.height))
       // Deflate packs at most 1032:1, and a pixel takes at least one bit. A larger size in the
       // header is false.
       guard !pixels.overflow, pixels.partialValue <= Self.mostPixels,
         pixels.partialValue / 8 <= 1032 * source.count
       else {
-        problem = "\(image.width) × \(image.height) pixels in \(source.count) bytes"
+        problem = unsafe "\(image.width) × \(image.height) pixels in \(source.count) bytes"
         return
       }
-      image.format = png_uint_32(PNG_FORMAT_FLAG_COLOR)
+      unsafe image.format = png_uint_32(PNG_FORMAT_FLAG_COLOR)
       var background = png_color(red: 0, green: 0, blue: 0)
       result = [UInt8](repeating: 0, count: 3 * pixels.partialValue)
-      if png_image_finish_read(&image, &background, &result, 0, nil) == 0 {
-        problem = "damaged or cut short (\(Self.message(image)))"
+      if unsafe png_image_finish_read(&image, &background, &result, 0, nil) == 0 {
+        problem = unsafe "damaged or cut short (\(Self.message(image)))"
       }
     }
     if let problem { throw FileError.bad(problem, name) }
-    (width, height, pixels) = (Int(image.width), Int(image.height), result)
+    (width, height, pixels) = unsafe (Int(image.width), Int(image.height), result)
   }
 
   /// The bytes of a PNG file.
   public func encoded() -> [UInt8] {
-    var image = png_image()
-    image.version = png_uint_32(PNG_IMAGE_VERSION)
-    (image.width, image.height, image.format) = (
+    var image = unsafe png_image()
+    unsafe image.version = png_uint_32(PNG_IMAGE_VERSION)
+    unsafe (image.width, image.height, image.format) = (
       png_uint_32(width), png_uint_32(height), png_uint_32(PNG_FORMAT_FLAG_COLOR)
     )
-    defer { png_image_free(&image) }
+    defer { unsafe png_image_free(&image) }
     // PNG_IMAGE_PNG_SIZE_MAX of png.h: the rows with their filter bytes, the overhead of deflate,
     // and the chunks around them.
     let raw = height * (3 * width + 1)
     var size = raw + (raw + 7) >> 3 + (raw + 63) >> 6 + 11 + 12 * (raw >> 13 + 1) + 1024
     var out = [UInt8](repeating: 0, count: size)
-    let isWritten = png_image_write_to_memory(&image, &out, &size, 0, pixels, 0, nil) != 0
-    precondition(isWritten, "libpng refused \(width) × \(height) pixels: \(Self.message(image))")
+    let isWritten = unsafe png_image_write_to_memory(&image, &out, &size, 0, pixels, 0, nil) != 0
+    precondition(
+      isWritten, unsafe "libpng refused \(width) × \(height) pixels: \(Self.message(image))")
     return Array(out.prefix(size))
   }
   /// Throws `cannotCreate` or `readWrite`.
   public func write(to path: String) throws(FileError) { try OutputFile.write(encoded(), to: path) }
 
   private static func message(_ image: png_image) -> String {
-    withUnsafeBytes(of: image.message) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    unsafe withUnsafeBytes(of: image.message) {
+      unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+    }
   }
 }
 

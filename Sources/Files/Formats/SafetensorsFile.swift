@@ -19,7 +19,7 @@ public protocol TensorSource: Sendable {
 }
 extension TensorSource {
   public func bytes(named name: String) throws(FileError) -> [UInt8] {
-    try tensor(named: name).withBytes { Array($0) }
+    try unsafe tensor(named: name).withBytes { unsafe Array($0) }
   }
   public var metadata: [String: String] { [:] }
 }

@@ -123,7 +123,7 @@ public final class TorchCheckpoint: Sendable {
   fileprivate func bytes(_ i: Int, _ field: String) throws(FileError) -> [UInt8] {
     let tensor = arena.tensors[i]
     if EightBitFloat(typeName: tensor.typeName) != nil {
-      return try load(tensor, as: .u8, field).withBytes { Array($0) }
+      return try unsafe load(tensor, as: .u8, field).withBytes { unsafe Array($0) }
     }
     guard let bytes = try archive.entry(top + "data/" + arena.storages[tensor.storage].key) else {
       throw FileError.bad(

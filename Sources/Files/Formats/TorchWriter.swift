@@ -112,7 +112,7 @@ struct ZipWriter {
     var out: [UInt8] = []
     try? write(
       append: { bytes throws(FileError) in out += bytes },
-      tensor: { tensor throws(FileError) in tensor.withBytes { out += $0 } })
+      tensor: { tensor throws(FileError) in unsafe tensor.withBytes { unsafe out += $0 } })
     return out
   }
 

@@ -22,7 +22,7 @@ public enum AtomicDirectory {
     let (parent, name) = splitPath(path)
     var temporary = joinPath(parent, temporaryName(for: name))
     var attempts = 1
-    while mkdir(temporary, 0o777) != 0 {
+    while unsafe mkdir(temporary, 0o777) != 0 {
       // Left by a killed process that had the same process number.
       if errno != EEXIST || attempts == 1000 { throw OutputFile.createError(path, errno) }
       temporary = joinPath(parent, temporaryName(for: name))
@@ -44,17 +44,18 @@ public enum AtomicDirectory {
   private static func replace(_ path: String, with temporary: String) throws(FileError) {
     let older = temporary + ".old"
     let isReplacing = PathKind(path) == .folder
-    if isReplacing && rename(path, older) != 0 { throw OutputFile.createError(path, errno) }
-    if rename(temporary, path) != 0 {
+    if unsafe isReplacing && rename(path, older) != 0 { throw OutputFile.createError(path, errno) }
+    if unsafe rename(temporary, path) != 0 {
       let code = errno
-      if isReplacing { rename(older, path) }
+      if isReplacing { unsafe rename(older, path) }
       throw OutputFile.createError(path, code)
     }
     if isReplacing { remove(older) }
   }
   private static func syncTree(_ folder: String) {
     for name in (try? FileManager.default.subpathsOfDirectory(atPath: folder)) ?? [] {
-      let descriptor = open(joinPath(folder, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+      let descriptor = unsafe open(
+        joinPath(folder, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
       if descriptor >= 0 {
         fsync(descriptor)
         close(descriptor)

@@ -15,7 +15,7 @@ public final class EventFile: Sendable {
   /// `cannotCreate`.
   public init(in folder: String) throws(FileError) {
     var name = [CChar](repeating: 0, count: 256)
-    gethostname(&name, 255)
+    unsafe gethostname(&name, 255)
     let host = String(
       decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     let stem = joinPath(
@@ -23,7 +23,7 @@ public final class EventFile: Sendable {
     var attempt = 0
     while true {
       let path = attempt == 0 ? stem : "\(stem).\(attempt)"
-      let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o666)
+      let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o666)
       if descriptor >= 0 {
         (self.path, self.descriptor) = (path, descriptor)
         break
@@ -45,14 +45,14 @@ public final class EventFile: Sendable {
   }
   private func append(_ message: [UInt8]) throws(FileError) {
     let record = Self.record(message)
-    let code = record.withUnsafeBytes { OutputFile.writeAll($0, to: descriptor) }
+    let code = unsafe record.withUnsafeBytes { unsafe Descriptor.write($0, to: descriptor) }
     if code != 0 { throw OutputFile.writeError(path, code) }
   }
 
   /// Seconds since 1970: TensorBoard's wall_time.
   private static var now: Double {
     var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
+    unsafe clock_gettime(CLOCK_REALTIME, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 

@@ -29,7 +29,7 @@ public final class OutputFile {
   {
     let target = try Destination(path)
     if target.isSpecial {
-      let descriptor = open(path, O_WRONLY | O_CLOEXEC)
+      let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC)
       if descriptor < 0 { throw createError(path, errno) }
       try body(OutputFile(path: path, descriptor: descriptor))
       return
@@ -40,7 +40,7 @@ public final class OutputFile {
       try body(file)
       if fsync(descriptor) != 0 { throw writeError(path, errno) }
     } catch {
-      unlink(temporary)
+      unsafe unlink(temporary)
       throw error
     }
     try target.replace(with: temporary)
@@ -53,7 +53,7 @@ public final class OutputFile {
     if target.isSpecial { return }
     let (temporary, descriptor) = try target.createTemporary()
     close(descriptor)
-    unlink(temporary)
+    unsafe unlink(temporary)
   }
 
   public static func write(_ bytes: [UInt8], to path: String) throws(FileError) {
@@ -64,12 +64,12 @@ public final class OutputFile {
   }
 
   public func append(_ bytes: [UInt8]) throws(FileError) {
-    try check(bytes.withUnsafeBytes { writeAll($0) })
+    try unsafe check(bytes.withUnsafeBytes { unsafe writeAll($0) })
   }
   public func append(_ text: String) throws(FileError) { try append(Array(text.utf8)) }
   /// The elements in C order, little endian.
   public func append(_ tensor: Tensor) throws(FileError) {
-    try check(tensor.withBytes { writeAll($0) })
+    try unsafe check(tensor.withBytes { unsafe writeAll($0) })
   }
   private func check(_ code: Int32) throws(FileError) {
     if code != 0 { throw Self.writeError(path, code) }
@@ -77,20 +77,7 @@ public final class OutputFile {
   /// The error number; 0 if all was written.
   private func writeAll(_ bytes: UnsafeRawBufferPointer) -> Int32 {
     count += bytes.count
-    return Self.writeAll(bytes, to: descriptor)
-  }
-  static func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) -> Int32 {
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let part = UnsafeRawBufferPointer(rebasing: rest.prefix(1 << 30))
-      let n = Glibc.write(descriptor, part.baseAddress, part.count)
-      if n < 0 {
-        if errno == EINTR { continue }
-        return errno
-      }
-      rest = rest.dropFirst(n)
-    }
-    return 0
+    return unsafe Descriptor.write(bytes, to: descriptor)
   }
 
   static func createError(_ path: String, _ code: Int32) -> FileError {
@@ -103,11 +90,12 @@ public final class OutputFile {
       default: "choose another output"
       }
     return FileError(
-      .cannotCreate, "cannot create the file (\(systemMessage(code)))", in: path, mend: remedy)
+      .cannotCreate, "cannot create the file (\(Descriptor.reason(code)))", in: path, mend: remedy)
   }
   static func writeError(_ path: String, _ code: Int32) -> FileError {
     FileError(
-      code == EPIPE ? .readerGone : .readWrite, "cannot write (\(systemMessage(code)))", in: path,
+      code == EPIPE ? .readerGone : .readWrite, "cannot write (\(Descriptor.reason(code)))",
+      in: path,
       mend: code == ENOSPC || code == EDQUOT
         ? "free some disk space" : "check the disk and try again")
   }
@@ -128,7 +116,7 @@ struct Destination {
         mend: "give the name of a file")
     }
     var status = stat()
-    let exists = stat(given, &status) == 0
+    let exists = unsafe stat(given, &status) == 0
     let type = exists ? status.st_mode & S_IFMT : S_IFREG
     if type == S_IFDIR {
       throw FileError(
@@ -138,11 +126,11 @@ struct Destination {
     isSpecial = type != S_IFREG
     var link = stat()
     var resolved = given
-    if exists, lstat(given, &link) == 0, link.st_mode & S_IFMT == S_IFLNK,
-      let real = realpath(given, nil)
+    if exists, unsafe lstat(given, &link) == 0, link.st_mode & S_IFMT == S_IFLNK,
+      let real = unsafe realpath(given, nil)
     {
-      resolved = String(cString: real)
-      free(real)
+      resolved = unsafe String(cString: real)
+      unsafe free(real)
     }
     path = resolved
     (folder, name) = splitPath(resolved)
@@ -152,7 +140,7 @@ struct Destination {
   func createTemporary() throws(FileError) -> (path: String, descriptor: Int32) {
     for _ in 0..<1000 {
       let temporary = joinPath(folder, temporaryName(for: name))
-      let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
       if descriptor >= 0 { return (temporary, descriptor) }
       // Left by a killed process that had the same process number.
       if errno != EEXIST { break }
@@ -162,9 +150,9 @@ struct Destination {
 
   /// Renames a finished temporary file to its final name and makes the folder's entry durable.
   func replace(with temporary: String) throws(FileError) {
-    if rename(temporary, path) != 0 {
+    if unsafe rename(temporary, path) != 0 {
       let code = errno
-      unlink(temporary)
+      unsafe unlink(temporary)
       throw OutputFile.createError(path, code)
     }
     syncFolder(folder)
@@ -180,7 +168,7 @@ func temporaryName(for name: String) -> String {
 
 /// Writes the folder's entries to the disk. Errors of file systems that cannot do this are ignored.
 func syncFolder(_ folder: String) {
-  let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  let descriptor = unsafe open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
   if descriptor >= 0 {
     fsync(descriptor)
     close(descriptor)
@@ -216,7 +204,7 @@ enum PathKind {
       return
     }
     var status = stat()
-    if path.utf8.contains(0) || stat(path, &status) != 0 {
+    if unsafe path.utf8.contains(0) || stat(path, &status) != 0 {
       self = .nothing
     } else {
       switch status.st_mode & S_IFMT {

@@ -9,16 +9,17 @@ public enum EmbeddedFiles {
   /// The paths, each with its prefix; empty in a program built without models.
   public static let paths: [String] = {
     var count = 0
-    guard let files = pisces_embedded_files(&count) else { return [] }
-    return (0..<count).map { prefix + String(cString: files[$0].path) }
+    guard let files = unsafe pisces_embedded_files(&count) else { return [] }
+    return (0..<count).map { unsafe prefix + String(cString: files[$0].path) }
   }()
 
   static func bytes(_ path: String) -> UnsafeRawBufferPointer? {
     var count = 0
-    guard let i = paths.firstIndex(of: path), let files = pisces_embedded_files(&count) else {
+    guard let i = paths.firstIndex(of: path), let files = unsafe pisces_embedded_files(&count)
+    else {
       return nil
     }
-    return UnsafeRawBufferPointer(start: files[i].bytes, count: files[i].count)
+    return unsafe UnsafeRawBufferPointer(start: files[i].bytes, count: files[i].count)
   }
   /// The embedded file or folder at `path`; nil if `path` does not begin with the prefix.
   static func kind(_ path: String) -> PathKind? {

@@ -8,7 +8,8 @@ public struct FileIdentity: Equatable, Sendable {
   /// of a tensor inside a file, or embedded.
   public init?(_ path: String) {
     var status = stat()
-    guard !path.utf8.contains(0), stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG
+    guard !path.utf8.contains(0), unsafe stat(path, &status) == 0,
+      status.st_mode & S_IFMT == S_IFREG
     else { return nil }
     (device, inode, size) = (
       Int(truncatingIfNeeded: status.st_dev), Int(truncatingIfNeeded: status.st_ino),

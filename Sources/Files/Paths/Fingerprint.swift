@@ -15,7 +15,7 @@ public struct Fingerprint: Sendable {
   }
   mutating func add(_ region: ByteRegion) {
     fold(littleEndian(UInt64(region.count)))
-    fold(littleEndian(Checksum.crc32(region.file.bytes(region.range))))
+    unsafe fold(littleEndian(Checksum.crc32(region.file.bytes(region.range))))
   }
   /// Sixteen hexadecimal digits.
   public var text: String {

@@ -47,21 +47,31 @@ public enum TextFile {
 }
 
 extension TextFile {
+  /// Adds `text` at the end of a file, which is made if it does not exist. Throws `cannotCreate` or
+  /// `readWrite`.
+  public static func append(_ text: String, to path: String) throws(FileError) {
+    let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    if descriptor < 0 { throw OutputFile.createError(path, errno) }
+    defer { close(descriptor) }
+    let code = Descriptor.write(text, to: descriptor)
+    if code != 0 { throw OutputFile.writeError(path, code) }
+  }
   /// Whether `path` exists and may be read.
   public static func exists(_ path: String) -> Bool {
-    EmbeddedFiles.kind(path).map { $0 == .file } ?? (access(path, R_OK) == 0)
+    if let kind = EmbeddedFiles.kind(path) { return kind == .file }
+    return unsafe access(path, R_OK) == 0
   }
 
   /// The text of a file whose length the system does not know before it is read (`/proc`, `/sys`).
   /// Reads to the end, at most 16 MiB. nil if there is no such file or it cannot be read.
   public static func system(_ path: String) -> String? {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { return nil }
     defer { close(descriptor) }
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 1 << 16)
     while bytes.count < 16 << 20 {
-      let n = Glibc.read(descriptor, &block, block.count)
+      let n = unsafe Glibc.read(descriptor, &block, block.count)
       if n < 0 && errno == EINTR { continue }
       if n <= 0 { return n < 0 ? nil : String(decoding: bytes, as: UTF8.self) }
       bytes += block[..<n]

@@ -81,11 +81,11 @@ public struct TextLines {
     at = 0
     var block = [UInt8](repeating: 0, count: 1 << 16)
     while true {
-      let n = read(descriptor, &block, block.count)
+      let n = unsafe read(descriptor, &block, block.count)
       if n < 0 && errno == EINTR { continue }
       if n < 0 && errno == EAGAIN {
         var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        poll(&ready, 1, -1)
+        unsafe poll(&ready, 1, -1)
         continue
       }
       if n < 0 {

@@ -116,7 +116,7 @@ public enum FreeMemory {
   /// Bytes left by `ulimit -v`; nil without such a limit.
   private static var addressSpace: Int? {
     var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
+    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
       limit.rlim_cur != rlim_t.max, let most = Int(exactly: limit.rlim_cur)
     else { return nil }
     let lines = ControlGroup.words("/proc/self/status")

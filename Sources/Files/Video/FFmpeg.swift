@@ -129,7 +129,7 @@ enum FFmpeg {
         var problem: FileError?
         do {
           for try await buffer in execution.standardOutput {
-            let bytes = buffer.withUnsafeBytes { Array($0) }
+            let bytes = unsafe buffer.withUnsafeBytes { unsafe Array($0) }
             if try !consume(bytes[...]) {
               try? execution.send(signal: .kill)
               break
@@ -190,7 +190,9 @@ enum FFmpeg {
   private static func drain(_ sequence: SubprocessOutputSequence) async -> Log {
     var log = Log()
     do {
-      for try await buffer in sequence { log.append(buffer.withUnsafeBytes { Array($0) }) }
+      for try await buffer in sequence {
+        unsafe log.append(buffer.withUnsafeBytes { unsafe Array($0) })
+      }
     } catch {
       // What was decoded before the fault is all there is.
     }

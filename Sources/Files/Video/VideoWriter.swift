@@ -98,7 +98,7 @@ public enum VideoWriter {
     let raw = joinPath(target.folder, temporaryName(for: target.name))
     let (output, descriptor) = try target.createTemporary()
     defer {
-      unlink(raw)
+      unsafe unlink(raw)
       close(descriptor)
     }
     let isMP4 = splitExtension(path).suffix == "mp4"
@@ -140,7 +140,7 @@ public enum VideoWriter {
       }
       if fsync(descriptor) != 0 { throw OutputFile.writeError(path, errno) }
     } catch {
-      unlink(output)
+      unsafe unlink(output)
       throw error.naming(path, insteadOf: raw)
     }
     try target.replace(with: output)

@@ -91,16 +91,13 @@ public struct WordPieceTokenizer: Sendable {
   }
   private static func decompose(_ s: Unicode.Scalar, into out: inout [Unicode.Scalar]) {
     if s.value < 0xC0 { return out.append(s) }
-    var buffer: (Int32, Int32, Int32, Int32, Int32, Int32, Int32, Int32) = (0, 0, 0, 0, 0, 0, 0, 0)
+    var parts = [Int32](repeating: 0, count: 8)
     var boundary: Int32 = 0
-    withUnsafeMutableBytes(of: &buffer) { bytes in
-      let p = bytes.bindMemory(to: Int32.self)
-      let n = utf8proc_decompose_char(
-        Int32(bitPattern: s.value), p.baseAddress, 8,
-        utf8proc_option_t(rawValue: UTF8PROC_DECOMPOSE.rawValue), &boundary)
-      if n < 1 || n > 8 { return out.append(s) }
-      for i in 0..<Int(n) { if let d = Unicode.Scalar(UInt32(bitPattern: p[i])) { out.append(d) } }
-    }
+    let n = unsafe utf8proc_decompose_char(
+      Int32(bitPattern: s.value), &parts, parts.count,
+      utf8proc_option_t(rawValue: UTF8PROC_DECOMPOSE.rawValue), &boundary)
+    if n < 1 || n > parts.count { return out.append(s) }
+    out += parts[..<n].compactMap { Unicode.Scalar(UInt32(bitPattern: $0)) }
   }
   private static func splitAtPunctuation(_ word: [Unicode.Scalar]) -> [[Unicode.Scalar]] {
     var parts: [[Unicode.Scalar]] = []

@@ -16,7 +16,7 @@ extension Workspace {
   /// Columns `offset ..< offset + heads * dim` of a `[B, N, width]` tensor.
   struct Columns {
     let tensor: Tensor, offset: Int
-    var base: UnsafeMutableRawPointer { tensor.base + offset * tensor.type.byteCount }
+    var base: UnsafeMutableRawPointer { unsafe tensor.base + offset * tensor.type.byteCount }
     var ld: Int { tensor.shape[2] }
     var batchStride: Int { tensor.shape[1] * tensor.shape[2] }
   }
@@ -75,10 +75,10 @@ extension Workspace {
     let (b, n, type) = (q.tensor.shape[0], q.tensor.shape[1], q.tensor.type)
     let o = tensor(Shape(b, n, width), type)
     let lse = tensor(Shape(b, heads, n), type)
-    withShape(q, k, v, width, heads, scale, visible) { s in
-      let area = scratch(pk_attention_scratch(s, 0), type)
+    unsafe withShape(q, k, v, width, heads, scale, visible) { s in
+      let area = unsafe scratch(pk_attention_scratch(s, 0), type)
       countOperations(4 * b * n * k.tensor.shape[1] * width)
-      check(
+      unsafe check(
         pk_attention_forward(type.pk, s, q.base, k.base, v.base, o.base, lse.base, area.base),
         "attention")
     }
@@ -90,10 +90,10 @@ extension Workspace {
     width: Int, _ heads: Int, _ scale: Double, _ visible: Visibility
   ) {
     precondition(dout.shape == o.shape, "attention backward: dy \(dout.shape), o \(o.shape)")
-    withShape(q, k, v, width, heads, scale, visible) { s in
-      let area = scratch(pk_attention_scratch(s, 1), dout.type)
+    unsafe withShape(q, k, v, width, heads, scale, visible) { s in
+      let area = unsafe scratch(pk_attention_scratch(s, 1), dout.type)
       countOperations(10 * dout.count * k.tensor.shape[1])
-      check(
+      unsafe check(
         pk_attention_backward(
           dout.type.pk, s, q.base, k.base, v.base, o.base, dout.base, lse.base, dq.base, dk.base,
           dv.base, area.base), "attention")
@@ -107,15 +107,15 @@ extension Workspace {
       width % heads == 0
         && (visible.keyCounts.isEmpty || visible.keyCounts.count == q.tensor.shape[0]),
       "attention: \(heads) heads of \(width)")
-    visible.keyCounts.withUnsafeBufferPointer { counts in
-      var s = pk_attention_shape(
+    unsafe visible.keyCounts.withUnsafeBufferPointer { counts in
+      var s = unsafe pk_attention_shape(
         batch: q.tensor.shape[0], heads: heads, queries: q.tensor.shape[1], keys: k.tensor.shape[1],
         head_dim: width / heads,
         ldq: q.ld, ldk: k.ld, ldv: v.ld, ldo: width, bq: q.batchStride, bk: k.batchStride,
         bv: v.batchStride, bo: q.tensor.shape[1] * width,
         scale: scale, causal_block: visible.causalBlock,
         key_counts: visible.keyCounts.isEmpty ? nil : counts.baseAddress)
-      body(&s)
+      unsafe body(&s)
     }
   }
 
@@ -128,7 +128,7 @@ extension Workspace {
     precondition(
       bias == nil || bias!.shape.last == x.shape.last,
       "softmax: bias \(bias?.shape.description ?? "") for \(x.shape)")
-    check(
+    unsafe check(
       pk_softmax_forward(
         x.type.pk, x.shape.rows, x.shape.last, scale, x.base, bias?.base, bias?.shape.rows ?? 0,
         biasRepeat, y.base))
@@ -137,7 +137,8 @@ extension Workspace {
   /// Gradient of the logits: y (dy - <dy, y>).
   public func softmaxBackward(_ dy: Tensor, y: Tensor) -> Tensor {
     let ds = tensor(y.shape, y.type)
-    check(pk_softmax_backward(y.type.pk, y.shape.rows, y.shape.last, dy.base, y.base, ds.base))
+    unsafe check(
+      pk_softmax_backward(y.type.pk, y.shape.rows, y.shape.last, dy.base, y.base, ds.base))
     return ds
   }
 }
@@ -151,8 +152,8 @@ extension Workspace {
     precondition(
       prior.shape == attention.shape, "prior \(prior.shape) for attention \(attention.shape)")
     let y = tensor(attention.shape, attention.type)
-    withPriorShape(attention, fused, epsilon) {
-      check(pk_prior_fusion_forward(y.type.pk, $0, attention.base, prior.base, y.base))
+    unsafe withPriorShape(attention, fused, epsilon) {
+      unsafe check(pk_prior_fusion_forward(y.type.pk, $0, attention.base, prior.base, y.base))
     }
     return y
   }
@@ -161,8 +162,9 @@ extension Workspace {
     _ dy: Tensor, attention: Tensor, y: Tensor, fused: [UInt8], epsilon: Double
   ) -> Tensor {
     let ds = tensor(y.shape, y.type)
-    withPriorShape(attention, fused, epsilon) {
-      check(pk_prior_fusion_backward(y.type.pk, $0, attention.base, y.base, dy.base, ds.base))
+    unsafe withPriorShape(attention, fused, epsilon) {
+      unsafe check(
+        pk_prior_fusion_backward(y.type.pk, $0, attention.base, y.base, dy.base, ds.base))
     }
     return ds
   }
@@ -173,11 +175,11 @@ extension Workspace {
     precondition(
       a.shape.rank == 4 && fused.count == a.shape[0] * a.shape[2],
       "\(fused.count) row marks for attention \(a.shape)")
-    fused.withUnsafeBufferPointer {
-      var s = pk_prior_shape(
+    unsafe fused.withUnsafeBufferPointer {
+      var s = unsafe pk_prior_shape(
         batch: a.shape[0], heads: a.shape[1], rows: a.shape[2], columns: a.shape[3], eps: epsilon,
         fused: $0.baseAddress)
-      body(&s)
+      unsafe body(&s)
     }
   }
 }

@@ -17,7 +17,7 @@ extension Workspace {
       let rank = cost.shape.rank
       let n = cost.shape[rank - 2]
       let m = cost.shape[rank - 1]
-      return pk_barycenter_problem(
+      return unsafe pk_barycenter_problem(
         count: count, n: n, m: m, cost_stride: rank == 3 ? n * m : 0, debiased: isDebiased ? 1 : 0,
         epsilon: epsilon, tolerance: tolerance, max_iterations: maxIterations,
         plain: isPlain ? 1 : 0, progress: nil, context: nil)
@@ -48,20 +48,20 @@ extension Workspace {
     precondition(
       own == nil || own!.shape == Shape(p.m, p.m) && own!.type == .f64,
       "barycenter: own cost \(own!.shape)")
-    let area = bytes(pk_barycenter_scratch(&p))
+    let area = unsafe bytes(pk_barycenter_scratch(&p))
     func reals(_ t: Tensor) -> UnsafeMutablePointer<Double> {
-      t.base.assumingMemoryBound(to: Double.self)
+      unsafe t.base.assumingMemoryBound(to: Double.self)
     }
     var a = Array(repeating: 0.0, count: p.m)
     var f = Array(repeating: 0.0, count: count * p.n)
     var g = Array(repeating: 0.0, count: count * p.m)
     var errors = Array(repeating: 0.0, count: count)
     var status = PK_OK
-    Self.asking(progress) { ask, context in
-      (p.progress, p.context) = (ask, context)
-      status = pk_barycenter(
-        &p, reals(cost), own.map { reals($0) }, histograms, weights, &a, &f, &g, &errors, &r,
-        area.base)
+    unsafe Self.asking(progress) { ask, context in
+      unsafe (p.progress, p.context) = unsafe (ask, context)
+      status = unsafe pk_barycenter(
+        &p, reals(cost), own.map { unsafe reals($0) }, histograms, weights, &a, &f, &g, &errors, &r,
+        unsafe area.base)
     }
     check(status, "barycenter")
     return BarycenterSolution(
@@ -75,6 +75,6 @@ extension Workspace {
   /// touches fewer.
   public func barycenterScratch(_ settings: BarycenterSettings, cost: Tensor, count: Int) -> Int {
     var p = settings.problem(cost, count: count)
-    return pk_barycenter_scratch(&p)
+    return unsafe pk_barycenter_scratch(&p)
   }
 }

@@ -38,7 +38,7 @@ extension Workspace {
     let b = bias.map { widened($0) }
     var s = convShape(x.shape, w.shape, g)
     let y = tensor(Self.outputShape(x.shape, out: w.shape[0], g), x.type)
-    let area = scratch(pk_conv3d_scratch(&s, 0), x.type)
+    let area = unsafe scratch(pk_conv3d_scratch(&s, 0), x.type)
     precondition(
       norm == nil
         || norm!.table.shape == Shape(x.shape[0], 3, x.shape[1]) && norm!.table.type == x.type,
@@ -48,14 +48,14 @@ extension Workspace {
       "convolution plus \(side!.shape): y \(y.shape)")
     countOperations(2 * y.count * (w.count / w.shape[0]))
     if norm == nil && side == nil {
-      check(
+      unsafe check(
         pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, nil, y.base, area.base),
         "convolution")
     } else {
-      var fusion = pk_conv_fusion(
-        norm: norm.map { UnsafeRawPointer($0.table.base) }, silu: norm?.silu == true ? 1 : 0,
-        add: side.map { UnsafeRawPointer($0.base) })
-      check(
+      var fusion = unsafe pk_conv_fusion(
+        norm: norm.map { unsafe UnsafeRawPointer($0.table.base) }, silu: norm?.silu == true ? 1 : 0,
+        add: unsafe side.map { unsafe UnsafeRawPointer($0.base) })
+      unsafe check(
         pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, &fusion, y.base, area.base),
         "convolution")
     }
@@ -70,9 +70,9 @@ extension Workspace {
       dy.shape == Self.outputShape(shape, out: w.shape[0], g),
       "convolution backward: dy \(dy.shape)")
     let dx = tensor(shape, dy.type)
-    let area = scratch(pk_conv3d_scratch(&s, 1), dy.type)
+    let area = unsafe scratch(pk_conv3d_scratch(&s, 1), dy.type)
     countOperations(2 * dy.count * (w.count / w.shape[0]))
-    check(
+    unsafe check(
       pk_conv3d_backward_data(dy.type.pk, &s, dy.base, w.base, dx.base, area.base), "convolution")
     return dx
   }
@@ -84,9 +84,9 @@ extension Workspace {
     var s = convShape(x.shape, shape, g)
     dWeight?.makeUnique(in: self)
     dBias?.makeUnique(in: self)
-    let area = scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
+    let area = unsafe scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
     if dWeight != nil { countOperations(2 * dy.count * (shape.count / shape[0])) }
-    check(
+    unsafe check(
       pk_conv3d_backward_weights(
         dy.type.pk, &s, dy.base, x.base, dWeight?.base, dBias?.base, area.base), "convolution")
   }
@@ -113,13 +113,13 @@ extension Workspace {
   public func upsample(_ x: Tensor, _ f: SIMD3<Int>) -> Tensor {
     let s = x.shape
     let y = tensor(Shape(s[0], s[1], 1 + (s[2] - 1) * f.x, s[3] * f.y, s[4] * f.z), x.type)
-    check(
+    unsafe check(
       pk_upsample_forward(x.type.pk, s[0] * s[1], s[2], s[3], s[4], f.x, f.y, f.z, x.base, y.base))
     return y
   }
   public func upsampleBackward(_ dy: Tensor, input s: Shape, _ f: SIMD3<Int>) -> Tensor {
     let dx = tensor(s, dy.type)
-    check(
+    unsafe check(
       pk_upsample_backward(
         dy.type.pk, s[0] * s[1], s[2], s[3], s[4], f.x, f.y, f.z, dy.base, dx.base))
     return dx

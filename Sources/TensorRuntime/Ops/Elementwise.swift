@@ -16,13 +16,13 @@ public enum Activation: String, Sendable, CaseIterable {
 extension Workspace {
   public func activation(_ f: Activation, _ x: Tensor) -> Tensor {
     let y = tensor(x.shape, x.type)
-    check(pk_activation_forward(x.type.pk, f.pk, x.count, x.base, y.base))
+    unsafe check(pk_activation_forward(x.type.pk, f.pk, x.count, x.base, y.base))
     return y
   }
   public func activationBackward(_ f: Activation, _ dy: Tensor, x: Tensor) -> Tensor {
     precondition(dy.count == x.count, "\(f) backward: dy \(dy.shape), x \(x.shape)")
     let dx = tensor(x.shape, x.type)
-    check(pk_activation_backward(x.type.pk, f.pk, x.count, x.base, dy.base, dx.base))
+    unsafe check(pk_activation_backward(x.type.pk, f.pk, x.count, x.base, dy.base, dx.base))
     return dx
   }
 
@@ -30,7 +30,7 @@ extension Workspace {
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor) {
     precondition(x.count == y.count && x.type == y.type, "add \(x.shape) to \(y.shape)")
     y.makeUnique(in: self)
-    check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, y.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, y.base))
   }
   /// As `add`, for a sum that may be absent.
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor?) {
@@ -41,42 +41,42 @@ extension Workspace {
   public func combine(_ alpha: Double, _ x: Tensor, _ beta: Double, _ y: Tensor) -> Tensor {
     precondition(x.count == y.count && x.type == y.type, "combine \(x.shape) and \(y.shape)")
     let z = tensor(y.shape, y.type)
-    check(pk_axpby(x.type.pk, x.count, beta, y.base, 0, z.base))
-    check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, z.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, beta, y.base, 0, z.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, z.base))
     return z
   }
   /// y = d y + (1 - d) x, in place.
   public func blend(_ d: Double, _ y: inout Tensor, with x: Tensor) {
     precondition(x.count == y.count && x.type == y.type, "blend \(x.shape) into \(y.shape)")
     y.makeUnique(in: self)
-    check(pk_axpby(x.type.pk, x.count, 1 - d, x.base, d, y.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, 1 - d, x.base, d, y.base))
   }
   public func sum(_ x: Tensor, _ y: Tensor) -> Tensor { combine(1, x, 1, y) }
   public func difference(_ x: Tensor, _ y: Tensor) -> Tensor { combine(1, x, -1, y) }
   public func scaled(_ x: Tensor, by alpha: Double) -> Tensor {
     let y = tensor(x.shape, x.type)
-    check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, y.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, y.base))
     return y
   }
   public func scale(_ x: inout Tensor, by alpha: Double) {
     x.makeUnique(in: self)
-    check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, x.base))
+    unsafe check(pk_axpby(x.type.pk, x.count, alpha, x.base, 0, x.base))
   }
   /// Sets every element, whatever its value was (multiplying by 0 would keep a NaN).
   public func fill(_ x: inout Tensor, with value: Double) {
     if value == 0 && x.clear(in: self) { return }
     x.makeUnique(in: self)
-    check(pk_fill(x.type.pk, x.count, value, x.base))
+    unsafe check(pk_fill(x.type.pk, x.count, value, x.base))
   }
   public func product(_ x: Tensor, _ y: Tensor) -> Tensor {
     precondition(x.count == y.count && x.type == y.type, "product of \(x.shape) and \(y.shape)")
     let z = tensor(x.shape, x.type)
-    check(pk_multiply(x.type.pk, x.count, x.base, y.base, z.base, 0))
+    unsafe check(pk_multiply(x.type.pk, x.count, x.base, y.base, z.base, 0))
     return z
   }
   public func full(_ shape: Shape, _ value: Double, _ type: ElementType = .f32) -> Tensor {
     let y = tensor(shape, type)
-    check(pk_fill(type.pk, y.count, value, y.base))
+    unsafe check(pk_fill(type.pk, y.count, value, y.base))
     return y
   }
   /// min(max(alpha x + beta, range)).
@@ -84,7 +84,7 @@ extension Workspace {
     -> Tensor
   {
     let y = tensor(x.shape, x.type)
-    check(
+    unsafe check(
       pk_affine_clamp_forward(
         x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, y.base))
     return y
@@ -93,24 +93,24 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, alpha: Double, beta: Double, to range: ClosedRange<Double>
   ) -> Tensor {
     let dx = tensor(x.shape, x.type)
-    check(
+    unsafe check(
       pk_affine_clamp_backward(
         x.type.pk, x.count, alpha, beta, range.lowerBound, range.upperBound, x.base, dy.base,
         dx.base))
     return dx
   }
 
-  public func total(_ x: Tensor) -> Double { measured(pk_sum(x.type.pk, x.count, x.base)) }
+  public func total(_ x: Tensor) -> Double { unsafe measured(pk_sum(x.type.pk, x.count, x.base)) }
   public func dot(_ x: Tensor, _ y: Tensor) -> Double {
     precondition(x.count == y.count && x.type == y.type, "dot of \(x.shape) and \(y.shape)")
-    return measured(pk_dot(x.type.pk, x.count, x.base, y.base))
+    return unsafe measured(pk_dot(x.type.pk, x.count, x.base, y.base))
   }
   public func sumOfSquares(_ x: Tensor) -> Double { dot(x, x) }
   public func sumOfAbsoluteDifferences(_ x: Tensor, _ y: Tensor) -> Double {
-    measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base))
+    unsafe measured(pk_sum_abs_difference(x.type.pk, x.count, x.base, y.base))
   }
   public func isFinite(_ x: Tensor) -> Bool {
-    !x.type.isFloating || isPlanned
+    unsafe !x.type.isFloating || isPlanned
       || pk_all_finite(x.type.pk, x.count, x.base) != 0
   }
 }
@@ -126,7 +126,7 @@ extension Workspace {
         "chunk \(index) of \(count) in \(matrix.shape)")
       (self.matrix, column) = (matrix, index * (matrix.shape.last / count))
     }
-    var base: UnsafeMutableRawPointer { matrix.base + column * matrix.type.byteCount }
+    var base: UnsafeMutableRawPointer { unsafe matrix.base + column * matrix.type.byteCount }
     var ld: Int { matrix.shape.last }
   }
 
@@ -135,14 +135,15 @@ extension Workspace {
     let (b, n, c) = tokens(x)
     precondition(scale.ld == shift.ld, "modulate: chunks of different matrices")
     let y = tensor(x.shape, x.type)
-    check(pk_modulate_forward(x.type.pk, b, n, c, scale.ld, x.base, scale.base, shift.base, y.base))
+    unsafe check(
+      pk_modulate_forward(x.type.pk, b, n, c, scale.ld, x.base, scale.base, shift.base, y.base))
     return y
   }
   /// x + gate h.
   public func gate(_ x: Tensor, _ gate: Chunk, _ h: Tensor) -> Tensor {
     let (b, n, c) = tokens(x)
     let y = tensor(x.shape, x.type)
-    check(pk_gate_forward(x.type.pk, b, n, c, gate.ld, x.base, gate.base, h.base, y.base))
+    unsafe check(pk_gate_forward(x.type.pk, b, n, c, gate.ld, x.base, gate.base, h.base, y.base))
     return y
   }
   /// dh. Adds to chunk `index` (of `count`) of `dChunks` if it is present. dx is dy.
@@ -152,10 +153,10 @@ extension Workspace {
   ) -> Tensor {
     let (b, n, c) = tokens(dy)
     dChunks?.makeUnique(in: self)
-    let dGate = dChunks.map { Chunk($0, index, of: count).base }
+    let dGate = unsafe dChunks.map { unsafe Chunk($0, index, of: count).base }
     let dh = tensor(dy.shape, dy.type)
-    let partial = scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)
-    check(
+    let partial = unsafe scratch(dGate == nil ? 0 : pk_gate_backward_scratch(b, n, c), dy.type)
+    unsafe check(
       pk_gate_backward(
         dy.type.pk, b, n, c, gate.ld, dy.base, gate.base, h.base, dh.base, dGate, partial.base))
     return dh

@@ -17,7 +17,7 @@ extension Workspace {
     let gamma = widened(scale)
     let rstd = tensor(Shape(s.batch, s.tokens, heads), x.type)
     y.makeUnique(in: self)
-    check(
+    unsafe check(
       pk_head_norm_forward(
         x.type.pk, &s, x.base + column * x.type.byteCount, gamma.base, rotation?.cosines.base,
         rotation?.sines.base, y.base + row * s.ldy * x.type.byteCount, rstd.base))
@@ -37,7 +37,7 @@ extension Workspace {
     let offset = column * x.type.byteCount
     dScale?.makeUnique(in: self)
     dx.makeUnique(in: self)
-    check(
+    unsafe check(
       pk_head_norm_backward(
         x.type.pk, &s, dy.base + row * s.ldy * x.type.byteCount, x.base + offset, gamma.base,
         rotation?.cosines.base, rotation?.sines.base, rstd.base, dx.base + offset, dScale?.base,

@@ -11,7 +11,7 @@ extension Workspace {
       x.count == target.count && x.type == target.type && (w == nil || w!.count == x.count),
       "loss of \(x.shape) against \(target.shape)")
     var dx = tensor(x.shape, x.type)
-    let sum = measured(
+    let sum = unsafe measured(
       pk_loss_weighted_l1l2(x.type.pk, x.count, x.base, target.base, w?.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
@@ -22,7 +22,7 @@ extension Workspace {
       x.count == target.count && x.type == target.type, "loss of \(x.shape) against \(target.shape)"
     )
     var dx = tensor(x.shape, x.type)
-    let sum = measured(pk_loss_huber(x.type.pk, x.count, c, x.base, target.base, dx.base))
+    let sum = unsafe measured(pk_loss_huber(x.type.pk, x.count, c, x.base, target.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
   }
@@ -32,7 +32,7 @@ extension Workspace {
       x.count == target.count && x.type == target.type, "loss of \(x.shape) against \(target.shape)"
     )
     var dx = tensor(x.shape, x.type)
-    let sum = measured(pk_loss_squared(x.type.pk, x.count, x.base, target.base, dx.base))
+    let sum = unsafe measured(pk_loss_squared(x.type.pk, x.count, x.base, target.base, dx.base))
     scale(&dx, by: 1 / Double(x.count))
     return (sum / Double(x.count), dx)
   }
@@ -42,7 +42,7 @@ extension Workspace {
     z: Tensor, kl: Double
   ) {
     let z = tensor(mean.shape, mean.type)
-    let kl = measured(
+    let kl = unsafe measured(
       pk_normal_sample(mean.type.pk, mean.count, mean.base, logVariance.base, noise.base, z.base))
     return (z, kl)
   }
@@ -52,7 +52,7 @@ extension Workspace {
   ) -> (dMean: Tensor, dLogVariance: Tensor) {
     let dm = tensor(mean.shape, mean.type)
     let dl = tensor(mean.shape, mean.type)
-    check(
+    unsafe check(
       pk_normal_backward(
         mean.type.pk, mean.count, klWeight, dz.base, mean.base, logVariance.base, noise.base,
         dm.base, dl.base))

@@ -27,7 +27,7 @@ extension Workspace {
       last(xOffset, xs) < x.count && last(yOffset, ys) < y.count,
       "copy of \(sizes) past \(x.shape) or \(y.shape)")
     y.makeUnique(in: self)
-    check(
+    unsafe check(
       pk_copy_strided(
         x.type.pk, Int32(sizes.count), sizes, xs, x.base + xOffset * x.type.byteCount, ys,
         y.base + yOffset * y.type.byteCount, accumulate ? 1 : 0))
@@ -93,13 +93,14 @@ extension Workspace {
     precondition(
       ids.allSatisfy { $0 >= 0 && Int($0) < t.shape.rows }, "row of a table of \(t.shape.rows)")
     let y = tensor(Shape(ids.count, columns), t.type)
-    check(pk_gather_rows(t.type.pk, ids.count, columns, ids, t.base, y.base))
+    unsafe check(pk_gather_rows(t.type.pk, ids.count, columns, ids, t.base, y.base))
     return y
   }
   public func scatterAdd(_ dy: Tensor, _ ids: [Int32], to dTable: inout Tensor?) {
     guard dTable != nil else { return }
     dTable!.makeUnique(in: self)
-    check(pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
+    unsafe check(
+      pk_scatter_add_rows(dy.type.pk, ids.count, dy.shape.last, ids, dy.base, dTable!.base))
   }
 
   /// Rotates adjacent channel pairs of x `[B, N, heads * dim]` in place, for tokens
@@ -114,7 +115,7 @@ extension Workspace {
       tokens <= n && cosines.shape.last * 2 * heads == width && cosines.type == x.type,
       "rotate \(x.shape) by \(cosines.shape)")
     x.makeUnique(in: self)
-    check(
+    unsafe check(
       pk_rope(
         x.type.pk, b, tokens, heads, width / heads, width, n * width, cosines.base, sines.base,
         inverse ? -1 : 1, x.base))
@@ -130,7 +131,7 @@ extension Workspace {
       x.shape[0] * t.count == x.count && t.type == x.type, "add \(t.shape) to each of \(x.shape)")
     x.makeUnique(in: self)
     for b in 0..<x.shape[0] {
-      check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount))
+      unsafe check(pk_axpby(x.type.pk, t.count, 1, t.base, 1, x.base + b * t.byteCount))
     }
   }
   /// sums += Σ_b x[b]: the adjoint of `addToEach`.
@@ -155,7 +156,7 @@ extension Workspace {
     x.makeUnique(in: self)
     let row = x.count / (x.shape[0] * x.shape[1])
     for (b, n) in counts.enumerated() {
-      check(
+      unsafe check(
         pk_fill(
           x.type.pk, (x.shape[1] - Int(n)) * row, 0,
           x.base + (b * x.shape[1] + Int(n)) * row * x.type.byteCount))

@@ -13,7 +13,7 @@ extension Workspace {
     let y = tensor(x.shape, x.type)
     let mean = tensor(x.shape.droppingLast, x.type)
     let rstd = tensor(x.shape.droppingLast, x.type)
-    check(
+    unsafe check(
       pk_layernorm_forward(
         x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, beta?.base, y.base,
         mean.base, rstd.base))
@@ -36,7 +36,7 @@ extension Workspace {
     let columns = x.shape.last
     let partial = scratch(
       dScale == nil && dShift == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
-    check(
+    unsafe check(
       pk_layernorm_backward(
         x.type.pk, rows, columns, dy.base, x.base, rectified ? 1 : 0, gamma?.base, s.mean.base,
         s.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, partial.base))
@@ -53,7 +53,7 @@ extension Workspace {
     let y = tensor(x.shape, x.type)
     let mean = tensor(x.shape.droppingLast, x.type)
     let rstd = tensor(x.shape.droppingLast, x.type)
-    check(
+    unsafe check(
       pk_adaln_forward(
         x.type.pk, b, n, c, scale.ld, epsilon, x.base, scale.base, shift.base, y.base, mean.base,
         rstd.base))
@@ -70,11 +70,11 @@ extension Workspace {
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "adaptive layer norm backward: dy \(dy.shape), x \(x.shape)")
     dChunks?.makeUnique(in: self)
-    let dScale = dChunks.map { Chunk($0, scaleIndex, of: count).base }
-    let dShift = dChunks.map { Chunk($0, shiftIndex, of: count).base }
+    let dScale = unsafe dChunks.map { unsafe Chunk($0, scaleIndex, of: count).base }
+    let dShift = unsafe dChunks.map { unsafe Chunk($0, shiftIndex, of: count).base }
     let dx = tensor(x.shape, x.type)
     let partial = scratch(dChunks == nil ? 0 : pk_norm_backward_scratch(b, n, c), x.type)
-    check(
+    unsafe check(
       pk_adaln_backward(
         x.type.pk, b, n, c, scale.ld, dy.base, x.base, scale.base, s.mean.base, s.rstd.base,
         side?.base, dx.base, dScale, dShift, partial.base))
@@ -85,7 +85,7 @@ extension Workspace {
     let gamma = scale.map { widened($0) }
     let y = tensor(x.shape, x.type)
     let rstd = tensor(x.shape.droppingLast, x.type)
-    check(
+    unsafe check(
       pk_rmsnorm_forward(
         x.type.pk, x.shape.rows, x.shape.last, epsilon, x.base, gamma?.base, y.base, rstd.base))
     return (y, rstd)
@@ -104,7 +104,7 @@ extension Workspace {
     let rows = x.shape.rows
     let columns = x.shape.last
     let partial = scratch(dScale == nil ? 0 : pk_norm_backward_scratch(1, rows, columns), x.type)
-    check(
+    unsafe check(
       pk_rmsnorm_backward(
         x.type.pk, rows, columns, dy.base, x.base, gamma?.base, rstd.base, side?.base, dx.base,
         dScale?.base, partial.base))
@@ -122,8 +122,8 @@ extension Workspace {
     let stats = Shape(x.shape[0], groups)
     let mean = tensor(stats, x.type)
     let rstd = tensor(stats, x.type)
-    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(
+    let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
+    unsafe check(
       pk_groupnorm_forward(
         x.type.pk, &s, x.base, gamma?.base, beta?.base, y.base, mean.base, rstd.base, sums.base))
     return (y, RowStatistics(mean: mean, rstd: rstd))
@@ -143,8 +143,8 @@ extension Workspace {
     let mean = tensor(stats, x.type)
     let rstd = tensor(stats, x.type)
     let table = tensor(Shape(x.shape[0], 3, x.shape[1]), x.type)
-    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(
+    let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
+    unsafe check(
       pk_groupnorm_statistics(
         x.type.pk, &s, x.base, gamma?.base, beta?.base, mean.base, rstd.base, table.base, sums.base)
     )
@@ -166,8 +166,8 @@ extension Workspace {
     dScale?.makeUnique(in: self)
     dShift?.makeUnique(in: self)
     let dx = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type)
-    let sums = scratch(pk_groupnorm_scratch(&s), x.type)
-    check(
+    let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
+    unsafe check(
       pk_groupnorm_backward(
         x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base,
         statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))

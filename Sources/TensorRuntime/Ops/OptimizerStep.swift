@@ -29,7 +29,7 @@ extension Workspace {
     _ u: AdamUpdate, gradient: Tensor, value: inout Tensor, first: inout Tensor,
     second: inout Tensor
   ) {
-    adam(u, gradient, &value, &first, &second, nil, 0)
+    unsafe adam(u, gradient, &value, &first, &second, nil, 0)
   }
   /// The same, and in the same pass average ← d average + (1 - d) value with d = `decay`.
   public func adam(
@@ -39,7 +39,7 @@ extension Workspace {
     precondition(
       average.count == value.count && average.type == value.type, "average of \(value.shape)")
     average.makeUnique(in: self)
-    adam(u, gradient, &value, &first, &second, average.base, decay)
+    unsafe adam(u, gradient, &value, &first, &second, average.base, decay)
   }
   private func adam(
     _ u: AdamUpdate, _ gradient: Tensor, _ value: inout Tensor, _ first: inout Tensor,
@@ -60,7 +60,7 @@ extension Workspace {
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
       grad_scale: u.gradientScale, ema: decay, bf16_moments: first.type == .bf16 ? 1 : 0,
       salt: u.salt)
-    check(
+    unsafe check(
       pk_adamw_step(
         value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average)
     )

@@ -9,9 +9,9 @@ extension Workspace {
         && y.type == .f64, "distances of \(x.shape) and \(y.shape)")
     let out = tensor(Shape(x.shape[0], y.shape[0]), .f64)
     func reals(_ t: Tensor) -> UnsafeMutablePointer<Double> {
-      t.base.assumingMemoryBound(to: Double.self)
+      unsafe t.base.assumingMemoryBound(to: Double.self)
     }
-    check(pk_distances(x.shape[0], y.shape[0], x.shape[1], reals(x), reals(y), reals(out)))
+    unsafe check(pk_distances(x.shape[0], y.shape[0], x.shape[1], reals(x), reals(y), reals(out)))
     return out
   }
   /// Ranks (ties averaged) of the distances of n points in the full n x n list. Each pair is given
@@ -24,7 +24,7 @@ extension Workspace {
     let y = copy(distances)
     let area = tensor(Shape(pk_average_ranks_scratch(distances.count)), .u8)
     var diagonal = 0.0
-    check(
+    unsafe check(
       pk_average_ranks(
         y.count, n, y.base.assumingMemoryBound(to: Double.self), &diagonal, area.base))
     return (y, diagonal)

@@ -127,17 +127,18 @@ extension Workspace {
     }
     let b = bias.map { widened($0) }
     let size = y.type.byteCount
-    var e = pk_epilogue(
-      bias: b.map { UnsafeRawPointer($0.base) }, f: f?.pk ?? PK_RELU,
-      before: before.map { UnsafeRawPointer($0.base) },
-      active: active.map { $0.base + column * size },
+    var e = unsafe pk_epilogue(
+      bias: b.map { unsafe UnsafeRawPointer($0.base) }, f: f?.pk ?? PK_RELU,
+      before: unsafe before.map { unsafe UnsafeRawPointer($0.base) },
+      active: unsafe active.map { unsafe $0.base + column * size },
       ldbefore: n, ldactive: active?.shape.last ?? 0)
     let area = productScratch(&s)
     countOperations(2 * rows * n * k)
-    check(
+    unsafe check(
       pk_linear(
-        x.type.pk, &s, x.base, w.map { UnsafeRawPointer($0.base + first * size) },
-        panels.map { UnsafeRawPointer($0.base) }, &e, y.base, area.base))
+        x.type.pk, &s, x.base, w.map { unsafe UnsafeRawPointer($0.base + first * size) },
+        unsafe panels.map { unsafe UnsafeRawPointer($0.base) }, &e, unsafe y.base, unsafe area.base)
+    )
   }
   /// The panels of a weight that does not change, made once; nil in a plan, which counts them.
   private func panels(_ weight: Tensor, _ isTransposed: Bool, _ s: inout pk_gemm_shape) -> Tensor? {
@@ -152,7 +153,7 @@ extension Workspace {
     return weight.storage.panels.panels(key) {
       let packed = Tensor(uninitialized: Shape(count), type: .f32)
       let w = widened(weight)
-      check(pk_gemm_pack(&s, w.base, packed.base))
+      unsafe check(pk_gemm_pack(&s, w.base, packed.base))
       return packed
     }
   }
@@ -175,7 +176,7 @@ extension Workspace {
     let columns = dy.shape.last
     sums!.makeUnique(in: self)
     let s = scratch(pk_column_sums_scratch(rows, columns), dy.type)
-    check(pk_column_sums(dy.type.pk, rows, columns, dy.base, sums!.base, s.base))
+    unsafe check(pk_column_sums(dy.type.pk, rows, columns, dy.base, sums!.base, s.base))
   }
 
   /// C = alpha op(A) op(B) (+ C), for matrices.
@@ -218,7 +219,7 @@ extension Workspace {
       m: m, n: n, k: k, rsa: ta ? 1 : k, csa: ta ? m : 1, rsb: n, csb: 1, rsc: n, csc: 1,
       alpha: alpha, beta: 0)
     countOperations(2 * g * m * n * k)
-    check(pk_gemm_batched(a.type.pk, &s, g, m * k, k * n, m * n, a.base, bb.base, c.base))
+    unsafe check(pk_gemm_batched(a.type.pk, &s, g, m * k, k * n, m * n, a.base, bb.base, c.base))
     return c
   }
 
@@ -234,11 +235,11 @@ extension Workspace {
       alpha: alpha, beta: beta)
     let area = productScratch(&s)
     countOperations(2 * m * n * k)
-    check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
+    unsafe check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
   }
   /// Most products take the same block of the pool, whatever their sizes: the largest that two
   /// threads need.
   private func productScratch(_ s: inout pk_gemm_shape) -> Tensor {
-    scratch(max(pk_gemm_scratch(&s), 5 << 18), .f32)
+    unsafe scratch(max(pk_gemm_scratch(&s), 5 << 18), .f32)
   }
 }

@@ -13,7 +13,7 @@ extension Workspace {
     let y = tensor(shape, parts[0].type)
     var at = 0
     for part in parts {
-      (y.base + at).copyMemory(from: part.base, byteCount: part.byteCount)
+      unsafe (y.base + at).copyMemory(from: part.base, byteCount: part.byteCount)
       at += part.byteCount
     }
     return y

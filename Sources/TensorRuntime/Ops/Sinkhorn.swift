@@ -54,12 +54,12 @@ extension Workspace {
     }
     var first: UnsafeMutableRawPointer {
       switch self {
-      case .matrix(let c): c.base
-      case .points(let x, _, _, _): x.base
+      case .matrix(let c): unsafe c.base
+      case .points(let x, _, _, _): unsafe x.base
       }
     }
     var second: UnsafeMutableRawPointer? {
-      if case .points(_, let y, _, _) = self { y.base } else { nil }
+      if case .points(_, let y, _, _) = self { unsafe y.base } else { nil }
     }
   }
   public struct SinkhornSettings: Sendable {
@@ -146,13 +146,13 @@ extension Workspace {
     var p = settings.problem(cost)
     var r = pk_sinkhorn_result()
     let plan = wantsPlan ? tensor(Shape(n, m), cost.type) : nil
-    let area = bytes(pk_sinkhorn_scratch(&p))
+    let area = unsafe bytes(pk_sinkhorn_scratch(&p))
     var a = start?.a ?? Array(repeating: 0, count: n)
     var b = start?.b ?? Array(repeating: 0, count: m)
     p.warm = start == nil ? 0 : 1
-    Self.asking(progress) { ask, context in
-      (p.progress, p.context) = (ask, context)
-      check(
+    unsafe Self.asking(progress) { ask, context in
+      unsafe (p.progress, p.context) = unsafe (ask, context)
+      unsafe check(
         pk_sinkhorn_solve(
           &p, cost.first, cost.second, source, target, plan?.base, &a, &b, &r, area.base),
         "sinkhorn")
@@ -171,9 +171,9 @@ extension Workspace {
     withoutActuallyEscaping(progress) { ask in
       let asked = Asked(ask)
       withExtendedLifetime(asked) {
-        body(
-          { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 },
-          Unmanaged.passUnretained(asked).toOpaque())
+        unsafe body(
+          { unsafe Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 },
+          unsafe Unmanaged.passUnretained(asked).toOpaque())
       }
     }
   }
@@ -197,7 +197,7 @@ extension Workspace {
       x: n * m, y: 0, mu: source.count == n ? 0 : n, nu: target.count == m ? 0 : m, plan: n * m,
       a: n, b: m)
     let plans = wantsPlan ? tensor(cost.shape, cost.type) : nil
-    let area = bytes(pk_sinkhorn_batch_scratch(&p, count))
+    let area = unsafe bytes(pk_sinkhorn_batch_scratch(&p, count))
     precondition(
       start == nil || start!.a.count == count * n && start!.b.count == count * m,
       "sinkhorn: \(start!.a.count) and \(start!.b.count) potentials to start from")
@@ -207,11 +207,13 @@ extension Workspace {
     var results = Array(repeating: pk_sinkhorn_result(), count: count)
     let asked = progress.map { ask in Asked { ask($0, $1) } }
     if let asked {
-      p.context = Unmanaged.passUnretained(asked).toOpaque()
-      p.progress = { Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1 }
+      unsafe p.context = unsafe Unmanaged.passUnretained(asked).toOpaque()
+      unsafe p.progress = {
+        unsafe Unmanaged<Asked>.fromOpaque($0!).takeUnretainedValue().ask($1, $2) ? 0 : 1
+      }
     }
     defer { withExtendedLifetime(asked) {} }
-    check(
+    unsafe check(
       pk_sinkhorn_solve_batch(
         &p, count, &strides, cost.base, nil, source, target, plans?.base, &a, &b, &results,
         area.base), "sinkhorn batch")
@@ -246,9 +248,9 @@ extension Workspace {
     var p = settings.problem(cost)
     var r = pk_sinkhorn_result()
     r.outcome = s.outcome.pk
-    let area = bytes(pk_sinkhorn_certify_scratch(&p))
+    let area = unsafe bytes(pk_sinkhorn_certify_scratch(&p))
     let (a, b, z) = (Self.finite(s.a), Self.finite(s.b), s.certificate.z)
-    check(
+    unsafe check(
       pk_sinkhorn_certify(
         &p, cost.first, cost.second, source, target, s.plan?.base, a, b, z, &r, area.base),
       "sinkhorn certificate")
@@ -268,7 +270,7 @@ extension Workspace {
   ) -> SinkhornGradient {
     var p = settings.problem(cost)
     var residual = 0.0
-    let area = bytes(pk_sinkhorn_gradient_scratch(&p))
+    let area = unsafe bytes(pk_sinkhorn_gradient_scratch(&p))
     let dx: Tensor
     let dy: Tensor?
     switch cost {
@@ -280,7 +282,7 @@ extension Workspace {
       "sinkhorn gradient: upstream of another type than the cost")
     var mu = Array(repeating: 0.0, count: cost.rows)
     var nu = Array(repeating: 0.0, count: cost.columns)
-    check(
+    unsafe check(
       pk_sinkhorn_gradient(
         &p, cost.first, cost.second, source, target, Self.finite(a), Self.finite(b), z,
         upstream?.base, onCost, onObjective, dx.base, dy?.base, &mu, &nu, &residual, area.base),
@@ -297,9 +299,9 @@ extension Workspace {
       preconditionFailure("a projection needs points")
     }
     var p = settings.problem(cost)
-    let area = bytes(pk_sinkhorn_gradient_scratch(&p))
+    let area = unsafe bytes(pk_sinkhorn_gradient_scratch(&p))
     let out = tensor(x.shape, x.type)
-    check(
+    unsafe check(
       pk_sinkhorn_project(
         &p, cost.first, cost.second, Self.finite(a), Self.finite(b), z, out.base, area.base),
       "sinkhorn projection")
@@ -312,7 +314,7 @@ extension Workspace {
     _ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType, count: Int = 1
   ) -> (solve: Int, gradient: Int, certificate: Int) {
     var p = settings.problem(cost, as: type)
-    return (
+    return unsafe (
       count == 1 ? pk_sinkhorn_scratch(&p) : pk_sinkhorn_batch_scratch(&p, count),
       pk_sinkhorn_gradient_scratch(&p), pk_sinkhorn_certify_scratch(&p)
     )

@@ -40,18 +40,18 @@ extension Workspace {
         within?.0.shape == Shape(n, n) && within?.1.shape == Shape(m, m)
           && within?.0.type == cost.type && within?.1.type == cost.type, "divergence: costs within")
     }
-    let area = bytes(pk_divergence_scratch(&p))
+    let area = unsafe bytes(pk_divergence_scratch(&p))
     var mu = Array(repeating: 0.0, count: wantsGradients ? n : 0)
     var nu = Array(repeating: 0.0, count: wantsGradients ? m : 0)
     var status = PK_OK
-    Self.asking(progress) { ask, context in
-      (p.progress, p.context) = (ask, context)
+    unsafe Self.asking(progress) { ask, context in
+      unsafe (p.progress, p.context) = unsafe (ask, context)
       if wantsGradients {
-        status = pk_divergence(
+        status = unsafe pk_divergence(
           &p, cost.first, cost.second, within?.0.base, within?.1.base, source, target, &r, dx?.base,
           dy?.base, &mu, &nu, area.base)
       } else {
-        status = pk_divergence(
+        status = unsafe pk_divergence(
           &p, cost.first, cost.second, within?.0.base, within?.1.base, source, target, &r, nil, nil,
           nil, nil, area.base)
       }
@@ -71,7 +71,7 @@ extension Workspace {
     _ settings: SinkhornSettings, cost: SinkhornCost, type: ElementType
   ) -> Int {
     var p = settings.problem(cost, as: type)
-    return pk_divergence_scratch(&p)
+    return unsafe pk_divergence_scratch(&p)
   }
   /// Index of the first weight whose power 1 + ε / ρ leaves the range of double, which a divergence
   /// with relaxed sides cannot use; nil if there is none.
@@ -79,7 +79,7 @@ extension Workspace {
     guard case .relaxed(let rho) = settings.source else { return nil }
     var w = weights
     var shift = 0.0
-    let i = pk_product_refer(PK_SIDE_RELAXED, settings.epsilon, rho, w.count, &w, &shift)
+    let i = unsafe pk_product_refer(PK_SIDE_RELAXED, settings.epsilon, rho, w.count, &w, &shift)
     return i < w.count ? i : nil
   }
 }

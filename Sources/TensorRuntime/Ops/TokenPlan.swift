@@ -88,7 +88,7 @@ extension Workspace {
           rows: gather(f.queries.reshaped(Shape(b * l, f.queries.shape.last)), ids), keys: f.keys,
           starts: starts)
       }
-      var s = pk_token_shape(
+      var s = unsafe pk_token_shape(
         pairs: b, heads: h, rows: l, columns: m, side: settings.gridSide, starts: nil, row_of: nil,
         gamma: settings.gamma, eta: settings.eta,
         epsilon: settings.epsilon, marginal_exponent: settings.marginalExponent,
@@ -96,11 +96,11 @@ extension Workspace {
         max_iterations: settings.maxIterations,
         legacy: settings.legacyGeometry ? 1 : 0, exact_mass: settings.exactMass ? 1 : 0,
         translation: settings.translation ? 1 : 0)
-      starts.withUnsafeBufferPointer { start in
-        rowOf.withUnsafeBufferPointer { row in
-          (s.starts, s.row_of) = (start.baseAddress, row.baseAddress)
-          let area = scratch(pk_token_plan_scratch(&s), type)
-          check(
+      unsafe starts.withUnsafeBufferPointer { start in
+        unsafe rowOf.withUnsafeBufferPointer { row in
+          unsafe (s.starts, s.row_of) = (start.baseAddress, row.baseAddress)
+          let area = unsafe scratch(pk_token_plan_scratch(&s), type)
+          unsafe check(
             pk_token_plan(
               type.pk, &s, attention.base, semantic?.base, plan.base, cost?.base, raw?.base,
               &iterations, &delta, &total, area.base), "token plans")
@@ -122,7 +122,7 @@ extension Workspace {
     for p in 0..<b {
       let (lo, n) = (Int(starts[p]), Int(starts[p + 1] - starts[p]))
       if n == 0 { continue }
-      check(
+      unsafe check(
         pk_cosine_cost(
           type.pk, n, m, width, rows.base + lo * width * size, keys.base + p * m * width * size,
           y.base + lo * m * size, units.base))

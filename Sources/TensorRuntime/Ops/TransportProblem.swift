@@ -63,7 +63,7 @@ extension Workspace {
     fileprivate init?(_ f: pk_fault, name: String = "") {
       guard let kind = Self.kinds.first(where: { $0.pk == f.kind })?.kind else { return nil }
       self.init(kind, name: name, index: f.index, other: f.other, value: f.value, limit: f.limit)
-      if kind == .noPartner, let side = f.name { self.name = String(cString: side) }
+      if kind == .noPartner, let side = unsafe f.name { self.name = unsafe String(cString: side) }
     }
     private static let kinds: [(kind: Kind, pk: pk_fault_kind)] = [
       (.epsilon, PK_FAULT_EPSILON), (.tolerance, PK_FAULT_TOLERANCE),
@@ -78,11 +78,13 @@ extension Workspace {
     public var text: (what: String, remedy: String) {
       var what = [CChar](repeating: 0, count: 256)
       var remedy = what
-      name.withCString { cName in
+      unsafe name.withCString { cName in
         var f = pk_fault()
-        (f.kind, f.name, f.index) = (Self.kinds.first { $0.kind == kind }!.pk, cName, index)
+        unsafe (f.kind, f.name, f.index) = (
+          Self.kinds.first { $0.kind == kind }!.pk, unsafe cName, index
+        )
         (f.other, f.value, f.limit) = (other, value, limit)
-        pk_fault_text(&f, &what, &remedy, what.count)
+        unsafe pk_fault_text(&f, &what, &remedy, what.count)
       }
       func string(_ c: [CChar]) -> String {
         String(decoding: c.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -116,8 +118,8 @@ extension Workspace {
     (p.epsilon, p.tolerance, p.max_iterations) = (epsilon, tolerance, maxIterations)
     if let scale { (p.cost, p.scale) = (PK_COST_SQUARED, scale) }
     var m = rule.pk
-    try pass(pk_check_options(&p))
-    try pass(pk_set_marginals(&m, &p))
+    try unsafe pass(pk_check_options(&p))
+    try unsafe pass(pk_set_marginals(&m, &p))
     return SinkhornSettings(
       source: SinkhornSide(p.side_source, rho: p.rho_source),
       target: SinkhornSide(p.side_target, rho: p.rho_target),
@@ -129,7 +131,7 @@ extension Workspace {
   public static func sum(ofWeights w: [Double], named name: String) throws(TransportFault) -> Double
   {
     var sum = 0.0
-    try pass(pk_check_weights(nil, w.count, w, &sum), name: name)
+    try unsafe pass(pk_check_weights(nil, w.count, w, &sum), name: name)
     return sum
   }
 
@@ -142,11 +144,13 @@ extension Workspace {
     var (a, b, m) = (source, target, rule.pk)
     var p = settings.problem(rows: a.count, columns: b.count)
     var fault = pk_fault()
-    a.withUnsafeMutableBufferPointer { a in
-      b.withUnsafeMutableBufferPointer { b in
+    unsafe a.withUnsafeMutableBufferPointer { a in
+      unsafe b.withUnsafeMutableBufferPointer { b in
         var w = pk_weights()
-        (w.source, w.target, w.sums, w.divides_always) = (a.baseAddress, b.baseAddress, sums, 1)
-        fault = pk_pose_weights(&m, &p, &w)
+        unsafe (w.source, w.target, w.sums, w.divides_always) = (
+          a.baseAddress, b.baseAddress, sums, 1
+        )
+        fault = unsafe pk_pose_weights(&m, &p, &w)
       }
     }
     try pass(fault)
@@ -158,26 +162,26 @@ extension Workspace {
   /// ones.
   public static func undivided(_ gradient: [Double], weights w: [Double], sum: Double) -> [Double] {
     var g = gradient
-    pk_undivide_gradient(w.count, w, sum, &g)
+    unsafe pk_undivide_gradient(w.count, w, sum, &g)
     return g
   }
 
   /// Checks that no row of points `[N, D]` is a zero vector, whose cosine is not defined.
   public func checkDirections(_ t: Tensor, named name: String) throws(TransportFault) {
-    try Self.pass(
+    try unsafe Self.pass(
       pk_check_directions(nil, t.type.pk, t.shape[0], t.shape[1], t.base), name: name)
   }
   /// Checks that a cost `[N, N]` is symmetric to 1e-6 of its largest element.
   public func checkSymmetric(_ t: Tensor, named name: String) throws(TransportFault) {
     let wide = converted(t, to: .f64)
-    try Self.pass(pk_check_symmetric(nil, PK_F64, t.shape.last, wide.base), name: name)
+    try unsafe Self.pass(pk_check_symmetric(nil, PK_F64, t.shape.last, wide.base), name: name)
   }
   /// Checks that some plan with these weights avoids the infinite elements of a matrix.
   public func checkPairs(
     _ settings: SinkhornSettings, cost: SinkhornCost, source: [Double], target: [Double]
   ) throws(TransportFault) {
     var p = settings.problem(cost)
-    let area = bytes(pk_sinkhorn_feasible_scratch(&p))
-    try Self.pass(pk_check_pairs(&p, cost.first, source, target, area.base))
+    let area = unsafe bytes(pk_sinkhorn_feasible_scratch(&p))
+    try unsafe Self.pass(pk_check_pairs(&p, cost.first, source, target, area.base))
   }
 }

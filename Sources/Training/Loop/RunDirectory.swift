@@ -85,8 +85,6 @@ public struct RunDirectory: Sendable {
   }
   func latest() throws(FileError) -> SavedState { try SavedState(try checkpoints.latest()) }
   func log(_ text: String) {
-    guard let file = fopen("\(path)/log.txt", "a") else { return }
-    fputs(text + "\n", file)
-    fclose(file)
+    try? TextFile.append(text + "\n", to: "\(path)/log.txt")
   }
 }

@@ -1,4 +1,4 @@
-import Synchronization
+internal import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -20,7 +20,7 @@ public enum StopRequest {
     for number in [SIGTERM, SIGINT, SIGUSR1] {
       signal(number) { number in
         var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
         let now = UInt64(time.tv_sec) * StopRequest.second + UInt64(time.tv_nsec)
         let (isFirst, earlier) = StopRequest.first.compareExchange(
           expected: 0, desired: now, ordering: .relaxed)
