@@ -98,18 +98,23 @@ let package = Package(
     .target(
       name: "TestSupport",
       dependencies: [
-        "TensorRuntime", "Layers", "Files", subprocess,
+        "TensorRuntime", "Layers", "Models", "Files", subprocess,
       ], path: "Tests/TestSupport", swiftSettings: swift),
     // A folder of tests for each module (Tests/HouseTests checks that), and two for the whole.
     tests("TensorRuntimeTests", ["CKernels", "TensorRuntime"]),
     tests("LayersTests", ["Layers", "TensorRuntime"]),
     tests("ModelsTests", ["Models", "Layers", "TensorRuntime"]),
+    tests("DiffusionTests", ["Diffusion", "Models", "TensorRuntime"]),
     tests("TransportTests", ["Transport", "Layers", "TensorRuntime"]),
+    tests("RewardsTests", ["Rewards", "Transport", "Models", "Layers", "TensorRuntime"]),
     tests("WorldTests", ["World", "TensorRuntime"]),
     tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
     tests(
       "PipelinesTests",
-      ["Pipelines", "Benchmarking", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
+      [
+        "Pipelines", "Benchmarking", "Training", "Rewards", "Transport", "Models", "Layers",
+        "Files", "TensorRuntime",
+      ]),
     tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
