@@ -116,6 +116,8 @@ let package = Package(
         "Files", "TensorRuntime",
       ]),
     tests(
+      "TrainingTests", ["Training", "World", "Files", "Models", "Layers", "TensorRuntime"]),
+    tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
     tests(
