@@ -121,6 +121,13 @@ let package = Package(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
     tests(
+      "EvaluationTests",
+      [
+        "Evaluation", "Pipelines", "Rewards", "Diffusion", "World", "Files", "Models", "Layers",
+        "TensorRuntime",
+      ]),
+    tests("BenchmarkingTests", ["Benchmarking", "Files", "Models", "Layers", "TensorRuntime"]),
+    tests(
       "piscesTests",
       ["pisces", "Evaluation", "PostTraining", "Training", "Files", "TensorRuntime"]),
     tests(
