@@ -26,7 +26,8 @@ import Testing
   /// Only equal cases are compared: benchmark, sizes, threads and instruction set.
   @Test func casesByName() throws {
     let a = try write(
-      "a", [line(8, [2, 1, 3]), line(9, [1]), line(8, [5], threads: 2), line(8, [7], isa: "avx512")])
+      "a",
+      [line(8, [2, 1, 3]), line(9, [1]), line(8, [5], threads: 2), line(8, [7], isa: "avx512")])
     let b = try write(
       "b", [line(8, [9], threads: 3), line(8, [6, 4, 8], noisy: true), line(8, [5], threads: 2)])
     let found = try BenchmarkComparison(before: a, after: b)

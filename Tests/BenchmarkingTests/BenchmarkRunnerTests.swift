@@ -63,7 +63,8 @@ import Testing
     #expect(abs(try #require(r.gflops) * r.median - flops * rates.flops / 1e9) < 1e-6)
     #expect(abs(try #require(r.gbytesPerSecond) * r.median - bytes * rates.bytes / 1e9) < 1e-6)
     #expect(
-      abs(try #require(r.gexpPerSecond) * r.median - exponentials * rates.exponentials / 1e9) < 1e-6)
+      abs(try #require(r.gexpPerSecond) * r.median - exponentials * rates.exponentials / 1e9) < 1e-6
+    )
   }
   /// 50 products of 6 x 6 matrices in a run are 50 · 2 · 6³ operations.
   @Test func countedOperations() async throws {

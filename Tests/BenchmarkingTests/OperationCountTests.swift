@@ -10,7 +10,8 @@ import Testing
 /// every product, counted while it runs. The counter is the process's, so tests take turns.
 @Suite(.serialized) struct OperationCountTests {
   /// Operations of one run, and the claim.
-  private func counted(_ benchmark: BenchmarkCase) async throws -> (found: Double, claimed: Double) {
+  private func counted(_ benchmark: BenchmarkCase) async throws -> (found: Double, claimed: Double)
+  {
     let before = OperationCount.total
     try await benchmark.run()
     return (Double(OperationCount.total - before), try #require(benchmark.work.flops))

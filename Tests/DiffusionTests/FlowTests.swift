@@ -53,7 +53,8 @@ import Testing
     let sigma = indices.map { schedule.sigmas[$0] }
     let previous = indices.map { schedule.previous[$0] }
     let end = indices.map { schedule.endLevel($0, phases: phases) }
-    #expect(zip(end, previous).allSatisfy { $0 <= $1 } && zip(previous, sigma).allSatisfy { $0 < $1 })
+    #expect(
+      zip(end, previous).allSatisfy { $0 <= $1 } && zip(previous, sigma).allSatisfy { $0 < $1 })
     let direct = work.flowStep(x, velocity: v, from: sigma, to: end)
     let before = work.flowStep(x, velocity: v, from: sigma, to: previous)
     #expect(

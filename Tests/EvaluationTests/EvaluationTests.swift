@@ -87,7 +87,8 @@ import World
       try Self.promptEncoder(), try Self.transformer(4), try Self.decoder()
     )
     for i in 0..<5 {
-      let noise = RandomStream(seed: 9, .evaluation, sample: i).normal(Shape(1, 3, 2, 4, 4), in: work)
+      let noise = RandomStream(seed: 9, .evaluation, sample: i).normal(
+        Shape(1, 3, 2, 4, 4), in: work)
       let z = Self.flow.sample(
         model, noise: noise, encoder([Self.captions[i]], in: work),
         unconditional: encoder([""], in: work), in: work)

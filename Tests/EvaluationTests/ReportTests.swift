@@ -53,7 +53,8 @@ import Testing
       .init("semantic", before: 0.5, after: 0.75, control: 0.6, note: "+.25 & more"),
       .init("quality", before: 1.2, after: 0.9, control: nil, note: ""),
     ]).svg()
-    let circles = chart.matches(of: #/<circle cx="([\d.]+)" cy="([\d.]+)" r="6" fill="(#\w+)"/#).map {
+    let circles = chart.matches(of: #/<circle cx="([\d.]+)" cy="([\d.]+)" r="6" fill="(#\w+)"/#).map
+    {
       "\($0.1) \($0.2) \($0.3)"
     }
     // Before is hollow, after is full; values above 1 stop at the edge.
@@ -61,7 +62,8 @@ import Testing
       circles == ["83.3 32.0 #fff", "266.7 32.0 #06c", "450.0 80.0 #fff", "376.7 80.0 #06c"])
     #expect(chart.matches(of: #/<path d="M([\d.]+) /#).map { String($0.1) } == ["156.7"])
     #expect(chart.contains("+.25 &amp; more") && chart.contains("◇ control"))
-    #expect(!ChangeChart([.init("a", before: 1, after: 1, control: nil, note: "")]).svg().contains("◇"))
+    #expect(
+      !ChangeChart([.init("a", before: 1, after: 1, control: nil, note: "")]).svg().contains("◇"))
   }
 
   @Test(arguments: [

@@ -126,7 +126,8 @@ import Transport
     #expect(LayoutTests.velocity(student) == LayoutTests.velocity(base))
     student.forEachParameter { p in
       if p.name.hasSuffix("lora_B.weight") {
-        p.value = randomTensor(p.value.shape, seed: UInt64(p.name.utf8.count), scale: 0.3, type: .f32)
+        p.value = randomTensor(
+          p.value.shape, seed: UInt64(p.name.utf8.count), scale: 0.3, type: .f32)
       }
     }
     try LoraFolder.write(

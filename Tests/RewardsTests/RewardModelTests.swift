@@ -202,8 +202,10 @@ import Transport
     let bare = try Self.reward(map: nil)
     let own = bare.captions(Self.batch(), in: work)
     #expect(
-      bare.allScores(video, bare.fusion(of: video, in: work), withTransport: own, plain: own, in: work)
-        .quality == nil)
+      bare.allScores(
+        video, bare.fusion(of: video, in: work), withTransport: own, plain: own, in: work
+      )
+      .quality == nil)
     #expect(close(bare.forward(pixels, own, in: work).scores.quality, without.quality))
   }
 

@@ -6,19 +6,20 @@ import Testing
 /// seed, purpose, step and sample, and by nothing else.
 @Suite struct RandomStreamTests {
   /// Philox4x32-10 of Random123's kat_vectors (Salmon et al. 2011): counter, key, output.
-  @Test(arguments: [
-    (
-      [0, 0, 0, 0], [0, 0], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-    ),
-    (
-      [0xffff_ffff, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff], [0xffff_ffff, 0xffff_ffff],
-      [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-    ),
-    (
-      [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0],
-      [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
-    ),
-  ] as [([UInt64], [UInt64], [UInt32])])
+  @Test(
+    arguments: [
+      (
+        [0, 0, 0, 0], [0, 0], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
+      ),
+      (
+        [0xffff_ffff, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff], [0xffff_ffff, 0xffff_ffff],
+        [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+      ),
+      (
+        [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0],
+        [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+      ),
+    ] as [([UInt64], [UInt64], [UInt32])])
   func publishedVectors(_ counter: [UInt64], _ key: [UInt64], _ expected: [UInt32]) {
     var found = [UInt32](repeating: 0, count: 4)
     pk_philox(

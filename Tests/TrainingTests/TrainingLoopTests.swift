@@ -46,7 +46,9 @@ import Testing
     }
     func export(to folder: String) throws {}
     var values: [[Float]] {
-      [training.model, training.averaged].flatMap { [$0.weight.value.floats, $0.bias!.value.floats] }
+      [training.model, training.averaged].flatMap {
+        [$0.weight.value.floats, $0.bias!.value.floats]
+      }
     }
   }
   private let folder: ScratchFolder
