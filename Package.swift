@@ -101,30 +101,44 @@ let package = Package(
     .target(
       name: "TestSupport",
       dependencies: [
-        "TensorRuntime", "Layers", "Files", subprocess,
+        "TensorRuntime", "Layers", "Models", "Files", subprocess,
       ], path: "Tests/TestSupport", swiftSettings: swift),
-    tests("KernelTests", ["CKernels", "TensorRuntime"]),
-    tests("LayerTests", ["Layers", "TensorRuntime"]),
-    tests("ModelTests", ["Models", "Layers", "TensorRuntime"]),
+    // A folder of tests for each module (Tests/HouseTests checks that), and two for the whole.
+    tests("TensorRuntimeTests", ["CKernels", "TensorRuntime"]),
+    tests("LayersTests", ["Layers", "TensorRuntime"]),
+    tests("ModelsTests", ["Models", "Layers", "TensorRuntime"]),
+    tests("DiffusionTests", ["Diffusion", "Models", "TensorRuntime"]),
+    tests("TransportTests", ["Transport", "Layers", "TensorRuntime"]),
+    tests("RewardsTests", ["Rewards", "Transport", "Models", "Layers", "TensorRuntime"]),
+    tests("WorldTests", ["World", "TensorRuntime"]),
+    tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
+    tests(
+      "PipelinesTests",
+      [
+        "Pipelines", "Benchmarking", "Training", "Rewards", "Transport", "Models", "Layers",
+        "Files", "TensorRuntime",
+      ]),
+    tests(
+      "TrainingTests", ["Training", "World", "Files", "Models", "Layers", "TensorRuntime"]),
+    tests(
+      "PostTrainingTests",
+      ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
+    tests(
+      "EvaluationTests",
+      [
+        "Evaluation", "Pipelines", "Rewards", "Diffusion", "World", "Files", "Models", "Layers",
+        "TensorRuntime",
+      ]),
+    tests("BenchmarkingTests", ["Benchmarking", "Files", "Models", "Layers", "TensorRuntime"]),
+    tests(
+      "piscesTests",
+      ["pisces", "Evaluation", "PostTraining", "Training", "Files", "TensorRuntime"]),
     tests(
       "GoldenTests",
       [
         "TensorRuntime", "Layers", "Models", "Pipelines", "Diffusion", "Transport", "Rewards",
         "PostTraining", "Files",
       ]),
-    tests(
-      "PostTrainingTests",
-      ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
-    tests("FilesTests", ["Files", "TensorRuntime"], exclude: ["Clips"]),
-    tests("TransportTests", ["Transport", "Layers", "TensorRuntime"]),
-    tests(
-      "ConfigurationTests",
-      ["TensorRuntime", "Files", "Training", "PostTraining", "Evaluation"]),
-    tests("WorldTests", ["World", "TensorRuntime"]),
-    tests(
-      "ConversionTests",
-      ["Pipelines", "Benchmarking", "Training", "Models", "Layers", "Files", "TensorRuntime"]),
     tests("HouseTests", ["TensorRuntime", "Models", "Files"]),
-    tests("CommandTests", ["pisces", "Files", "TensorRuntime"]),
   ]
 )

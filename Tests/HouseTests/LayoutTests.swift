@@ -66,6 +66,36 @@ import Testing
     }
   }
 
+  /// Every module of Package.swift has a folder of tests under its name; the other folders are
+  /// named here.
+  @Test func everyModuleHasTests() throws {
+    let package = try String(contentsOfFile: "\(repository)/Package.swift", encoding: .utf8)
+    func names(_ pattern: Regex<(Substring, Substring)>) -> Set<String> {
+      Set(package.matches(of: pattern).map { String($0.1) })
+    }
+    let modules = names(#/\bmodule\(\s*"(\w+)"/#).union(
+      names(#/executableTarget\(\s*name: "(\w+)"/#))
+    // Folders that hold a file: moved files may leave an empty one behind.
+    func folders(_ path: String) throws -> Set<String> {
+      let files = try FolderContents.files("\(repository)/\(path)")
+      return Set(files.compactMap { $0.split(separator: "/").first.map(String.init) })
+    }
+    #expect(try modules == folders("Sources"))
+    let suites = Set(modules.map { "\($0)Tests" })
+    #expect(names(#/\btests\(\s*"(\w+)"/#) == suites.union(["GoldenTests", "HouseTests"]))
+    #expect(
+      try folders("Tests")
+        == suites.union(["GoldenTests", "HouseTests", "Golden", "KernelDriver", "TestSupport"]))
+    for suite in suites {
+      let folder = "\(repository)/Tests/\(suite)"
+      let sources = try FolderContents.files(folder).filter { $0.hasSuffix(".swift") }
+      let hasTests = try sources.contains {
+        try String(contentsOfFile: "\(folder)/\($0)", encoding: .utf8).contains("@Test")
+      }
+      #expect(hasTests, "\(suite)")
+    }
+  }
+
   /// Every module is on the page of the architecture.
   @Test func architectureIsComplete() throws {
     let page = try String(

@@ -94,6 +94,49 @@ import Testing
     }
   }
 
+  /// Three accumulated steps of one sample give the loss and the gradient of one step of three. The
+  /// padding of the shorter prompt stays.
+  @Test func accumulationIsOneBatch() throws {
+    let work = Workspace()
+    let (base, teacher) = (try Self.transformer(11), try Self.transformer(12))
+    let batch = Self.batch(.f64, in: work)
+    var decoder = try Self.decoder(.f64)
+    var none: RewardModel?
+    var step = DirectStep(NoiseSchedule(shift: 3))
+    (step.options.consistencyWeight, step.options.phases, step.options.huberC) = (0.4, 3, 0.01)
+    (step.options.flowWeight, step.options.anchorWeight, step.options.decayWeight) = (0.7, 0.3, 0.2)
+    func run(_ student: inout VideoTransformer, _ batch: DirectStep.Batch) -> Double {
+      step.run(
+        student: &student, teacher: teacher, target: teacher, decoder: &decoder, reward: &none,
+        batch, in: work
+      ).loss
+    }
+    var whole = base
+    whole.makeTrainable(in: work)
+    let loss = run(&whole, batch)
+    var single = base
+    single.makeTrainable(in: work)
+    step.options.accumulation = 3
+    let sum = (0..<3).reduce(0.0) { sum, i in
+      let p = batch.prompt
+      return sum
+        + run(
+          &single,
+          DirectStep.Batch(
+            latents: batch.latents.slice(i..<i + 1), noise: batch.noise.slice(i..<i + 1),
+            indices: [batch.indices[i]],
+            prompt: PromptEmbedding(
+              states: p.states.slice(i..<i + 1), counts: [p.counts[i]],
+              pooled: p.pooled.slice(i..<i + 1))))
+    }
+    #expect(abs(loss - sum) < 1e-12 * loss)
+    for (a, b) in zip(whole.trainableParameters(), single.trainableParameters()) {
+      let scale = work.sumOfSquares(a.gradient!).squareRoot()
+      let gap = work.difference(a.gradient!, b.gradient!)
+      #expect(work.sumOfSquares(gap).squareRoot() < 1e-10 * (1e-3 + scale), "\(a.name)")
+    }
+  }
+
   /// Rewards divided by their deviations are rewards with weights of one over the deviation; the
   /// cosine of their gradients is that of the gradients of each alone.
   @Test func adaptiveWeightsAndCosine() throws {
