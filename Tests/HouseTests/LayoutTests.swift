@@ -38,6 +38,7 @@ import Testing
       "Transport may not import Models"
     ),
     ("Diffusion", "let p: UnsafeRawPointer", "unsafe code belongs to"),
+    ("Training", "unsafe close(1)", "unsafe code belongs to"),
     ("Cellar", "let x = 1", "module Cellar is not in Package.swift"),
   ])
   func importRuleCatches(_ module: String, _ line: String, _ complaint: String) async throws {

@@ -16,6 +16,7 @@ extension Workspace {
   /// Columns `offset ..< offset + heads * dim` of a `[B, N, width]` tensor.
   struct Columns {
     let tensor: Tensor, offset: Int
+    init(_ tensor: Tensor, from offset: Int = 0) { (self.tensor, self.offset) = (tensor, offset) }
     var base: UnsafeMutableRawPointer { unsafe tensor.base + offset * tensor.type.byteCount }
     var ld: Int { tensor.shape[2] }
     var batchStride: Int { tensor.shape[1] * tensor.shape[2] }
@@ -30,8 +31,9 @@ extension Workspace {
       q.shape[2] == k.shape[2] && k.shape == v.shape && q.shape[0] == k.shape[0],
       "attention: q \(q.shape), k \(k.shape), v \(v.shape)")
     return attend(
-      Columns(tensor: q, offset: 0), Columns(tensor: k, offset: 0), Columns(tensor: v, offset: 0),
-      width: q.shape[2], heads, scale, visible)
+      Attention(
+        q: Columns(q), k: Columns(k), v: Columns(v), width: q.shape[2], heads: heads,
+        scale: scale, visible: visible))
   }
   public func attentionBackward(
     _ dout: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, heads: Int,
@@ -40,20 +42,19 @@ extension Workspace {
     let dq = tensor(q.shape, q.type)
     let dk = tensor(k.shape, k.type)
     let dv = tensor(v.shape, v.type)
-    func whole(_ t: Tensor) -> Columns { Columns(tensor: t, offset: 0) }
     attendBackward(
-      dout, whole(q), whole(k), whole(v), o, lse, whole(dq), whole(dk), whole(dv),
-      width: q.shape[2], heads, scale, visible)
+      dout,
+      Attention(
+        q: Columns(q), k: Columns(k), v: Columns(v), width: q.shape[2], heads: heads,
+        scale: scale, visible: visible),
+      o, lse, into: (Columns(dq), Columns(dk), Columns(dv)))
     return (dq, dk, dv)
   }
   /// Self-attention from one fused projection qkv `[B, N, 3 D]` (columns q, k, v).
   public func attention(qkv: Tensor, heads: Int, scale: Double, visible: Visibility = .all) -> (
     o: Tensor, lse: Tensor
   ) {
-    let d = qkv.shape[2] / 3
-    return attend(
-      Columns(tensor: qkv, offset: 0), Columns(tensor: qkv, offset: d),
-      Columns(tensor: qkv, offset: 2 * d), width: d, heads, scale, visible)
+    attend(Attention(qkv: qkv, heads: heads, scale: scale, visible: visible))
   }
   public func attentionBackward(
     _ dout: Tensor, qkv: Tensor, o: Tensor, lse: Tensor, heads: Int, scale: Double,
@@ -61,60 +62,71 @@ extension Workspace {
   ) -> Tensor {
     let d = qkv.shape[2] / 3
     let out = tensor(qkv.shape, qkv.type)
-    func part(_ t: Tensor, _ i: Int) -> Columns { Columns(tensor: t, offset: i * d) }
     attendBackward(
-      dout, part(qkv, 0), part(qkv, 1), part(qkv, 2), o, lse, part(out, 0), part(out, 1),
-      part(out, 2), width: d, heads, scale, visible)
+      dout, Attention(qkv: qkv, heads: heads, scale: scale, visible: visible), o, lse,
+      into: (Columns(out), Columns(out, from: d), Columns(out, from: 2 * d)))
     return out
   }
 
-  private func attend(
-    _ q: Columns, _ k: Columns, _ v: Columns, width: Int, _ heads: Int, _ scale: Double,
-    _ visible: Visibility
-  ) -> (o: Tensor, lse: Tensor) {
-    let (b, n, type) = (q.tensor.shape[0], q.tensor.shape[1], q.tensor.type)
-    let o = tensor(Shape(b, n, width), type)
-    let lse = tensor(Shape(b, heads, n), type)
-    unsafe withShape(q, k, v, width, heads, scale, visible) { s in
+  /// The operands of attention and how they are compared.
+  private struct Attention {
+    let q, k, v: Columns
+    let width, heads: Int, scale: Double, visible: Visibility
+    init(
+      q: Columns, k: Columns, v: Columns, width: Int, heads: Int, scale: Double,
+      visible: Visibility
+    ) {
+      (self.q, self.k, self.v, self.width, self.heads) = (q, k, v, width, heads)
+      (self.scale, self.visible) = (scale, visible)
+    }
+    init(qkv: Tensor, heads: Int, scale: Double, visible: Visibility) {
+      let d = qkv.shape[2] / 3
+      self.init(
+        q: Columns(qkv), k: Columns(qkv, from: d), v: Columns(qkv, from: 2 * d), width: d,
+        heads: heads, scale: scale, visible: visible)
+    }
+  }
+  private func attend(_ a: Attention) -> (o: Tensor, lse: Tensor) {
+    let (b, n, type) = (a.q.tensor.shape[0], a.q.tensor.shape[1], a.q.tensor.type)
+    let o = tensor(Shape(b, n, a.width), type)
+    let lse = tensor(Shape(b, a.heads, n), type)
+    unsafe withShape(a) { s in
       let area = unsafe scratch(pk_attention_scratch(s, 0), type)
-      countOperations(4 * b * n * k.tensor.shape[1] * width)
+      countOperations(4 * b * n * a.k.tensor.shape[1] * a.width)
       unsafe check(
-        pk_attention_forward(type.pk, s, q.base, k.base, v.base, o.base, lse.base, area.base),
+        pk_attention_forward(
+          type.pk, s, a.q.base, a.k.base, a.v.base, o.base, lse.base, area.base),
         "attention")
     }
     return (o, lse)
   }
   private func attendBackward(
-    _ dout: Tensor, _ q: Columns, _ k: Columns, _ v: Columns, _ o: Tensor, _ lse: Tensor,
-    _ dq: Columns, _ dk: Columns, _ dv: Columns,
-    width: Int, _ heads: Int, _ scale: Double, _ visible: Visibility
+    _ dout: Tensor, _ a: Attention, _ o: Tensor, _ lse: Tensor,
+    into d: (q: Columns, k: Columns, v: Columns)
   ) {
     precondition(dout.shape == o.shape, "attention backward: dy \(dout.shape), o \(o.shape)")
-    unsafe withShape(q, k, v, width, heads, scale, visible) { s in
+    unsafe withShape(a) { s in
       let area = unsafe scratch(pk_attention_scratch(s, 1), dout.type)
-      countOperations(10 * dout.count * k.tensor.shape[1])
+      countOperations(10 * dout.count * a.k.tensor.shape[1])
       unsafe check(
         pk_attention_backward(
-          dout.type.pk, s, q.base, k.base, v.base, o.base, dout.base, lse.base, dq.base, dk.base,
-          dv.base, area.base), "attention")
+          dout.type.pk, s, a.q.base, a.k.base, a.v.base, o.base, dout.base, lse.base, d.q.base,
+          d.k.base, d.v.base, area.base), "attention")
     }
   }
-  private func withShape(
-    _ q: Columns, _ k: Columns, _ v: Columns, _ width: Int, _ heads: Int, _ scale: Double,
-    _ visible: Visibility, _ body: (UnsafePointer<pk_attention_shape>) -> Void
-  ) {
+  private func withShape(_ a: Attention, _ body: (UnsafePointer<pk_attention_shape>) -> Void) {
+    let (q, k, v, counts) = (a.q, a.k, a.v, a.visible.keyCounts)
     precondition(
-      width % heads == 0
-        && (visible.keyCounts.isEmpty || visible.keyCounts.count == q.tensor.shape[0]),
-      "attention: \(heads) heads of \(width)")
-    unsafe visible.keyCounts.withUnsafeBufferPointer { counts in
+      a.width % a.heads == 0 && (counts.isEmpty || counts.count == q.tensor.shape[0]),
+      "attention: \(a.heads) heads of \(a.width)")
+    unsafe counts.withUnsafeBufferPointer { counts in
       var s = unsafe pk_attention_shape(
-        batch: q.tensor.shape[0], heads: heads, queries: q.tensor.shape[1], keys: k.tensor.shape[1],
-        head_dim: width / heads,
-        ldq: q.ld, ldk: k.ld, ldv: v.ld, ldo: width, bq: q.batchStride, bk: k.batchStride,
-        bv: v.batchStride, bo: q.tensor.shape[1] * width,
-        scale: scale, causal_block: visible.causalBlock,
-        key_counts: visible.keyCounts.isEmpty ? nil : counts.baseAddress)
+        batch: q.tensor.shape[0], heads: a.heads, queries: q.tensor.shape[1],
+        keys: k.tensor.shape[1], head_dim: a.width / a.heads,
+        ldq: q.ld, ldk: k.ld, ldv: v.ld, ldo: a.width, bq: q.batchStride, bk: k.batchStride,
+        bv: v.batchStride, bo: q.tensor.shape[1] * a.width,
+        scale: a.scale, causal_block: a.visible.causalBlock,
+        key_counts: counts.isEmpty ? nil : counts.baseAddress)
       unsafe body(&s)
     }
   }

@@ -8,7 +8,8 @@ extension Workspace {
   /// MiB) are not kept twice.
   public func linear(_ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false) -> Tensor {
     let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
-    multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, into: y)
+    multiply(
+      x, by: Factor(weight, transposed: true, frozen: frozen), then: .init(bias: bias), into: y)
     return y
   }
   /// y = x Wᵀ + b, and f(y) written to columns `column...` of `active` `[..., wider]` in the same
@@ -23,8 +24,8 @@ extension Workspace {
         && active.type == x.type, "linear: \(y.shape) at \(column) of \(active.shape)")
     active.makeUnique(in: self)
     multiply(
-      x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: active, at: column,
-      into: y)
+      x, by: Factor(weight, transposed: true, frozen: frozen),
+      then: .init(bias: bias, f: f, active: active, column: column), into: y)
     return y
   }
   /// f(x Wᵀ + b), in place. The input of f is not kept.
@@ -32,14 +33,16 @@ extension Workspace {
     _ x: Tensor, weight: Tensor, bias: Tensor?, frozen: Bool = false, then f: Activation
   ) -> Tensor {
     let y = tensor(x.shape.replacingLast(with: weight.shape[0]), x.type)
-    multiply(x, weight, isTransposed: true, frozen: frozen, bias: bias, f: f, active: y, into: y)
+    multiply(
+      x, by: Factor(weight, transposed: true, frozen: frozen),
+      then: .init(bias: bias, f: f, active: y), into: y)
     return y
   }
   /// y += s x Wᵀ, and then f(y) written to columns `column...` of `active`.
   public func linear(_ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor) {
     precondition(y.shape == x.shape.replacingLast(with: weight.shape[0]), "linear: \(y.shape)")
     y.makeUnique(in: self)
-    multiply(x, weight, isTransposed: true, frozen: false, into: y, alpha: s, beta: 1)
+    multiply(x, by: Factor(weight, transposed: true), into: y, alpha: s, beta: 1)
   }
   public func linear(
     _ x: Tensor, weight: Tensor, times s: Double, addingTo y: inout Tensor, then f: Activation,
@@ -52,13 +55,13 @@ extension Workspace {
     y.makeUnique(in: self)
     active.makeUnique(in: self)
     multiply(
-      x, weight, isTransposed: true, frozen: false, f: f, active: active, at: column, into: y,
-      alpha: s, beta: 1)
+      x, by: Factor(weight, transposed: true),
+      then: .init(f: f, active: active, column: column), into: y, alpha: s, beta: 1)
   }
   /// s dy W.
   public func linearBackwardInput(_ dy: Tensor, weight: Tensor, times s: Double) -> Tensor {
     let dx = tensor(dy.shape.replacingLast(with: weight.shape[1]), dy.type)
-    multiply(dy, weight, isTransposed: false, frozen: false, into: dx, alpha: s)
+    multiply(dy, by: Factor(weight), into: dx, alpha: s)
     return dx
   }
   /// dx = dy W[:, columns], all columns when nil; through the derivative of f at `before` when
@@ -72,8 +75,8 @@ extension Workspace {
       (f == nil) == (before == nil) && (before == nil || before!.shape == dx.shape),
       "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
     multiply(
-      dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f,
-      before: before, into: dx)
+      dy, by: Factor(weight, first: columns?.lowerBound ?? 0, frozen: frozen),
+      then: .init(f: f, before: before), into: dx)
     return dx
   }
   /// dx += dy W[:, columns], and then through the derivative of f, as above.
@@ -89,8 +92,8 @@ extension Workspace {
       "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
     dx.makeUnique(in: self)
     multiply(
-      dy, weight, isTransposed: false, frozen: frozen, first: columns?.lowerBound ?? 0, f: f,
-      before: before, into: dx, beta: 1)
+      dy, by: Factor(weight, first: columns?.lowerBound ?? 0, frozen: frozen),
+      then: .init(f: f, before: before), into: dx, beta: 1)
   }
   /// Elements of a weight up to which panels are kept. This covers BERT-large, but not a generator
   /// with billions of parameters.
@@ -98,53 +101,80 @@ extension Workspace {
   /// Elements up to which panels are kept for any number of rows. Packing is a thirtieth of the
   /// product for 2000 rows.
   private static let alwaysKept = 1 << 18
-  /// y = beta y + alpha x op(W), then bias and activation: `pk_linear`.
+  /// The right factor of a product: columns `first...` of op(W), W `[out, in]`, op(W) its transpose
+  /// if `isTransposed`.
+  private struct Factor {
+    let weight: Tensor
+    let isTransposed: Bool, first: Int
+    /// Whether the weight never changes, so that its panels may be kept; and whether they are kept
+    /// whatever its size.
+    let isFrozen: Bool, isAlwaysKept: Bool
+    init(
+      _ weight: Tensor, transposed: Bool = false, first: Int = 0, frozen: Bool = false,
+      alwaysKept: Bool = false
+    ) {
+      (self.weight, isTransposed, self.first) = (weight, transposed, first)
+      (isFrozen, isAlwaysKept) = (frozen, alwaysKept)
+    }
+    /// Rows and columns of op(W).
+    var rows: Int { weight.shape[isTransposed ? 1 : 0] }
+    var columns: Int { weight.shape[isTransposed ? 0 : 1] }
+  }
+  /// What follows a product in the same pass: y + bias; f(y) written to columns `column...` of
+  /// `active`; or y ⊙ f'(before).
+  private struct Epilogue {
+    var bias: Tensor?, f: Activation?, active: Tensor?, column = 0, before: Tensor?
+  }
+  /// y = beta y + alpha x op(W), and the epilogue: `pk_linear`.
   private func multiply(
-    _ x: Tensor, _ weight: Tensor, isTransposed: Bool, frozen: Bool, first: Int = 0,
-    bias: Tensor? = nil, f: Activation? = nil, active: Tensor? = nil, at column: Int = 0,
-    before: Tensor? = nil, into y: Tensor, alpha: Double = 1, beta: Double = 0, always: Bool = false
+    _ x: Tensor, by factor: Factor, then epilogue: Epilogue = Epilogue(), into y: Tensor,
+    alpha: Double = 1, beta: Double = 0
   ) {
     let (rows, k, n) = (x.shape.rows, x.shape.last, y.shape.last)
-    let across = weight.shape[1]
+    let weight = factor.weight
     precondition(
-      weight.shape.rank == 2 && k == weight.shape[isTransposed ? 1 : 0]
-        && first + n <= weight.shape[isTransposed ? 0 : 1],
+      weight.shape.rank == 2 && k == factor.rows && factor.first + n <= factor.columns,
       "linear: x \(x.shape), weight \(weight.shape)")
     precondition(x.type.isCompute && y.type == x.type, "linear: x \(x.type)")
+    let across = weight.shape[1]
     var s = pk_gemm_shape(
-      m: rows, n: n, k: k, rsa: k, csa: 1, rsb: isTransposed ? 1 : across,
-      csb: isTransposed ? across : 1, rsc: n, csc: 1, alpha: alpha, beta: beta)
+      m: rows, n: n, k: k, rsa: k, csa: 1, rsb: factor.isTransposed ? 1 : across,
+      csb: factor.isTransposed ? across : 1, rsc: n, csc: 1, alpha: alpha, beta: beta)
     var panels: Tensor?
     var w: Tensor?
-    if frozen && x.type == .f32
-      && (rows <= 512 && k * n <= Self.mostKept || k * n <= Self.alwaysKept || always)
-      && k * n >= 4096 && first == 0 && n == weight.shape[isTransposed ? 0 : 1]
-    {
-      panels = self.panels(weight, isTransposed, &s)
+    if x.type == .f32 && keepsPanels(factor, rows: rows, columns: n) {
+      panels = self.panels(factor, &s)
     } else {
       w = widened(weight)
       precondition(w!.type == x.type, "linear: x \(x.type), weight \(weight.type)")
     }
-    let b = bias.map { widened($0) }
+    let bias = epilogue.bias.map { widened($0) }
     let size = y.type.byteCount
     var e = unsafe pk_epilogue(
-      bias: b.map { unsafe UnsafeRawPointer($0.base) }, f: f?.pk ?? PK_RELU,
-      before: unsafe before.map { unsafe UnsafeRawPointer($0.base) },
-      active: unsafe active.map { unsafe $0.base + column * size },
-      ldbefore: n, ldactive: active?.shape.last ?? 0)
+      bias: bias.map { unsafe UnsafeRawPointer($0.base) }, f: epilogue.f?.pk ?? PK_RELU,
+      before: epilogue.before.map { unsafe UnsafeRawPointer($0.base) },
+      active: epilogue.active.map { unsafe $0.base + epilogue.column * size },
+      ldbefore: n, ldactive: epilogue.active?.shape.last ?? 0)
     let area = productScratch(&s)
     countOperations(2 * rows * n * k)
     unsafe check(
       pk_linear(
-        x.type.pk, &s, x.base, w.map { unsafe UnsafeRawPointer($0.base + first * size) },
+        x.type.pk, &s, x.base, w.map { unsafe UnsafeRawPointer($0.base + factor.first * size) },
         unsafe panels.map { unsafe UnsafeRawPointer($0.base) }, &e, unsafe y.base, unsafe area.base)
     )
   }
-  /// The panels of a weight that does not change, made once; nil in a plan, which counts them.
-  private func panels(_ weight: Tensor, _ isTransposed: Bool, _ s: inout pk_gemm_shape) -> Tensor? {
+  /// Whether the panels of a factor are kept for products with `rows` rows.
+  private func keepsPanels(_ factor: Factor, rows: Int, columns n: Int) -> Bool {
+    let count = factor.rows * n
+    return factor.isFrozen && factor.first == 0 && n == factor.columns && count >= 4096
+      && (rows <= 512 && count <= Self.mostKept || count <= Self.alwaysKept || factor.isAlwaysKept)
+  }
+  /// The panels of a factor that does not change, made once; nil in a plan, which counts them.
+  private func panels(_ factor: Factor, _ s: inout pk_gemm_shape) -> Tensor? {
+    let weight = factor.weight
     let key = PanelCache.Key(
       offset: weight.offset, rows: weight.shape[0], columns: weight.shape[1],
-      isTransposed: isTransposed, layout: pk_gemm_layout())
+      isTransposed: factor.isTransposed, layout: pk_gemm_layout())
     let count = pk_gemm_packed_count(s.n, s.k)
     if let plan {
       plan.count(key, of: weight.storage, bytes: 4 * count)
@@ -167,8 +197,8 @@ extension Workspace {
     dWeight!.makeUnique(in: self)
     let isFirst = dWeight!.takeCleared(in: self)
     gemm(
-      m: out, n: input, k: dy.shape.rows, dy, (1, out), x, (input, 1), dWeight!, (input, 1),
-      alpha: s, beta: isFirst ? 0 : 1)
+      m: out, n: input, k: dy.shape.rows, Strided(dy, 1, out), Strided(x, input, 1),
+      into: dWeight!, alpha: s, beta: isFirst ? 0 : 1)
   }
   public func addColumnSums(_ dy: Tensor, to sums: inout Tensor?) {
     guard sums != nil else { return }
@@ -189,15 +219,15 @@ extension Workspace {
     precondition(k == kb, "matmul: \(a.shape) x \(b.shape)")
     let c = tensor(Shape(m, n), a.type)
     gemm(
-      m: m, n: n, k: k, a, ta ? (1, m) : (k, 1), b, tb ? (1, k) : (n, 1), c, (n, 1), alpha: alpha,
-      beta: 0)
+      m: m, n: n, k: k, ta ? Strided(a, 1, m) : Strided(a, k, 1),
+      tb ? Strided(b, 1, k) : Strided(b, n, 1), into: c, alpha: alpha, beta: 0)
     return c
   }
 
   /// C = A B with a constant B: its panels are made once and kept with it, whatever its size.
   public func matmul(_ a: Tensor, keeping b: Tensor) -> Tensor {
     let c = tensor(Shape(a.shape[0], b.shape[1]), a.type)
-    multiply(a, b, isTransposed: false, frozen: true, into: c, always: true)
+    multiply(a, by: Factor(b, frozen: true, alwaysKept: true), into: c)
     return c
   }
 
@@ -223,19 +253,27 @@ extension Workspace {
     return c
   }
 
+  /// A matrix over a tensor's memory, by the strides of its rows and columns.
+  private struct Strided {
+    let tensor: Tensor, row: Int, column: Int
+    init(_ tensor: Tensor, _ row: Int, _ column: Int) {
+      (self.tensor, self.row, self.column) = (tensor, row, column)
+    }
+  }
+  /// C = beta C + alpha A B; C row-major `[m, n]`.
   private func gemm(
-    m: Int, n: Int, k: Int, _ a: Tensor, _ sa: (Int, Int), _ b: Tensor, _ sb: (Int, Int),
-    _ c: Tensor, _ sc: (Int, Int), alpha: Double = 1, beta: Double
+    m: Int, n: Int, k: Int, _ a: Strided, _ b: Strided, into c: Tensor, alpha: Double, beta: Double
   ) {
+    let type = c.type
     precondition(
-      a.type == b.type && b.type == c.type && a.type.isCompute,
-      "product of \(a.type), \(b.type) into \(c.type)")
+      a.tensor.type == type && b.tensor.type == type && type.isCompute,
+      "product of \(a.tensor.type), \(b.tensor.type) into \(type)")
     var s = pk_gemm_shape(
-      m: m, n: n, k: k, rsa: sa.0, csa: sa.1, rsb: sb.0, csb: sb.1, rsc: sc.0, csc: sc.1,
+      m: m, n: n, k: k, rsa: a.row, csa: a.column, rsb: b.row, csb: b.column, rsc: n, csc: 1,
       alpha: alpha, beta: beta)
     let area = productScratch(&s)
     countOperations(2 * m * n * k)
-    unsafe check(pk_gemm(a.type.pk, &s, a.base, b.base, c.base, area.base))
+    unsafe check(pk_gemm(type.pk, &s, a.tensor.base, b.tensor.base, c.base, area.base))
   }
   /// Most products take the same block of the pool, whatever their sizes: the largest that two
   /// threads need.
