@@ -25,12 +25,7 @@ public struct StepBenchmark {
     init(_ task: any PhasedTask) { self.task = task }
   }
   private func task(_ s: PostSettings, in work: borrowing Workspace) throws -> any PhasedTask {
-    if s.objective == .grpo {
-      return try GRPOTask(
-        s, models: models, pool: nil, captions: captions, latentShape: latentShape,
-        components: { _ in }, in: work)
-    }
-    return try DirectTask(
+    try s.objective.task.init(
       s, models: models, pool: nil, captions: captions, latentShape: latentShape,
       components: { _ in }, in: work)
   }

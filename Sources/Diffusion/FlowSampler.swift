@@ -53,4 +53,14 @@ public struct FlowSampler: Sendable, Equatable {
     }
     return x
   }
+
+  /// Scaled latents for captions. Guidance takes the empty prompt as the unconditional one.
+  public func sample(
+    _ model: VideoTransformer, noise: Tensor, captions: [String], _ prompts: PromptEncoder,
+    in work: borrowing Workspace
+  ) -> Tensor {
+    let unconditional = guidanceScale == 1 ? nil : prompts(captions.map { _ in "" }, in: work)
+    return sample(
+      model, noise: noise, prompts(captions, in: work), unconditional: unconditional, in: work)
+  }
 }

@@ -1,4 +1,4 @@
-public import Diffusion
+import Diffusion
 public import Models
 public import Pipelines
 public import Rewards
@@ -19,14 +19,14 @@ public struct GeneratorEvaluation: Sendable {
   /// Decoded clips `[T, 3, H, W]` of the first prompts, as many as asked for.
   public let clips: [Tensor]
 
+  /// Clips sampled at once.
+  private static let batch = 32
+
   /// Prompt i gets the noise identified by (seed, i), so that two generators are compared on equal
   /// noise.
   public init(
-    _ model: VideoTransformer, _ decoder: LatentDecoder, _ sampler: FlowSampler,
-    prompts: PromptEncoder, captions: [String], descriptions: [SceneDescription],
-    latentShape: [Int],
-    oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
-    in work: borrowing Workspace
+    _ generator: VideoGenerator, _ encoder: PromptEncoder, on prompts: [Prompt], oracle: Oracle,
+    reward: RewardModel?, seed: UInt64, keepClips: Int = 0, in work: borrowing Workspace
   ) throws(NonFiniteSample) {
     var judgements: [Judgement] = []
     var readings: [Reading] = []
@@ -36,23 +36,23 @@ public struct GeneratorEvaluation: Sendable {
     var semantic: [Double] = []
     var plainQuality: [Double] = []
     var plainSemantic: [Double] = []
-    for start in stride(from: 0, to: captions.count, by: batch) {
-      let range = start..<min(start + batch, captions.count)
-      let list = Array(captions[range])
+    for start in stride(from: 0, to: prompts.count, by: Self.batch) {
+      let range = start..<min(start + Self.batch, prompts.count)
+      let list = prompts[range].map(\.caption)
       let noise = work.stacked(
         range.map {
-          RandomStream(seed: seed, .evaluation, sample: $0).normal(Shape(latentShape), in: work)
+          RandomStream(seed: seed, .evaluation, sample: $0).normal(
+            Shape(generator.latentShape), in: work)
         })
-      let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      let z = sampler.sample(
-        model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work)
-      let frames = try decoder.samples(z, first: start, in: work)
+      let z = generator.sampler.sample(
+        generator.transformer, noise: noise, captions: list, encoder, in: work)
+      let frames = try generator.decoder.samples(z, first: start, in: work)
       latents.append(z)
       for (i, index) in range.enumerated() {
         let clip = frames[row: i]
         let reading = oracle.read(clip)
         readings.append(reading)
-        judgements.append(Judgement(reading, against: descriptions[index]))
+        judgements.append(Judgement(reading, against: prompts[index].description))
         if index < keepClips { clips.append(work.copy(clip)) }
       }
       if let reward {
@@ -66,8 +66,9 @@ public struct GeneratorEvaluation: Sendable {
         plainSemantic += s.vanillaSemantic
       }
     }
-    (self.captions, self.judgements, self.readings, self.clips, self.latents) = (
-      captions, judgements, readings, clips, work.concatenated(latents, axis: 0)
+    captions = prompts.map(\.caption)
+    (self.judgements, self.readings, self.clips, self.latents) = (
+      judgements, readings, clips, work.concatenated(latents, axis: 0)
     )
     rewards = reward.map { _ in
       .init(

@@ -1,4 +1,4 @@
-public import Files
+import Files
 import Models
 import Rewards
 public import TensorRuntime
@@ -33,16 +33,17 @@ public struct Scorer {
     if let explain { try createFolder(explain) }
   }
 
-  /// The record of one pair (interfaces.md 7), or a record with an `error`. `place` is the folder
-  /// of relative paths. Throws errors that do not come from the pair: a missing program, or an
-  /// output that cannot be written.
+  /// The record of one pair. `place` is the folder of relative paths. Throws errors that do not come
+  /// from the pair: a missing program, or an output that cannot be written.
   public mutating func record(_ video: String, in place: String = ".", _ prompt: String)
-    async throws -> JSONObject
+    async throws -> ScoreRecord
   {
     count += 1
-    do { return try await scored(video, in: place, prompt) } catch {
+    do {
+      return ScoreRecord(video, prompt, .scored(try await scores(video, in: place, prompt)))
+    } catch {
       if let error = error as? FileError, !error.isOfOneItem { throw error }
-      return ["video": .string(video), "prompt": .string(prompt), "error": .string("\(error)")]
+      return ScoreRecord(video, prompt, .failed("\(error)"))
     }
   }
 
@@ -60,8 +61,8 @@ public struct Scorer {
     last = file.map { ($0, seen) }
     return seen
   }
-  private mutating func scored(_ name: String, in place: String, _ prompt: String) async throws
-    -> JSONObject
+  private mutating func scores(_ name: String, in place: String, _ prompt: String) async throws
+    -> ScoreRecord.Scores
   {
     let work = Workspace(pool: pool)
     let clock = ContinuousClock()
@@ -77,30 +78,14 @@ public struct Scorer {
       throw FileError(
         .badData, "a score is not finite", in: path, mend: "check the pixels and the weights")
     }
-    var r: JSONObject = [
-      "video": .string(name), "prompt": .string(prompt), "quality": JSONValue(s.quality?[0]),
-      "semantic": .number(s.semantic[0]),
-    ]
-    r["vanilla_quality"] = .number(s.vanillaQuality[0])
-    r["vanilla_semantic"] = .number(s.vanillaSemantic[0])
-    r["frames"] = .array(video.frameIndices.map { .integer($0) })
-    var notes: [String] = []
-    if let damage = video.damage {
-      r["damaged"] = true
-      notes.append("the video is damaged (\(damage)): scored as far as it could be decoded")
-    }
-    if let cut = withTransport.truncation(of: prompt) {
-      r["truncated"] = true
-      notes.append(cut)
-    }
-    if !notes.isEmpty { r["notes"] = .array(notes.map { .string($0) }) }
-    r["seconds"] = .number((clock.now - start) / .seconds(1))
+    var scores = ScoreRecord.Scores(
+      s, of: video, truncation: withTransport.truncation(of: prompt))
+    scores.seconds = (clock.now - start) / .seconds(1)
     if let explanations {
-      r["explanation"] = .string(
-        try Explanation(withTransport, folder.tokenizer, features, long, video, prompt, in: work)
-          .write(
-            to: explanations, index: count, video: path))
+      scores.explanation = try Explanation(
+        withTransport, folder.tokenizer, features, long, video, prompt, in: work
+      ).write(to: explanations, index: count, video: path)
     }
-    return r
+    return scores
   }
 }

@@ -8,11 +8,12 @@ import TensorRuntime
 /// Both rewards of the prediction of clean latents, and their gradient at the student's velocity
 /// (algorithm.md 5.4, 7.6): x̄ = x + (σ_clean − σ) v, so v̄ = (σ_clean − σ) x̄̄.
 extension DirectStep {
-  /// Fills what `out` says of the rewards; returns the gradient of the velocity.
+  /// Fills what `out` says of the rewards; returns the gradient of the velocity. `gradients` gives
+  /// the gradients of the student's trainable parameters for a gradient of its velocity.
   func rewards(
-    student: VideoTransformer, _ saved: VideoTransformer.Saved, decoder: inout LatentDecoder,
-    _ model: inout RewardModel, _ batch: Batch, _ captions: CaptionBatch, _ phases: StepPhases?,
-    _ out: inout Output, in work: borrowing Workspace
+    decoder: inout LatentDecoder, _ model: inout RewardModel, _ batch: Batch,
+    _ captions: CaptionBatch, _ phases: StepPhases?, _ out: inout Output,
+    gradients: (Tensor, borrowing Workspace) -> [Tensor], in work: borrowing Workspace
   ) -> Tensor {
     let o = options
     let sigma = batch.indices.map { schedule.sigmas[$0] }
@@ -39,13 +40,11 @@ extension DirectStep {
       out.rewardCosine = gradientCosine(
         scores.quality.map { _ in weight }, in: work
       ) { dQuality, dSemantic, work in
-        var (reward, decoder, copy) = (model, decoder, student)
-        copy.zeroGradients(in: work)
+        var (reward, decoder) = (model, decoder)
         let dClean = decoder.backward(
           reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded,
           in: work)
-        copy.backward(work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean), saved, in: work)
-        return copy.trainableParameters().compactMap(\.gradient)
+        return gradients(work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean), work)
       }
     }
     phases?.end("decode backward", in: work)

@@ -95,7 +95,13 @@ public struct DirectStep: Sendable {
 
     if let captions = batch.captions, var model = reward.take() {
       dv = rewards(
-        student: student, saved, decoder: &decoder, &model, batch, captions, phases, &out, in: work)
+        decoder: &decoder, &model, batch, captions, phases, &out,
+        gradients: { dv, work in
+          var copy = student
+          copy.zeroGradients(in: work)
+          copy.backward(dv, saved, in: work)
+          return copy.trainableParameters().compactMap(\.gradient)
+        }, in: work)
       reward = model
     }
     // The anchor needs the teacher's velocity, which the consistency term may have made.

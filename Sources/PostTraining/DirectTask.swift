@@ -62,17 +62,8 @@ public struct DirectTask: PostTask {
     -> StepRecord
   {
     phases?.begin(in: work)
-    let seed = UInt64(settings.seed)
-    let b = settings.batch
     let g = settings.accumulation
-    if settings.post.latents == .`self`, settings.post.refresh > 0, step > 0,
-      step % settings.post.refresh == 0
-    {
-      pool = LatentPool.sampled(
-        student, settings.sampler, captions: poolCaptions,
-        shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
-        noise: RandomStream(seed: seed, .latent, step: step), in: work)
-    }
+    refreshPool(step, in: work)
     var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1)))
     var sums = TermSums()
     direct.options.accumulation = g
@@ -81,29 +72,7 @@ public struct DirectTask: PostTask {
     student.zeroGradients(in: work)
     let target = training.average?.applied(to: student)
     for micro in 0..<work.rounds(g) {
-      let sample = step * g + micro
-      var order = RandomStream(seed: seed, .order, step: step, sample: micro)
-      var levels = RandomStream(seed: seed, .timestep, step: step, sample: micro)
-      var crops = RandomStream(seed: seed, .crop, step: step, sample: micro)
-      // As published, data is read front to back without shuffling. Own samples are drawn at
-      // random.
-      let rows = (0..<b).map {
-        settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count)
-      }
-      let range = settings.post.index_range
-      let captions = rows.map { pool.captions[$0] }
-      let z = pool.rows(rows, in: work)
-      let batch = DirectStep.Batch(
-        latents: z,
-        noise: RandomStream(seed: seed, .noise, step: step, sample: micro).normal(
-          z.shape, in: work),
-        indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-        prompt: models.prompts(captions, in: work),
-        unconditional: settings.guidance.teacher_cfg > 0
-          ? models.prompts(captions.map { _ in "" }, in: work) : nil,
-        captions: models.reward.map { contexts.batch(captions, $0, in: work) },
-        crop: settings.reward.crop == .random
-          ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
+      let batch = batch(step, micro, in: work)
       let out = direct.run(
         student: &training.model, teacher: models.teacher, target: target, decoder: &models.decoder,
         reward: &models.reward, batch, phases: phases, in: work)
@@ -113,13 +82,53 @@ public struct DirectTask: PostTask {
     training.updateAverage(in: work)
     velocityDrift = 0.9 * velocityDrift + 0.1 * (sums.velocityDrift(microSteps: g) ?? 0)
     let rate = settings.rate(step: step)
-    let loss = sums.loss
     let norm = try training.update(
-      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
+      loss: sums.loss, rate: rate, maximumNorm: settings.max_grad_norm, step: step, in: work)
     phases?.end("update", in: work)
     return StepRecord(
-      loss: loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate,
-      samples: b * g)
+      loss: sums.loss, terms: sums.terms(microSteps: g), gradientNorm: norm, learningRate: rate,
+      samples: settings.batch * g)
+  }
+
+  /// Own samples are drawn anew, from the student as it is, every `post.refresh` steps.
+  private mutating func refreshPool(_ step: Int, in work: borrowing Workspace) {
+    guard settings.post.latents == .`self`, settings.post.refresh > 0, step > 0,
+      step % settings.post.refresh == 0
+    else { return }
+    pool = LatentPool.sampled(
+      student, settings.sampler, captions: poolCaptions,
+      shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
+      noise: RandomStream(seed: UInt64(settings.seed), .latent, step: step), in: work)
+  }
+
+  /// What accumulation step `micro` trains on.
+  private mutating func batch(_ step: Int, _ micro: Int, in work: borrowing Workspace)
+    -> DirectStep.Batch
+  {
+    let b = settings.batch
+    let sample = step * settings.accumulation + micro
+    func stream(_ purpose: RandomStream.Purpose) -> RandomStream {
+      RandomStream(seed: UInt64(settings.seed), purpose, step: step, sample: micro)
+    }
+    var order = stream(.order)
+    var levels = stream(.timestep)
+    var crops = stream(.crop)
+    // As published, data is read front to back without shuffling. Own samples are drawn at random.
+    let rows = (0..<b).map {
+      settings.post.latents == .data ? (sample * b + $0) % pool.count : order.below(pool.count)
+    }
+    let range = settings.post.index_range
+    let captions = rows.map { pool.captions[$0] }
+    let z = pool.rows(rows, in: work)
+    return DirectStep.Batch(
+      latents: z, noise: stream(.noise).normal(z.shape, in: work),
+      indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
+      prompt: models.prompts(captions, in: work),
+      unconditional: settings.guidance.teacher_cfg > 0
+        ? models.prompts(captions.map { _ in "" }, in: work) : nil,
+      captions: models.reward.map { contexts.batch(captions, $0, in: work) },
+      crop: settings.reward.crop == .random
+        ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
   }
 
   static func options(_ settings: PostSettings, _ phases: Int) -> DirectStep.Options {
@@ -170,10 +179,12 @@ public struct DirectTask: PostTask {
 /// Sums of loss terms and mean rewards over the accumulation steps of one training step.
 struct TermSums {
   private(set) var loss = 0.0
+  private var velocityDrift: Double?
   private var totals: [(name: String, value: Double, isMean: Bool)] = []
 
   mutating func add(_ out: DirectStep.Output) {
     loss += out.loss
+    if let drift = out.velocityDrift { velocityDrift = (velocityDrift ?? 0) + drift }
     func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
     for (name, value, isMean) in [
       ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false),
@@ -193,7 +204,7 @@ struct TermSums {
     }
   }
   func velocityDrift(microSteps: Int) -> Double? {
-    totals.first { $0.name == "velocity_drift" }.map { $0.value / Double(microSteps) }
+    velocityDrift.map { $0 / Double(microSteps) }
   }
   func terms(microSteps: Int) -> [(name: String, value: Double)] {
     totals.map { ($0.name, $0.isMean ? $0.value / Double(microSteps) : $0.value) }

@@ -45,11 +45,9 @@ public struct LatentPool: Sendable {
       from: 0, to: min(captions.count, work.rounds((captions.count + 63) / 64) * 64), by: 64)
     {
       let range = start..<min(start + 64, captions.count)
-      let list = Array(captions[range])
-      let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
       let z = sampler.sample(
-        model, noise: work.copy(all.slice(range)), prompts(list, in: work),
-        unconditional: unconditional, in: work)
+        model, noise: work.copy(all.slice(range)), captions: Array(captions[range]), prompts,
+        in: work)
       work.place(z, into: &latents, axis: 0, at: start)
     }
     return LatentPool(latents: latents, captions: captions)

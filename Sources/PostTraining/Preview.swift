@@ -15,11 +15,8 @@ extension PostModels {
     let noise = RandomStream(seed: UInt64(settings.seed), .evaluation).normal(
       Shape([list.count] + latentShape), in: work)
     func clips(_ model: VideoTransformer) -> Tensor {
-      let unconditional = sampler.guidanceScale == 1 ? nil : prompts(list.map { _ in "" }, in: work)
-      return decoder(
-        sampler.sample(
-          model, noise: noise, prompts(list, in: work), unconditional: unconditional, in: work),
-        in: work)
+      decoder(
+        sampler.sample(model, noise: noise, captions: list, prompts, in: work), in: work)
     }
     let before = clips(teacher)
     let after = clips(student)

@@ -20,6 +20,23 @@ public struct SingleStepGRPO: Sendable {
     (self.schedule, self.options) = (schedule, options)
   }
 
+  /// K noises of one sample at one level.
+  public struct Group: Sendable {
+    /// `[1, ...]`, scaled.
+    public var latents: Tensor
+    /// `[K, ...]`: of the states, and of the SDE step.
+    public var noise, stepNoise: Tensor
+    /// Index of the noise level.
+    public var index: Int
+    /// One row.
+    public var prompt: PromptEmbedding
+    public init(
+      latents: Tensor, noise: Tensor, stepNoise: Tensor, index: Int, prompt: PromptEmbedding
+    ) {
+      (self.latents, self.noise, self.stepNoise) = (latents, noise, stepNoise)
+      (self.index, self.prompt) = (index, prompt)
+    }
+  }
   /// Losses of each member of the group. They are not divided by K or by the accumulation; `loss`
   /// is.
   public struct Output: Sendable {
@@ -30,86 +47,126 @@ public struct SingleStepGRPO: Sendable {
     public var loss: Double
   }
 
-  /// `old` (θ_old) samples. Latents are `[1, ...]`, noises `[K, ...]`. `score` gives the rewards of
-  /// clean predictions, `[reward][member]`. Adds to the student's gradients.
+  /// `old` (θ_old) samples. `score` gives the rewards of clean predictions, `[reward][member]`. Adds
+  /// to the student's gradients.
   public func run(
     student: inout VideoTransformer, old: VideoTransformer, teacher: VideoTransformer,
-    target: VideoTransformer? = nil, latents: Tensor, noise: Tensor, stepNoise: Tensor,
-    index: Int, prompt: PromptEmbedding, score: (Tensor, borrowing Workspace) -> [[Double]],
-    in work: borrowing Workspace
+    target: VideoTransformer? = nil, _ group: Group,
+    score: (Tensor, borrowing Workspace) -> [[Double]], in work: borrowing Workspace
   ) -> Output {
-    let o = options
-    let k = noise.shape[0]
-    let sigma = schedule.sigmas[index]
-    let previous = schedule.previous[index]
-    let end = schedule.endLevel(index, phases: o.phases)
-    let stochastic = StochasticSteps(
-      repeating: StochasticStep(sigma: sigma, next: previous, eta: o.eta), count: k)
-    let group = PromptEmbedding(
-      states: work.repeated(prompt.states[row: 0], k),
-      counts: Array(repeating: prompt.counts[0], count: k),
-      pooled: work.repeated(prompt.pooled[row: 0], k))
-    func all(_ x: Double) -> [Double] { Array(repeating: x, count: k) }
-    func velocity(_ model: VideoTransformer, _ x: Tensor, _ level: Double, _ guidance: Double)
-      -> Tensor
-    {
-      model(
-        x, times: all(level).map { Float(1000 * $0) }, group,
-        guidance: DirectStep.guidance(model, guidance, k), in: work)
-    }
-    let x = work.noised(work.repeated(latents[row: 0], k), noise, sigmas: all(sigma))
-    let vOld = velocity(old, x, sigma, o.studentGuidance)
-    let meanOld = stochastic.mean(x, velocity: vOld, in: work)
-    let next = stochastic.sample(meanOld, noise: stepNoise, in: work)
-    let oldLog = stochastic.logProbability(of: next, mean: meanOld, in: work)
-    let clean = work.flowStep(x, velocity: vOld, from: all(sigma), to: all(schedule.cleanLevel))
+    let members = Members(group, sigma: schedule.sigmas[group.index], in: work)
+    let steps = StochasticSteps(
+      repeating: StochasticStep(
+        sigma: members.sigma, next: schedule.previous[group.index], eta: options.eta),
+      count: members.count)
+    let x = members.x
+    let vOld = velocity(
+      old, x, at: members.sigma, guidance: options.studentGuidance, members, in: work)
+    let meanOld = steps.mean(x, velocity: vOld, in: work)
+    let next = steps.sample(meanOld, noise: group.stepNoise, in: work)
+    let oldLog = steps.logProbability(of: next, mean: meanOld, in: work)
+    let clean = work.flowStep(
+      x, velocity: vOld, from: members.all(members.sigma), to: members.all(schedule.cleanLevel))
     let advantages = score(clean, work).map { GRPO.advantages($0) }
 
     let (v, saved) = student.forward(
-      x, times: all(sigma).map { Float(1000 * $0) }, group,
-      guidance: DirectStep.guidance(student, o.studentGuidance, k), checkpointing: o.checkpointing,
-      in: work
-    )
-    let scale = 1 / Double(k * o.accumulation)
-    let mean = stochastic.mean(x, velocity: v, in: work)
-    let newLog = stochastic.logProbability(of: next, mean: mean, in: work)
+      x, times: members.times(members.sigma), members.prompt,
+      guidance: DirectStep.guidance(student, options.studentGuidance, members.count),
+      checkpointing: options.checkpointing, in: work)
+    let mean = steps.mean(x, velocity: v, in: work)
     var out = Output(
-      clean: clean, next: next, old: oldLog, new: newLog, ratios: [], consistencyLosses: [],
-      advantages: advantages,
-      rewardLosses: advantages.map { _ in [] }, loss: 0)
-    var slopes = all(0)
-    for i in 0..<k {
-      for (r, a) in advantages.enumerated() {
+      clean: clean, next: next, old: oldLog,
+      new: steps.logProbability(of: next, mean: mean, in: work), ratios: [], consistencyLosses: [],
+      advantages: advantages, rewardLosses: advantages.map { _ in [] }, loss: 0)
+    var dv = steps.logProbabilityBackward(policyLosses(&out), next: next, mean: mean, in: work)
+    if options.consistencyWeight > 0 {
+      consistency(
+        members, group.index, v, teacher: teacher, target: { target ?? student }, &out, to: &dv,
+        in: work)
+    }
+    student.backward(dv, saved, in: work)
+    return out
+  }
+
+  /// The members of a group: x = (1 - σ) z + σ ε `[K, ...]` and the prompt of each.
+  private struct Members {
+    let count: Int, sigma: Double, x: Tensor, prompt: PromptEmbedding
+
+    init(_ group: Group, sigma: Double, in work: borrowing Workspace) {
+      let k = group.noise.shape[0]
+      (count, self.sigma) = (k, sigma)
+      prompt = PromptEmbedding(
+        states: work.repeated(group.prompt.states[row: 0], k),
+        counts: Array(repeating: group.prompt.counts[0], count: k),
+        pooled: work.repeated(group.prompt.pooled[row: 0], k))
+      x = work.noised(
+        work.repeated(group.latents[row: 0], k), group.noise,
+        sigmas: Array(repeating: sigma, count: k))
+    }
+    func all(_ value: Double) -> [Double] { Array(repeating: value, count: count) }
+    /// The network's time input at level `sigma`.
+    func times(_ sigma: Double) -> [Float] { all(sigma).map { Float(1000 * $0) } }
+  }
+  private func velocity(
+    _ model: VideoTransformer, _ x: Tensor, at sigma: Double, guidance: Double, _ members: Members,
+    in work: borrowing Workspace
+  ) -> Tensor {
+    model(
+      x, times: members.times(sigma), members.prompt,
+      guidance: DirectStep.guidance(model, guidance, members.count), in: work)
+  }
+  /// Factor on every loss: 1 / (K G).
+  private func scale(_ count: Int) -> Double { 1 / Double(count * options.accumulation) }
+
+  /// The clipped losses of all rewards. Returns the derivatives of their weighted sum with respect
+  /// to the new log-probabilities.
+  private func policyLosses(_ out: inout Output) -> [Double] {
+    let o = options
+    let scale = scale(out.new.count)
+    var slopes = out.new.map { _ in 0.0 }
+    for i in out.new.indices {
+      for (r, a) in out.advantages.enumerated() {
         let t = GRPO.clipped(
-          advantage: min(max(a[i], -o.advantageClip), o.advantageClip), new: newLog[i],
-          old: oldLog[i], clip: o.clip)
+          advantage: min(max(a[i], -o.advantageClip), o.advantageClip), new: out.new[i],
+          old: out.old[i], clip: o.clip)
         slopes[i] += scale * o.rewardWeight * t.slope
         out.rewardLosses[r].append(t.loss)
         out.loss += scale * o.rewardWeight * t.loss
         if r == 0 { out.ratios.append(t.ratio) }
       }
     }
-    var dv = stochastic.logProbabilityBackward(slopes, next: next, mean: mean, in: work)
+    return slopes
+  }
 
-    if o.consistencyWeight > 0 {
-      let distillation = ConsistencyDistillation(
-        schedule, indices: Array(repeating: index, count: k), phases: o.phases, huberC: o.huberC)
-      let prediction = distillation.prediction(x, velocity: v, in: work)
-      let goal = distillation.goal(
-        x, teacher: velocity(teacher, x, sigma, o.teacherGuidance),
-        velocity: { velocity(target ?? student, $0, $1[0], o.teacherGuidance) }, in: work
-      ).goal
-      for i in 0..<k {
-        let (loss, d) = distillation.loss(
-          prediction.slice(i..<i + 1), goal: goal.slice(i..<i + 1), in: work)
-        out.consistencyLosses.append(loss)
-        out.loss += scale * o.consistencyWeight * loss
-        work.place(
-          work.combine(scale * o.consistencyWeight * (end - sigma), d, 1, dv.slice(i..<i + 1)),
-          into: &dv, axis: 0, at: i)
-      }
+  /// The consistency losses of the members, at the student's velocity `v`. Adds to `dv`.
+  private func consistency(
+    _ members: Members, _ index: Int, _ v: Tensor, teacher: VideoTransformer,
+    target: () -> VideoTransformer, _ out: inout Output, to dv: inout Tensor,
+    in work: borrowing Workspace
+  ) {
+    let o = options
+    let k = members.count
+    let scale = scale(k)
+    let end = schedule.endLevel(index, phases: o.phases)
+    let distillation = ConsistencyDistillation(
+      schedule, indices: Array(repeating: index, count: k), phases: o.phases, huberC: o.huberC)
+    let prediction = distillation.prediction(members.x, velocity: v, in: work)
+    func velocity(_ model: VideoTransformer, _ x: Tensor, at sigma: Double) -> Tensor {
+      self.velocity(model, x, at: sigma, guidance: o.teacherGuidance, members, in: work)
     }
-    student.backward(dv, saved, in: work)
-    return out
+    let goal = distillation.goal(
+      members.x, teacher: velocity(teacher, members.x, at: members.sigma),
+      velocity: { velocity(target(), $0, at: $1[0]) }, in: work
+    ).goal
+    for i in 0..<k {
+      let (loss, d) = distillation.loss(
+        prediction.slice(i..<i + 1), goal: goal.slice(i..<i + 1), in: work)
+      out.consistencyLosses.append(loss)
+      out.loss += scale * o.consistencyWeight * loss
+      work.place(
+        work.combine(
+          scale * o.consistencyWeight * (end - members.sigma), d, 1, dv.slice(i..<i + 1)),
+        into: &dv, axis: 0, at: i)
+    }
   }
 }

@@ -11,6 +11,16 @@ public protocol PhasedTask: TrainingTask {
 public protocol PostTask: PhasedTask {
   /// The generator as it would be used: with averaged parameters if an average is kept.
   var result: VideoTransformer { get }
+  /// `pool` holds data latents; nil: what the task needs of them is sampled from the generator. The
+  /// captions are for own samples. `components` copies the other parts of the generator directory.
+  init(
+    _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String],
+    latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
+    in work: borrowing Workspace
+  ) throws
+}
+extension PostSettings.Objective {
+  public var task: any PostTask.Type { self == .grpo ? GRPOTask.self : DirectTask.self }
 }
 extension PhasedTask {
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {

@@ -10,7 +10,7 @@ public import TensorRuntime
 ///     L_f = mean f(T(y))  -  mean f(v)                   minimised over f, once
 public struct NeuralMapTrainer: Sendable {
   /// Over coordinates: the transport cost is |y - x|² / D, or |y - x|².
-  public enum CostReduction: String, Sendable, CaseIterable { case mean, sum }
+  public enum CostReduction: String, Codable, Sendable, CaseIterable { case mean, sum }
   public struct Options: Sendable, Equatable {
     /// Updates of T in an outer step, each with a batch of its own.
     public var mapIterations = 10

@@ -127,6 +127,14 @@ extension Option {
     }
   }
 }
+extension Option where Value == Bool? {
+  /// true, false or not given; `limits` offers the two words.
+  init(in limits: Limits, help: String = "") {
+    self.init(parsing: .unconditional, help: described(help, limits)) {
+      try limits.string($0) == "true"
+    }
+  }
+}
 extension Argument where Value: RawRepresentable<String> & Sendable {
   init(in limits: Limits, help: String = "") {
     self.init(help: described(help, limits)) { Value(rawValue: try limits.string($0))! }

@@ -58,11 +58,17 @@ final class RunInputs {
     return value
   }
   /// One of a few words.
-  func choice(_ option: String, _ given: String?, default fallback: String) throws -> String {
-    let made = recorded?[option]?.string ?? (recorded == nil ? nil : fallback)
-    if let given, let made, given != made { throw differs(option, given, made) }
+  func choice<Choice: RawRepresentable<String> & Equatable>(
+    _ option: String, _ given: Choice?, default fallback: Choice
+  ) throws -> Choice {
+    let made =
+      recorded?[option]?.string.flatMap { Choice(rawValue: $0) }
+      ?? (recorded == nil ? nil : fallback)
+    if let given, let made, given != made {
+      throw differs(option, given.rawValue, made.rawValue)
+    }
     let value = given ?? made ?? fallback
-    record[option] = .string(value)
+    record[option] = .string(value.rawValue)
     return value
   }
   /// Whether an earlier version recorded this flag as given.

@@ -4,7 +4,7 @@ import World
 
 /// The scenes of the built-in world.
 struct WorldOption: ParsableArguments {
-  enum Kind: String, CaseIterable {
+  enum Kind: String, CaseIterable, Sendable {
     case standard, crowded, harder
     var scenes: SceneSettings {
       switch self {
@@ -22,20 +22,18 @@ struct WorldOption: ParsableArguments {
       up to three, also of equal colours.
       """
   )
-  var world: String?
+  var world: Kind?
   @Flag(help: "The same as --world harder.") var harder = false
 
   func validate() throws {
-    if harder, let world, world != "harder" {
-      throw ValidationError("--harder and --world \(world) exclude each other")
+    if harder, let world, world != .harder {
+      throw ValidationError("--harder and --world \(world.rawValue) exclude each other")
     }
   }
-  private var given: String? { harder ? "harder" : world }
-  var kind: Kind { given.flatMap(Kind.init) ?? .standard }
+  private var given: Kind? { harder ? .harder : world }
+  var kind: Kind { given ?? .standard }
   /// As given or as recorded. Runs of earlier versions recorded a flag.
   func settled(_ inputs: RunInputs) throws -> Kind {
-    Kind(
-      rawValue: try inputs.choice(
-        "world", given, default: inputs.hadFlag("harder") ? "harder" : "standard")) ?? .standard
+    try inputs.choice("world", given, default: inputs.hadFlag("harder") ? .harder : .standard)
   }
 }

@@ -243,10 +243,11 @@ extension GoldenTests {
     let z = work.scaled(try g.input("latents"), by: g.number("scaling_factor"))
     let rewards = [try g.input("reward_quality").doubles, try g.input("reward_semantic").doubles]
     let out = step.run(
-      student: &student, old: old, teacher: teacher, latents: z,
-      noise: try groupNoise(g, k, in: work), stepNoise: try g.input("sde_noise"),
-      index: try g.input("index").integers[0],
-      prompt: try prompt(g, "text"), score: { _, _ in rewards }, in: work)
+      student: &student, old: old, teacher: teacher,
+      .init(
+        latents: z, noise: try groupNoise(g, k, in: work), stepNoise: try g.input("sde_noise"),
+        index: try g.input("index").integers[0], prompt: try prompt(g, "text")),
+      score: { _, _ in rewards }, in: work)
     var all = g.gradients(of: student, prefix: "student.")
     func vector(_ x: [Double]) -> Tensor { Tensor(x, Shape(x.count)) }
     all["output.clean"] = out.clean

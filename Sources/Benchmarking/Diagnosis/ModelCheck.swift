@@ -14,113 +14,118 @@ public enum ModelCheck {
     try ModelSummary.of(path).flatMap { try check($0) }
   }
 
+  /// Runs a model on its fixed input. The outputs have names for the findings.
+  private typealias Runner = (borrowing Workspace) -> [(name: String, value: Tensor)]
+
   private static func check(_ summary: ModelSummary) throws -> [Finding] {
     let name = "\(summary.kind.rawValue) \(summary.path)"
-    guard summary.config != nil || summary.kind == .otMap else {
-      return [
-        Finding(
-          name, false,
-          "no config.json beside the weights: give a model directory (pisces convert makes one)")
-      ]
-    }
     let holder = WeightHolder(
       try WeightTable(
         opening: summary.path, stripping: summary.kind == .autoencoder ? ["vae."] : []))
     holder.table.checksFinite = true
-    let config = "\(summary.path)/config.json"
-    let work = Workspace()
-    let run: (borrowing Workspace) -> [(String, Tensor)]
-    var ignored: [String] = []
-    switch summary.kind {
-    case .reward:
-      ignored = VideoTextModel.ignoredNames
-      run = try reward(summary.config!, config, holder.source)
-    case .hunyuanTransformer:
-      let c: TransformerConfig = try summary.config!.decoded(name: config)
-      try refuse(c.problem, config)
-      run = try transformer(c, holder.source)
-    case .autoencoder:
-      let c: AutoencoderConfig = try summary.config!.decoded(name: config)
-      try refuse(c.problem, config)
-      run = try autoencoder(c, holder.source)
-    case .otMap: run = try otMap(holder)
-    case .hunyuanOriginal:
-      return [
-        Finding(
-          name, false,
-          "the original layout: convert it with pisces convert --kind hunyuan-transformer")
-      ]
-    case .lora, .tensors:
-      return [Finding(name, false, "no model of its own: give a model directory")]
+    let run: Runner
+    do { run = try runner(summary, holder) } catch let error as NoModel {
+      return [Finding(name, false, error.reason)]
     }
-    let unexpected = holder.table.unexpected(ignoring: ignored)
-    var findings = [
-      Finding(
-        "\(name): weights", unexpected.isEmpty,
-        unexpected.isEmpty
-          ? """
-          \(summary.tensors) tensors, \(summary.parameters) parameters, fingerprint \
-          \(summary.fingerprint)
-          """
-          : """
-          \(unexpected.count) tensors that this model does not have, for instance \
-          \(unexpected[0]): check that config.json belongs to these weights
-          """
-      )
+    let ignored = summary.kind == .reward ? VideoTextModel.ignoredNames : []
+    return [
+      weights(name, summary, unexpected: holder.table.unexpected(ignoring: ignored)),
+      outputs(name, run),
     ]
+  }
+
+  /// Weights that are no model which can be run.
+  private struct NoModel: Error { let reason: String }
+
+  /// Opens the model. Every parameter must exist.
+  private static func runner(_ summary: ModelSummary, _ holder: WeightHolder) throws -> Runner {
+    if summary.config == nil && summary.kind != .otMap {
+      throw NoModel(
+        reason:
+          "no config.json beside the weights: give a model directory (pisces convert makes one)")
+    }
+    let file = "\(summary.path)/config.json"
+    func config<C: ModelConfig>() throws -> C {
+      let c: C = try summary.config!.decoded(name: file)
+      if let problem = c.problem {
+        throw FileError(.badData, problem, in: file, mend: "correct the configuration")
+      }
+      return c
+    }
+    switch summary.kind {
+    case .reward: return try reward(try config(), holder.source)
+    case .hunyuanTransformer: return try transformer(try config(), holder.source)
+    case .autoencoder: return try autoencoder(try config(), holder.source)
+    case .otMap: return try otMap(holder)
+    case .hunyuanOriginal:
+      throw NoModel(
+        reason: "the original layout: convert it with pisces convert --kind hunyuan-transformer")
+    case .lora, .tensors: throw NoModel(reason: "no model of its own: give a model directory")
+    }
+  }
+
+  private static func weights(_ name: String, _ summary: ModelSummary, unexpected: [String])
+    -> Finding
+  {
+    Finding(
+      "\(name): weights", unexpected.isEmpty,
+      unexpected.isEmpty
+        ? """
+        \(summary.tensors) tensors, \(summary.parameters) parameters, fingerprint \
+        \(summary.fingerprint)
+        """
+        : """
+        \(unexpected.count) tensors that this model does not have, for instance \
+        \(unexpected[0]): check that config.json belongs to these weights
+        """
+    )
+  }
+  /// Whether the outputs are finite and the same on another number of threads.
+  private static func outputs(_ name: String, _ run: Runner) -> Finding {
+    let work = Workspace()
     let outputs = run(work)
     let threads = Machine.threads
-    let broken = outputs.filter { !work.isFinite($0.1) }.map(\.0)
+    let broken = outputs.filter { !work.isFinite($0.value) }.map(\.name)
     Machine.threads = threads == 1 ? 2 : 1
     let again = run(work)
     Machine.threads = threads
-    let first = fingerprint(outputs.map(\.1))
-    let second = fingerprint(again.map(\.1))
+    let first = fingerprint(outputs.map(\.value))
+    let second = fingerprint(again.map(\.value))
+    func finding(_ isGood: Bool, _ detail: String) -> Finding {
+      Finding("\(name): outputs", isGood, detail)
+    }
     if !broken.isEmpty {
-      findings.append(
-        Finding(
-          "\(name): outputs", false,
-          """
-          not finite: \(broken.joined(separator: ", ")): use a checkpoint from before training \
-          diverged
-          """
-        ))
-    } else if first != second {
-      findings.append(
-        Finding(
-          "\(name): outputs", false,
-          """
-          other bits on another number of threads (\(hexadecimal(first)), \(hexadecimal(second))): \
-          please report this
-          """
-        ))
-    } else {
-      findings.append(
-        Finding(
-          "\(name): outputs", true,
-          """
-          \(outputs.map(\.0).joined(separator: ", ")) finite, the same bits on 1 and on several \
-          threads, fingerprint \(hexadecimal(first))
-          """
-        ))
+      return finding(
+        false,
+        """
+        not finite: \(broken.joined(separator: ", ")): use a checkpoint from before training \
+        diverged
+        """
+      )
     }
-    return findings
-  }
-  private static func refuse(_ problem: String?, _ place: String) throws(FileError) {
-    if let problem {
-      throw FileError(.badData, problem, in: place, mend: "correct the configuration")
+    if first != second {
+      return finding(
+        false,
+        """
+        other bits on another number of threads (\(hexadecimal(first)), \(hexadecimal(second))): \
+        please report this
+        """
+      )
     }
+    return finding(
+      true,
+      """
+      \(outputs.map(\.name).joined(separator: ", ")) finite, the same bits on 1 and on several \
+      threads, fingerprint \(hexadecimal(first))
+      """
+    )
   }
 
   private static func noise(_ shape: Shape, _ sample: Int, _ work: borrowing Workspace) -> Tensor {
     RandomStream(seed: 2602, .test, sample: sample).normal(shape, .f32, in: work)
   }
 
-  private static func reward(_ json: JSONValue, _ place: String, _ source: ParameterSource) throws
-    -> (borrowing Workspace) -> [(String, Tensor)]
-  {
-    let c: VideoTextConfig = try json.decoded(name: place)
-    try refuse(c.problem, place)
+  private static func reward(_ c: VideoTextConfig, _ source: ParameterSource) throws -> Runner {
     let model = try VideoTextModel(c, from: source)
     return { work in
       // Two tubelets of noise and a caption of five words: enough to reach every parameter.
@@ -140,9 +145,9 @@ public enum ModelCheck {
       ]
     }
   }
-  private static func transformer(_ c: TransformerConfig, _ source: ParameterSource) throws -> (
-    borrowing Workspace
-  ) -> [(String, Tensor)] {
+  private static func transformer(_ c: TransformerConfig, _ source: ParameterSource) throws
+    -> Runner
+  {
     let model = try VideoTransformer(c, from: source)
     return { work in
       let latents = noise(
@@ -158,9 +163,9 @@ public enum ModelCheck {
       ]
     }
   }
-  private static func autoencoder(_ c: AutoencoderConfig, _ source: ParameterSource) throws -> (
-    borrowing Workspace
-  ) -> [(String, Tensor)] {
+  private static func autoencoder(_ c: AutoencoderConfig, _ source: ParameterSource) throws
+    -> Runner
+  {
     let encoder = try AutoencoderEncoder(c, from: source)
     let decoder = try AutoencoderDecoder(c, from: source)
     return { work in
@@ -176,9 +181,7 @@ public enum ModelCheck {
     }
   }
   /// The sizes are those of the matrices (checkpoints.md 3.1).
-  private static func otMap(_ holder: WeightHolder) throws -> (borrowing Workspace) -> [(
-    String, Tensor
-  )] {
+  private static func otMap(_ holder: WeightHolder) throws -> Runner {
     func extents(_ name: String) throws(FileError) -> [Int] {
       guard let entry = holder.table.entry(name), entry.shape.count == 2 else {
         throw FileError(

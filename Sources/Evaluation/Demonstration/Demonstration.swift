@@ -46,68 +46,94 @@ public struct Demonstration {
   /// Runs everything and writes the report. Returns the summary.
   public mutating func run(control: Bool) async throws -> JSONObject {
     let s = settings
-    let folder = generator
+    let (original, encoder) = try openGenerator()
     let path = rewardPath
-    let note = note
-    let (transformer, config, decoder, prompts) = try phase("open the generator") { _ in
-      let c = try folder.autoencoderConfig()
-      return (
-        try folder.transformer(), c,
-        LatentDecoder(try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: false),
-        try folder.promptEncoder()
-      )
-    }
     let opened = try phase("open the reward model") { _ in try RewardFolder(path, frames: 9) }
     let (map, metrics) = try phase("fit the OT map") { work in
       try Demonstration.fitMap(s.map, opened, in: work)
     }
-    let reward = try RewardModel(
-      opened.model, tokenizer: opened.tokenizer, map: { x, work in map(x, in: work) },
-      options: s.post.rewardOptions)
+    let models = PostModels(
+      teacher: original.transformer, decoder: original.decoder,
+      reward: try RewardModel(
+        opened.model, tokenizer: opened.tokenizer, map: { x, work in map(x, in: work) },
+        options: s.post.rewardOptions),
+      prompts: encoder)
+    let judge = Judge(
+      encoder: encoder, reward: models.reward!,
+      prompts: SceneSampler(.standard, seed: UInt64(s.evaluation_seed)).heldOutPrompts(
+        count: s.prompts))
 
-    let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
-    let shift = try folder.scheduler().shift
-    let list = SceneSampler(.standard, seed: UInt64(s.evaluation_seed)).heldOutPrompts(
-      count: s.prompts)
-    func evaluate(_ name: String, _ model: VideoTransformer, guidance: Double) throws
-      -> DemoOutcome.Sides
-    {
-      func side(_ guidance: Double) throws -> GeneratorEvaluation {
-        try phase("\(name), guidance \(DemoReport.short(guidance))") { work in
-          try GeneratorEvaluation(
-            model, decoder,
-            FlowSampler(steps: s.sampler_steps, shift: shift, guidanceScale: guidance),
-            prompts: prompts, captions: list.map(\.caption), descriptions: list.map(\.description),
-            latentShape: shape, oracle: Oracle(.standard), reward: reward,
-            seed: UInt64(s.evaluation_seed), keepClips: s.shown, in: work)
-        }
-      }
-      return .init(unguided: try side(1), guided: try side(guidance))
-    }
-    let captions = s.captions(count: s.post.post.pool)
-    func train(_ name: String, _ post: PostSettings, reward: RewardModel?) throws -> (
-      VideoTransformer, [Curve]
-    ) {
-      let models = PostModels(
-        teacher: transformer, decoder: decoder, reward: reward, prompts: prompts)
-      return try phase(name) { work in
-        try Demonstration.postTrain(post, models, captions, shape, note, in: work)
-      }
-    }
     var outcome = DemoOutcome(
-      settings: s, machine: machine, prompts: list,
-      before: try evaluate("sample before", transformer, guidance: s.guidance_before), map: metrics)
-    let (tuned, curves) = try train("post-train on both rewards", s.post, reward: reward)
+      settings: s, machine: machine, prompts: judge.prompts,
+      before: try evaluate("sample before", original, judge, guidance: s.guidance_before),
+      map: metrics)
+    let (tuned, curves) = try train("post-train on both rewards", s.post, models, original)
     outcome.curves = curves
-    outcome.after = try evaluate("sample after", tuned, guidance: s.guidance_after)
+    outcome.after = try evaluate("sample after", tuned, judge, guidance: s.guidance_after)
     if control {
-      let (model, _) = try train("control: flow matching on own samples", s.control, reward: nil)
-      outcome.control = try evaluate("sample the control", model, guidance: s.guidance_before)
+      var unrewarded = models
+      unrewarded.reward = nil
+      let (other, _) = try train(
+        "control: flow matching on own samples", s.control, unrewarded, original)
+      outcome.control = try evaluate(
+        "sample the control", other, judge, guidance: s.guidance_before)
     }
     outcome.phases = phases
     outcome.drift = outcome.after.unguided.drift(
       from: outcome.before.unguided, in: Workspace(pool: pool))
     return try await DemoReport(outcome).write(to: output)
+  }
+
+  /// What all evaluations share.
+  private struct Judge { let encoder: PromptEncoder, reward: RewardModel, prompts: [Prompt] }
+
+  private mutating func openGenerator() throws -> (VideoGenerator, PromptEncoder) {
+    let folder = generator
+    let steps = settings.sampler_steps
+    return try phase("open the generator") { _ in
+      let c = try folder.autoencoderConfig()
+      let transformer = try folder.transformer()
+      let decoder = LatentDecoder(
+        try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: false)
+      let encoder = try folder.promptEncoder()
+      let sampler = FlowSampler(steps: steps, shift: try folder.scheduler().shift)
+      let shape = c.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst()
+      return (VideoGenerator(transformer, sampler, decoder, latentShape: Array(shape)), encoder)
+    }
+  }
+  /// Judges a generator without guidance and at `guidance`.
+  private mutating func evaluate(
+    _ name: String, _ generator: VideoGenerator, _ judge: Judge, guidance: Double
+  ) throws -> DemoOutcome.Sides {
+    .init(
+      unguided: try side(name, generator, judge, guidance: 1),
+      guided: try side(name, generator, judge, guidance: guidance))
+  }
+  private mutating func side(
+    _ name: String, _ generator: VideoGenerator, _ judge: Judge, guidance: Double
+  ) throws -> GeneratorEvaluation {
+    let s = settings
+    var guided = generator
+    guided.sampler.guidanceScale = guidance
+    return try phase("\(name), guidance \(DemoReport.short(guidance))") { work in
+      try GeneratorEvaluation(
+        guided, judge.encoder, on: judge.prompts, oracle: Oracle(.standard), reward: judge.reward,
+        seed: UInt64(s.evaluation_seed), keepClips: s.shown, in: work)
+    }
+  }
+  private mutating func train(
+    _ name: String, _ post: PostSettings, _ models: PostModels, _ original: VideoGenerator
+  ) throws -> (VideoGenerator, [Curve]) {
+    let captions = settings.captions(count: settings.post.post.pool)
+    let note = note
+    var tuned = original
+    let curves = try phase(name) { work in
+      let (model, curves) = try Demonstration.postTrain(
+        post, models, captions, original.latentShape, note, in: work)
+      tuned.transformer = model
+      return curves
+    }
+    return (tuned, curves)
   }
 
   private static func fitMap(

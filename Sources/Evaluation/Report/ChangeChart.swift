@@ -12,67 +12,71 @@ public struct ChangeChart: Sendable {
   let rows: [Row]
   public init(_ rows: [Row]) { self.rows = rows }
 
-  public func svg() -> String {
-    let width = 460.0
-    let line = 48.0
-    let bottom = line * Double(rows.count)
-    let margin = 10.0
+  // Lengths in units of the picture.
+  private static let width = 460.0, margin = 10.0, rowHeight = 48.0
+  private var bottom: Double { Self.rowHeight * Double(rows.count) }
+  /// The left end of the axis: at least half a tenth below the smallest value, in tenths.
+  private var floor: Double {
     let least = rows.flatMap { [$0.before, $0.after, $0.control ?? 1] }.min() ?? 0
-    let floor = min(max((least * 10 - 0.5).rounded(.down) / 10, 0), 0.9)
-    func x(_ v: Double) -> Double {
-      margin + (width - 2 * margin) * (min(max(v, floor), 1) - floor) / (1 - floor)
-    }
-    func at(_ v: Double) -> String { "\((v * 10).rounded() / 10)" }
-    func text(_ x: Double, _ y: Double, _ words: String, size: Int = 13, anchor: String = "start")
-      -> String
-    {
+    return min(max((least * 10 - 0.5).rounded(.down) / 10, 0), 0.9)
+  }
+  private func x(_ value: Double) -> Double {
+    Self.margin + (Self.width - 2 * Self.margin) * (min(max(value, floor), 1) - floor) / (1 - floor)
+  }
+  private func at(_ v: Double) -> String { "\((v * 10).rounded() / 10)" }
+  private func text(
+    _ x: Double, _ y: Double, _ words: String, size: Int = 13, anchor: String = "start"
+  ) -> String {
+    """
+    <text x="\(at(x))" y="\(at(y))" font-size="\(size)" \
+    text-anchor="\(anchor)">\(HTML.escape(words))</text>
+    """
+  }
+
+  public func svg() -> String {
+    let legend =
+      rows.contains { $0.control != nil } ? "○ before   ◇ control   ● after" : "○ before   ● after"
+    return
       """
-      <text x="\(at(x))" y="\(at(y))" font-size="\(size)" \
-      text-anchor="\(anchor)">\(HTML.escape(words))</text>
-      """
-    }
-    var out =
-      """
-      <svg viewBox="0 0 \(at(width)) \(at(bottom + 44))" style="width:100%;max-width:560px" \
+      <svg viewBox="0 0 \(at(Self.width)) \(at(bottom + 44))" style="width:100%;max-width:560px" \
       role="img" aria-label="what changed">
       """
-    for tick in 0...4 {
+        + axis + rows.enumerated().map { svg($1, top: Self.rowHeight * Double($0) + 14) }.joined()
+        + text(0, bottom + 38, legend, size: 12) + "</svg>"
+  }
+  /// Five vertical lines with their values.
+  private var axis: String {
+    (0...4).map { tick in
       let v = floor + (1 - floor) * Double(tick) / 4
-      out +=
+      return
         """
         <line x1="\(at(x(v)))" x2="\(at(x(v)))" y1="20" y2="\(at(bottom))" stroke="#ddd"/>
         """
-      out += text(
-        x(v), bottom + 14, "\((v * 1000).rounded() / 1000)", size: 11,
-        anchor: tick == 0 ? "start" : tick == 4 ? "end" : "middle")
-    }
-    for (i, r) in rows.enumerated() {
-      let top = line * Double(i) + 14
-      let y = top + 18
-      out += text(0, top, r.name) + text(width, top, r.note, anchor: "end")
+          + text(
+            x(v), bottom + 14, "\((v * 1000).rounded() / 1000)", size: 11,
+            anchor: tick == 0 ? "start" : tick == 4 ? "end" : "middle")
+    }.joined()
+  }
+  private func svg(_ r: Row, top: Double) -> String {
+    let y = top + 18
+    var out = text(0, top, r.name) + text(Self.width, top, r.note, anchor: "end")
+    out +=
+      """
+      <line x1="\(at(x(r.before)))" x2="\(at(x(r.after)))" y1="\(at(y))" y2="\(at(y))" \
+      stroke="#06c" stroke-width="3"/>
+      """
+    out +=
+      """
+      <circle cx="\(at(x(r.before)))" cy="\(at(y))" r="6" fill="#fff" stroke="#444" \
+      stroke-width="2"/>
+      """
+    if let c = r.control {
       out +=
         """
-        <line x1="\(at(x(r.before)))" x2="\(at(x(r.after)))" y1="\(at(y))" y2="\(at(y))" \
-        stroke="#06c" stroke-width="3"/>
-        """
-      out +=
-        """
-        <circle cx="\(at(x(r.before)))" cy="\(at(y))" r="6" fill="#fff" stroke="#444" \
+        <path d="M\(at(x(c))) \(at(y - 7)) l6 7 -6 7 -6 -7z" fill="none" stroke="#a60" \
         stroke-width="2"/>
         """
-      if let c = r.control {
-        out +=
-          """
-          <path d="M\(at(x(c))) \(at(y - 7)) l6 7 -6 7 -6 -7z" fill="none" stroke="#a60" \
-          stroke-width="2"/>
-          """
-      }
-      out += "<circle cx=\"\(at(x(r.after)))\" cy=\"\(at(y))\" r=\"6\" fill=\"#06c\"/>"
     }
-    return out
-      + text(
-        0, bottom + 38,
-        rows.contains { $0.control != nil }
-          ? "○ before   ◇ control   ● after" : "○ before   ● after", size: 12) + "</svg>"
+    return out + "<circle cx=\"\(at(x(r.after)))\" cy=\"\(at(y))\" r=\"6\" fill=\"#06c\"/>"
   }
 }

@@ -65,7 +65,7 @@ public struct AutoencoderDecoder: TiledNetwork {
   }
   /// Gradient of the latents.
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    tiledBackward(dy, s.tiles, s.tiling, checkpointing: false, wantsInput: true, in: work)!
+    tiledBackward(dy, s.tiles, s.tiling, wantsInput: true, in: work)!
   }
 
   var isEncoding: Bool { false }

@@ -61,7 +61,7 @@ public struct AutoencoderEncoder: TiledNetwork {
   public mutating func backward(
     _ dy: Tensor, _ s: Saved, wantsInput: Bool = true, in work: borrowing Workspace
   ) -> Tensor? {
-    tiledBackward(dy, s.tiles, s.tiling, checkpointing: false, wantsInput: wantsInput, in: work)
+    tiledBackward(dy, s.tiles, s.tiling, wantsInput: wantsInput, in: work)
   }
 
   var isEncoding: Bool { true }

@@ -192,9 +192,9 @@ extension TiledNetwork {
     )
   }
 
+  /// `tiling` is that of the forward pass.
   mutating func tiledBackward(
-    _ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, checkpointing: Bool,
-    wantsInput: Bool,
+    _ dy: Tensor, _ s: TiledSaved<PassSaved>, _ tiling: Tiling?, wantsInput: Bool,
     in work: borrowing Workspace
   ) -> Tensor? {
     switch s {
@@ -203,69 +203,80 @@ extension TiledNetwork {
       return passBackward(
         dy, pass(x, checkpointing: false, in: work).saved, wantsInput: wantsInput, in: work)
     case .temporal(let parts, let cut):
-      let axis = tiling!.time(encoding: isEncoding, ratio: ratios.time)
-      var d: [Tensor] = []
-      var frames = 0
-      for (i, shape) in cut.tiles.enumerated() {
-        let n = min(shape[2], i == 0 ? axis.keep + 1 : axis.keep, dy.shape[2] - frames)
-        var tile = work.zeros(shape, dy.type)
-        work.place(work.narrowed(dy, axis: 2, frames..<frames + n), into: &tile, axis: 2, at: 0)
-        d.append(tile)
-        frames += n
-      }
-      var dx = work.zeros(cut.input, dy.type)
-      for i in d.indices.reversed() {
-        if i > 0 {
-          let (da, db) = work.blendedBackward(
-            d[i], above: cut.tiles[i - 1], axis: 2, over: axis.blend)
-          work.add(da, to: &d[i - 1])
-          d[i] = work.withFrameInFront(db)
-        }
-        if let part = tiledBackward(
-          d[i], parts[i], tiling, checkpointing: checkpointing, wantsInput: wantsInput, in: work)
-        {
-          work.place(part, into: &dx, axis: 2, at: i * axis.step, accumulate: true)
-        }
-      }
-      return wantsInput ? dx : nil
+      return temporalBackward(dy, parts, cut, tiling!, wantsInput: wantsInput, in: work)
     case .spatial(let parts, let columns, let cut):
-      let v = tiling!.space(axis: 1, encoding: isEncoding, ratio: ratios.space)
-      let h = tiling!.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
-      var d: [Tensor] = []
-      for (i, shape) in cut.tiles.enumerated() {
-        let top = i / columns * v.keep
-        let left = i % columns * h.keep
-        let rows = min(shape[3], v.keep, cut.output[3] - top)
-        let width = min(shape[4], h.keep, cut.output[4] - left)
-        var tile = work.zeros(shape, dy.type)
-        work.placeBlock(
-          work.narrowed(work.narrowed(dy, axis: 3, top..<top + rows), axis: 4, left..<left + width),
-          into: &tile, row: 0, column: 0)
-        d.append(tile)
-      }
-      var dx = work.zeros(cut.input, dy.type)
-      for i in d.indices.reversed() {
-        if i % columns > 0 {
-          let (da, db) = work.blendedBackward(d[i], above: cut.tiles[i - 1], axis: 4, over: h.blend)
-          work.add(da, to: &d[i - 1])
-          d[i] = db
-        }
-        if i >= columns {
-          let (da, db) = work.blendedBackward(
-            d[i], above: cut.tiles[i - columns], axis: 3, over: v.blend)
-          work.add(da, to: &d[i - columns])
-          d[i] = db
-        }
-        if let part = tiledBackward(
-          d[i], parts[i], tiling, checkpointing: checkpointing, wantsInput: wantsInput, in: work)
-        {
-          work.placeBlock(
-            part, into: &dx, row: i / columns * v.step, column: i % columns * h.step,
-            accumulate: true)
-        }
-      }
-      return wantsInput ? dx : nil
+      return spatialBackward(
+        dy, parts, columns: columns, cut, tiling!, wantsInput: wantsInput, in: work)
     }
+  }
+
+  private mutating func temporalBackward(
+    _ dy: Tensor, _ parts: [TiledSaved<PassSaved>], _ cut: TiledSaved<PassSaved>.Cut,
+    _ tiling: Tiling, wantsInput: Bool, in work: borrowing Workspace
+  ) -> Tensor? {
+    let axis = tiling.time(encoding: isEncoding, ratio: ratios.time)
+    var d: [Tensor] = []
+    var frames = 0
+    for (i, shape) in cut.tiles.enumerated() {
+      let n = min(shape[2], i == 0 ? axis.keep + 1 : axis.keep, dy.shape[2] - frames)
+      var tile = work.zeros(shape, dy.type)
+      work.place(work.narrowed(dy, axis: 2, frames..<frames + n), into: &tile, axis: 2, at: 0)
+      d.append(tile)
+      frames += n
+    }
+    var dx = work.zeros(cut.input, dy.type)
+    for i in d.indices.reversed() {
+      if i > 0 {
+        let (da, db) = work.blendedBackward(
+          d[i], above: cut.tiles[i - 1], axis: 2, over: axis.blend)
+        work.add(da, to: &d[i - 1])
+        d[i] = work.withFrameInFront(db)
+      }
+      if let part = tiledBackward(d[i], parts[i], tiling, wantsInput: wantsInput, in: work) {
+        work.place(part, into: &dx, axis: 2, at: i * axis.step, accumulate: true)
+      }
+    }
+    return wantsInput ? dx : nil
+  }
+
+  private mutating func spatialBackward(
+    _ dy: Tensor, _ parts: [TiledSaved<PassSaved>], columns: Int, _ cut: TiledSaved<PassSaved>.Cut,
+    _ tiling: Tiling, wantsInput: Bool, in work: borrowing Workspace
+  ) -> Tensor? {
+    let v = tiling.space(axis: 1, encoding: isEncoding, ratio: ratios.space)
+    let h = tiling.space(axis: 2, encoding: isEncoding, ratio: ratios.space)
+    var d: [Tensor] = []
+    for (i, shape) in cut.tiles.enumerated() {
+      let top = i / columns * v.keep
+      let left = i % columns * h.keep
+      let rows = min(shape[3], v.keep, cut.output[3] - top)
+      let width = min(shape[4], h.keep, cut.output[4] - left)
+      var tile = work.zeros(shape, dy.type)
+      work.placeBlock(
+        work.narrowed(work.narrowed(dy, axis: 3, top..<top + rows), axis: 4, left..<left + width),
+        into: &tile, row: 0, column: 0)
+      d.append(tile)
+    }
+    var dx = work.zeros(cut.input, dy.type)
+    for i in d.indices.reversed() {
+      if i % columns > 0 {
+        let (da, db) = work.blendedBackward(d[i], above: cut.tiles[i - 1], axis: 4, over: h.blend)
+        work.add(da, to: &d[i - 1])
+        d[i] = db
+      }
+      if i >= columns {
+        let (da, db) = work.blendedBackward(
+          d[i], above: cut.tiles[i - columns], axis: 3, over: v.blend)
+        work.add(da, to: &d[i - columns])
+        d[i] = db
+      }
+      if let part = tiledBackward(d[i], parts[i], tiling, wantsInput: wantsInput, in: work) {
+        work.placeBlock(
+          part, into: &dx, row: i / columns * v.step, column: i % columns * h.step,
+          accumulate: true)
+      }
+    }
+    return wantsInput ? dx : nil
   }
 }
 

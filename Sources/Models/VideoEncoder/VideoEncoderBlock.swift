@@ -34,7 +34,7 @@ public struct VideoEncoderBlock: Layer {
     norm2 = try RMSNorm("\(name).norm2", d, epsilon: 1e-6, from: source)
     mlp = try FeedForward(
       "\(name).mlp.fc1", "\(name).mlp.fc2", width: d, hidden: c.hidden,
-      activation: c.mlpGelu == "erf" ? .geluErf : .geluTanh, from: source)
+      activation: c.mlpGelu == .erf ? .geluErf : .geluTanh, from: source)
     scale2 = try source("\(name).ls2.gamma", Shape(d), .constant(c.initValues))
     heads = c.numHeads
   }

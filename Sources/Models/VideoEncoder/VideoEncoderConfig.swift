@@ -7,8 +7,9 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
     depth = 40, numHeads = 16
   public var mlpRatio = 48.0 / 11.0
   public var attnPoolNumHeads = 16, clipEmbedDim = 768
-  /// `tanh` (the trained model's fused kernel, D-9) or `erf`.
-  public var mlpGelu = "tanh"
+  public enum GELU: String, Codable, Sendable, CaseIterable { case tanh, erf }
+  /// `tanh` is the trained model's fused kernel (D-9).
+  public var mlpGelu = GELU.tanh
   /// Initial γ of LayerScale in a fresh model (1e-5 in the 1B model; 1 lets a small model train).
   public var initValues = 1e-5
 
@@ -42,7 +43,13 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
     try read(.mlpRatio, &mlpRatio)
     try read(.attnPoolNumHeads, &attnPoolNumHeads)
     try read(.clipEmbedDim, &clipEmbedDim)
-    try read(.mlpGelu, &mlpGelu)
+    if let word = try c.decodeIfPresent(String.self, forKey: .mlpGelu) {
+      guard let form = GELU(rawValue: word) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .mlpGelu, in: c, debugDescription: "\(word) is neither tanh nor erf")
+      }
+      mlpGelu = form
+    }
     try read(.initValues, &initValues)
   }
 
@@ -69,9 +76,6 @@ public struct VideoEncoderConfig: ModelConfig, Equatable {
     if dModel % numHeads != 0 { return "num_heads: \(numHeads) does not divide d_model \(dModel)" }
     if dModel % attnPoolNumHeads != 0 {
       return "attn_pool_num_heads: \(attnPoolNumHeads) does not divide d_model \(dModel)"
-    }
-    if mlpGelu != "tanh" && mlpGelu != "erf" {
-      return "mlp_gelu: \(mlpGelu) is neither tanh nor erf"
     }
     if !(mlpRatio > 0 && mlpRatio < 1024) { return "mlp_ratio: \(mlpRatio) is out of range" }
     if hidden < 1 { return "mlp_ratio: \(mlpRatio) of width \(dModel) leaves nothing" }

@@ -37,8 +37,7 @@ public struct TrainingLoop {
       report("a step will take the process to about \(planned >> 20) MiB of memory")
     }
     let clock = ContinuousClock()
-    var mark = clock.now
-    var since = step
+    var progress = Progress(step: step, of: task.totalSteps, every: options.reportEvery)
     while step < task.totalSteps && !task.isFinished {
       let start = clock.now
       let record = try task.step(step, in: work)
@@ -46,24 +45,12 @@ public struct TrainingLoop {
       try directory.record(
         step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
       step += 1
-      if step % options.reportEvery == 0 || step == task.totalSteps {
-        let rate = (clock.now - mark) / .seconds(1) / Double(step - since)
-        let terms = record.terms.map { " \($0.name) \(short($0.value))" }.joined()
-        let line =
-          """
-          step \(step)/\(task.totalSteps) loss \(short(record.loss))\(terms) |g| \
-          \(short(record.gradientNorm)) lr \(short(record.learningRate)) \(short(rate)) s/step
-          """
+      if let line = progress.line(after: step, record) {
         report(line)
         directory.log(line)
-        (mark, since) = (clock.now, step)
       }
       if options.sampleEvery > 0 && step % options.sampleEvery == 0 {
-        let rows = try task.samples(step: step, in: work)
-        if !rows.isEmpty {
-          try ClipSheet.picture(rows, frameStep: 1).write(
-            to: "\(directory.samples)/step-\(step).png")
-        }
+        try show(task.samples(step: step, in: work), step: step, in: directory)
       }
       if let warning = record.warning {
         report("warning: \(warning)")
@@ -89,6 +76,36 @@ public struct TrainingLoop {
       if stopping && !ends { return .stopped(step: step) }
     }
     return .finished
+  }
+
+  /// Writes the rows of clips as one picture.
+  private static func show(_ rows: [[Tensor]], step: Int, in directory: RunDirectory) throws {
+    guard !rows.isEmpty else { return }
+    try ClipSheet.picture(rows, frameStep: 1).write(to: "\(directory.samples)/step-\(step).png")
+  }
+
+  /// The lines of progress, with the mean time of a step since the line before.
+  private struct Progress {
+    let total, every: Int
+    private let clock = ContinuousClock()
+    private var mark: ContinuousClock.Instant
+    private var since: Int
+
+    init(step: Int, of total: Int, every: Int) {
+      (self.total, self.every, since, mark) = (total, every, step, clock.now)
+    }
+    /// The line after step `step`; nil if none is due.
+    mutating func line(after step: Int, _ record: StepRecord) -> String? {
+      guard step % every == 0 || step == total else { return nil }
+      let seconds = (clock.now - mark) / .seconds(1) / Double(step - since)
+      (mark, since) = (clock.now, step)
+      let terms = record.terms.map { " \($0.name) \(short($0.value))" }.joined()
+      return
+        """
+        step \(step)/\(total) loss \(short(record.loss))\(terms) |g| \(short(record.gradientNorm)) \
+        lr \(short(record.learningRate)) \(short(seconds)) s/step
+        """
+    }
   }
 
   /// A number with four significant digits.

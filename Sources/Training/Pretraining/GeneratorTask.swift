@@ -65,9 +65,7 @@ public struct GeneratorSettings: TrainingSettings {
 public struct GeneratorTask: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource
-  let prompts: PromptEncoder
-  /// Draws samples for the report; nil if none are asked for.
-  let preview: LatentDecoder?
+  let frozen: FrozenModels
   /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
   let latents: Tensor
   let early: String
@@ -81,18 +79,36 @@ public struct GeneratorTask: TrainingTask {
     _modify { yield &training.model }
   }
 
+  /// The models around the network, which are not trained.
+  public struct FrozenModels: Sendable {
+    let encoder: AutoencoderEncoder
+    /// Latents are multiplied by it.
+    let scalingFactor: Double
+    let prompts: PromptEncoder
+    /// Draws samples for the report; nil if none are asked for.
+    let preview: LatentDecoder?
+    public init(
+      encoder: AutoencoderEncoder, scalingFactor: Double, prompts: PromptEncoder,
+      preview: LatentDecoder?
+    ) {
+      (self.encoder, self.scalingFactor, self.prompts, self.preview) = (
+        encoder, scalingFactor, prompts, preview
+      )
+    }
+  }
+
+  /// `early` is the folder of the models kept before the end.
   public init(
-    _ settings: GeneratorSettings, source: ClipSource, encoder: AutoencoderEncoder,
-    scalingFactor: Double, prompts: PromptEncoder, parameters: ParameterSource,
-    preview: LatentDecoder?, early: String,
+    _ settings: GeneratorSettings, source: ClipSource, frozen: FrozenModels,
+    parameters: ParameterSource, early: String,
     components: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
     in work: borrowing Workspace
   ) throws {
-    (self.settings, self.source, self.prompts, self.preview, self.early, self.components) = (
-      settings, source, prompts, preview, early, components
+    (self.settings, self.source, self.frozen, self.early, self.components) = (
+      settings, source, frozen, early, components
     )
     latents = source.latents(
-      settings.clips, of: encoder, times: scalingFactor, atOnce: 64, in: work
+      settings.clips, of: frozen.encoder, times: frozen.scalingFactor, atOnce: 64, in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
     var model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
@@ -129,13 +145,14 @@ public struct GeneratorTask: TrainingTask {
       settings.model.guidanceEmbeds
       ? Array(repeating: Float(settings.embedded_guidance), count: b) : nil
     let times = sigmas.map { Float(1000 * $0) }
-    let prompt = prompts(captions, in: work)
+    let prompt = frozen.prompts(captions, in: work)
     let (v, saved) = model.forward(x, times: times, prompt, guidance: guidance, in: work)
     let target: Tensor
     if let teacher {
       let with = teacher(x, times: times, prompt, guidance: guidance, in: work)
       let without = teacher(
-        x, times: times, prompts(captions.map { _ in "" }, in: work), guidance: guidance, in: work)
+        x, times: times, frozen.prompts(captions.map { _ in "" }, in: work), guidance: guidance,
+        in: work)
       target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
     } else {
       target = work.difference(noise, z)
@@ -161,7 +178,7 @@ public struct GeneratorTask: TrainingTask {
   }
   /// Samples of the averaged model for the first captions.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
-    guard let preview else { return [] }
+    guard let preview = frozen.preview else { return [] }
     let sampler = FlowSampler(
       steps: 16, shift: settings.shift, guidanceScale: 1,
       embeddedGuidance: settings.embedded_guidance)
@@ -172,8 +189,8 @@ public struct GeneratorTask: TrainingTask {
     let noise = RandomStream(seed: seed, .evaluation).normal(
       Shape([count] + latents.shape.dims.dropFirst()), in: work)
     let clips = preview(
-      sampler.sample(
-        training.averaged, noise: noise, prompts(captions, in: work), in: work), in: work)
+      sampler.sample(training.averaged, noise: noise, captions: captions, frozen.prompts, in: work),
+      in: work)
     return (0..<count).map { [work.copy(clips[row: $0])] }
   }
   /// A generator directory: the averaged transformer and its components.

@@ -61,7 +61,7 @@ enum ModelKeys {
       "mlp_ratio", .real(above: 0, to: 1000), "Hidden width of a feed-forward network, in widths."),
     DeclaredKey("attn_pool_num_heads", heads, "Heads of the attention pooling."),
     DeclaredKey("clip_embed_dim", width, "Width behind the attention pooling."),
-    DeclaredKey("mlp_gelu", .choice(["tanh", "erf"]), "Form of GELU (D-9)."),
+    DeclaredKey("mlp_gelu", .choice(VideoEncoderConfig.GELU.self), "Form of GELU (D-9)."),
     DeclaredKey("init_values", .real(0...100), "LayerScale at the start."),
   ]
   private static let text: [DeclaredKey] = [

@@ -41,7 +41,7 @@ public struct OTMapSettings: TrainingSettings {
     as released, which leaves the cost a weight of 1 / dimension (D-11).
     """
   )
-  public var cost_reduction = "sum"
+  public var cost_reduction = NeuralMapTrainer.CostReduction.sum
   @Setting(.whole(1...65536), "Hidden width of the potential.") public var hidden_potential = 1024
   @Setting(.toggle, "Train on text features of unit length (the released recipe does not, D-10).")
   public var normalize_text = false
@@ -84,7 +84,7 @@ public struct OTMapTask: TrainingTask {
     (o.mapLearningRate, o.potentialLearningRate, o.weightDecay, o.clipping) = (
       s.learning_rate_map, s.learning_rate_potential, s.weight_decay, s.clip
     )
-    o.costReduction = s.cost_reduction == "sum" ? .sum : .mean
+    o.costReduction = s.cost_reduction
     trainer = NeuralMapTrainer(
       o, dimension: config.embedDim, mapHidden: config.otMap.hiddenDim,
       potentialHidden: s.hidden_potential, seed: UInt64(s.seed), in: work)

@@ -73,7 +73,7 @@ struct BenchOptions: ParsableArguments {
     runner.skipsCheck = noCheck
     if Environment.isDebugBuild { common.note("this is a debug build: its times mean nothing") }
     if json && csv { throw ValidationError("--json and --csv exclude each other") }
-    if csv { StandardStreams.result(Self.columns.joined(separator: ",")) }
+    if csv { StandardStreams.result(Self.columns.map(\.name).joined(separator: ",")) }
     if !json && !csv {
       StandardStreams.result(
         """
@@ -107,23 +107,30 @@ struct BenchOptions: ParsableArguments {
     }
     if !allVerified { throw Failure.Status(code: 1) }
   }
-  private static let columns = [
-    "bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds",
-    "spread_seconds", "repeats", "gflops", "gbytes_per_second", "gexp_per_second", "limit",
-    "share_of_limit", "verified", "debug_build", "noisy",
+  /// The columns of --csv. A value that was not measured is empty.
+  private static let columns: [(name: String, value: @Sendable (BenchmarkResult) -> JSONValue?)] = [
+    ("bench", { .string($0.bench) }), ("case", { .string(sizes($0)) }),
+    ("threads", { .integer($0.threads) }), ("isa", { .string($0.isa) }),
+    ("median_seconds", { .number($0.median) }), ("min_seconds", { .number($0.seconds.first!) }),
+    ("max_seconds", { .number($0.seconds.last!) }), ("spread_seconds", { .number($0.spread) }),
+    ("repeats", { .integer($0.seconds.count) }), ("gflops", { $0.gflops.map { .number($0) } }),
+    ("gbytes_per_second", { $0.gbytesPerSecond.map { .number($0) } }),
+    ("gexp_per_second", { $0.gexpPerSecond.map { .number($0) } }),
+    ("limit", { $0.limit.map { .string($0) } }),
+    ("share_of_limit", { $0.shareOfLimit.map { .number($0) } }),
+    ("verified", { $0.isVerified.map { .bool($0) } }),
+    ("debug_build", { .bool($0.isDebugBuild) }), ("noisy", { .bool($0.isNoisy) }),
   ]
-  /// The case as one field: key=value pairs, separated by spaces.
   private func values(_ r: BenchmarkResult) -> String {
-    guard case .object(let o) = r.json else { return "" }
-    return Self.columns.map { key in
-      key == "case"
-        ? r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }.joined(
-          separator: " ") : o[key].flatMap { $0.string ?? ($0 == .null ? "" : $0.line) } ?? ""
-    }.joined(separator: ",")
+    Self.columns.map { column in column.value(r).map { $0.string ?? $0.line } ?? "" }.joined(
+      separator: ",")
+  }
+  /// The sizes of a case as one field: key=value pairs, separated by spaces.
+  private static func sizes(_ r: BenchmarkResult) -> String {
+    r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" }.joined(separator: " ")
   }
   private func row(_ r: BenchmarkResult) -> String {
-    let name = ([r.bench] + r.sizes.members.map { "\($0.key)=\($0.value.string ?? $0.value.line)" })
-      .joined(separator: " ")
+    let name = "\(r.bench) \(Self.sizes(r))"
     func ms(_ t: Double) -> String { digits(1e3 * t) }
     let share = r.shareOfLimit.map { "\(Int((100 * $0).rounded())) % of \(r.limit!)" } ?? "-"
     let marks =

@@ -14,7 +14,7 @@ struct BenchAll: AsyncParsableCommand {
         { try prepare() }
       }
       if !EmbeddedFiles.paths.isEmpty {
-        cases.append { try BenchStep.prepare("demo", "embedded:generator", "embedded:reward") }
+        cases.append { try BenchStep.prepare(.demo, "embedded:generator", "embedded:reward") }
       }
       try await options.execute(cases + [{ BenchStartup.benchmark(clip).prepare() }], common)
     }

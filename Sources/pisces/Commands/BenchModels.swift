@@ -71,19 +71,23 @@ struct BenchStep: AsyncParsableCommand {
     abstract: "The demo's whole post-training step, direct or GRPO's, and its parts.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
-  @Option(in: .choice(["demo", "demo-grpo"])) var preset = "demo"
+  enum Preset: String, CaseIterable, Sendable {
+    case demo
+    case demoGRPO = "demo-grpo"
+  }
+  @Option(in: .choice(Preset.self)) var preset = Preset.demo
   @Option(in: .path, help: "Generator directory.") var generator = "embedded:generator"
   @Option(in: .path, help: "Reward-model directory, with an OT map.") var reward = "embedded:reward"
   func run() async throws {
     try await options.execute([{ try Self.prepare(preset, generator, reward) }], common)
   }
 
-  static func prepare(_ preset: String, _ generator: String, _ reward: String) throws
+  static func prepare(_ preset: Preset, _ generator: String, _ reward: String) throws
     -> BenchmarkCase
   {
     var settings = DemoSettings()
     try settings.settle()
-    if preset == "demo-grpo" { settings.useGroups() }
+    if preset == .demoGRPO { settings.useGroups() }
     let folder = GeneratorFolder(generator)
     let config = try folder.autoencoderConfig()
     let models = PostModels(
@@ -96,7 +100,8 @@ struct BenchStep: AsyncParsableCommand {
     let captions = settings.captions(count: settings.post.post.pool)
     let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
     return try StepBenchmark(
-      settings.post, models: models, captions: captions, latentShape: shape, preset: preset
+      settings.post, models: models, captions: captions, latentShape: shape,
+      preset: preset.rawValue
     ).prepare()
   }
 }

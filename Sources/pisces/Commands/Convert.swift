@@ -25,12 +25,12 @@ struct Convert: AsyncParsableCommand {
     in: .path, help: "The directory to write; it must not hold anything yet (ot-map: it may).")
   var output: String
   @Option(in: .choice(ConversionKind.self), help: "Default: as the tensors' names say.") var kind:
-    String?
+    ConversionKind?
   @Option(
-    in: .choice(["f32", "bf16", "f16"]), help: "Type of the weights written; default: theirs.")
-  var dtype: String?
+    in: .choice(WeightType.self), help: "Type of the weights written; default: theirs.")
+  var dtype: WeightType?
   @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.")
-  var layout: String?
+  var layout: TransformerLayouts.Layout?
   @Option(in: .path, help: "Adapters to merge into the transformer (a PEFT directory or a file).")
   var mergeLora: String?
   @Option(
@@ -41,7 +41,7 @@ struct Convert: AsyncParsableCommand {
   @Option(in: .path, help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab:
     String?
   @Option(in: .choice(["true", "false"]), help: "Whether the OT map's input is normalised.")
-  var normalizeText: String?
+  var normalizeText: Bool?
   @Option(in: .text, help: "Cut outputs larger than this many bytes (also 500MB, 5GB).")
   var maxShardSize = "5GB"
   @Flag(help: "JSON on standard output.") var json = false
@@ -62,15 +62,11 @@ struct Convert: AsyncParsableCommand {
   func run() async throws {
     try common.start()
     var converter = Converter(input: input, output: output)
-    converter.kind = kind.flatMap { ConversionKind(rawValue: $0) }
-    converter.layout = layout.flatMap { TransformerLayouts.Layout(rawValue: $0) }
-    converter.type = dtype.map { $0 == "f32" ? .f32 : $0 == "bf16" ? .bf16 : .f16 }
+    (converter.kind, converter.layout, converter.type) = (kind, layout, dtype?.element)
     (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (
       mergeLora, alpha, config, vocab
     )
-    (converter.normalisesText, converter.largestFile) = (
-      normalizeText.map { $0 == "true" }, try bytes()
-    )
+    (converter.normalisesText, converter.largestFile) = (normalizeText, try bytes())
     let report = try converter.run()
     for note in report.notes { common.note(note) }
     if json {

@@ -39,57 +39,14 @@ struct Embed: AsyncParsableCommand {
     var captions: [String] = []
     var skipped = 0
     if let reward {
-      let model = try RewardFolder(reward, frames: frames).reward()
-      var text: [Tensor] = []
-      var video: [Tensor] = []
-      for sample in dataset.samples {
-        do {
-          let (t, v) = try await features(of: sample, model, in: work)
-          text.append(t)
-          video.append(v)
-          captions.append(sample.caption)
-        } catch let error as FileError {
-          if strict || !error.isOfOneItem { throw error }
-          skipped += 1
-          common.note("skipped: \(error)")
-        }
-      }
-      if text.isEmpty {
-        throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above")
-      }
-      tensors += [
-        ("text", work.concatenated(text, axis: 0)), ("video", work.concatenated(video, axis: 0)),
-      ]
+      let found = try await features(of: dataset, reward, in: work)
+      (captions, skipped) = (found.captions, found.skipped)
+      tensors += [("text", found.text), ("video", found.video)]
     }
     if let generator {
-      let folder = GeneratorFolder(generator)
-      let encoder = try folder.encoder()
-      try encoder.config.check(frames: frames, height: size, width: size)
-      let (clips, words) = try await ClipLoader(frames: frames, size: size).load(
-        dataset, strict: strict, in: work
-      ) { common.note($0) }
-      let latents = clips.map { clip in
-        LatentPosterior(
-          encoder.forward(
-            PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work
-          ).y, in: work
-        ).mean
-      }
-      tensors.append(("latents", work.concatenated(latents, axis: 0)))
-      captions = words
-      if folder.hasPromptEncoder {
-        let encoder = try folder.promptEncoder()
-        let e = encoder(words, in: work)
-        common.noteCut(words) { encoder.truncation(of: $0) }
-        let mask = e.counts.flatMap { n in
-          (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) }
-        }
-        tensors += [
-          ("prompt_embeds", e.states),
-          ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))),
-          ("pooled_prompt_embeds", e.pooled),
-        ]
-      }
+      let found = try await latents(of: dataset, GeneratorFolder(generator), in: work)
+      captions = found.captions
+      tensors += found.tensors
     }
     for problem in dataset.problems { common.note("skipped: \(problem)") }
     try SafetensorsWriter.write(
@@ -99,6 +56,67 @@ struct Embed: AsyncParsableCommand {
       ], to: output)
     common.note(
       "\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
+  }
+
+  /// Text features `[N, E]` and video features `[N, E]` of the samples that can be read.
+  private func features(of dataset: Dataset, _ reward: String, in work: borrowing Workspace)
+    async throws -> (text: Tensor, video: Tensor, captions: [String], skipped: Int)
+  {
+    let model = try RewardFolder(reward, frames: frames).reward()
+    var text: [Tensor] = []
+    var video: [Tensor] = []
+    var captions: [String] = []
+    var skipped = 0
+    for sample in dataset.samples {
+      do {
+        let (t, v) = try await features(of: sample, model, in: work)
+        text.append(t)
+        video.append(v)
+        captions.append(sample.caption)
+      } catch let error as FileError {
+        if strict || !error.isOfOneItem { throw error }
+        skipped += 1
+        common.note("skipped: \(error)")
+      }
+    }
+    if text.isEmpty {
+      throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above")
+    }
+    return (
+      work.concatenated(text, axis: 0), work.concatenated(video, axis: 0), captions, skipped
+    )
+  }
+  /// Mean latents `[N, C, t, h, w]` and, where the generator has a text encoder, prompt embeddings.
+  private func latents(
+    of dataset: Dataset, _ folder: GeneratorFolder, in work: borrowing Workspace
+  ) async throws -> (tensors: [(name: String, tensor: Tensor)], captions: [String]) {
+    let encoder = try folder.encoder()
+    try encoder.config.check(frames: frames, height: size, width: size)
+    let (clips, captions) = try await ClipLoader(frames: frames, size: size).load(
+      dataset, strict: strict, in: work
+    ) { common.note($0) }
+    let latents = clips.map { clip in
+      LatentPosterior(
+        encoder.forward(
+          PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work
+        ).y, in: work
+      ).mean
+    }
+    var tensors = [(name: "latents", tensor: work.concatenated(latents, axis: 0))]
+    if folder.hasPromptEncoder {
+      let encoder = try folder.promptEncoder()
+      let e = encoder(captions, in: work)
+      common.noteCut(captions) { encoder.truncation(of: $0) }
+      let mask = e.counts.flatMap { n in
+        (0..<e.states.shape[1]).map { Int32($0 < Int(n) ? 1 : 0) }
+      }
+      tensors += [
+        ("prompt_embeds", e.states),
+        ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))),
+        ("pooled_prompt_embeds", e.pooled),
+      ]
+    }
+    return (tensors, captions)
   }
   /// Writes the features of one sample to standard output.
   private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace)

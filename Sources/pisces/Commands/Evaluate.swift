@@ -68,75 +68,80 @@ struct Evaluate: AsyncParsableCommand {
     if details != nil && model == nil { throw ValidationError("--details needs --model") }
     if repeats > 1 && model == nil { throw ValidationError("--repeats needs --model") }
     let work = Workspace()
-    let scenes = world.kind.scenes
-    let oracle = Oracle(scenes)
-    let sampler = SceneSampler(scenes, seed: UInt64(sampling.seed))
-    let renderer = Renderer(
-      Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
-    if let vae {
-      let config: AutoencoderConfig = try ModelFolder.config(vae)
-      let holder = try WeightHolder.opening(vae)
-      try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
-      let e = ReconstructionEvaluation(
-        try AutoencoderEncoder(config, from: holder.source),
-        try AutoencoderDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
-        count: prompts, in: work)
-      var o: JSONObject = ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)]
-      report(e.scoreboard, into: &o)
-    }
-    var plans = RewardOptions()
-    (plans.plans.marginalExponent, plans.plans.gamma, plans.plans.eta) = (mass, gamma, eta)
-    let rewardFolder = try reward.map {
-      try RewardFolder($0, otMap: otMap, frames: sampling.frames)
+    if let vae { try evaluateAutoencoder(vae, in: work) }
+    let rewardModel = try reward.map {
+      var o = RewardOptions()
+      (o.plans.marginalExponent, o.plans.gamma, o.plans.eta) = (mass, gamma, eta)
+      return try RewardFolder($0, otMap: otMap, frames: sampling.frames).reward(o)
     }
     if let model {
-      let folder = GeneratorFolder(model)
-      let transformer = try folder.transformer()
-      let config = try folder.autoencoderConfig()
-      let distinct =
-        seenPrompts
-        ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
-      let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
-      let decoder = LatentDecoder(
-        try folder.decoder(), scalingFactor: config.scalingFactor, checkpointing: true)
-      let sampler = try sampling.sampler(folder)
-      let encoder = try folder.promptEncoder()
-      let shape = try sampling.latentShape(config, patch: transformer.config.patch)
-      try sampling.plan(transformer, sampler, decoder, shape, atOnce: min(list.count, 32), in: work)
-      { encoder($0, in: $1) }
-      let e = try GeneratorEvaluation(
-        transformer, decoder, sampler, prompts: encoder, captions: list.map(\.caption),
-        descriptions: list.map(\.description), latentShape: shape, oracle: oracle,
-        reward: try rewardFolder?.reward(plans), seed: UInt64(sampling.seed), in: work)
-      var o: JSONObject = [
-        "evaluated": "generator", "prompts": .integer(prompts),
-        "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance),
-        "steps": .integer(sampling.steps),
-      ]
-      if let r = e.rewards {
-        func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
-        o["reward_quality"] = r.quality.map(mean) ?? .null
-        (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (
-          mean(r.semantic), mean(r.vanillaQuality), mean(r.vanillaSemantic)
-        )
-      }
-      if let details {
-        try OutputFile.write(
-          e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details)
-      }
-      report(e.scoreboard, into: &o)
-    } else if let rewardFolder {
-      let e = MatchingEvaluation(
-        try rewardFolder.reward(plans), sampler, renderer, count: prompts,
-        seed: UInt64(sampling.seed), in: work)
-      for (name, s) in [("partial_ot", e.withTransport), ("plain", e.plain)] {
-        show([
-          "evaluated": "matching", "attention": .string(name), "clips": .integer(prompts),
-          "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled),
-          "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled),
-          "auc_swapped": .number(s.aucSwapped),
-        ])
-      }
+      try evaluateGenerator(model, rewardModel, in: work)
+    } else if let rewardModel {
+      evaluateMatching(rewardModel, in: work)
+    }
+  }
+
+  private var oracle: Oracle { Oracle(world.kind.scenes) }
+  private var sampler: SceneSampler {
+    SceneSampler(world.kind.scenes, seed: UInt64(sampling.seed))
+  }
+  private var renderer: Renderer {
+    Renderer(Canvas(height: sampling.height, width: sampling.width, frames: sampling.frames))
+  }
+
+  private func evaluateAutoencoder(_ path: String, in work: borrowing Workspace) throws {
+    let config: AutoencoderConfig = try ModelFolder.config(path)
+    let holder = try WeightHolder.opening(path)
+    try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
+    let e = ReconstructionEvaluation(
+      try AutoencoderEncoder(config, from: holder.source),
+      try AutoencoderDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
+      count: prompts, in: work)
+    show(
+      ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)], e.scoreboard)
+  }
+  private func evaluateGenerator(
+    _ path: String, _ reward: RewardModel?, in work: borrowing Workspace
+  ) throws {
+    let folder = GeneratorFolder(path)
+    let generator = try sampling.open(folder)
+    let encoder = try folder.promptEncoder()
+    let distinct =
+      seenPrompts
+      ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
+    let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
+    try sampling.plan(generator, atOnce: min(list.count, 32), in: work) { encoder($0, in: $1) }
+    let e = try GeneratorEvaluation(
+      generator, encoder, on: list, oracle: oracle, reward: reward, seed: UInt64(sampling.seed),
+      in: work)
+    var o: JSONObject = [
+      "evaluated": "generator", "prompts": .integer(prompts),
+      "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance),
+      "steps": .integer(sampling.steps),
+    ]
+    if let r = e.rewards {
+      func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }
+      o["reward_quality"] = r.quality.map(mean) ?? .null
+      o["reward_semantic"] = mean(r.semantic)
+      o["vanilla_quality"] = mean(r.vanillaQuality)
+      o["vanilla_semantic"] = mean(r.vanillaSemantic)
+    }
+    if let details {
+      try OutputFile.write(
+        e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details)
+    }
+    show(o, e.scoreboard)
+  }
+  private func evaluateMatching(_ reward: RewardModel, in work: borrowing Workspace) {
+    let e = MatchingEvaluation(
+      reward, sampler, renderer, count: prompts, seed: UInt64(sampling.seed), in: work)
+    for (name, s) in [("partial_ot", e.withTransport), ("plain", e.plain)] {
+      show([
+        "evaluated": "matching", "attention": .string(name), "clips": .integer(prompts),
+        "positives_right": .number(s.positives), "shuffled_right": .number(s.shuffled),
+        "swapped_right": .number(s.swapped), "auc_shuffled": .number(s.aucShuffled),
+        "auc_swapped": .number(s.aucSwapped),
+      ])
     }
   }
   private static func detail(_ e: GeneratorEvaluation, _ i: Int) -> JSONValue {
@@ -151,24 +156,20 @@ struct Evaluate: AsyncParsableCommand {
     for d in Quality.Dimension.allCases { o["\(d)"] = .number(j.quality[d]) }
     if let r = e.rewards {
       o["reward_quality"] = r.quality.map { .number($0[i]) } ?? .null
-      (o["reward_semantic"], o["vanilla_quality"], o["vanilla_semantic"]) = (
-        .number(r.semantic[i]), .number(r.vanillaQuality[i]), .number(r.vanillaSemantic[i])
-      )
+      o["reward_semantic"] = .number(r.semantic[i])
+      o["vanilla_quality"] = .number(r.vanillaQuality[i])
+      o["vanilla_semantic"] = .number(r.vanillaSemantic[i])
     }
     return .object(o)
   }
-  private func report(_ board: Scoreboard, into o: inout JSONObject) {
-    for m in Measure.allCases { if let v = board[m] { o["\(m)"] = .number(v) } }
-    show(o)
-  }
-  private func show(_ o: JSONObject) {
+  /// Prints the fields of a result, and every measure of the scoreboard.
+  private func show(_ fields: JSONObject, _ board: Scoreboard? = nil) {
+    var o = fields
+    for m in Measure.allCases { if let v = board?[m] { o["\(m)"] = .number(v) } }
     if json { return StandardStreams.result(JSONValue.object(o).line) }
-    StandardStreams.result(
-      o.members.map { key, value in
-        """
-        \(key) \
-        \(value.number.map { ($0 * 10000).rounded() / 10000 }.map { "\($0)" } ?? value.string ?? value.line)
-        """
-      }.joined(separator: "  "))
+    func text(_ value: JSONValue) -> String {
+      value.number.map { "\(($0 * 10000).rounded() / 10000)" } ?? value.string ?? value.line
+    }
+    StandardStreams.result(o.members.map { "\($0) \(text($1))" }.joined(separator: "  "))
   }
 }

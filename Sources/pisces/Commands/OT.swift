@@ -20,6 +20,20 @@ struct OT: AsyncParsableCommand {
       is, and exit status 75.
       """,
     subcommands: [Solve.self, Exact.self, Divergence.self, Barycenter.self])
+
+  /// Prints one result: a line of JSON, or one line for each field.
+  static func show(_ result: JSONObject, json: Bool) {
+    if json { return StandardStreams.result(JSONValue.object(result).line) }
+    for (key, value) in result.members {
+      if let inner = value.object {
+        for (name, value) in inner.members {
+          StandardStreams.result("\(key).\(name): \(value.string ?? value.line)")
+        }
+      } else {
+        StandardStreams.result("\(key): \(value.string ?? value.line)")
+      }
+    }
+  }
 }
 
 /// How a problem is solved and reported, for the three commands.
@@ -41,19 +55,7 @@ struct SolverOptions: ParsableArguments {
   @Flag(help: "Exit with status 2 when a solver did not converge.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
 
-  /// Prints one result: a line of JSON, or one line for each member.
-  func show(_ o: JSONObject) {
-    if json { return StandardStreams.result(JSONValue.object(o).line) }
-    for (key, value) in o.members {
-      if let inner = value.object {
-        for (name, value) in inner.members {
-          StandardStreams.result("\(key).\(name): \(value.string ?? value.line)")
-        }
-      } else {
-        StandardStreams.result("\(key): \(value.string ?? value.line)")
-      }
-    }
-  }
+  func show(_ result: JSONObject) { OT.show(result, json: json) }
   /// The exit status for results with these statuses, after they were shown.
   func finish(_ statuses: [SinkhornResult.Status]) throws {
     if statuses.contains(.interrupted) { throw Failure.Status(code: 75) }

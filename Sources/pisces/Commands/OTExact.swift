@@ -66,13 +66,7 @@ extension OT {
         "marginal_error_linf": .number(r.marginalErrorLinf), "mass": .number(r.mass),
         "seconds": .number(seconds),
       ]
-      if json {
-        StandardStreams.result(JSONValue.object(o).line)
-      } else {
-        for (key, value) in o.members {
-          StandardStreams.result("\(key): \(value.string ?? value.line)")
-        }
-      }
+      OT.show(o, json: json)
       if strict && r.status != .converged { throw Failure.Status(code: 2) }
     }
   }

@@ -23,29 +23,31 @@ struct SamplingOptions: ParsableArguments {
   @Option(in: .pixels, help: "Width.") var width = 32
   @Option(in: .seed, help: "Seed.") var seed = 0
 
-  func sampler(_ folder: GeneratorFolder) throws -> FlowSampler {
-    FlowSampler(
+  /// Opens the generator for clips of the requested size.
+  func open(_ folder: GeneratorFolder) throws -> VideoGenerator {
+    let transformer = try folder.transformer()
+    let c = try folder.autoencoderConfig()
+    try c.check(frames: frames, height: height, width: width, patch: transformer.config.patch)
+    let shape = c.latentShape(batch: 1, frames: frames, height: height, width: width).dropFirst()
+    let sampler = FlowSampler(
       steps: steps, shift: try shift ?? folder.scheduler().shift, guidanceScale: guidance,
       embeddedGuidance: embeddedGuidance)
-  }
-  /// Shape `[C, n, h, w]` of the latents for the requested size.
-  func latentShape(_ c: AutoencoderConfig, patch: SIMD3<Int>) throws -> [Int] {
-    try c.check(frames: frames, height: height, width: width, patch: patch)
-    return Array(c.latentShape(batch: 1, frames: frames, height: height, width: width).dropFirst())
+    let decoder = LatentDecoder(
+      try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: true)
+    return VideoGenerator(transformer, sampler, decoder, latentShape: Array(shape))
   }
   /// Refuses clips for which the machine has no memory, before any is taken.
   func plan(
-    _ model: VideoTransformer, _ sampler: FlowSampler, _ decoder: LatentDecoder, _ shape: [Int],
-    atOnce count: Int, in work: borrowing Workspace,
+    _ generator: VideoGenerator, atOnce count: Int, in work: borrowing Workspace,
     prompts: ([String], borrowing Workspace) -> PromptEmbedding
   ) throws {
     try MemoryBudget.plan(work.pool) { work in
       let list = Array(repeating: "", count: count)
-      let noise = work.tensor(Shape([count] + shape))
-      let z = sampler.sample(
-        model, noise: noise, prompts(list, work),
+      let noise = work.tensor(Shape([count] + generator.latentShape))
+      let z = generator.sampler.sample(
+        generator.transformer, noise: noise, prompts(list, work),
         unconditional: guidance == 1 ? nil : prompts(list, work), in: work)
-      _ = decoder(z, in: work)
+      _ = generator.decoder(z, in: work)
     }
   }
 }
@@ -70,14 +72,35 @@ struct Sample: AsyncParsableCommand {
     in: .path, help: "One file for one prompt (.mp4 .gif .png .npy .safetensors), or a folder.")
   var output: String?
   @Option(in: .path, help: "Write all clips and prompts into one archive.") var archive: String?
-  @Option(
-    in: .choice(["mp4", "gif", "png", "npy", "safetensors"]), help: "File format in a folder.")
-  var format = "mp4"
+  enum Format: String, CaseIterable, Sendable { case mp4, gif, png, npy, safetensors }
+  @Option(in: .choice(Format.self), help: "File format in a folder.") var format = Format.mp4
   @Option(in: .real(0.01...1000), help: "Frames a second of mp4 and GIF.") var fps = 8.0
   @Flag(help: "JSON Lines on standard output.") var json = false
 
+  /// Clips sampled at once.
+  private static let batch = 32
+
   func run() async throws {
     try common.start()
+    let captions = try captions()
+    let folder = GeneratorFolder(model)
+    let work = Workspace()
+    let generator = try sampling.open(folder)
+    let clips: [Tensor]
+    if let promptEmbeds {
+      clips = try await sample(generator, embeds: promptEmbeds, captions, in: work)
+    } else {
+      clips = try await sample(generator, try folder.promptEncoder(), captions, in: work)
+    }
+    if let archive {
+      try ClipArchive.write(
+        work.converted(work.stacked(clips), to: .bf16), captions: captions, to: archive)
+    }
+  }
+
+  /// All prompts, in the order of their options; the file of embeddings stands for its own. Refuses
+  /// outputs that do not fit them.
+  private func captions() throws -> [String] {
     var captions = prompt
     if let prompts {
       captions += try TextFile.lines(prompts).filter { !$0.allSatisfy(\.isWhitespace) }
@@ -87,8 +110,11 @@ struct Sample: AsyncParsableCommand {
         count: worldPrompts
       ).map(\.caption)
     }
-    if captions.isEmpty && promptEmbeds == nil {
-      throw ValidationError("give --prompt, --prompts, --world-prompts or --prompt-embeds")
+    if captions.isEmpty {
+      guard let promptEmbeds else {
+        throw ValidationError("give --prompt, --prompts, --world-prompts or --prompt-embeds")
+      }
+      captions = [promptEmbeds]
     }
     if output == nil && archive == nil { throw ValidationError("give --output or --archive") }
     if let output, captions.count > 1, !VideoWriter.isFolder(output) {
@@ -99,68 +125,71 @@ struct Sample: AsyncParsableCommand {
         """
       )
     }
-    let folder = GeneratorFolder(model)
-    let work = Workspace()
-    let transformer = try folder.transformer()
-    let vae = try folder.autoencoderConfig()
-    let shape = try sampling.latentShape(vae, patch: transformer.config.patch)
-    let sampler = try sampling.sampler(folder)
-    let decoder = LatentDecoder(
-      try folder.decoder(), scalingFactor: vae.scalingFactor, checkpointing: true)
-    var clips: [Tensor] = []
+    return captions
+  }
+
+  /// One clip from precomputed embeddings.
+  private func sample(
+    _ generator: VideoGenerator, embeds: String, _ captions: [String], in work: borrowing Workspace
+  ) async throws -> [Tensor] {
+    let embedding = try PromptFile.read(embeds, generator.transformer.config, in: work)
+    try sampling.plan(generator, atOnce: 1, in: work) { _, _ in embedding }
+    let z = generator.sampler.sample(
+      generator.transformer, noise: noise([0], generator.latentShape, in: work), embedding, in: work
+    )
+    let clip = try generator.decoder.samples(z, in: work)[row: 0]
+    try await write(clip, 0, captions)
+    return [clip]
+  }
+  /// A clip of every caption.
+  private func sample(
+    _ generator: VideoGenerator, _ encoder: PromptEncoder, _ captions: [String],
+    in work: borrowing Workspace
+  ) async throws -> [Tensor] {
     var truncated: Set<Int> = []
-    if let promptEmbeds {
-      let embedding = try PromptFile.read(promptEmbeds, transformer.config, in: work)
-      if captions.isEmpty { captions = [promptEmbeds] }
-      try sampling.plan(transformer, sampler, decoder, shape, atOnce: 1, in: work) { _, _ in
-        embedding
-      }
-      let z = sampler.sample(transformer, noise: noise(0, shape, in: work), embedding, in: work)
-      clips.append(try await write(decoder.samples(z, in: work)[row: 0], 0, captions, truncated))
-    } else {
-      let encoder = try folder.promptEncoder()
-      for (i, caption) in captions.enumerated() {
-        if let cut = encoder.truncation(of: caption) {
-          common.note("prompt \(i + 1): \(cut)")
-          truncated.insert(i)
-        }
-      }
-      try sampling.plan(
-        transformer, sampler, decoder, shape, atOnce: min(captions.count, 32), in: work
-      ) { encoder($0, in: $1) }
-      for start in stride(from: 0, to: captions.count, by: 32) {
-        let range = start..<min(start + 32, captions.count)
-        let list = Array(captions[range])
-        let unconditional = sampling.guidance == 1 ? nil : encoder(list.map { _ in "" }, in: work)
-        let z = sampler.sample(
-          transformer, noise: work.stacked(range.map { noise($0, shape, in: work)[row: 0] }),
-          encoder(list, in: work), unconditional: unconditional, in: work)
-        let frames = try decoder.samples(z, first: start, in: work)
-        for (i, index) in range.enumerated() {
-          clips.append(try await write(work.copy(frames[row: i]), index, captions, truncated))
-        }
-        common.note("\(range.upperBound) of \(captions.count)")
+    for (i, caption) in captions.enumerated() {
+      if let cut = encoder.truncation(of: caption) {
+        common.note("prompt \(i + 1): \(cut)")
+        truncated.insert(i)
       }
     }
-    if let archive {
-      try ClipArchive.write(
-        work.converted(work.stacked(clips), to: .bf16), captions: captions, to: archive)
+    try sampling.plan(generator, atOnce: min(captions.count, Self.batch), in: work) {
+      encoder($0, in: $1)
     }
+    var clips: [Tensor] = []
+    for start in stride(from: 0, to: captions.count, by: Self.batch) {
+      let range = start..<min(start + Self.batch, captions.count)
+      let z = generator.sampler.sample(
+        generator.transformer, noise: noise(range, generator.latentShape, in: work),
+        captions: Array(captions[range]), encoder, in: work)
+      let frames = try generator.decoder.samples(z, first: start, in: work)
+      for (i, index) in range.enumerated() {
+        let clip = work.copy(frames[row: i])
+        try await write(clip, index, captions, isTruncated: truncated.contains(index))
+        clips.append(clip)
+      }
+      common.note("\(range.upperBound) of \(captions.count)")
+    }
+    return clips
   }
-  private func noise(_ index: Int, _ shape: [Int], in work: borrowing Workspace) -> Tensor {
-    RandomStream(seed: UInt64(sampling.seed), .noise, sample: index).normal(
-      Shape([1] + shape), in: work)
+  private func noise(
+    _ indices: some Sequence<Int>, _ shape: [Int], in work: borrowing Workspace
+  ) -> Tensor {
+    work.stacked(
+      indices.map {
+        RandomStream(seed: UInt64(sampling.seed), .noise, sample: $0).normal(
+          Shape(shape), in: work)
+      })
   }
-  /// Writes a clip to its place and reports it. Returns the clip for the archive.
-  private func write(_ clip: Tensor, _ index: Int, _ captions: [String], _ truncated: Set<Int>)
-    async throws -> Tensor
-  {
-    guard let output else { return clip }
+  /// Writes a clip to its place, if there is one, and reports it.
+  private func write(
+    _ clip: Tensor, _ index: Int, _ captions: [String], isTruncated: Bool = false
+  ) async throws {
+    guard let output else { return }
     var path = output
-    var record: JSONObject = ["index": .integer(index), "prompt": .string(captions[index])]
     if captions.count > 1 || VideoWriter.isFolder(output) {
       try createFolder(output)
-      path = "\(output)/\(String(String(100000 + index).dropFirst())).\(format)"
+      path = "\(output)/\(String(String(100000 + index).dropFirst())).\(format.rawValue)"
       try OutputFile.write(
         JSONValue.object([
           "prompt": .string(captions[index]), "seed": .integer(sampling.seed),
@@ -168,9 +197,11 @@ struct Sample: AsyncParsableCommand {
         ]).line + "\n", to: path + ".json")
     }
     try await VideoWriter.write(clip, to: path, framesPerSecond: fps)
-    record["file"] = .string(path)
-    if truncated.contains(index) { record["truncated"] = true }
-    StandardStreams.result(json ? JSONValue.object(record).line : path)
-    return clip
+    guard json else { return StandardStreams.result(path) }
+    var record: JSONObject = [
+      "index": .integer(index), "prompt": .string(captions[index]), "file": .string(path),
+    ]
+    if isTruncated { record["truncated"] = true }
+    StandardStreams.result(JSONValue.object(record).line)
   }
 }

@@ -36,7 +36,7 @@ struct Score: AsyncParsableCommand {
   @Option(in: .path, help: "OT map, overriding the model's own.") var otMap: String?
   @Option(in: .frames, help: "Frames sampled from each video.") var frames = 8
   @Option(in: .choice(["f32", "bf16"]), help: "Storage of the weights; arithmetic is f32.")
-  var dtype: String?
+  var dtype: WeightType?
   @Option(
     in: .path,
     help: "Write which word went to which frames and patches, per pair, into this folder.")
@@ -72,13 +72,13 @@ struct Score: AsyncParsableCommand {
       """
     )
     var scorer = try Scorer(
-      folder, frames: frames, storage: dtype == "bf16" ? .bf16 : nil, explain: explain,
+      folder, frames: frames, storage: dtype == .bf16 ? .bf16 : nil, explain: explain,
       strict: strict)
     var failed = 0
     func one(_ video: String, in folder: String = ".", _ prompt: String) async throws {
       let record = try await scorer.record(video, in: folder, prompt)
-      if record["error"] != nil { failed += 1 }
-      for note in record["notes"]?.array ?? [] { common.note("\(video): \(note.string ?? "")") }
+      if record.scores == nil { failed += 1 }
+      for note in record.scores?.notes ?? [] { common.note("\(video): \(note)") }
       show(record)
     }
     for (v, p) in zip(video, prompt) { try await one(v, p) }
@@ -90,27 +90,13 @@ struct Score: AsyncParsableCommand {
           try await one(video, in: pairs.folder, prompt)
         } catch let error as FileError where error.kind == .badData && !pairs.isOver {
           failed += 1
-          show(["video": nil, "prompt": nil, "error": .string(error.description)])
+          show(ScoreRecord(nil, nil, .failed(error.description)))
         }
       }
     }
     if failed > 0 { throw Failure.Status(code: 4) }
   }
-  private func show(_ r: JSONObject) {
-    if json { return StandardStreams.result(JSONValue.object(r).line) }
-    if let error = r["error"]?.string {
-      return StandardStreams.result("\(r["video"]?.string ?? "-")\terror\t\(error)")
-    }
-    func text(_ key: String) -> String {
-      r[key]?.number.map { "\(($0 * 1e6).rounded() / 1e6)" } ?? "null"
-    }
-    let scores =
-      """
-      quality \(text("quality"))  semantic \(text("semantic"))  vanilla \(text("vanilla_quality")) \
-      \(text("vanilla_semantic"))
-      """
-    let damage = r["damaged"] == nil ? "" : "  damaged"
-    StandardStreams.result(
-      "\(scores)  \(r["video"]?.string ?? "")  \(r["prompt"]?.string ?? "")\(damage)")
+  private func show(_ record: ScoreRecord) {
+    StandardStreams.result(json ? record.json.line : record.text)
   }
 }

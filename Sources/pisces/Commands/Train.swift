@@ -251,25 +251,11 @@ struct TrainEncoders: AsyncParsableCommand {
     let parameters =
       try initial.map { try WeightHolder.opening($0).source }
       ?? .random(seed: UInt64(settings.seed))
-    var examples: (clips: [Tensor], captions: [String]) = ([], [])
-    for path in generated {
-      let more = try ClipArchive.read(path)
-      examples.clips += more.clips
-      examples.captions += more.captions
-    }
+    let examples = try Self.examples(generated)
     try source.check(noise: settings.caption_noise)
-    if settings.prediction_share > 0 && generators.isEmpty {
-      throw ConfigurationError(
-        "no generator to predict with", "prediction_share",
-        "give --generator DIR, or set prediction_share to 0")
-    }
-    if settings.reconstruction_share > 0 && vae == nil {
-      throw ConfigurationError(
-        "no autoencoder to reconstruct with", "reconstruction_share",
-        "give --vae DIR, or set reconstruction_share to 0")
-    }
+    try check(settings, hasGenerators: !generators.isEmpty, hasAutoencoder: vae != nil)
     let predictions = try generators.map { try OneStepPrediction(GeneratorFolder($0)) }
-    let (chosen, shown) = (settings, examples)
+    let chosen = settings
     let loop = TrainingLoop.Options(checkpointEvery: settings.checkpoint_every)
     if settings.stage != .joint {
       func make(_ work: borrowing Workspace) throws -> TowerTask {
@@ -283,11 +269,36 @@ struct TrainEncoders: AsyncParsableCommand {
     func make(_ work: borrowing Workspace) throws -> EncoderTask {
       try EncoderTask(
         chosen, source: source, vocabulary: words, reconstruct: reconstruct,
-        predictions: predictions, generated: shown, parameters: parameters, in: work)
+        predictions: predictions, generated: examples, parameters: parameters, in: work)
     }
     try options.plan(make, in: work)
     var task = try make(work)
     try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+  }
+  /// The generated clips of all archives, with their captions.
+  private static func examples(_ archives: [String]) throws -> (clips: [Tensor], captions: [String])
+  {
+    var examples: (clips: [Tensor], captions: [String]) = ([], [])
+    for path in archives {
+      let more = try ClipArchive.read(path)
+      examples.clips += more.clips
+      examples.captions += more.captions
+    }
+    return examples
+  }
+  /// Refuses positives for which a model is missing.
+  private func check(_ settings: EncoderSettings, hasGenerators: Bool, hasAutoencoder: Bool) throws
+  {
+    if settings.prediction_share > 0 && !hasGenerators {
+      throw ConfigurationError(
+        "no generator to predict with", "prediction_share",
+        "give --generator DIR, or set prediction_share to 0")
+    }
+    if settings.reconstruction_share > 0 && !hasAutoencoder {
+      throw ConfigurationError(
+        "no autoencoder to reconstruct with", "reconstruction_share",
+        "give --vae DIR, or set reconstruction_share to 0")
+    }
   }
   private func vocabulary(_ source: ClipSource, _ vocab: String?, _ scenes: SceneSettings) throws
     -> [String]
@@ -375,11 +386,12 @@ struct TrainGenerator: AsyncParsableCommand {
       ? LatentDecoder(
         try AutoencoderDecoder(config, from: try WeightHolder.opening(vae).source),
         scalingFactor: config.scalingFactor) : nil
+    let frozen = GeneratorTask.FrozenModels(
+      encoder: encoder, scalingFactor: config.scalingFactor, prompts: prompts, preview: preview)
     let chosen = settings
     func make(_ work: borrowing Workspace, report: (String) -> Void) throws -> GeneratorTask {
       try GeneratorTask(
-        chosen, source: source, encoder: encoder, scalingFactor: config.scalingFactor,
-        prompts: prompts, parameters: parameters, preview: preview, early: "\(path)/early",
+        chosen, source: source, frozen: frozen, parameters: parameters, early: "\(path)/early",
         components: { try components.write(to: $0) }, report: report, in: work)
     }
     try options.plan({ try make($0) { _ in } }, in: work)

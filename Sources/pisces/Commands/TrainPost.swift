@@ -48,129 +48,162 @@ struct TrainPost: AsyncParsableCommand {
     var settings: PostSettings = try options.settings(common)
     let inputs = try options.inputs("post", common)
     let clips = try clips.settled(inputs)
-    let model = try inputs.required("model", model)
-    let reward = try inputs.path("reward", reward)
-    let otMap = try inputs.path("ot-map", otMap)
-    let watch = try inputs.path("watch", watch)
-    if let objective, inputs.isResumed, objective != settings.objective {
+    let paths = try Paths(
+      model: inputs.required("model", model), reward: inputs.path("reward", reward),
+      otMap: inputs.path("ot-map", otMap), watch: inputs.path("watch", watch))
+    try override(&settings, inputs)
+    try settings.check(hasRewardModel: paths.reward != nil)
+    let work = Workspace()
+    let run = try await open(paths, settings, clips, in: work)
+    let loop = TrainingLoop.Options(
+      checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5
+    )
+    func execute<T: PostTask>(_ type: T.Type) async throws {
+      func make(_ work: borrowing Workspace) throws -> T { try run.task(type, in: work) }
+      func makeWatched(_ work: borrowing Workspace) throws -> WatchedTask<T> {
+        try run.watched(type, stopsWhenHacking: stopWhenHacking, in: work)
+      }
+      if run.heldOut == nil {
+        try options.plan(make, in: work)
+        var task = try make(work)
+        try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+      } else {
+        try options.plan(makeWatched, in: work)
+        var task = try makeWatched(work)
+        try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
+      }
+    }
+    try await execute(settings.objective.task)
+  }
+
+  /// The directories of the run.
+  private struct Paths { let model: String, reward, otMap, watch: String? }
+
+  /// `--objective`, which a resumed run does not change.
+  private func override(_ settings: inout PostSettings, _ inputs: RunInputs) throws {
+    guard let objective else { return }
+    if inputs.isResumed, objective != settings.objective {
       throw Failure.Message(
         64,
         "--objective is \(objective.rawValue), the run was made with \(settings.objective.rawValue)",
         inputs.run,
         "leave --objective out, or start a new run with --run")
     }
-    if let objective { settings.objective = objective }
-    try settings.check(hasRewardModel: reward != nil)
-    let work = Workspace()
-    let folder = GeneratorFolder(model)
+    settings.objective = objective
+  }
+
+  /// Opens models and clips. Refuses what does not fit together.
+  private func open(
+    _ paths: Paths, _ settings: PostSettings, _ clips: SettledClips, in work: borrowing Workspace
+  ) async throws -> PostRun {
+    let folder = GeneratorFolder(paths.model)
     let transformer = try folder.transformer()
     let config = try folder.autoencoderConfig()
     try config.check(
       frames: clips.frames, height: clips.size, width: clips.size, patch: transformer.config.patch)
     let frames = settings.vae.chunk_latents > 0 ? nil : clips.frames
-    var rewardModel: RewardModel?
-    if let reward, settings.weights.quality > 0 || settings.weights.semantic > 0 {
-      let opened = try RewardFolder(reward, otMap: otMap, frames: frames)
-      if settings.reward.use_ot && settings.weights.quality > 0 && opened.map == nil {
-        throw ConfigurationError(
-          "the quality reward with OT needs an OT map", reward,
-          "give --ot-map FILE, or set reward.use_ot to false")
-      }
-      rewardModel = try opened.reward(settings.rewardOptions)
+    let reward = try openReward(paths, settings, frames: frames)
+    let models = PostModels(
+      teacher: transformer, decoder: try decoder(folder, config, settings), reward: reward,
+      prompts: try folder.promptEncoder())
+    let source = try await clips.source(seed: settings.seed, common, in: work)
+    if case .clips(_, let captions) = source {
+      common.noteCut(captions) { models.prompts.truncation(of: $0) ?? reward?.truncation(of: $0) }
     }
+    try checkWatch(paths, settings, isRewarded: reward != nil)
+    let shape = config.latentShape(
+      batch: 1, frames: clips.frames, height: clips.size, width: clips.size)
+    return PostRun(
+      settings: settings, folder: folder, config: config, models: models,
+      heldOut: try paths.watch.map { try openHeldOut($0, settings, frames: frames) },
+      source: source, latentShape: Array(shape.dropFirst()))
+  }
+  /// The rewards of the run; nil if their weights are 0.
+  private func openReward(_ paths: Paths, _ settings: PostSettings, frames: Int?) throws
+    -> RewardModel?
+  {
+    guard let reward = paths.reward, settings.weights.quality > 0 || settings.weights.semantic > 0
+    else { return nil }
+    let opened = try RewardFolder(reward, otMap: paths.otMap, frames: frames)
+    if settings.reward.use_ot && settings.weights.quality > 0 && opened.map == nil {
+      throw ConfigurationError(
+        "the quality reward with OT needs an OT map", reward,
+        "give --ot-map FILE, or set reward.use_ot to false")
+    }
+    return try opened.reward(settings.rewardOptions)
+  }
+  /// The rewards that are watched: without transport, if their directory has no map.
+  private func openHeldOut(_ path: String, _ settings: PostSettings, frames: Int?) throws
+    -> RewardModel
+  {
+    let opened = try RewardFolder(path, frames: frames)
+    var options = settings.rewardOptions
+    if opened.map == nil { options.useTransport = false }
+    return try opened.reward(options)
+  }
+  private func decoder(
+    _ folder: GeneratorFolder, _ config: AutoencoderConfig, _ settings: PostSettings
+  ) throws -> LatentDecoder {
     var decoder = LatentDecoder(
       try folder.decoder(), scalingFactor: config.scalingFactor, chunk: settings.vae.chunk_latents,
       checkpointing: settings.vae.activation_checkpointing)
     if settings.vae.tiling {
       decoder.tiling = settings.vae.tiling_style == .diffusers ? .diffusers() : .original()
     }
-    let models = PostModels(
-      teacher: transformer, decoder: decoder, reward: rewardModel,
-      prompts: try folder.promptEncoder())
-    let source = try await clips.source(seed: settings.seed, common, in: work)
-    let shape = Array(
-      config.latentShape(batch: 1, frames: clips.frames, height: clips.size, width: clips.size)
-        .dropFirst())
-    if case .clips(_, let captions) = source {
-      common.noteCut(captions) {
-        models.prompts.truncation(of: $0) ?? rewardModel?.truncation(of: $0)
-      }
-    }
-    if stopWhenHacking && watch == nil {
+    return decoder
+  }
+  private func checkWatch(_ paths: Paths, _ settings: PostSettings, isRewarded: Bool) throws {
+    if stopWhenHacking && paths.watch == nil {
       throw ValidationError("--stop-when-hacking needs --watch")
     }
-    if watch != nil && rewardModel == nil {
+    if paths.watch != nil && !isRewarded {
       throw ConfigurationError(
         "no reward to watch", "weights", "leave --watch out, or switch a reward on")
     }
-    if watch != nil && settings.watch.every == 0 {
+    if paths.watch != nil && settings.watch.every == 0 {
       throw ConfigurationError(
         "a watch that never looks", "watch.every", "give a number of steps, or leave --watch out")
     }
-    var heldOut: RewardModel?
-    if let watch {
-      let opened = try RewardFolder(watch, frames: frames)
-      var options = settings.rewardOptions
-      if opened.map == nil { options.useTransport = false }
-      heldOut = try opened.reward(options)
-    }
-    let chosen = settings
-    let stops = stopWhenHacking
-    func watched<T: PostTask>(
-      _ make: (borrowing Workspace) throws -> T, loop: TrainingLoop.Options,
-      in work: borrowing Workspace
-    ) async throws {
-      guard let heldOut else {
-        try options.plan(make, in: work)
-        var task = try make(work)
-        return try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
-      }
-      // Prompts of the world, or of the clips, which differ from those of own samples.
-      var words = RandomStream(seed: UInt64(chosen.seed), .caption, step: 1)
-      let captions = source.captions(
-        Array(2_000_000..<2_000_000 + chosen.watch.prompts), drawing: &words)
-      func makeWatched(_ work: borrowing Workspace) throws -> WatchedTask<T> {
-        let watch = HackingWatch(
-          chosen, models: models, heldOut: heldOut, captions: captions, latentShape: shape, in: work
-        )
-        return WatchedTask(
-          try make(work), watch, every: chosen.watch.every, stopsWhenHacking: stops)
-      }
-      try options.plan(makeWatched, in: work)
-      var task = try makeWatched(work)
-      try await options.execute(&task, settings: chosen, inputs, loop, common, in: work)
-    }
-    let path = model
-    let components: @Sendable (String) throws -> Void = {
-      try PipelineComponents.copy(from: path, to: $0)
-    }
-    let loop = TrainingLoop.Options(
-      checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5
-    )
-    if settings.objective == .grpo {
-      try await watched(
-        { work in
-          let (pool, captions) = try data(chosen, source, folder, config, in: work)
-          return try GRPOTask(
-            chosen, models: models, pool: pool, captions: captions, latentShape: shape,
-            components: components, in: work)
-        }, loop: loop, in: work)
-    } else {
-      try await watched(
-        { work in
-          let (pool, captions) = try data(chosen, source, folder, config, in: work)
-          return try DirectTask(
-            chosen, models: models, pool: pool, captions: captions, latentShape: shape,
-            components: components, in: work)
-        }, loop: loop, in: work)
-    }
+  }
+}
+
+/// A post-training run whose models and clips are open.
+private struct PostRun {
+  let settings: PostSettings
+  let folder: GeneratorFolder, config: AutoencoderConfig
+  let models: PostModels
+  /// The rewards that are watched; nil without a watch.
+  let heldOut: RewardModel?
+  let source: ClipSource
+  /// `[C, n, h, w]`.
+  let latentShape: [Int]
+
+  func task<T: PostTask>(_: T.Type, in work: borrowing Workspace) throws -> T {
+    let (pool, captions) = try data(in: work)
+    let path = folder.path
+    return try T(
+      settings, models: models, pool: pool, captions: captions, latentShape: latentShape,
+      components: { try PipelineComponents.copy(from: path, to: $0) }, in: work)
+  }
+  /// The same with the watch on `heldOut`.
+  func watched<T: PostTask>(
+    _ type: T.Type, stopsWhenHacking: Bool, in work: borrowing Workspace
+  ) throws -> WatchedTask<T> {
+    // Prompts of the world, or of the clips, which differ from those of own samples.
+    var words = RandomStream(seed: UInt64(settings.seed), .caption, step: 1)
+    let captions = source.captions(
+      Array(2_000_000..<2_000_000 + settings.watch.prompts), drawing: &words)
+    let watch = HackingWatch(
+      settings, models: models, heldOut: heldOut!, captions: captions, latentShape: latentShape,
+      in: work)
+    return WatchedTask(
+      try task(type, in: work), watch, every: settings.watch.every,
+      stopsWhenHacking: stopsWhenHacking)
   }
 
   /// Data latents with their captions, or the captions for own samples.
-  private func data(
-    _ s: PostSettings, _ source: ClipSource, _ folder: GeneratorFolder, _ config: AutoencoderConfig,
-    in work: borrowing Workspace
-  ) throws -> (LatentPool?, [String]) {
+  private func data(in work: borrowing Workspace) throws -> (LatentPool?, [String]) {
+    let s = settings
     var words = RandomStream(seed: UInt64(s.seed), .caption)
     var count = s.clips
     if case .clips(let list, _) = source { count = list.count }

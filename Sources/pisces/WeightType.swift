@@ -1,0 +1,13 @@
+import TensorRuntime
+
+/// The types in which weights are stored.
+enum WeightType: String, CaseIterable, Sendable {
+  case f32, bf16, f16
+  var element: ElementType {
+    switch self {
+    case .f32: .f32
+    case .bf16: .bf16
+    case .f16: .f16
+    }
+  }
+}
