@@ -19,14 +19,12 @@ public struct GeneratorEvaluation: Sendable {
   /// Decoded clips `[T, 3, H, W]` of the first prompts, as many as asked for.
   public let clips: [Tensor]
 
-  /// Clips sampled at once.
-  private static let batch = 32
-
   /// Prompt i gets the noise identified by (seed, i), so that two generators are compared on equal
-  /// noise.
+  /// noise. `batch`: clips sampled at once.
   public init(
     _ generator: VideoGenerator, _ encoder: PromptEncoder, on prompts: [Prompt], oracle: Oracle,
-    reward: RewardModel?, seed: UInt64, keepClips: Int = 0, in work: borrowing Workspace
+    reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
+    in work: borrowing Workspace
   ) throws(NonFiniteSample) {
     var judgements: [Judgement] = []
     var readings: [Reading] = []
@@ -36,8 +34,8 @@ public struct GeneratorEvaluation: Sendable {
     var semantic: [Double] = []
     var plainQuality: [Double] = []
     var plainSemantic: [Double] = []
-    for start in stride(from: 0, to: prompts.count, by: Self.batch) {
-      let range = start..<min(start + Self.batch, prompts.count)
+    for start in stride(from: 0, to: prompts.count, by: batch) {
+      let range = start..<min(start + batch, prompts.count)
       let list = prompts[range].map(\.caption)
       let noise = work.stacked(
         range.map {

@@ -112,6 +112,11 @@ public enum Machine {
   /// Whether bf16 products use AMX's tiles. Attention and convolutions are then f32, which is
   /// faster than bf16 pairs there.
   public static var hasAMX: Bool { pk_isa_has_amx() != 0 }
+  /// The commit of the build, with "-dirty" if files had changed; nil if it is not known.
+  public static var commit: String? {
+    let text = unsafe String(cString: pk_commit())
+    return text.isEmpty ? nil : text
+  }
   public static var blisVersion: String { unsafe String(cString: pk_blis_version()) }
   public static var blisKernels: String { unsafe String(cString: pk_blis_kernels()) }
   private static func name(_ isa: pk_isa) -> InstructionSet {

@@ -1,4 +1,5 @@
 import Files
+import FoundationEssentials
 import TensorRuntime
 
 /// The machine and program of a run, for `environment.json` and bug reports.
@@ -6,6 +7,7 @@ enum Environment {
   static var json: JSONValue {
     var o = JSONObject()
     o["version"] = .string(Version.text)
+    o["commit"] = Machine.commit.map { .string($0) } ?? .null
     o["command"] = .array(CommandLine.arguments.map { .string($0) })
     o["threads"] = .integer(Machine.threads)
     o["isa"] = .string(Machine.current.rawValue)
@@ -15,6 +17,13 @@ enum Environment {
     o["blis_kernels"] = .string(Machine.blisKernels)
     o["cpu"] = .string(cpuModel)
     return .object(o)
+  }
+  /// What a measurement says of its origin, behind its own fields.
+  static var origin: [(String, JSONValue)] {
+    [
+      ("version", .string(Version.text)), ("commit", Machine.commit.map { .string($0) } ?? .null),
+      ("cpu", .string(cpuModel)), ("date", .string(Date.now.ISO8601Format())),
+    ]
   }
   static var cpuModel: String { field("model name") ?? "unknown" }
   /// The processor features that matter to the kernels, of those that the system reports.

@@ -64,9 +64,9 @@ import World
     -> GeneratorEvaluation
   {
     try GeneratorEvaluation(
-      transformer(seed), decoder(), flow, prompts: promptEncoder(), captions: captions,
-      descriptions: prompts.map(\.description), latentShape: [3, 2, 4, 4], oracle: Oracle(),
-      reward: reward, seed: 9, keepClips: 2, batch: batch, in: Workspace())
+      VideoGenerator(transformer(seed), flow, decoder(), latentShape: [3, 2, 4, 4]),
+      promptEncoder(), on: prompts, oracle: Oracle(), reward: reward, seed: 9, keepClips: 2,
+      batch: batch, in: Workspace())
   }
   private func close(_ a: [Double], _ b: [Double], _ tolerance: Double) -> Bool {
     a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) < tolerance }

@@ -154,12 +154,13 @@ import World
     let work = Workspace()
     return try GeneratorTask(
       s, source: Self.source,
-      encoder: try AutoencoderEncoder(SmallModels.autoencoder, from: .random(seed: 8)),
-      scalingFactor: 0.7,
-      prompts: PromptEncoder(
-        encoder: try TextEncoder(text, from: .random(seed: 9)), tokenizer: tokenizer, maxLength: 8),
-      parameters: noisySingle, preview: nil, early: "", components: { _ in }, report: { _ in },
-      in: work)
+      frozen: .init(
+        encoder: try AutoencoderEncoder(SmallModels.autoencoder, from: .random(seed: 8)),
+        scalingFactor: 0.7,
+        prompts: PromptEncoder(
+          encoder: try TextEncoder(text, from: .random(seed: 9)), tokenizer: tokenizer,
+          maxLength: 8), preview: nil),
+      parameters: noisySingle, early: "", components: { _ in }, report: { _ in }, in: work)
   }
   /// Parameters without zeros, in f32.
   private var noisySingle: ParameterSource {
@@ -194,7 +195,7 @@ import World
     func velocity(_ captions: [String]) -> [Double] {
       model(
         Tensor(x, shape, as: .f32), times: sigmas.map { Float(1000 * $0) },
-        task.prompts(captions, in: work), guidance: nil, in: work
+        task.frozen.prompts(captions, in: work), guidance: nil, in: work
       ).doubles
     }
     let v = velocity(captions)

@@ -56,7 +56,7 @@ import Testing
 
   @Test(arguments: [
     ["gemm", "--m", "33", "--n", "50", "--k", "17"],
-    ["gemm", "--m", "33", "--n", "300", "--k", "500", "--packed", "--products", "bf16"],
+    ["gemm", "--m", "33", "--n", "300", "--k", "500", "--packed", "--compute-dtype", "bf16"],
     ["gemm", "--m", "8", "--n", "9", "--k", "10", "--batch", "5", "--dtype", "bf16"],
     ["attention", "--heads", "2", "--tokens", "70", "--dimension", "8", "--pass", "both"],
     ["conv", "--channels", "4", "--frames", "3", "--size", "8", "--pass", "both"],
@@ -71,6 +71,7 @@ import Testing
       "bench", "case", "threads", "isa", "median_seconds", "min_seconds", "max_seconds",
       "spread_seconds", "repeats", "seconds", "gflops", "gbytes_per_second", "gexp_per_second",
       "limit", "share_of_limit", "verified", "debug_build", "noisy",
+      "version", "commit", "cpu", "date",
     ]
     #expect(o.object?.keys == fields)
     #expect(o["bench"]?.string == arguments[0] && o["verified"] == true && o["repeats"] == 2)

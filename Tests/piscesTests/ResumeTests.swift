@@ -60,7 +60,7 @@ import Testing
     #expect(
       try TinyModels.weights(models.folder("stopped/model"))
         == TinyModels.weights(models.folder("whole/model")))
-    #expect(try steps(models.folder("stopped")) == Array(1...40))
+    #expect(try steps(models.folder("stopped")) == Array(1...120))
     #expect(TextFile.exists(models.folder("stopped/report.html")))
   }
 
@@ -207,7 +207,7 @@ import Testing
     #expect(
       try TinyModels.weights(models.folder("killed/model"))
         == TinyModels.weights(models.folder("whole/model")))
-    #expect(try steps(models.folder("killed")) == Array(1...40))
+    #expect(try steps(models.folder("killed")) == Array(1...120))
   }
 
   private func steps(_ run: String) throws -> [Int] {

@@ -26,4 +26,6 @@ int pk_affinity_count(void); /* processors this process may run on */
 const char *pk_blis_version(void);
 /* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
 const char *pk_blis_kernels(void);
+/* the commit this was built from, "-dirty" behind it if files had changed; "" if not known */
+const char *pk_commit(void);
 #endif

@@ -38,74 +38,87 @@ public final class TarReader: Sendable {
     isInflated = given.region.starts(with: [0x1f, 0x8b])
     let file = isInflated ? try given.gunzipped() : given
     (path, location) = (file.path, file.location)
-    let all = file.region
-    func bad(_ what: String, _ at: Int) -> FileError {
-      FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again")
-    }
-    if let nature = FileNature(all), nature == .pointer || nature == .page {
+    if let nature = FileNature(file.region), nature == .pointer || nature == .page {
       throw nature.error(file.path)
     }
     if file.count == 0 { throw FileError.bad("the file is empty", file.path) }
+    var walk = Walk(file: file)
+    while try walk.next() {}
+    entries = walk.entries
+  }
+
+  /// The walk from header to header.
+  private struct Walk {
+    let file: MappedFile
     var entries: [Entry] = []
-    var at = 0
-    var longName: String?
-    var longSize: Int?
-    while true {
+    private var at = 0
+    /// Of the next entry, from an extended header before it.
+    private var longName: String?, longSize: Int?
+    init(file: MappedFile) { self.file = file }
+
+    private func bad(_ what: String) -> FileError {
+      FileError.bad(what, file.path, "byte \(at)", mend: "make the shard again")
+    }
+    /// Reads the entry at `at`; false at the end of the archive.
+    mutating func next() throws(FileError) -> Bool {
       // Two blocks of zeros end an archive. In practice a single one, or the end of the file, does,
       // too.
-      guard let header = all.region(at: at, count: 512) else {
-        if at == file.count && !entries.isEmpty { break }
-        throw bad("cut short in the middle of a header", at)
+      guard let header = file.region.region(at: at, count: 512) else {
+        if at == file.count && !entries.isEmpty { return false }
+        throw bad("cut short in the middle of a header")
       }
       let block = header.array
-      if block.allSatisfy({ $0 == 0 }) { break }
-      guard Self.checksum(block) == Self.number(block[148..<156]) else {
-        if at == 0, let nature = FileNature(all), nature != .tarTorch {
+      if block.allSatisfy({ $0 == 0 }) { return false }
+      guard checksum(block) == number(block[148..<156]) else {
+        if at == 0, let nature = FileNature(file.region), nature != .tarTorch {
           throw nature.error(file.path)
         }
-        throw bad("not a tar archive, or a broken header (checksum)", at)
+        throw bad("not a tar archive, or a broken header (checksum)")
       }
-      guard let ownSize = Self.number(block[124..<136]) else { throw bad("broken size field", at) }
+      guard let ownSize = number(block[124..<136]) else { throw bad("broken size field") }
       let type = block[156]
       let isFile = type == UInt8(ascii: "0") || type == 0 || type == UInt8(ascii: "7")
       let size = isFile ? longSize ?? ownSize : ownSize
-      guard let data = all.region(at: at + 512, count: size) else {
-        throw bad("cut short: an entry of \(size) bytes", at)
+      guard let data = file.region.region(at: at + 512, count: size) else {
+        throw bad("cut short: an entry of \(size) bytes")
       }
-      switch type {
-      case UInt8(ascii: "L"):
-        guard size <= 1 << 20 else { throw bad("a name of \(size) bytes", at) }
-        longName = Self.text(data.array[...])
-      case UInt8(ascii: "x"):
-        guard size <= 1 << 20 else { throw bad("an extended header of \(size) bytes", at) }
-        guard let records = Self.extended(data.array) else {
-          throw bad("broken extended header", at)
-        }
-        longName = records["path"] ?? longName
-        if let text = records["size"] {
-          guard let n = Int(text), n >= 0 else { throw bad("broken size field", at) }
-          longSize = n
-        }
-      case UInt8(ascii: "S"): throw bad("a sparse file", at)
-      default:
-        if isFile {
-          let isUstar = block[257..<262].elementsEqual("ustar".utf8)
-          let prefix = isUstar ? Self.text(block[345..<500]) : ""
-          let name = Self.text(block[0..<100])
-          entries.append(
-            Entry(
-              name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range,
-              index: entries.count, bytes: data))
-        }
-        if type != UInt8(ascii: "g") && type != UInt8(ascii: "K") {
-          (longName, longSize) = (nil, nil)
-        }
-      }
+      if isFile { add(block, data) } else { try readSpecial(type, data) }
       // The data lie inside the file, so this cannot overflow. The padding of the last entry may be
       // missing.
       at = min(at + 512 + (size + 511) / 512 * 512, file.count)
+      return true
     }
-    self.entries = entries
+    private mutating func add(_ block: [UInt8], _ data: ByteRegion) {
+      let isUstar = block[257..<262].elementsEqual("ustar".utf8)
+      let prefix = isUstar ? text(block[345..<500]) : ""
+      let name = text(block[0..<100])
+      entries.append(
+        Entry(
+          name: longName ?? (prefix.isEmpty ? name : prefix + "/" + name), range: data.range,
+          index: entries.count, bytes: data))
+      (longName, longSize) = (nil, nil)
+    }
+    /// An entry that is no file: a header about the next one, or one that is skipped.
+    private mutating func readSpecial(_ type: UInt8, _ data: ByteRegion) throws(FileError) {
+      switch type {
+      case UInt8(ascii: "L"):
+        guard data.count <= 1 << 20 else { throw bad("a name of \(data.count) bytes") }
+        longName = text(data.array[...])
+      case UInt8(ascii: "x"):
+        guard data.count <= 1 << 20 else {
+          throw bad("an extended header of \(data.count) bytes")
+        }
+        guard let records = extended(data.array) else { throw bad("broken extended header") }
+        longName = records["path"] ?? longName
+        if let text = records["size"] {
+          guard let n = Int(text), n >= 0 else { throw bad("broken size field") }
+          longSize = n
+        }
+      case UInt8(ascii: "S"): throw bad("a sparse file")
+      case UInt8(ascii: "g"), UInt8(ascii: "K"): break
+      default: (longName, longSize) = (nil, nil)
+      }
+    }
   }
 
   /// The samples in the order of the archive. As in WebDataset, only neighbouring entries are

@@ -123,66 +123,71 @@ struct ZipWriter {
     var directory: [UInt8] = []
     var at = 0
     for (name, content) in entries {
-      let crc = content.crc
-      let size = content.count
-      let isWide = alwaysWide || size >= Int(UInt32.max) || at >= Int(UInt32.max)
-      // Version, flags (UTF-8 names), method 0, a fixed date (1 January 1980), CRC, sizes.
-      func common(wideSizes: Bool) -> [UInt8] {
-        let narrow = wideSizes ? UInt32.max : UInt32(size)
-        return littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800)) + [
-          0, 0, 0, 0, 0x21, 0,
-        ] + littleEndian(crc) + littleEndian(narrow)
-          + littleEndian(narrow)
-          + littleEndian(UInt16(name.count))
-      }
-      let wideLocal =
-        isWide
-        ? littleEndian(UInt16(1)) + littleEndian(UInt16(16)) + littleEndian(UInt64(size))
-          + littleEndian(UInt64(size)) : []
-      let unpadded = at + 30 + name.count + wideLocal.count + 4
-      let padding = (64 - unpadded % 64) % 64
-      // 'FB', the padding field of PyTorch.
-      let extra =
-        wideLocal + [0x46, 0x42] + littleEndian(UInt16(padding))
-        + [UInt8](repeating: 0x5a, count: padding)
-      try append(
-        littleEndian(UInt32(0x0403_4b50)) + common(wideSizes: isWide)
-          + littleEndian(UInt16(extra.count)) + name + extra)
+      let header = EntryHeader(name: name, content: content, at: at, alwaysWide: alwaysWide)
+      try append(header.local)
       switch content {
       case .bytes(let bytes): try append(bytes)
       case .tensor(let tensor): try appendTensor(tensor)
       }
-      let wideEntry =
-        isWide
-        ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + littleEndian(UInt64(size))
-          + littleEndian(UInt64(size)) + littleEndian(UInt64(at)) : []
-      directory +=
-        littleEndian(UInt32(0x0201_4b50)) + littleEndian(UInt16(45)) + common(wideSizes: isWide)
-        + littleEndian(UInt16(wideEntry.count))
-      directory +=
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0] + littleEndian(isWide ? UInt32.max : UInt32(at)) + name
-        + wideEntry
-      at = unpadded + padding + size
+      directory += header.central
+      at += header.local.count + content.count
     }
     try append(directory)
+    try append(end(directory: directory.count, at: at))
+  }
+
+  /// The two headers of an entry: the local one before its bytes, and that of the directory.
+  private struct EntryHeader {
+    let local, central: [UInt8]
+
+    init(name: [UInt8], content: Content, at: Int, alwaysWide: Bool) {
+      let (crc, size) = (content.crc, content.count)
+      let isWide = alwaysWide || size >= Int(UInt32.max) || at >= Int(UInt32.max)
+      let narrow = littleEndian(isWide ? UInt32.max : UInt32(size))
+      // Version, flags (UTF-8 names), method 0, a fixed date (1 January 1980), CRC, sizes.
+      let common =
+        littleEndian(UInt16(isWide ? 45 : 20)) + littleEndian(UInt16(0x800))
+        + [0, 0, 0, 0, 0x21, 0] + littleEndian(crc) + narrow + narrow
+        + littleEndian(UInt16(name.count))
+      let sizes = littleEndian(UInt64(size)) + littleEndian(UInt64(size))
+      let wideLocal = isWide ? littleEndian(UInt16(1)) + littleEndian(UInt16(16)) + sizes : []
+      let wideCentral =
+        isWide
+        ? littleEndian(UInt16(1)) + littleEndian(UInt16(24)) + sizes + littleEndian(UInt64(at)) : []
+      // The contents begin at a multiple of 64 bytes. 'FB' is the padding field of PyTorch.
+      let padding = (64 - (at + 30 + name.count + wideLocal.count + 4) % 64) % 64
+      let extra =
+        wideLocal + [0x46, 0x42] + littleEndian(UInt16(padding))
+        + [UInt8](repeating: 0x5a, count: padding)
+      local =
+        littleEndian(UInt32(0x0403_4b50)) + common + littleEndian(UInt16(extra.count)) + name
+        + extra
+      let position = littleEndian(isWide ? UInt32.max : UInt32(at))
+      central =
+        littleEndian(UInt32(0x0201_4b50)) + littleEndian(UInt16(45)) + common
+        + littleEndian(UInt16(wideCentral.count)) + [UInt8](repeating: 0, count: 10) + position
+        + name + wideCentral
+    }
+  }
+  /// The records after the directory, which begins at `at`.
+  private func end(directory size: Int, at: Int) -> [UInt8] {
     let count = entries.count
     let isWide =
-      alwaysWide || count >= 0xffff || at >= Int(UInt32.max) || directory.count >= Int(UInt32.max)
+      alwaysWide || count >= 0xffff || at >= Int(UInt32.max) || size >= Int(UInt32.max)
+    var out: [UInt8] = []
     if isWide {
       let n = littleEndian(UInt64(count))
-      try append(
-        littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44)) + littleEndian(UInt16(45))
-          + littleEndian(UInt16(45))
-          + [UInt8](repeating: 0, count: 8) + n + n)
-      try append(littleEndian(UInt64(directory.count)) + littleEndian(UInt64(at)))
-      try append(
-        littleEndian(UInt32(0x0706_4b50)) + littleEndian(UInt32(0))
-          + littleEndian(UInt64(at + directory.count)) + littleEndian(UInt32(1)))
+      out += littleEndian(UInt32(0x0606_4b50)) + littleEndian(UInt64(44))
+      out += littleEndian(UInt16(45)) + littleEndian(UInt16(45))
+      out += [UInt8](repeating: 0, count: 8) + n + n
+      out += littleEndian(UInt64(size)) + littleEndian(UInt64(at))
+      out += littleEndian(UInt32(0x0706_4b50)) + littleEndian(UInt32(0))
+      out += littleEndian(UInt64(at + size)) + littleEndian(UInt32(1))
     }
     let n = isWide ? littleEndian(UInt16.max) : littleEndian(UInt16(count))
-    try append(littleEndian(UInt32(0x0605_4b50)) + [0, 0, 0, 0] + n + n)
-    try append(
-      littleEndian(isWide ? UInt32.max : UInt32(directory.count))
-        + littleEndian(isWide ? UInt32.max : UInt32(at)) + [0, 0])
+    out += littleEndian(UInt32(0x0605_4b50)) + [0, 0, 0, 0] + n + n
+    out += littleEndian(isWide ? UInt32.max : UInt32(size))
+    out += littleEndian(isWide ? UInt32.max : UInt32(at)) + [0, 0]
+    return out
   }
 }

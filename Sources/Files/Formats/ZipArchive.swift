@@ -20,9 +20,34 @@ struct ZipArchive: Sendable {
   private static let deflateLimit = 1032
 
   init(_ file: ByteRegion, name path: String, allowsDeflate: Bool = false) throws(FileError) {
-    func bad(_ what: String) -> FileError { FileError.bad(what, path, "zip directory") }
-    guard let end = Self.endRecord(file) else {
-      throw bad("no end of the zip directory: a PyTorch file or another zip that was cut short")
+    (self.path, self.file) = (path, file)
+    let (count, directory) = try Self.directory(of: file, path)
+    var names: [String] = []
+    var entries: [String: Entry] = [:]
+    var at = 0
+    for _ in 0..<count {
+      let header = try DirectoryHeader(directory, at: &at, path)
+      let entry = try header.entry(path, allowsDeflate: allowsDeflate)
+      if entries[header.name] != nil {
+        throw FileError.bad(
+          "two entries of the same name", path, header.label, mend: "do not use this file")
+      }
+      names.append(header.name)
+      entries[header.name] = entry
+    }
+    (self.names, self.entries) = (names, entries)
+  }
+
+  private static func bad(_ what: String, _ path: String) -> FileError {
+    FileError.bad(what, path, "zip directory")
+  }
+  /// The number of entries and the bytes of the directory, from the end record or the ZIP64 one.
+  private static func directory(of file: ByteRegion, _ path: String) throws(FileError) -> (
+    count: Int, bytes: ByteRegion
+  ) {
+    guard let end = endRecord(file) else {
+      throw bad(
+        "no end of the zip directory: a PyTorch file or another zip that was cut short", path)
     }
     var count = Int(file.integer(at: end + 10, as: UInt16.self) ?? 0)
     var size = Int(file.integer(at: end + 12, as: UInt32.self) ?? 0)
@@ -33,19 +58,23 @@ struct ZipArchive: Sendable {
         file.integer(at: record, as: UInt32.self) == 0x0606_4b50,
         let n = file.offset(at: record + 32), let s = file.offset(at: record + 40),
         let o = file.offset(at: record + 48)
-      else { throw bad("broken ZIP64 record") }
+      else { throw bad("broken ZIP64 record", path) }
       (count, size, start) = (n, s, o)
     }
-    guard count <= Self.mostEntries, let directory = file.region(at: start, count: size),
+    guard count <= mostEntries, let directory = file.region(at: start, count: size),
       count <= size / 46
-    else {
-      throw bad("directory outside the file")
-    }
+    else { throw bad("directory outside the file", path) }
+    return (count, directory)
+  }
 
-    var names: [String] = []
-    var entries: [String: Entry] = [:]
-    var at = 0
-    for _ in 0..<count {
+  /// An entry of the directory as it stands in the file.
+  private struct DirectoryHeader {
+    let flags, method: UInt16, crc, packed, unpacked, local: UInt32
+    let name: String, extra: ByteRegion
+    var label: String { "entry '\(name)'" }
+
+    /// Reads the entry at `at` and moves `at` behind it.
+    init(_ directory: ByteRegion, at: inout Int, _ path: String) throws(FileError) {
       guard directory.integer(at: at, as: UInt32.self) == 0x0201_4b50,
         let flags = directory.integer(at: at + 8, as: UInt16.self),
         let method = directory.integer(at: at + 10, as: UInt16.self),
@@ -58,41 +87,36 @@ struct ZipArchive: Sendable {
         let local = directory.integer(at: at + 42, as: UInt32.self),
         let name = directory.region(at: at + 46, count: Int(nameCount))?.string,
         let extra = directory.region(at: at + 46 + Int(nameCount), count: Int(extraCount))
-      else { throw bad("broken directory entry") }
+      else { throw bad("broken directory entry", path) }
+      (self.flags, self.method, self.crc, self.packed) = (flags, method, crc, packed)
+      (self.unpacked, self.local, self.name, self.extra) = (unpacked, local, name, extra)
       at += 46 + Int(nameCount) + Int(extraCount) + Int(commentCount)
-      let entry = "entry '\(name)'"
+    }
+    /// What is read of the file for it; refuses what is encrypted, compressed or escapes.
+    func entry(_ path: String, allowsDeflate: Bool) throws(FileError) -> Entry {
       if flags & 1 != 0 {
         throw FileError.bad(
-          "encrypted entry", path, entry, mend: "save the file without encryption")
+          "encrypted entry", path, label, mend: "save the file without encryption")
       }
-      if method != 0 && !(allowsDeflate && method == Self.deflate) {
+      if method != 0 && !(allowsDeflate && method == deflate) {
         throw FileError.bad(
-          "compressed entry (method \(method))", path, entry,
+          "compressed entry (method \(method))", path, label,
           mend: "save the file again with \(allowsDeflate ? "numpy.savez" : "torch.save")")
       }
       if name.split(separator: "/", omittingEmptySubsequences: false).contains("..")
         || name.hasPrefix("/")
       {
         throw FileError.bad(
-          "entry name leads outside the archive", path, entry, mend: "do not use this file")
+          "entry name leads outside the archive", path, label, mend: "do not use this file")
       }
-      if entries[name] != nil {
-        throw FileError.bad(
-          "two entries of the same name", path, entry, mend: "do not use this file")
-      }
-      let wide = Self.zip64(extra, unpacked: unpacked, packed: packed, local: local)
+      let wide = zip64(extra, unpacked: unpacked, packed: packed, local: local)
       guard let wide,
-        method == 0
-          ? wide.unpacked == wide.packed : wide.unpacked / Self.deflateLimit <= wide.packed
-      else {
-        throw FileError.bad("broken sizes", path, entry)
-      }
-      names.append(name)
-      entries[name] = Entry(
+        method == 0 ? wide.unpacked == wide.packed : wide.unpacked / deflateLimit <= wide.packed
+      else { throw FileError.bad("broken sizes", path, label) }
+      return Entry(
         localHeader: wide.local, method: method, packed: wide.packed, count: wide.unpacked, crc: crc
       )
     }
-    (self.path, self.names, self.entries, self.file) = (path, names, entries, file)
   }
 
   /// Offset of the end-of-directory record: the last one whose comment ends exactly at the end of

@@ -93,7 +93,7 @@ struct BenchOptions: ParsableArguments {
     for prepare in cases {
       let result = try await runner.run(prepare())
       allVerified = allVerified && result.isVerified != false
-      StandardStreams.result(json ? result.json.line : csv ? values(result) : row(result))
+      StandardStreams.result(json ? record(result).line : csv ? values(result) : row(result))
       if !json && !csv {
         for p in result.phases {
           StandardStreams.result(
@@ -106,6 +106,11 @@ struct BenchOptions: ParsableArguments {
       }
     }
     if !allVerified { throw Failure.Status(code: 1) }
+  }
+  private func record(_ result: BenchmarkResult) -> JSONValue {
+    var o = result.json.object!
+    for (key, value) in Environment.origin { o[key] = value }
+    return .object(o)
   }
   /// The columns of --csv. A value that was not measured is empty.
   private static let columns: [(name: String, value: @Sendable (BenchmarkResult) -> JSONValue?)] = [

@@ -38,7 +38,11 @@ struct Info: AsyncParsableCommand {
     o["debug_build"] = .bool(Environment.isDebugBuild)
     if json { return StandardStreams.result(JSONValue.object(o).line) }
     let rows: [(String, String)] = [
-      ("version", Version.text + (Environment.isDebugBuild ? " (debug build)" : "")),
+      (
+        "version",
+        Version.text + (Machine.commit.map { " (\($0))" } ?? "")
+          + (Environment.isDebugBuild ? " (debug build)" : "")
+      ),
       ("processor", Environment.cpuModel),
       ("features", Environment.cpuFeatures.joined(separator: " ")),
       (
