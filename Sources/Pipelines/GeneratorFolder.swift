@@ -1,5 +1,5 @@
 import Files
-import Layers
+public import Layers
 public import Models
 import TensorRuntime
 
@@ -57,8 +57,11 @@ public struct GeneratorFolder: Sendable {
     try Self.promptEncoder("\(path)/text_encoder")
   }
 
-  /// The text layers of a BERT directory or of a reward-model directory.
-  public static func promptEncoder(_ folder: String) throws -> PromptEncoder {
+  /// The text layers of a BERT directory or of a reward-model directory; from `source`, if its
+  /// weights are open already.
+  public static func promptEncoder(_ folder: String, from source: ParameterSource? = nil) throws
+    -> PromptEncoder
+  {
     let file = "\(folder)/config.json"
     let json = try JSONValue(contentsOf: file)
     var maxLength = 40
@@ -80,7 +83,7 @@ public struct GeneratorFolder: Sendable {
     c.numHiddenLayers = c.fusionLayer
     let tokenizer = try Vocabulary.tokenizer("\(folder)/vocab.txt", size: c.vocabSize)
     return PromptEncoder(
-      encoder: try TextEncoder(c, from: try WeightHolder.opening(folder).source),
+      encoder: try TextEncoder(c, from: try source ?? WeightHolder.opening(folder).source),
       tokenizer: tokenizer, maxLength: maxLength)
   }
 }

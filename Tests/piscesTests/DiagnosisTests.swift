@@ -46,6 +46,14 @@ import Testing
     #expect(run.status == 1)
     #expect(run.lines.contains { $0.hasPrefix("FAIL threads") }, "\(run.output)")
   }
+  /// A generator directory has three models: network, autoencoder and text encoder.
+  @Test(arguments: ["embedded:generator", "embedded:reward"])
+  func doctorRunsModels(_ model: String) async throws {
+    let run = try await ProgramRun.pisces("doctor", model, "--json")
+    let models = try objects(run).filter { $0["check"]?.string?.contains(model) == true }
+    #expect(models.count == (model == "embedded:generator" ? 6 : 2), "\(run.output)")
+    #expect(models.allSatisfy { $0["ok"] == true }, "\(run.output)")
+  }
   @Test func missingAndCorruptModels() async throws {
     let folder = try ScratchFolder()
     #expect(try await ProgramRun.pisces("info", folder("nothing")).status == 66)

@@ -54,6 +54,7 @@ public enum ModelCheck {
     }
     switch summary.kind {
     case .reward: return try reward(try config(), holder.source)
+    case .textEncoder: return try prompts(summary.path, holder.source)
     case .hunyuanTransformer: return try transformer(try config(), holder.source)
     case .autoencoder: return try autoencoder(try config(), holder.source)
     case .otMap: return try otMap(holder)
@@ -143,6 +144,13 @@ public enum ModelCheck {
         ("video feature", video.projected), ("text feature", projected),
         ("match logits", model.matchingHead(VideoTextModel.cls(fused, in: work), in: work)),
       ]
+    }
+  }
+  private static func prompts(_ folder: String, _ source: ParameterSource) throws -> Runner {
+    let encoder = try GeneratorFolder.promptEncoder(folder, from: source)
+    return { work in
+      let prompt = encoder(["a red circle moves to the left"], in: work)
+      return [("prompt states", prompt.states), ("pooled prompt", prompt.pooled)]
     }
   }
   private static func transformer(_ c: TransformerConfig, _ source: ParameterSource) throws

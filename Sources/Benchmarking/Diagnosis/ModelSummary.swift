@@ -5,6 +5,8 @@ import TensorRuntime
 /// The kind of a set of weights, found from the names in it.
 public enum ModelKind: String, Sendable, CaseIterable {
   case reward
+  /// Of a small generator: the text layers alone.
+  case textEncoder = "text-encoder"
   case hunyuanTransformer = "hunyuan-transformer"
   case hunyuanOriginal = "hunyuan-transformer-original"
   case autoencoder = "hunyuan-vae"
@@ -17,10 +19,10 @@ public enum ModelKind: String, Sendable, CaseIterable {
     }
     if names.contains(where: { AdapterNames.isAdapter($0) }) {
       self = .lora
-    } else if names.contains(where: {
-      $0.contains("vision_encoder.") || $0.contains("text_encoder.bert.")
-    }) {
+    } else if names.contains(where: { $0.contains("vision_encoder.") }) {
       self = .reward
+    } else if names.contains(where: { $0.contains("text_encoder.bert.") }) {
+      self = .textEncoder
     } else if has("img_in.proj.weight") {
       self = .hunyuanOriginal
     } else if has("x_embedder.proj.weight") {
