@@ -2,7 +2,7 @@ internal import Synchronization
 
 /// A weight packed as the right operand of products (`pk_gemm_pack`): each of its packings is made
 /// once and kept with the elements until they change.
-final class PanelCache: Sendable {
+struct PanelCache: ~Copyable, Sendable {
   /// Which matrix of the storage, and how it is packed.
   struct Key: Hashable, Sendable {
     let offset, rows, columns: Int, isTransposed: Bool
