@@ -9,7 +9,8 @@ struct PanelCache: ~Copyable, Sendable {
     /// `pk_gemm_layout`.
     let layout: Int32
   }
-  private struct Packing: Sendable { let key: Key, panels: Tensor }
+  /// Not private: Swift 6.3.1 crashes in debug builds on a private type in a noncopyable one.
+  struct Packing: Sendable { let key: Key, panels: Tensor }
   private let packings = Mutex<[Packing]>([])
 
   /// The panels with the key `key`; `make` makes them if they are not there yet.
