@@ -1,5 +1,5 @@
 public import Files
-public import Rewards
+import Rewards
 
 /// What `score` says of one pair (interfaces.md 7).
 public struct ScoreRecord: Sendable {

@@ -8,7 +8,7 @@ public final class BufferPool: Sendable {
   /// TensorStorage.
   private struct Block: Hashable, Sendable {
     private let address: UInt
-    init(start: UnsafeMutableRawPointer) { unsafe address = UInt(bitPattern: start) }
+    init(start: UnsafeMutableRawPointer) { address = UInt(bitPattern: start) }
     var start: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: address)! }
   }
   private struct Contents: ~Copyable {

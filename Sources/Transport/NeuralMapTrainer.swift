@@ -1,4 +1,3 @@
-internal import Layers
 public import Layers
 public import TensorRuntime
 

@@ -1,5 +1,5 @@
-public import Diffusion
-public import Models
+import Diffusion
+import Models
 public import Pipelines
 public import TensorRuntime
 

@@ -1,6 +1,6 @@
 import Files
 public import Layers
-public import Models
+import Models
 public import TensorRuntime
 
 /// One encoder alone: the text layers on masked words, or the video encoder on telling clips apart
