@@ -1,5 +1,5 @@
-public import ArgumentParser
-public import Files
+import ArgumentParser
+import Files
 
 // An option that is declared with its limits: `@Option(in: .frames, help: "Frames of a clip.") var
 // frames = 9`. Its help, its check and its message are made from this declaration. A value that

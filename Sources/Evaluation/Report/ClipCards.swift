@@ -1,4 +1,4 @@
-public import Files
+import Files
 public import TensorRuntime
 
 /// A card for each prompt: its clips as loops, and what was judged right or wrong about them.

@@ -1,12 +1,12 @@
-public import ArgumentParser
-public import Benchmarking
+import ArgumentParser
+import Benchmarking
 import Evaluation
 import Files
 import FoundationEssentials
 import Models
 import Pipelines
 import PostTraining
-public import TensorRuntime
+import TensorRuntime
 import Training
 import World
 

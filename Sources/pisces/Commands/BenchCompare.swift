@@ -1,5 +1,5 @@
-public import ArgumentParser
-public import Benchmarking
+import ArgumentParser
+import Benchmarking
 import Files
 import FoundationEssentials
 

@@ -1,7 +1,7 @@
-public import ArgumentParser
-public import Benchmarking
+import ArgumentParser
+import Benchmarking
 import Files
-public import TensorRuntime
+import TensorRuntime
 
 struct BenchGemm: AsyncParsableCommand {
   static let configuration = CommandConfiguration(commandName: "gemm", abstract: "C = A B.")

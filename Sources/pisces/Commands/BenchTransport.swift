@@ -1,7 +1,7 @@
-public import ArgumentParser
-public import Benchmarking
+import ArgumentParser
+import Benchmarking
 import Files
-public import TensorRuntime
+import TensorRuntime
 
 /// Values separated by commas: a sweep.
 struct Sweep<Value: Sendable>: Sendable {

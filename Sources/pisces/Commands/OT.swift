@@ -1,7 +1,7 @@
-public import ArgumentParser
+import ArgumentParser
 import Files
 import FoundationEssentials
-public import TensorRuntime
+import TensorRuntime
 import Training
 import Transport
 
