@@ -8,9 +8,6 @@ extension PostSettings {
   public func check(hasRewardModel: Bool) throws {
     try checkTerms(hasRewardModel: hasRewardModel)
     try checkLevels()
-    if ema.export && !ema.enabled {
-      throw Fault("there is no average to export", "ema.export", "set ema.enabled to true as well")
-    }
     if objective == .grpo { try checkGRPO() }
   }
   private var isRewarded: Bool { weights.quality > 0 || weights.semantic > 0 }
@@ -77,11 +74,6 @@ extension PostSettings {
       throw Fault(
         "a window of \(grpo.window) in \(grpo.sampling_steps) steps", "grpo.window",
         "give at most \(grpo.sampling_steps - 1): the last step is not trained on")
-    }
-    if ema.enabled {
-      throw Fault(
-        "grpo keeps no moving average", "ema.enabled",
-        "set it to false, or use the direct objective")
     }
     if weights.flow > 0 {
       throw Fault(

@@ -223,7 +223,6 @@ import Testing
       ("train post", ["schedule.levels=3"]), ("train post", ["schedule.phases=4000-51"]),
       ("train post", ["post.index_range=[5, 3]"]), ("train post", ["lora.targets=[\"x\"]"]),
       ("train post", ["post.latents=self", "post.pool=1"]),
-      ("train post", ["ema.export=true"]), ("train post", ["objective=grpo", "ema.enabled=true"]),
       ("train post", ["objective=grpo", "lora.targets=[\"x\"]"]), ("demo", ["map.pairs=8"]),
       ("demo", ["post.objective=grpo"]),
     ]
