@@ -58,8 +58,7 @@ public struct PostSettings: TrainingSettings {
     @Setting(.weight, "Weight of the consistency loss.") public var consistency = 1.0
     @Setting(.weight, "Weight of the quality reward.") public var quality = 1.0
     @Setting(.weight, "Weight of the semantic reward.") public var semantic = 1.0
-    @Setting(.weight, "Weight of the mean of |x|, x the predicted clean latent.") public var decay =
-      0.0
+    @Setting(.weight, "Weight of mean |x|, x the predicted clean latent.") public var decay = 0.0
     @Setting(.weight, "Weight of flow matching on the latents trained on.") public var flow = 0.0
   }
   public struct Schedule: Codable, Sendable, Equatable {

@@ -68,9 +68,12 @@ public struct Workspace: ~Copyable {
 }
 
 extension Workspace {
-  /// Calls a kernel. A plan does not call it.
+  /// Calls a kernel, which refuses only what a precondition should have refused. A plan does not
+  /// call it.
   func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {
-    if !isPlanned { require(kernel(), what()) }
+    if isPlanned { return }
+    let status = kernel()
+    precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
   }
   /// The number that a kernel returns. A plan does not call it.
   func measured(_ kernel: @autoclosure () -> Double) -> Double { isPlanned ? 0 : kernel() }
@@ -78,11 +81,6 @@ extension Workspace {
   func countOperations(_ operations: Int) {
     if !isPlanned { OperationCount.add(operations) }
   }
-}
-
-/// A kernel refuses only what a precondition should have refused.
-func require(_ status: pk_status, _ what: @autoclosure () -> String = "kernel") {
-  precondition(status == PK_OK, "\(what()) refused its arguments (status \(status.rawValue))")
 }
 
 /// The only OpenMP team, and the instruction set. Both are set at start-up, before any arithmetic.

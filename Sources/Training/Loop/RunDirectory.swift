@@ -84,6 +84,7 @@ public struct RunDirectory: Sendable {
     for old in checkpoints.steps.sorted().dropLast(keeping) { checkpoints.remove(step: old) }
   }
   func latest() throws(FileError) -> SavedState { try SavedState(try checkpoints.latest()) }
+  /// A line that cannot be written is dropped: the record of a run is `metrics.jsonl`.
   func log(_ text: String) {
     try? TextFile.append(text + "\n", to: "\(path)/log.txt")
   }

@@ -1,0 +1,42 @@
+import ArgumentParser
+import Files
+import Layers
+import Models
+import Pipelines
+import TensorRuntime
+import Training
+
+struct TrainVAE: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "vae", abstract: "The causal video autoencoder.")
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var options: TrainingOptions
+  @OptionGroup var clips: ClipOptions
+  @Option(in: .path, help: "Start from this autoencoder directory instead of random weights.")
+  var initial: String?
+
+  func run() async throws {
+    try common.start()
+    let settings: AutoencoderSettings = try options.settings(common)
+    let inputs = try options.inputs("vae", common)
+    let clips = try clips.settled(inputs)
+    let initial = try inputs.path("initial", initial)
+    try options.check(settings.model.problem)
+    let work = Workspace()
+    let source = try await clips.source(seed: settings.seed, common, in: work)
+    try settings.model.check(
+      frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
+    let parameters =
+      try initial.map { try WeightHolder.opening($0).source }
+      ?? .random(seed: UInt64(settings.seed))
+    func make(_ work: borrowing Workspace) throws -> AutoencoderTask {
+      try AutoencoderTask(settings, source: source, parameters: parameters, in: work)
+    }
+    try options.plan(make, in: work)
+    var task = try make(work)
+    try await options.execute(
+      &task, settings: settings, inputs,
+      .init(checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every), common,
+      in: work)
+  }
+}
