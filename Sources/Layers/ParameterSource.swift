@@ -11,7 +11,8 @@ public struct ParameterSource {
     case normal(deviation: Double)
     /// Uniform in ±bound.
     case uniform(bound: Double)
-    case table(Tensor)
+    /// Made only where it is used.
+    case table(@Sendable () -> Tensor)
     /// ±1/√fanIn: what PyTorch gives Linear and Conv weights and biases.
     public static func fanIn(_ n: Int) -> Initial {
       .uniform(bound: 1 / Double(max(n, 1)).squareRoot())
@@ -69,7 +70,7 @@ public struct ParameterSource {
       case .uniform(let bound):
         return work.affineClamp(
           stream.uniform(shape, type, in: work), alpha: 2 * bound, beta: -bound, to: -bound...bound)
-      case .table(let t): return work.converted(t, to: type)
+      case .table(let t): return work.converted(t(), to: type)
       }
     }
   }

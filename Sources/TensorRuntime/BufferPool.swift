@@ -38,13 +38,15 @@ public final class BufferPool: Sendable {
   }
 
   private let isPlan: Bool
-  public init() {
-    isPlan = false
+  /// What products keep of packed weights.
+  let panelBudget: PanelBudget
+  public init(panelBudget: PanelBudget = PanelBudget()) {
+    (isPlan, self.panelBudget) = (false, panelBudget)
     contents = Mutex(Contents())
   }
   /// A pool for `MemoryPlan`, whose blocks take no memory until they are written.
   init(planningFor pool: BufferPool?) {
-    isPlan = true
+    (isPlan, panelBudget) = (true, pool?.panelBudget ?? PanelBudget())
     var planned = Contents()
     planned.held =
       pool.map { $0.contents.withLock { $0.free.map(\.count) } } ?? Array(repeating: 0, count: 256)
@@ -116,6 +118,29 @@ public final class BufferPool: Sendable {
     c.mapped[block] = capacity
     if c.held[index] > 0 { c.held[index] -= 1 } else { c.used[block] = bytes }
     return block
+  }
+
+  /// Gives the memory of large blocks that are not in use back to the system. The blocks stay in the
+  /// pool, and take memory again when they are written.
+  public func releaseUnused() {
+    let page = 4096
+    contents.withLock { c in
+      for (index, blocks) in c.free.enumerated() where !blocks.isEmpty {
+        let capacity = Self.capacity(index)
+        if capacity < 1 << 20 { continue }
+        for block in blocks {
+          let first = unsafe Int(bitPattern: block.start)
+          let start = (first + page - 1) / page * page
+          let end = (first + capacity) / page * page
+          unsafe madvise(UnsafeMutableRawPointer(bitPattern: start), end - start, MADV_DONTNEED)
+        }
+      }
+    }
+  }
+  /// Bytes of a class: the inverse of `sizeClass`.
+  static func capacity(_ index: Int) -> Int {
+    let base = 1 << (index / 4)
+    return base + (index % 4 + 1) * (base / 4)
   }
 
   func give(_ pointer: UnsafeMutableRawPointer, capacity: Int) {

@@ -29,10 +29,13 @@ public struct MemoryPlan: Sendable {
     init(_ pool: BufferPool) {
       (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil))
     }
-    /// Counts panels that the step will make and keep.
-    func count(_ key: PanelCache.Key, of storage: TensorStorage, bytes: Int) {
-      if storage.panels.contains(key) { return }
-      panels[Weight(storage: ObjectIdentifier(storage), key: key)] = bytes
+    /// Counts panels that the step will make and keep. False if the budget has no room for them.
+    func count(_ key: PanelCache.Key, of storage: TensorStorage, bytes: Int) -> Bool {
+      let weight = Weight(storage: ObjectIdentifier(storage), key: key)
+      if storage.panels.contains(key) || panels[weight] != nil { return true }
+      guard pool.panelBudget.has(panelBytes + bytes) else { return false }
+      panels[weight] = bytes
+      return true
     }
   }
 }

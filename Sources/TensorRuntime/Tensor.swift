@@ -1,3 +1,5 @@
+internal import CKernels
+
 /// A dense, row-major array with value semantics. Copies share memory until one of them is written.
 public struct Tensor: Sendable {
   public private(set) var shape: Shape
@@ -64,6 +66,20 @@ public struct Tensor: Sendable {
         borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
   }
 
+  /// A matrix of bytes `[rows, columns]`, whose row r stands for `scales[r]` times its bytes (signed).
+  /// Shares the memory of `bytes`, of type u8; scales `[rows]` are f32.
+  public init(quantized bytes: Tensor, scales: Tensor) {
+    precondition(
+      bytes.type == .u8 && bytes.shape.rank == 2 && bytes.offset == 0 && scales.type == .f32
+        && scales.count == bytes.shape[0], "\(bytes.shape) bytes with \(scales.shape) scales")
+    unsafe self.init(
+      shape: bytes.shape, type: .i8,
+      storage: TensorStorage(
+        borrowing: bytes.base, byteCount: bytes.byteCount, owner: bytes.storage, scales: scales))
+  }
+  /// The scales of a quantized matrix, one for each row of its storage; nil for other types.
+  public var scales: Tensor? { storage.scales }
+
   public var count: Int { shape.count }
   public var byteCount: Int { count * type.byteCount }
 
@@ -99,7 +115,7 @@ public struct Tensor: Sendable {
     case .f64: unsafe withBuffer(as: Double.self) { unsafe $0.map { Float($0) } }
     case .bf16:
       unsafe withBuffer(as: UInt16.self) { unsafe $0.map { Float(bitPattern: UInt32($0) << 16) } }
-    case .f16: Workspace().converted(self, to: .f32).floats
+    case .f16, .i8: Workspace().widened(self).floats
     case .i32: unsafe withBuffer(as: Int32.self) { unsafe $0.map { Float($0) } }
     case .i64: unsafe withBuffer(as: Int64.self) { unsafe $0.map { Float($0) } }
     case .u8: unsafe withBuffer(as: UInt8.self) { unsafe $0.map { Float($0) } }
@@ -166,6 +182,16 @@ public struct Tensor: Sendable {
   var base: UnsafeMutableRawPointer {
     storage.settle()
     return unsafe storage.pointer + offset * type.byteCount
+  }
+  /// The same as f32.
+  var floatBase: UnsafeMutablePointer<Float> {
+    unsafe base.assumingMemoryBound(to: Float.self)
+  }
+  /// The elements as a weight, of a type that weights are stored in.
+  var weight: pk_weight {
+    let row = offset / max(shape.last, 1)
+    let scale = unsafe scales.map { unsafe UnsafePointer($0.floatBase + row) }
+    return unsafe pk_weight(type: type.pk, elements: base, scale: scale)
   }
   /// Marks every element as zero without writing them yet. Returns false and does nothing if this
   /// tensor is only a part of its memory.

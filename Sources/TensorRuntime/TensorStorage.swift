@@ -14,6 +14,8 @@ internal import Synchronization
   /// step are: the first product then overwrites them instead of adding to them.
   private let isCleared = Atomic<Bool>(false)
   private let settling = Mutex(())
+  /// Of `i8` elements: one for each row.
+  let scales: Tensor?
   /// The elements as packed panels, for a weight (`Workspace.linear`).
   let panels = PanelCache()
   private enum Origin {
@@ -27,14 +29,19 @@ internal import Synchronization
     unsafe (self.pointer, self.byteCount, isReadOnly, origin) = unsafe (
       pointer, byteCount, false, .pool(pool, capacity: capacity)
     )
+    scales = nil
   }
   init(byteCount: Int) {
     unsafe pointer = unsafe MemoryLimit.block(max(byteCount, 64))
-    (self.byteCount, isReadOnly, origin) = (byteCount, false, .own)
+    (self.byteCount, isReadOnly, origin, scales) = (byteCount, false, .own, nil)
   }
-  init(borrowing pointer: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable) {
+  init(
+    borrowing pointer: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable,
+    scales: Tensor? = nil
+  ) {
     unsafe self.pointer = unsafe UnsafeMutableRawPointer(mutating: pointer)
     (self.byteCount, isReadOnly, origin) = (byteCount, true, .borrowed(owner))
+    self.scales = scales
   }
 
   /// Marks every element as zero; the zeros are written when the elements are first read.

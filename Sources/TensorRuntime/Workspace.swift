@@ -37,8 +37,11 @@ public struct Workspace: ~Copyable {
   /// The elements of `x` in another type, or `x` itself if it has that type already.
   public func converted(_ x: Tensor, to type: ElementType) -> Tensor {
     if x.type == type { return x }
+    precondition(type != .i8, "a weight is quantized by `quantized`")
     let y = tensor(x.shape, type)
-    if x.type.isFloating && type.isFloating {
+    if x.type == .i8 {
+      return converted(widened(x), to: type)
+    } else if x.type.isFloating && type.isFloating {
       unsafe check(pk_convert(x.count, x.type.pk, x.base, type.pk, y.base))
     } else if type == .f32 {
       return Tensor(x.floats, x.shape)
@@ -51,10 +54,13 @@ public struct Workspace: ~Copyable {
     }
     return y
   }
-  /// A weight ready for arithmetic: bf16 and f16 are widened to f32, other types are returned
-  /// unchanged.
+  /// A weight ready for arithmetic: storage types are widened to f32, others are returned unchanged.
   public func widened(_ x: Tensor) -> Tensor {
-    x.type == .bf16 || x.type == .f16 ? converted(x, to: .f32) : x
+    guard x.type.isStorage else { return x }
+    let y = tensor(x.shape)
+    var w = unsafe x.weight
+    unsafe check(pk_widen(x.shape.rows, x.shape.last, &w, y.floatBase))
+    return y
   }
 
   /// A copy with memory of its own.

@@ -49,6 +49,44 @@ import Testing
       }
     }
   }
+  /// A later look finds what the first one leaves out, in the tensors that were taken.
+  @Test func takenTensorsAreLookedAtLater() throws {
+    let bad = Tensor([1, .infinity] as [Float], Shape(2))
+    var t = try table([("a", two), ("b", bad)])
+    _ = try t.take("a")
+    try t.checkTaken()
+    _ = try t.take("b")
+    expectError(.badData, "'b'", "element 1") { try t.checkTaken() }
+    for count in [4095, 4096, 4097, 10000] {
+      var x = Array(repeating: Float(1), count: count)
+      #expect(Tensor(x, Shape(count)).firstNonFinite == nil)
+      x[count - 1] = .nan
+      #expect(Tensor(x, Shape(count)).firstNonFinite == count - 1)
+    }
+  }
+  /// Bytes with a scale for each row are one parameter; other bytes are integers.
+  @Test func quantizedMatrices() throws {
+    let work = Workspace()
+    let q = work.quantized(randomTensor(Shape(5, 8), seed: 4, type: .f32))
+    func table(scales: Tensor, name: String = "w_scale") throws -> WeightTable {
+      try self.table([("w", q), (name, scales)])
+    }
+    var t = try table(scales: q.scales!)
+    let taken = try t.take("w", shape: Shape(5, 8))
+    #expect(taken.type == .i8 && taken.floats == q.floats && t.unexpected() == [])
+    #expect(try t.fingerprint() != table(scales: .ones(Shape(5))).fingerprint())
+    var integers = try table(scales: q.scales!, name: "other")
+    #expect(try integers.take("w").type == .i32)
+    for wrong in [Tensor.ones(Shape(8)), work.converted(.ones(Shape(5)), to: .bf16)] {
+      expectError(.badData, "'w_scale'", "one f32 scale") {
+        var t = try table(scales: wrong)
+        _ = try t.take("w")
+      }
+    }
+    var t2 = try table(scales: Tensor([1, 1, .nan, 1, 1] as [Float], Shape(5)))
+    t2.checksFinite = true
+    expectError(.badData, "'w'") { _ = try t2.take("w") }
+  }
   @Test func fingerprintsFollowContentsNotContainers() throws {
     let x = randomTensor(Shape(3, 4), seed: 3, type: .f32)
     let a = try table([("a", x), ("b", one)]).fingerprint()

@@ -61,7 +61,8 @@ static void products(void) {
     all_finite("linear", m * n, active);
     if (T == PK_F32) {
       void *packed = array(pk_gemm_packed_count(n, k));
-      expect("pack", pk_gemm_pack(&s, b, packed));
+      const pk_weight weight = {PK_F32, b, NULL};
+      expect("pack", pk_gemm_pack(&s, &weight, packed));
       expect("linear packed", pk_linear(T, &s, a, NULL, packed, &backward, c, scratch));
     }
     all_finite("gemm", m * n, c);

@@ -52,10 +52,56 @@ void pk_pack_b_panel(const pk_gemm_shape *s, const float *b, idx panel, float *p
   }
 }
 
-pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed) {
+/* f32 values of the part of B that a K block of a panel packs: read along rows of W. Rows are one
+ * cache line longer than a K block of 768 values, so that they do not evict each other from L1. */
+#define WIDE_LD (2 * PK_KC_MAX + 16)
+
+/* Row `row` of W, `n` elements from `column` on, as f32. */
+static void widen_run(const pk_weight *w, idx row, idx ld, idx column, idx n, float *y) {
+  pk_select(PK_F32)->widen(w->type, n, pk_at(w->elements, w->type, row * ld + column),
+                           w->scale ? w->scale[row] : 1, y);
+}
+
+/* As pk_pack_b_panel, from any type of weight. */
+static void pack_stored_panel(const pk_gemm_shape *s, const pk_weight *w, idx panel,
+                              float *packed) {
+  const pk_gemm_kernel *kernel = pk_gemm_kernel_f32();
+  const idx kc_max = pk_gemm_kc(s->k), nr = kernel->nr, columns = ROUND_UP(s->n, PK_PANEL_COLUMNS);
+  const idx column0 = panel * nr, count = MIN(s->n - column0, nr);
+  float wide[PK_PANEL_COLUMNS * WIDE_LD];
+  for (idx p = 0, kc; p < s->k; p += kc) {
+    kc = MIN(s->k - p, kc_max);
+    const idx elements = CEIL_DIV(kc, kernel->k_group);
+    float *out = packed + panel * elements * nr;
+    if (s->rsb == 1) {
+      for (idx j = 0; j < count; j++) widen_run(w, column0 + j, s->csb, p, kc, wide + j * WIDE_LD);
+      kernel->pack_b(count, kc, wide, 1, WIDE_LD, out);
+    } else {
+      for (idx i = 0; i < kc; i++) widen_run(w, p + i, s->rsb, column0, count, wide + i * nr);
+      kernel->pack_b(count, kc, wide, nr, 1, out);
+    }
+    packed += columns * elements;
+  }
+}
+
+pk_status pk_gemm_pack(const pk_gemm_shape *s, const pk_weight *b, void *packed) {
   if (s->n < 1 || s->k < 1) return PK_BAD_SHAPE;
+  if (b->type == PK_F64 || (b->type == PK_I8 && !b->scale)) return PK_BAD_TYPE;
+  if (b->type != PK_F32 && s->rsb != 1 && s->csb != 1) return PK_BAD_SHAPE;
   const idx panels = CEIL_DIV(s->n, pk_gemm_kernel_f32()->nr);
 #pragma omp parallel for schedule(static)
-  for (idx t = 0; t < panels; t++) pk_pack_b_panel(s, b, t, packed);
+  for (idx t = 0; t < panels; t++) {
+    if (b->type == PK_F32)
+      pk_pack_b_panel(s, b->elements, t, packed);
+    else
+      pack_stored_panel(s, b, t, packed);
+  }
+  return PK_OK;
+}
+
+pk_status pk_widen(idx rows, idx columns, const pk_weight *w, float *y) {
+  if (w->type == PK_F64 || (w->type == PK_I8 && !w->scale)) return PK_BAD_TYPE;
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) widen_run(w, r, columns, 0, columns, y + r * columns);
   return PK_OK;
 }

@@ -27,7 +27,8 @@
 
 typedef enum { PK_OK = 0, PK_BAD_SHAPE = 1, PK_BAD_TYPE = 2 } pk_status;
 
-typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3 } pk_type;
+/* PK_BF16, PK_F16 and PK_I8 are types that weights are stored in. */
+typedef enum { PK_F32 = 0, PK_F64 = 1, PK_BF16 = 2, PK_F16 = 3, PK_I8 = 4 } pk_type;
 
 /* For Swift's strict memory safety: such a structure is safe to hold although it has pointers; only
  * reading or writing these is unsafe. */

@@ -3,7 +3,7 @@
  *   pk_gemm          C[m,n] = beta C + alpha A[m,k] B[k,n]; beta 0 does not read C.
  *   pk_linear        the same with contiguous rows of C (csc == 1), followed by the epilogue, a few
  *                    rows at a time while they are in L1.
- *   pk_gemm_pack     packs a B that stays, for pk_linear: f32 weights.
+ *   pk_gemm_pack     packs a B for pk_linear, in the type it is stored in.
  *   pk_gemm_batched  `batch` independent small products.
  * Source: Goto and van de Geijn 2008 (blocking), Van Zee and van de Geijn 2015 (BLIS).
  *
@@ -32,7 +32,19 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
                   void *scratch);
 ptrdiff_t pk_gemm_packed_count(ptrdiff_t n, ptrdiff_t k);
 int pk_gemm_layout(void);
-pk_status pk_gemm_pack(const pk_gemm_shape *s, const void *b, void *packed);
+
+/* A matrix of weights [rows, columns] as it is stored: f32, bf16, f16, or bytes of which row r
+ * stands for scale[r] times its values (scale is NULL for the other types). */
+typedef struct PK_SAFE {
+  pk_type type;
+  const void *elements;
+  const float *scale;
+} pk_weight;
+
+/* B is W (csb == 1) or its transpose (rsb == 1). Bytes are rounded once, when they are scaled. */
+pk_status pk_gemm_pack(const pk_gemm_shape *s, const pk_weight *b, void *packed);
+/* W as f32, y [rows, columns]. */
+pk_status pk_widen(ptrdiff_t rows, ptrdiff_t columns, const pk_weight *w, float *y);
 
 /* C += bias (a row; may be NULL). Then, with `active`, active = f(C); with `before`, C *=
  * f'(before), where `before` is what f was applied to. */

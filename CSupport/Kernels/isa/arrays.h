@@ -15,7 +15,9 @@ typedef ptrdiff_t idx;
 #define ROUND_UP(n, unit) (((n) + (unit) - 1) / (unit) * (unit))
 
 /* Bytes of an element. */
-static inline idx pk_size(pk_type t) { return t == PK_F64 ? 8 : t == PK_F32 ? 4 : 2; }
+static inline idx pk_size(pk_type t) {
+  return t == PK_F64 ? 8 : t == PK_F32 ? 4 : t == PK_I8 ? 1 : 2;
+}
 
 /* Address of element i. */
 static inline void *pk_at(const void *p, pk_type t, idx i) { return (char *)p + i * pk_size(t); }

@@ -182,6 +182,8 @@ typedef struct {
    * -- */
   void (*activation_forward)(int f, idx n, const void *x, void *y);
   void (*activation_backward)(int f, idx n, const void *x, const void *dy, void *dx);
+  /* y = scale x, x of a type that weights are stored in (pk_weight). */
+  void (*widen)(pk_type from, idx n, const void *x, float scale, float *y);
   /* y = alpha x + beta y; beta 0 does not read y. */
   void (*axpby)(idx n, double alpha, const void *x, double beta, void *y);
   /* z = x y (+ z with `accumulate`). */
@@ -266,7 +268,6 @@ typedef struct {
 
   /* -- Optimiser (optimizer/): pk_optimizer.h -- */
   void (*adamw)(idx n, const pk_adamw *o, const void *g, void *p, void *m, void *v, void *average);
-  void (*bf16_to_f32)(idx n, const uint16_t *x, float *y);
   /* Stochastic rounding of elements first .. first + n - 1. */
   void (*bf16_round_stochastic)(idx n, uint32_t first, uint32_t salt, const float *x, uint16_t *y);
 

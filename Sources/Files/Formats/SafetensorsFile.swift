@@ -14,12 +14,18 @@ public protocol TensorSource: Sendable {
   /// The elements as they are stored, also those of a type that cannot be read. Throws `badData` if
   /// the tensor is missing.
   func bytes(named name: String) throws(FileError) -> [UInt8]
+  /// The same as a tensor u8 `[bytes]`, without a copy if the container allows it.
+  func octets(named name: String) throws(FileError) -> Tensor
   /// The file's own text fields.
   var metadata: [String: String] { get }
 }
 extension TensorSource {
   public func bytes(named name: String) throws(FileError) -> [UInt8] {
     try unsafe tensor(named: name).withBytes { unsafe Array($0) }
+  }
+  public func octets(named name: String) throws(FileError) -> Tensor {
+    let region = MappedFile(bytes: try bytes(named: name), name: path).region
+    return region.tensor(Shape(region.count), .u8)!
   }
   public var metadata: [String: String] { [:] }
 }
@@ -195,6 +201,12 @@ public final class SafetensorsFile: TensorSource {
       throw FileError.bad("no such tensor", path, "tensor '\(name)'")
     }
     return bytes.array
+  }
+  public func octets(named name: String) throws(FileError) -> Tensor {
+    guard let entry = entries[name], let bytes = data.region(entry.range) else {
+      throw FileError.bad("no such tensor", path, "tensor '\(name)'")
+    }
+    return bytes.tensor(Shape(entry.range.count), .u8)!
   }
   /// The elements, in the file's memory if they are aligned for their type.
   public func tensor(named name: String) throws(FileError) -> Tensor {

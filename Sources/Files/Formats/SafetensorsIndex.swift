@@ -52,6 +52,12 @@ public final class SafetensorsIndex: TensorSource {
     }
     return try file.bytes(named: name)
   }
+  public func octets(named name: String) throws(FileError) -> Tensor {
+    guard let file = fileOf[name].flatMap({ files[$0] }) else {
+      throw FileError.bad("no such tensor", path, "tensor '\(name)'")
+    }
+    return try file.octets(named: name)
+  }
   public func tensor(named name: String) throws(FileError) -> Tensor {
     guard let file = fileOf[name].flatMap({ files[$0] }) else {
       throw FileError.bad(

@@ -40,6 +40,7 @@ public enum StoredType: String, Sendable, CaseIterable {
     case .i32: self = .i32
     case .i64: self = .i64
     case .u8: self = .u8
+    case .i8: self = .i8
     }
   }
 

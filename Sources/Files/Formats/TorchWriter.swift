@@ -69,6 +69,7 @@ public enum TorchWriter {
     case .i32: "IntStorage"
     case .i64: "LongStorage"
     case .u8: "ByteStorage"
+    case .i8: "CharStorage"
     }
   }
 }

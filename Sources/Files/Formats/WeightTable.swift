@@ -137,14 +137,47 @@ public struct WeightTable: Sendable {
         "missing parameter", path, "'\(name)'",
         mend: "give a checkpoint of this model (this one holds \(SafetensorsFile.list(names)))")
     }
-    let tensor = try source.tensor(named: long)
-    if checksFinite, let index = tensor.firstNonFinite {
-      throw FileError.bad(
-        "a value that is not finite at element \(index)", path, "'\(name)'",
-        mend: "use a checkpoint from before training diverged")
+    let tensor: Tensor
+    if let bytes = try quantized(name) {
+      tensor = bytes
+    } else {
+      tensor = try source.tensor(named: long)
     }
+    if checksFinite { try checkFinite(name, tensor) }
     taken.insert(name)
     return tensor
+  }
+  private func checkFinite(_ name: String, _ tensor: Tensor) throws(FileError) {
+    guard let index = tensor.firstNonFinite else { return }
+    throw FileError.bad(
+      "a value that is not finite at element \(index)", path, "'\(name)'",
+      mend: "use a checkpoint from before training diverged")
+  }
+  /// A matrix of signed bytes with a scale for each row, `NAME_scale` (checkpoints.md 2), in the
+  /// file's memory; nil for any other tensor.
+  private mutating func quantized(_ name: String) throws(FileError) -> Tensor? {
+    let scaleName = name + "_scale"
+    guard let entry = entry(name), entry.type == .i8, let long = original[scaleName] else {
+      return nil
+    }
+    let scales = try source.tensor(named: long)
+    guard entry.shape.count == 2, scales.type == .f32, scales.count == entry.shape[0] else {
+      throw FileError.bad(
+        "scales \(scales.type) \(scales.shape) for bytes of shape \(Shape(entry.shape))", path,
+        "'\(scaleName)'", mend: "give one f32 scale for each row of a matrix")
+    }
+    taken.insert(scaleName)
+    return Tensor(
+      quantized: try source.octets(named: original[name]!).reshaped(Shape(entry.shape)),
+      scales: scales)
+  }
+  /// Looks at every tensor that was taken, if that was not done when it was (`checksFinite`).
+  /// Throws `badData` for a value that is not finite.
+  public func checkTaken() throws(FileError) {
+    for name in names where taken.contains(name) {
+      if original[name + "_scale"] != nil, entry(name)?.type == .i8 { continue }
+      try checkFinite(name, try source.tensor(named: original[name]!))
+    }
   }
 
   /// The elements as they are stored, also of a type that cannot be read.
@@ -170,9 +203,9 @@ public struct WeightTable: Sendable {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     func fold(_ bytes: [UInt8]) { for b in bytes { hash = (hash ^ UInt64(b)) &* 0x100_0000_01b3 } }
     for name in names.sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
-      if let entry = entry(name), entry.type == nil {
+      if let entry = entry(name), entry.type == nil || entry.type == .i8 {
         fold(Array("\(name)\u{0}\(entry.typeName)\(Shape(entry.shape))".utf8))
-        fold(littleEndian(Checksum.crc32(try source.bytes(named: original[name]!))))
+        fold(littleEndian(Checksum.crc32(try source.octets(named: original[name]!))))
         continue
       }
       let tensor = try source.tensor(named: original[name]!)
@@ -210,6 +243,7 @@ extension Tensor {
     case .f64: withSpan(of: UInt64.self) { firstElement($0, withAllOf: 0x7ff0_0000_0000_0000) }
     case .bf16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7f80) }
     case .f16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7c00) }
+    case .i8: scales?.firstNonFinite
     case .i32, .i64, .u8: nil
     }
   }
@@ -218,6 +252,13 @@ extension Tensor {
 private func firstElement<Bits: FixedWidthInteger & BitwiseCopyable>(
   _ elements: Span<Bits>, withAllOf exponent: Bits
 ) -> Int? {
-  for i in elements.indices where elements[i] & exponent == exponent { return i }
+  // In runs without an exit, which the compiler makes vectors of.
+  let run = 4096
+  for start in stride(from: 0, to: elements.count, by: run) {
+    let end = min(start + run, elements.count)
+    var found: Bits = 0
+    for i in start..<end { found |= elements[i] & exponent == exponent ? 1 : 0 }
+    if found != 0 { return (start..<end).first { elements[$0] & exponent == exponent } }
+  }
   return nil
 }

@@ -88,12 +88,20 @@ extension Workspace {
 
   /// Rows of a table: y[i] = table[ids[i]].
   public func gather(_ table: Tensor, _ ids: [Int32]) -> Tensor {
-    let t = widened(table)
-    let columns = t.shape.last
-    precondition(
-      ids.allSatisfy { $0 >= 0 && Int($0) < t.shape.rows }, "row of a table of \(t.shape.rows)")
-    let y = tensor(Shape(ids.count, columns), t.type)
-    unsafe check(pk_gather_rows(t.type.pk, ids.count, columns, ids, t.base, y.base))
+    let (rows, columns) = (table.shape.rows, table.shape.last)
+    precondition(ids.allSatisfy { $0 >= 0 && Int($0) < rows }, "row of a table of \(rows)")
+    if table.type.isStorage { return gatherStored(table.reshaped(Shape(rows, columns)), ids) }
+    let y = tensor(Shape(ids.count, columns), table.type)
+    unsafe check(pk_gather_rows(table.type.pk, ids.count, columns, ids, table.base, y.base))
+    return y
+  }
+  /// The same from a table in a storage type: only the rows that are read are widened.
+  private func gatherStored(_ table: Tensor, _ ids: [Int32]) -> Tensor {
+    let y = tensor(Shape(ids.count, table.shape[1]))
+    for (i, id) in ids.enumerated() {
+      var w = unsafe table.slice(Int(id)..<Int(id) + 1).weight
+      unsafe check(pk_widen(1, table.shape[1], &w, y.slice(i..<i + 1).floatBase))
+    }
     return y
   }
   public func scatterAdd(_ dy: Tensor, _ ids: [Int32], to dTable: inout Tensor?) {

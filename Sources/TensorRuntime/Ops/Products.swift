@@ -143,7 +143,9 @@ extension Workspace {
     var panels: Tensor?
     var w: Tensor?
     if x.type == .f32 && keepsPanels(factor, rows: rows, columns: n) {
-      panels = self.panels(factor, &s)
+      panels = keptPanels(factor, &s)
+    } else if x.type == .f32 && weight.type.isStorage {
+      panels = packed(factor, &s)
     } else {
       w = widened(weight)
       precondition(w!.type == x.type, "linear: x \(x.type), weight \(weight.type)")
@@ -169,23 +171,35 @@ extension Workspace {
     return factor.isFrozen && factor.first == 0 && n == factor.columns && count >= 4096
       && (rows <= 512 && count <= Self.mostKept || count <= Self.alwaysKept || factor.isAlwaysKept)
   }
-  /// The panels of a factor that does not change, made once; nil in a plan, which counts them.
-  private func panels(_ factor: Factor, _ s: inout pk_gemm_shape) -> Tensor? {
+  /// The panels of a factor, for one product: made from the elements as they are stored, so that no
+  /// more than the panels is held in f32.
+  private func packed(_ factor: Factor, _ s: inout pk_gemm_shape) -> Tensor {
+    let panels = scratch(pk_gemm_packed_count(s.n, s.k), .f32)
+    pack(factor, &s, into: panels)
+    return panels
+  }
+  private func pack(_ factor: Factor, _ s: inout pk_gemm_shape, into panels: Tensor) {
+    var w = unsafe factor.weight.weight
+    unsafe w.elements += factor.first * factor.weight.type.byteCount
+    unsafe check(pk_gemm_pack(&s, &w, panels.base))
+  }
+  /// The panels of a factor that does not change, made once and kept if the pool's budget allows it;
+  /// nil in a plan, which counts them.
+  private func keptPanels(_ factor: Factor, _ s: inout pk_gemm_shape) -> Tensor? {
     let weight = factor.weight
     let key = PanelCache.Key(
       offset: weight.offset, rows: weight.shape[0], columns: weight.shape[1],
       isTransposed: factor.isTransposed, layout: pk_gemm_layout())
     let count = pk_gemm_packed_count(s.n, s.k)
     if let plan {
-      plan.count(key, of: weight.storage, bytes: 4 * count)
-      return nil
+      let isKept = plan.count(key, of: weight.storage, bytes: 4 * count)
+      return isKept ? nil : packed(factor, &s)
     }
-    return weight.storage.panels.panels(key) {
-      let packed = Tensor(uninitialized: Shape(count), type: .f32)
-      let w = widened(weight)
-      unsafe check(pk_gemm_pack(&s, w.base, packed.base))
-      return packed
-    }
+    return weight.storage.panels.panels(key, within: pool.panelBudget, bytes: 4 * count) {
+      let panels = Tensor(uninitialized: Shape(count), type: .f32)
+      pack(factor, &s, into: panels)
+      return panels
+    } ?? packed(factor, &s)
   }
   /// Adds s dyᵀ x to `dWeight`.
   public func linearBackwardWeight(
