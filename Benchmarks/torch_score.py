@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""The peer in PyTorch of `pisces score --model embedded:reward`: quality and semantic reward of one
-video and one prompt.
+"""The peer in PyTorch of `pisces score`: quality and semantic reward of a video and a prompt.
 
 usage: torch_score.py --make reward.safetensors
        torch_score.py --weights reward.safetensors --video clip.safetensors
                       --prompt "a red circle moving left" [--threads N]
+       torch_score.py --model DIRECTORY [--compute f32|bf16] --video clip.safetensors ...
 
-The first is done once: the embedded model, its map and its words in one file.
+The first is done once: the embedded model, its map and its words in one file. The last takes a
+reward-model directory of any size (`pisces bench score --model` makes one).
 
-The video is the tensor `pixels` [T, 3, 32, 32] in [0, 1], as `pisces bench startup` writes it.
+The video is the tensor `pixels` [T, 3, H, W] in [0, 1], of the model's size, as `pisces bench
+startup` and `pisces bench score` write it.
 Quality is the cosine of the video feature and the mapped text feature; semantic is the match
 probability after fusion layers whose cross-attention is multiplied by token plans of token
 transport. Mirrors Sources/Rewards (RewardModel, QualityReward), Sources/Models/VideoEncoder,
@@ -49,9 +51,9 @@ def rms_norm(w, name, x):
     return F.rms_norm(x, x.shape[-1:], w[f"{name}.weight"], 1e-6)
 
 
-def split(x, heads=HEADS):
+def split(x, heads=None):
     """[B, N, D] to [B, heads, N, D / heads]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.unflatten(-1, (heads or HEADS, -1)).transpose(1, 2)
 
 
 def join(x):
@@ -65,7 +67,7 @@ def dot_product_attention(q, k, v, mask=None):
         return join(F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask))
 
 
-def attention(q, k, v, mask=None, heads=HEADS):
+def attention(q, k, v, mask=None, heads=None):
     return dot_product_attention(*(split(t, heads) for t in (q, k, v)), mask)
 
 
@@ -249,6 +251,26 @@ def rewards(w, pixels, hidden, target, mask, lexical):
     return quality, linear(w, "itm_head", h[:, 0]).softmax(-1)[:, 1]
 
 
+def read_directory(path, compute):
+    """Weights, words and sizes of a reward-model directory. In bf16, matrices stay as they are
+    stored and autocast rounds what they are multiplied with; everything else is f32."""
+    global HEADS, FUSION, LAYERS, DEPTH, SIDE, FRAMES
+    config = json.load(open(f"{path}/config.json"))
+    vision, text = config["vision_encoder"], config["text_encoder"]
+    HEADS, FUSION, LAYERS = vision["num_heads"], text["fusion_layer"], text["num_hidden_layers"]
+    DEPTH, SIDE = vision["depth"], vision["img_size"] // vision["patch_size"]
+    FRAMES = vision["num_frames"]
+    assert HEADS == text["num_attention_heads"] == vision["attn_pool_num_heads"]
+    w = {}
+    for name in ("model", "ot_map"):
+        with safe_open(f"{path}/{name}.safetensors", "pt") as f:
+            for key in f.keys():
+                x = f.get_tensor(key)
+                keep = compute == "bf16" and x.ndim == 2 and "embeddings" not in key
+                w[key] = x if keep else x.float()
+    return w, open(f"{path}/vocab.txt").read().split("\n")
+
+
 def make(path):
     from safetensors.torch import save_file
 
@@ -267,6 +289,8 @@ def main():
     )
     parser.add_argument("--make", metavar="PATH")
     parser.add_argument("--weights")
+    parser.add_argument("--model", help="a reward-model directory, instead of --weights")
+    parser.add_argument("--compute", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--video")
     parser.add_argument("--prompt")
     parser.add_argument("--threads", type=int)
@@ -275,10 +299,14 @@ def main():
         return make(o.make)
     if o.threads:
         torch.set_num_threads(o.threads)
-    with torch.inference_mode():
-        w = read(o.weights)
-        with safe_open(o.weights, "pt") as f:
-            words = json.loads(f.metadata()["words"])
+    bf16 = o.compute == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        if o.model:
+            w, words = read_directory(o.model, o.compute)
+        else:
+            w = read(o.weights)
+            with safe_open(o.weights, "pt") as f:
+                words = json.loads(f.metadata()["words"])
         with safe_open(o.video, "pt") as f:
             pixels = f.get_tensor("pixels").float()[None, :FRAMES]
         # Every word of the built-in world is one token; [CLS] is not lexical.

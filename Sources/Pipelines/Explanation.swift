@@ -1,26 +1,26 @@
 import Files
 import Models
-import Rewards
-import TensorRuntime
+public import Rewards
+public import TensorRuntime
 import Transport
 
 /// Which word is transported to which frames and patches: the token plans of every fusion layer,
 /// averaged over layers and heads.
-struct Explanation {
-  let words: [String]
-  /// For each word: the share of its plan on the CLS token, on each time position, and on each
-  /// patch `[times, grid, grid]`.
-  let cls: [Double], times: [[Double]], maps: [[Double]]
+public struct WordPlans: Sendable {
+  /// Token ids of the words that have a plan.
+  public let ids: [Int32]
+  /// For each word its share on [CLS] and on each patch of each time position, `[1 + times · grid²]`,
+  /// of sum 1.
+  public let shares: [[Double]]
   /// The plan's total mass before row normalisation, averaged over layers and heads; and for each
   /// word the mass left unmatched, 1 - N · (row sum), where the marginals ask for 1/N in each row.
-  let mass: Double, unmatched: [Double]
-  let grid: Int, prompt: String
-  let pixels: Tensor
+  public let mass: Double, unmatched: [Double]
 
-  init(
-    _ reward: RewardModel, _ tokenizer: WordPieceTokenizer, _ video: RewardModel.VideoFeatures,
-    _ captions: CaptionBatch, _ source: Video, _ prompt: String, in work: borrowing Workspace
-  ) throws {
+  /// The plans of one caption and one video.
+  public init(
+    _ reward: RewardModel, _ video: RewardModel.VideoFeatures, _ captions: CaptionBatch,
+    in work: borrowing Workspace
+  ) {
     var sum: [Double] = []
     var raw: [Double] = []
     var masses: [Double] = []
@@ -53,15 +53,27 @@ struct Explanation {
     _ = reward.model.text.fusion(
       captions.hidden, tokens, vision: video.tokens, prior: prior, in: work)
     let n = Double(max(layers, 1))
-    let patches = reward.model.config.visionEncoder.patchesPerFrame
-    words = rows.map { tokenizer.token(Int(tokens.ids[$0])) ?? "?" }
-    cls = rows.indices.map { sum[$0 * m] / n }
-    maps = rows.indices.map { i in (1..<m).map { sum[i * m + $0] / n } }
-    times = maps.map { map in
-      stride(from: 0, to: map.count, by: patches).map { map[$0..<$0 + patches].reduce(0, +) }
-    }
+    ids = rows.map { tokens.ids[$0] }
+    shares = rows.indices.map { i in (0..<m).map { sum[i * m + $0] / n } }
     mass = masses.isEmpty ? 0 : masses.reduce(0, +) / Double(masses.count)
     unmatched = raw.map { max(0, 1 - Double(rows.count) * $0 / n) }
+  }
+}
+
+/// The plans of a pair as files for people.
+struct Explanation {
+  let plans: WordPlans, words: [String]
+  let grid: Int, prompt: String
+  let pixels: Tensor
+  /// Shares of each word on each patch `[times, grid, grid]`, and on each time position.
+  private var maps: [[Double]] { plans.shares.map { Array($0.dropFirst()) } }
+
+  init(
+    _ reward: RewardModel, _ tokenizer: WordPieceTokenizer, _ video: RewardModel.VideoFeatures,
+    _ captions: CaptionBatch, _ source: Video, _ prompt: String, in work: borrowing Workspace
+  ) {
+    plans = WordPlans(reward, video, captions, in: work)
+    words = plans.ids.map { tokenizer.token(Int($0)) ?? "?" }
     (grid, self.prompt, pixels) = (reward.model.config.visionEncoder.grid, prompt, source.pixels)
   }
 
@@ -69,15 +81,19 @@ struct Explanation {
   /// same frames, whose brightness shows the word's share.
   func write(to folder: String, index: Int, video: String) throws -> String {
     let name = "\(folder)/" + String(String(10000 + index).dropFirst())
-    let list = words.indices.map { i -> JSONValue in
-      [
-        "word": .string(words[i]), "unmatched_mass": .number(unmatched[i]), "cls": .number(cls[i]),
-        "frames": .array(times[i].map { .number($0) }),
-        "patches": .array(maps[i].map { .number($0) }),
+    let patches = grid * grid
+    let list = zip(words.indices, maps).map { i, map -> JSONValue in
+      let times = stride(from: 0, to: map.count, by: patches).map {
+        map[$0..<$0 + patches].reduce(0, +)
+      }
+      return [
+        "word": .string(words[i]), "unmatched_mass": .number(plans.unmatched[i]),
+        "cls": .number(plans.shares[i][0]), "frames": .array(times.map { .number($0) }),
+        "patches": .array(map.map { .number($0) }),
       ]
     }
     let json: JSONValue = [
-      "video": .string(video), "prompt": .string(prompt), "mass": .number(mass),
+      "video": .string(video), "prompt": .string(prompt), "mass": .number(plans.mass),
       "grid": .integer(grid), "words": .array(list),
     ]
     try picture().write(to: name + ".png")
@@ -94,10 +110,12 @@ struct Explanation {
     let width = t * (cell.w + gap) - gap
     let height = rows * (cell.h + gap) - gap
     let x = pixels.floats
+    let maps = maps
+    let times = (maps.first?.count ?? 0) / (grid * grid)
     var out = [UInt8](repeating: 255, count: width * height * 3)
     for r in 0..<rows {
       for f in 0..<t {
-        let slot = times.first.map { f * $0.count / t } ?? 0
+        let slot = f * times / t
         let peak = r > 0 ? maps[r - 1].max() ?? 1 : 1
         for i in 0..<cell.h {
           for j in 0..<cell.w {

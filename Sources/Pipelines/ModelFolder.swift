@@ -39,12 +39,12 @@ public final class WeightHolder {
   public var table: WeightTable
   public init(_ table: WeightTable) { self.table = table }
   /// A file, a sharded index, or a folder with one of them. Weights that are NaN or infinite are
-  /// refused.
-  public static func opening(_ path: String, stripping prefixes: [String] = []) throws(FileError)
-    -> WeightHolder
-  {
+  /// refused as they are taken, unless they will be looked at later.
+  public static func opening(
+    _ path: String, stripping prefixes: [String] = [], checksFinite: Bool = true
+  ) throws(FileError) -> WeightHolder {
     let holder = WeightHolder(try WeightTable(opening: path, stripping: prefixes))
-    holder.table.checksFinite = true
+    holder.table.checksFinite = checksFinite
     return holder
   }
   /// Parameters by checkpoint name, strictly. The table records which tensors were never requested.

@@ -8,7 +8,7 @@ public import Transport
 /// A reward-model directory (interfaces.md 4), opened strictly. Every parameter that the rewards
 /// need must be there, have the right shape and be finite. Parameters that they are known not to
 /// need are ignored. Any other tensor is reported once.
-public struct RewardFolder {
+public struct RewardFolder: Sendable {
   public let path: String
   public let config: VideoTextConfig
   public let model: VideoTextModel
@@ -16,14 +16,19 @@ public struct RewardFolder {
   public let map: NeuralMap?
   /// Whether the map was trained on normalised text, by its metadata; nil if they do not say.
   public let mapNormalizesText: Bool?
-  /// Fingerprint of all weights in the directory, based on their CRC.
-  public let fingerprint: UInt64
+  private let tables: [WeightTable]
   /// Tensors that nothing requested.
   public let unexpected: [String]
 
+  /// When all weights are read to see that they are finite: when the directory is opened, or by a
+  /// call of `check`, because that is a pass over gigabytes.
+  public enum Check: Sendable { case atOnce, later }
+
   /// `otMap` replaces the directory's own `ot_map.safetensors`. `frames` is the number of frames
   /// for which the encoder is built.
-  public init(_ path: String, otMap: String? = nil, frames: Int? = nil) throws {
+  public init(
+    _ path: String, otMap: String? = nil, frames: Int? = nil, check: Check = .atOnce
+  ) throws {
     self.path = path
     let file = "\(path)/config.json"
     var c: VideoTextConfig = try JSONValue(contentsOf: file).decoded(name: file)
@@ -38,16 +43,16 @@ public struct RewardFolder {
       c.visionEncoder.numFrames = frames
     }
     config = c
-    let holder = try WeightHolder.opening("\(path)/model.safetensors")
+    let holder = try WeightHolder.opening(
+      "\(path)/model.safetensors", checksFinite: check == .atOnce)
     model = try VideoTextModel(c, from: holder.source)
     unexpected = holder.table.unexpected(ignoring: VideoTextModel.ignoredNames)
-    var print = try holder.table.fingerprint()
     tokenizer = try Vocabulary.tokenizer("\(path)/vocab.txt", size: c.textEncoder.vocabSize)
     let own = "\(path)/ot_map.safetensors"
     if let mapPath = otMap ?? (TextFile.exists(own) ? own : nil) {
       let opened = try OTMapFile(mapPath, config: c.otMap)
       (map, mapNormalizesText) = (opened.map, opened.normalizesText)
-      print = print &* 0x100_0000_01b3 ^ opened.fingerprint
+      tables = [holder.table, opened.table]
       if c.otMap.inputDim != c.embedDim || c.otMap.outputDim != c.embedDim {
         throw FileError(
           .badData,
@@ -57,9 +62,16 @@ public struct RewardFolder {
           in: file, mend: "correct ot_map.input_dim and output_dim")
       }
     } else {
-      (map, mapNormalizesText) = (nil, nil)
+      (map, mapNormalizesText, tables) = (nil, nil, [holder.table])
     }
-    fingerprint = print
+  }
+  /// Reads all weights that the rewards use. Throws `badData` for a value that is not finite.
+  public func check() throws(FileError) { try tables[0].checkTaken() }
+  /// Fingerprint of all weights in the directory, based on their CRC. Reads all of them.
+  public func fingerprint() throws(FileError) -> UInt64 {
+    var print = try tables[0].fingerprint()
+    for table in tables.dropFirst() { print = print &* 0x100_0000_01b3 ^ (try table.fingerprint()) }
+    return print
   }
 
   /// `storage` keeps the weights in another floating-point type. Arithmetic stays f32.
@@ -69,7 +81,9 @@ public struct RewardFolder {
     var model = model
     if let storage {
       let work = Workspace()
-      model.forEachParameter { $0.value = work.converted($0.value, to: storage) }
+      model.forEachParameter { p in
+        if p.value.type != .i8 { p.value = work.converted(p.value, to: storage) }
+      }
     }
 
     var apply: RewardModel.Map?
@@ -81,7 +95,8 @@ public struct RewardFolder {
 /// An OT map on disk: raw tensors `net.*`, or a training checkpoint that contains them
 /// (checkpoints.md 3).
 public struct OTMapFile {
-  public let map: NeuralMap, normalizesText: Bool?, fingerprint: UInt64
+  public let map: NeuralMap, normalizesText: Bool?
+  let table: WeightTable
 
   public init(_ path: String, config c: VideoTextConfig.MapConfig) throws {
     let holder = try WeightHolder.opening(path, stripping: [])
@@ -90,7 +105,7 @@ public struct OTMapFile {
     normalizesText =
       path.hasSuffix(".safetensors")
       ? try SafetensorsFile(path).metadata["normalize_text"].map { $0 == "true" } : nil
-    fingerprint = try holder.table.fingerprint()
+    table = holder.table
   }
   /// Writes the ten tensors and the flag that says whether text is normalised.
   public static func write(_ map: NeuralMap, normalizesText: Bool, step: Int, to path: String)

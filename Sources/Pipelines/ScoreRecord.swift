@@ -1,5 +1,6 @@
 public import Files
 import Rewards
+public import TensorRuntime
 
 /// What `score` says of one pair (interfaces.md 7).
 public struct ScoreRecord: Sendable {
@@ -23,6 +24,10 @@ public struct ScoreRecord: Sendable {
     /// What a reader should know of the scores.
     public let notes: [String]
     public var seconds = 0.0
+    /// The type of operands of products.
+    public var computeType = Machine.ComputeType.f32
+    /// What scoring takes beyond the mapped weights (`Scorer.workingBytes`), if it was asked for.
+    public var scoringBytes: Int?
     /// The file of the explanation, if one was asked for.
     public var explanation: String?
 
@@ -38,6 +43,9 @@ public struct ScoreRecord: Sendable {
       notes = [damage, truncation].compactMap { $0 }
     }
   }
+  /// How far a score with bf16 operands may be from that in f32 (interfaces.md 7).
+  public static let errorOfBF16 = 0.02
+
   public init(_ video: String?, _ prompt: String?, _ outcome: Outcome) {
     (self.video, self.prompt, self.outcome) = (video, prompt, outcome)
   }
@@ -60,6 +68,9 @@ public struct ScoreRecord: Sendable {
       if s.truncation != nil { o["truncated"] = true }
       if !s.notes.isEmpty { o["notes"] = .array(s.notes.map { .string($0) }) }
       o["seconds"] = .number(s.seconds)
+      o["compute_dtype"] = .string(s.computeType.rawValue)
+      if s.computeType == .bf16 { o["compute_error"] = .number(ScoreRecord.errorOfBF16) }
+      if let bytes = s.scoringBytes { o["scoring_bytes"] = .integer(bytes) }
       if let explanation = s.explanation { o["explanation"] = .string(explanation) }
     }
     return .object(o)

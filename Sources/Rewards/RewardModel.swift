@@ -35,11 +35,15 @@ public struct RewardModel: Sendable {
     pixels = PixelPreprocessing(size: model.config.visionEncoder.imgSize)
   }
   var config: VideoTextConfig { model.config }
+  /// The same weights with other options.
+  public func with(_ options: RewardOptions) throws -> RewardModel {
+    try RewardModel(model, tokenizer: tokenizer, map: map, options: options)
+  }
 
   // MARK: text, once for each caption
 
   /// The largest number of tokens of a caption that is read.
-  private var mostTokens: Int {
+  public var mostTokens: Int {
     min(
       options.useTransport && options.semantic ? options.transportLength : options.plainLength,
       config.textEncoder.maxPositionEmbeddings)
@@ -47,6 +51,9 @@ public struct RewardModel: Sendable {
   /// A message that names what is left out of a caption; nil if all of it is read.
   public func truncation(of caption: String) -> String? {
     tokenizer?.truncation(of: caption, maxLength: mostTokens)
+  }
+  public func truncates(_ caption: String) -> Bool {
+    tokenizer?.truncates(caption, maxLength: mostTokens) ?? false
   }
   public func tokens(_ captions: [String]) -> TokenBatch {
     guard let tokenizer else {
@@ -61,7 +68,7 @@ public struct RewardModel: Sendable {
     self.captions(tokens(captions), in: work)
   }
   public func captions(_ tokens: TokenBatch, in work: borrowing Workspace) -> CaptionBatch {
-    let hidden = model.text.text(tokens, in: work).hidden
+    let hidden = model.text.text(tokens, keeping: false, in: work).hidden
     let feature = model.textProjection(VideoTextModel.cls(hidden, in: work), in: work)
     let unit = L2Normalize.forward(feature, in: work).y
     return CaptionBatch(
@@ -73,7 +80,12 @@ public struct RewardModel: Sendable {
 
   /// The output of the video encoder: tokens `[B, M, D]`, feature `[B, E]` not normalised, unit
   /// feature.
-  public struct VideoFeatures: Sendable { public let tokens, projected, unit: Tensor }
+  public struct VideoFeatures: Sendable {
+    public let tokens, projected, unit: Tensor
+    public init(tokens: Tensor, projected: Tensor, unit: Tensor) {
+      (self.tokens, self.projected, self.unit) = (tokens, projected, unit)
+    }
+  }
   /// What the fusion layers read of videos, which is the same for all captions of a video.
   public func fusion(of video: VideoFeatures, in work: borrowing Workspace)
     -> TextEncoder.FusionVision
@@ -81,9 +93,7 @@ public struct RewardModel: Sendable {
   public func videos(
     _ x: Tensor, crop: PixelPreprocessing.Crop = .center, in work: borrowing Workspace
   ) -> VideoFeatures {
-    let out = model.video.forward(
-      pixels.forward(x, crop: crop, in: work).y, checkpointing: true, in: work
-    ).output
+    let out = model.video(pixels.forward(x, crop: crop, in: work).y, in: work)
     return VideoFeatures(
       tokens: out.tokens, projected: out.projected,
       unit: L2Normalize.forward(out.projected, in: work).y
@@ -181,8 +191,9 @@ public struct RewardModel: Sendable {
     plain: CaptionBatch, in work: borrowing Workspace
   ) -> AllScores {
     func match(_ c: CaptionBatch, _ prior: AttentionPrior?) -> [Double] {
-      let hidden = model.text.fusion(c.hidden, c.tokens, vision: fusion, prior: prior, in: work)
-        .hidden
+      let hidden = model.text.fusion(
+        c.hidden, c.tokens, vision: fusion, prior: prior, keeping: false, in: work
+      ).hidden
       return MatchProbability.forward(
         model.matchingHead(VideoTextModel.cls(hidden, in: work), in: work))
     }

@@ -44,6 +44,18 @@ struct CommonOptions: ParsableArguments {
             ?? "does not multiply bf16"))
     }
   }
+  /// Sets the type of operands of products. `bf16` is taken even where it is slow.
+  func use(_ choice: ComputeChoice) {
+    switch choice {
+    case .f32: Machine.computeType = .f32
+    case .auto: use(Machine.ComputeType.bf16)
+    case .bf16:
+      Machine.computeType = .bf16
+      if Machine.computeType != .bf16 {
+        note("products are f32: this processor does not multiply bf16")
+      }
+    }
+  }
   /// Reports each caption that is longer than the model reads, once.
   func noteCut(_ captions: [String], _ truncation: (String) -> String?) {
     for caption in captions {

@@ -1,13 +1,13 @@
-import Files
-import FoundationEssentials
-import TensorRuntime
+internal import FoundationEssentials
+internal import TensorRuntime
 
 /// The number of threads that the process may use, the smallest of all limits (interfaces.md 1),
 /// and the source of that number.
-struct ThreadBudget {
-  let count: Int, origin: String
+public struct ThreadBudget {
+  public let count: Int, origin: String
 
-  init(requested: Int?) {
+  /// `requested` goes before every limit.
+  public init(requested: Int?) {
     if let requested {
       (count, origin) = (requested, "--threads")
       return
@@ -23,5 +23,5 @@ struct ThreadBudget {
     }
     (count, origin) = candidates.min { $0.0 < $1.0 }!
   }
-  static var quota: Int? { ControlGroup().processors }
+  public static var quota: Int? { ControlGroup().processors }
 }

@@ -47,8 +47,8 @@ public struct TextEncoder: Layer {
   }
 
   /// Embeddings and the layers below `fusion_layer`: hidden states `[B, L, D]`, with zeros in
-  /// padding rows.
-  public func text(_ tokens: TokenBatch, in work: borrowing Workspace) -> (
+  /// padding rows. With `keeping` false nothing is kept for backward.
+  public func text(_ tokens: TokenBatch, keeping: Bool = true, in work: borrowing Workspace) -> (
     hidden: Tensor, saved: TextSaved
   ) {
     precondition(
@@ -66,7 +66,7 @@ public struct TextEncoder: Layer {
     var saved: [TextLayer.Saved] = []
     for layer in layers[..<config.fusionLayer] {
       let (y, s) = layer.forward(h, tokens, in: work)
-      saved.append(s)
+      if keeping { saved.append(s) }
       h = y
     }
     work.zeroPadding(&h, counts: tokens.counts)
@@ -113,7 +113,7 @@ public struct TextEncoder: Layer {
   }
   public func fusion(
     _ hidden: Tensor, _ tokens: TokenBatch, vision: FusionVision, prior: AttentionPrior? = nil,
-    in work: borrowing Workspace
+    keeping: Bool = true, in work: borrowing Workspace
   ) -> (hidden: Tensor, saved: FusionSaved) {
     precondition(
       vision.shape[0] == tokens.batch, "vision \(vision.shape) for \(tokens.batch) captions")
@@ -121,7 +121,7 @@ public struct TextEncoder: Layer {
     var saved: [TextLayer.Saved] = []
     for (i, seen) in zip(config.fusionLayers, vision.layers) {
       let (y, s) = layers[i].forward(h, tokens, vision: seen, prior: prior, in: work)
-      saved.append(s)
+      if keeping { saved.append(s) }
       h = y
     }
     work.zeroPadding(&h, counts: tokens.counts)

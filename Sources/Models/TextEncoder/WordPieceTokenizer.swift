@@ -40,31 +40,36 @@ public struct WordPieceTokenizer: Sendable {
   /// [CLS] and at most `maxLength - 1` pieces, not padded.
   public func encode(_ text: String, maxLength: Int) -> [Int32] {
     var out = [cls]
-    for word in Self.words(text) {
-      for piece in pieces(word) {
-        if out.count == maxLength { return out }
-        out.append(piece)
-      }
+    Self.eachWord(of: text) { word in
+      out += pieces(word)
+      return out.count < maxLength
     }
-    return out
+    return Array(out.prefix(max(maxLength, 1)))
+  }
+  /// Whether `encode` leaves something out of a text.
+  public func truncates(_ text: String, maxLength: Int) -> Bool {
+    encode(text, maxLength: maxLength + 1).count > maxLength
   }
 
   /// A message that names what `encode` leaves out of a text; nil if nothing is.
   public func truncation(of text: String, maxLength: Int) -> String? {
+    if !truncates(text, maxLength: maxLength) { return nil }
     let count = encode(text, maxLength: .max).count
-    return count > maxLength
-      ? "the prompt has \(count) tokens, the model reads the first \(maxLength)" : nil
+    return "the prompt has \(count) tokens, the model reads the first \(maxLength)"
   }
 
-  /// Clean, split at whitespace, lower-case, strip accents, split at punctuation.
-  static func words(_ text: String) -> [[Unicode.Scalar]] {
-    var words: [[Unicode.Scalar]] = []
+  /// Clean, split at whitespace, lower-case, strip accents, split at punctuation: `take` is called
+  /// with each word, until it wants no more.
+  static func eachWord(of text: String, take: ([Unicode.Scalar]) -> Bool) {
+    var isDone = false
     var current: [Unicode.Scalar] = []
     func flush() {
-      if !current.isEmpty { words.append(contentsOf: splitAtPunctuation(stripped(current))) }
+      if current.isEmpty { return }
+      for word in splitAtPunctuation(stripped(current)) where !isDone { isDone = !take(word) }
       current = []
     }
     for s in text.unicodeScalars {
+      if isDone { return }
       if isWhitespace(s) {
         flush()
       } else if s.value == 0 || s.value == 0xFFFD || isControl(s) {
@@ -78,7 +83,6 @@ public struct WordPieceTokenizer: Sendable {
       }
     }
     flush()
-    return words
   }
 
   /// Lower case, canonical decomposition, no Mn.

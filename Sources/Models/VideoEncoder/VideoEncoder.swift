@@ -40,13 +40,13 @@ public struct VideoEncoder: Layer {
       "\(prefix)patch_embed.proj", channels: 3, width: d,
       patch: SIMD3(config.tubeletSize, config.patchSize, config.patchSize), from: source)
     classToken = try source("\(prefix)cls_token", Shape(1, 1, d), .normal(deviation: 0.02))
-    let times = config.times(config.numFrames)
+    let (times, grid) = (config.times(config.numFrames), config.grid)
     positions = try source.table(
       "\(prefix)pos_embed", Shape(1, 1 + times * config.patchesPerFrame, d),
-      .table(PositionTable.sineCosine(width: d, frames: times, side: config.grid)))
+      .table { PositionTable.sineCosine(width: d, frames: times, side: grid) })
     imagePositions = try source.optional(
       "\(prefix)img_pos_embed", Shape(1, 1 + config.patchesPerFrame, d),
-      .table(PositionTable.sineCosine(width: d, frames: 1, side: config.grid)))
+      .table { PositionTable.sineCosine(width: d, frames: 1, side: grid) })
     blocks = try (0..<config.depth).map {
       try VideoEncoderBlock("\(prefix)blocks.\($0)", config, from: source)
     }
@@ -61,16 +61,7 @@ public struct VideoEncoder: Layer {
       output: Output, saved: Saved
     )
   {
-    let (b, d, times) = (pixels.shape[0], config.dModel, config.times(pixels.shape[1]))
-    precondition(
-      pixels.shape[1] % config.tubeletSize == 0 && pixels.shape[3] == config.imgSize
-        && pixels.shape[4] == config.imgSize,
-      "pixels \(pixels.shape) for img_size \(config.imgSize)")
-    let (patches, patchSaved) = patchEmbedding.forward(
-      work.permuted(pixels, [0, 2, 1, 3, 4]), in: work)
-    let cls = work.repeated(work.widened(classToken.value).reshaped(Shape(1, d)), b)
-    var x = work.concatenated([cls, patches], axis: 1)
-    work.addToEach(positionTable(times, in: work), to: &x)
+    var (x, patches) = embedded(pixels, in: work)
     var saved: [BlockSaved] = []
     for block in blocks {
       if checkpointing {
@@ -87,8 +78,33 @@ public struct VideoEncoder: Layer {
     return (
       Output(tokens: x, pooled: pooled, projected: projected),
       Saved(
-        patches: patchSaved, blocks: saved, pooling: poolSaved, projection: projSaved, times: times)
+        patches: patches, blocks: saved, pooling: poolSaved, projection: projSaved,
+        times: config.times(pixels.shape[1]))
     )
+  }
+
+  /// Only the output. Nothing is kept for backward.
+  public func callAsFunction(_ pixels: Tensor, in work: borrowing Workspace) -> Output {
+    var x = embedded(pixels, in: work).x
+    for block in blocks { x = block(x, in: work) }
+    let pooled = pooling.forward(x, in: work).y
+    return Output(tokens: x, pooled: pooled, projected: projection(pooled, in: work))
+  }
+  /// Patches, [CLS] and positions: the input of the first block.
+  private func embedded(_ pixels: Tensor, in work: borrowing Workspace) -> (
+    x: Tensor, patches: PatchEmbedding.Saved
+  ) {
+    let (b, d, times) = (pixels.shape[0], config.dModel, config.times(pixels.shape[1]))
+    precondition(
+      pixels.shape[1] % config.tubeletSize == 0 && pixels.shape[3] == config.imgSize
+        && pixels.shape[4] == config.imgSize,
+      "pixels \(pixels.shape) for img_size \(config.imgSize)")
+    let (patches, saved) = patchEmbedding.forward(
+      work.permuted(pixels, [0, 2, 1, 3, 4]), in: work)
+    let cls = work.repeated(work.widened(classToken.value).reshaped(Shape(1, d)), b)
+    var x = work.concatenated([cls, patches], axis: 1)
+    work.addToEach(positionTable(times, in: work), to: &x)
+    return (x, saved)
   }
 
   /// Gradient of the pixels from the gradients of the tokens and of the projected feature, of which

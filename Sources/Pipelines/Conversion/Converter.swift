@@ -79,10 +79,10 @@ public struct Converter: Sendable {
     // The single-frame table is small and wanted for clips of one frame.
     let ignored = VideoTextModel.ignoredNames.filter { $0 != "vision_encoder.img_pos_embed" }
     let all = try TensorProvider(
-      table, widening: type, where: { name in !ignored.contains { Self.matches(name, $0) } })
-    let provider = all.stored(as: type)
-    var (config, notes) = try configuration(try InferredConfig.reward(provider, path: input))
-    let dropped = table.names.count - provider.names.count
+      table, widening: floating, where: { name in !ignored.contains { Self.matches(name, $0) } })
+    let provider = type == .i8 ? all.quantized(path: input) : all.stored(as: type)
+    var (config, notes) = try configuration(try InferredConfig.reward(all, path: input))
+    let dropped = table.names.count - all.names.count
     if dropped > 0 { notes.append("\(dropped) tensors that the rewards do not need were left out") }
     // A reward directory has its own vocabulary and map.
     let words = vocabulary ?? (TextFile.exists("\(input)/vocab.txt") ? "\(input)/vocab.txt" : nil)
@@ -108,7 +108,18 @@ public struct Converter: Sendable {
     return report(.internvideo2, provider, notes)
   }
 
+  /// The type of what is not quantized.
+  private var floating: ElementType? { type == .i8 ? nil : type }
+  /// Bytes with scales are read by the encoders alone.
+  private func refuseBytes() throws(FileError) {
+    if type == .i8 {
+      throw FileError(
+        .badData, "int8 is for reward models", in: input, mend: "give --dtype bf16 or f16")
+    }
+  }
+
   private func transformer(_ table: WeightTable) throws(FileError) -> Report {
+    try refuseBytes()
     var provider = try TensorProvider(table, widening: type).renamed {
       TransformerLayouts.parameter($0) ?? $0
     }
@@ -149,6 +160,7 @@ public struct Converter: Sendable {
   }
 
   private func autoencoder(_ table: WeightTable) throws(FileError) -> Report {
+    try refuseBytes()
     let provider = try TensorProvider(table, widening: type).stored(as: type)
     let (config, notes) = try configuration(try InferredConfig.autoencoder(provider, path: input))
     try write { (folder) throws(FileError) in
@@ -166,8 +178,8 @@ public struct Converter: Sendable {
     let source = try Self.map(path)
     let table = try WeightTable(source)
     let names = table.names.filter { $0.hasPrefix("net.") }
-    let provider = try TensorProvider(table, widening: type, where: { $0.hasPrefix("net.") })
-      .stored(as: type)
+    let provider = try TensorProvider(table, widening: floating, where: { $0.hasPrefix("net.") })
+      .stored(as: floating)
     for name in ["net.0", "net.2", "net.3", "net.5", "net.6"].flatMap({
       ["\($0).weight", "\($0).bias"]
     }) where !names.contains(name) {
@@ -189,6 +201,7 @@ public struct Converter: Sendable {
     return (provider, metadata, notes)
   }
   private func otMap() throws(FileError) -> Report {
+    try refuseBytes()
     let (provider, metadata, notes) = try mapTensors(input)
     // A map is added to an existing reward directory, or written to a file of its own.
     var folder = output
@@ -224,6 +237,7 @@ public struct Converter: Sendable {
   }
 
   private func lora() throws(FileError) -> Report {
+    try refuseBytes()
     let target = layout ?? .diffusers
     let read = try AdapterFile.read(input, alpha: alpha)
     let all = try Self.laidOut(

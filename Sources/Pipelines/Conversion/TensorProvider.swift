@@ -22,8 +22,9 @@ struct TensorProvider {
     (self.names, self.describe, self.make) = (names, describe, make)
   }
 
-  /// The tensors of a checkpoint whose names pass `isWanted`. Eight-bit floats are widened to
-  /// `type` (nil: bf16), with their scales. Throws `badData` for one of a type that cannot be read.
+  /// The tensors of a checkpoint whose names pass `isWanted`. Eight-bit floats and quantized bytes
+  /// are widened to `type` (nil: bf16), with their scales. Throws `badData` for one of a type that
+  /// cannot be read.
   init(
     _ table: WeightTable, widening type: ElementType?,
     where isWanted: (String) -> Bool = { _ in true }
@@ -31,10 +32,16 @@ struct TensorProvider {
     let eight = try EightBitWeights(table)
     let wide = type ?? .bf16
     var entries: [String: (type: ElementType, shape: Shape)] = [:]
-    let names = table.names.filter { isWanted($0) && !eight.isScale($0) }
+    func isQuantized(_ name: String) -> Bool {
+      table.entry(name)?.type == .i8 && table.contains(name + "_scale")
+    }
+    let names = table.names.filter { name in
+      isWanted(name) && !eight.isScale(name)
+        && !(name.hasSuffix("_scale") && isQuantized(String(name.dropLast("_scale".count))))
+    }
     for name in names {
       let entry = table.entry(name)!
-      if eight.holds(name) {
+      if eight.holds(name) || isQuantized(name) {
         entries[name] = (wide, Shape(entry.shape))
         continue
       }
@@ -51,7 +58,8 @@ struct TensorProvider {
       make: { name, work in
         if eight.holds(name) { return work.converted(try eight.widened(name), to: wide) }
         var copy = table
-        return try copy.take(name)
+        let tensor = try copy.take(name)
+        return tensor.type == .i8 ? work.converted(tensor, to: wide) : tensor
       })
   }
 
@@ -150,6 +158,43 @@ struct TensorProvider {
       make: { name, work in
         let x = try make(name, work)
         return x.type.isFloating ? work.converted(x, to: type) : x
+      })
+  }
+
+  /// The large matrices as signed bytes with a scale for each row, `NAME_scale`
+  /// (`Workspace.quantized`). Embeddings are only looked up, and keep their type. Throws `badData`
+  /// for a value that is not finite.
+  func quantized(path: String) -> TensorProvider {
+    let suffix = "_scale"
+    let bytes = Set(
+      names.filter { name in
+        let (type, shape) = describe(name)
+        return type.isFloating && shape.rank == 2 && shape.count >= 1 << 12
+          && name.hasSuffix(".weight") && !name.contains("embeddings.")
+      })
+    func original(_ name: String) -> String? {
+      guard name.hasSuffix(suffix) else { return nil }
+      let weight = String(name.dropLast(suffix.count))
+      return bytes.contains(weight) ? weight : nil
+    }
+    func made(_ name: String, in work: borrowing Workspace) throws -> Tensor {
+      let x = try make(name, work)
+      if let index = x.firstNonFinite {
+        throw FileError(
+          .badData, "a value that is not finite at element \(index)", in: "\(path), '\(name)'",
+          mend: "use a checkpoint from before training diverged")
+      }
+      return work.quantized(x)
+    }
+    return TensorProvider(
+      names: names.flatMap { bytes.contains($0) ? [$0, $0 + suffix] : [$0] },
+      describe: { name in
+        if let weight = original(name) { return (.f32, Shape(describe(weight).shape[0])) }
+        return bytes.contains(name) ? (.i8, describe(name).shape) : describe(name)
+      },
+      make: { name, work in
+        if let weight = original(name) { return try made(weight, in: work).scales! }
+        return bytes.contains(name) ? try made(name, in: work) : try make(name, work)
       })
   }
 

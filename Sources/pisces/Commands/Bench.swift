@@ -23,7 +23,8 @@ struct Bench: AsyncParsableCommand {
     // A new benchmark is added here: its subcommand below, its cases in BenchmarkSuite.
     subcommands: [
       BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self,
-      BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStep.self, BenchStartup.self,
+      BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStep.self, BenchScore.self,
+      BenchStartup.self,
       BenchAll.self, BenchCompare.self,
     ])
 }

@@ -50,13 +50,7 @@ struct Convert: AsyncParsableCommand {
     _ = try bytes()
   }
   private func bytes() throws -> Int {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("", 1)]
-    let (suffix, unit) = units.first { maxShardSize.uppercased().hasSuffix($0.0) }!
-    guard let n = Int(maxShardSize.dropLast(suffix.count)), n > 0, n <= 1 << 40 else {
-      throw ValidationError(
-        "--max-shard-size takes bytes, or a number with KB, MB or GB, not \(maxShardSize)")
-    }
-    return n * unit
+    try ByteCount.parse(maxShardSize, option: "max-shard-size")
   }
 
   func run() async throws {

@@ -23,16 +23,21 @@ struct Embed: AsyncParsableCommand {
     String?
   @Option(in: .frames, help: "Frames sampled from each clip.") var frames = 8
   @Option(in: .pixels, help: "Side in pixels for latents.") var size = 32
+  @Option(
+    in: .choice(ComputeChoice.self),
+    help: "Type to which operands of products are rounded; as score takes it.")
+  var compute = ComputeChoice.f32
   @Option(in: .path, help: "Output file (.safetensors).") var output: String
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
   @Flag(help: "JSON Lines on standard output: one record a clip.") var json = false
 
   func run() async throws {
     try common.start()
+    common.use(compute)
     if reward == nil && generator == nil {
       throw ValidationError("give --reward or --generator, or both")
     }
-    let work = Workspace()
+    let work = Workspace(pool: BufferPool(panelBudget: PanelBudget(bytes: 64 << 20)))
     let dataset = try Dataset(data)
     if strict, let problem = dataset.problems.first { throw problem }
     var tensors: [(name: String, tensor: Tensor)] = []

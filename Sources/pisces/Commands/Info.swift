@@ -2,6 +2,7 @@ import ArgumentParser
 import Benchmarking
 import Files
 import FoundationEssentials
+import Pipelines
 import TensorRuntime
 
 struct Info: AsyncParsableCommand {
@@ -10,7 +11,8 @@ struct Info: AsyncParsableCommand {
     discussion:
       """
       With a path (file, model folder, or generator directory) the fingerprint is computed, which \
-      reads every byte once.
+      reads every byte once. `scoring_bytes` (reward models) is what scoring one pair takes beyond \
+      the mapped weights, with nothing kept.
       """
   )
   @OptionGroup var common: CommonOptions
@@ -75,8 +77,11 @@ struct Info: AsyncParsableCommand {
 
   private func summarise(_ path: String) throws {
     for summary in try ModelSummary.of(path) {
+      let scoring = summary.kind == .reward ? Scorer.workingBytes(summary.path) : nil
       if json {
-        StandardStreams.result(summary.json.line)
+        var record = summary.json.object!
+        if let scoring { record["scoring_bytes"] = .integer(scoring) }
+        StandardStreams.result(JSONValue.object(record).line)
         continue
       }
       StandardStreams.result("\(summary.path): \(summary.kind.rawValue)")
@@ -87,6 +92,10 @@ struct Info: AsyncParsableCommand {
           + summary.types.map { "\($0.name) (\($0.parameters))" }.joined(separator: ", "))
       if let config = summary.config { StandardStreams.result("  config \(config.line)") }
       StandardStreams.result("  fingerprint \(summary.fingerprint)")
+      if let scoring {
+        StandardStreams.result(
+          "  scoring a pair takes \(scoring >> 20) MiB beyond the mapped weights")
+      }
     }
   }
 }

@@ -35,8 +35,26 @@ struct Score: AsyncParsableCommand {
   ) var manifest: String?
   @Option(in: .path, help: "OT map, overriding the model's own.") var otMap: String?
   @Option(in: .frames, help: "Frames sampled from each video.") var frames = 8
-  @Option(in: .choice(["f32", "bf16"]), help: "Storage of the weights; arithmetic is f32.")
+  @Option(
+    in: .choice(["f32", "bf16"]),
+    help: "Keep the weights in this type; default: as they are stored.")
   var dtype: WeightType?
+  @Option(
+    in: .choice(ComputeChoice.self),
+    help:
+      """
+      Type to which operands of products are rounded; sums stay f32. bf16 moves scores by up to \
+      0.02; auto takes it where this processor multiplies it faster.
+      """
+  ) var compute = ComputeChoice.f32
+  @Option(
+    in: .text,
+    help:
+      """
+      Most memory to keep features of videos and packed weights in, besides the file and one pair's \
+      own (3G, 500M); default: a quarter of what is free.
+      """
+  ) var memory: String?
   @Option(
     in: .path,
     help: "Write which word went to which frames and patches, per pair, into this folder.")
@@ -52,11 +70,19 @@ struct Score: AsyncParsableCommand {
     if video.isEmpty && manifest == nil {
       throw ValidationError("give --video and --prompt, or --manifest")
     }
+    _ = try bytes()
+  }
+
+  /// What may be kept; a quarter of the memory that is free, or 256 MiB if that is not known.
+  private func bytes() throws -> Int {
+    try memory.map { try ByteCount.parse($0, option: "memory") }
+      ?? (FreeMemory.bytes() ?? 1 << 30) / 4
   }
 
   func run() async throws {
     try common.start()
-    let folder = try RewardFolder(model, otMap: otMap, frames: frames)
+    common.use(compute)
+    let folder = try RewardFolder(model, otMap: otMap, frames: frames, check: .later)
     if !folder.unexpected.isEmpty {
       common.note(
         """
@@ -65,33 +91,40 @@ struct Score: AsyncParsableCommand {
         """
       )
     }
-    common.note(
-      """
-      weights \
-      \(String(folder.fingerprint, radix: 16))\(folder.map == nil ? ", no OT map: quality is null" : "")
-      """
+    if folder.map == nil { common.note("no OT map: quality is null") }
+    var options = Scorer.Options()
+    (options.storage, options.explain, options.strict) = (
+      dtype == .bf16 ? .bf16 : nil, explain, strict
     )
-    var scorer = try Scorer(
-      folder, frames: frames, storage: dtype == .bf16 ? .bf16 : nil, explain: explain,
-      strict: strict)
-    var failed = 0
-    func one(_ video: String, in folder: String = ".", _ prompt: String) async throws {
-      let record = try await scorer.record(video, in: folder, prompt)
-      if record.scores == nil { failed += 1 }
-      for note in record.scores?.notes ?? [] { common.note("\(video): \(note)") }
-      show(record)
+    (options.memory, options.plansMemory) = (try bytes(), json)
+    // All weights are read once, for values that are not finite, while the first pair is computed.
+    let quiet = common.quiet
+    let check = Task.detached { () -> UInt64? in
+      try folder.check()
+      return quiet ? nil : try folder.fingerprint()
     }
-    for (v, p) in zip(video, prompt) { try await one(v, p) }
-    if let manifest {
-      var pairs = try PairReader(manifest)
-      while true {
-        do {
-          guard let (video, prompt) = try pairs.next() else { break }
-          try await one(video, in: pairs.folder, prompt)
-        } catch let error as FileError where error.kind == .badData && !pairs.isOver {
-          failed += 1
-          show(ScoreRecord(nil, nil, .failed(error.description)))
+    var isChecked = false
+    var scorer = try Scorer(folder, frames: frames, options)
+    var queue = try PairQueue(Array(zip(video, prompt)), manifest: manifest)
+    var failed = 0
+    while let item = try queue.next() {
+      switch item {
+      case .broken(let error):
+        failed += 1
+        show(ScoreRecord(nil, nil, .failed(error)))
+      case .pair(let pair):
+        let record = try await scorer.record(
+          pair.video, in: pair.folder, pair.prompt, next: queue.upcoming?.path,
+          returns: queue.returns(pair))
+        if !isChecked {
+          if let print = try await check.value {
+            common.note("weights \(String(print, radix: 16))")
+          }
+          isChecked = true
         }
+        if record.scores == nil { failed += 1 }
+        for note in record.scores?.notes ?? [] { common.note("\(pair.video): \(note)") }
+        show(record)
       }
     }
     if failed > 0 { throw Failure.Status(code: 4) }
