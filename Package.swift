@@ -29,7 +29,11 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 
 let package = Package(
   name: "pisces",
-  products: [.executable(name: "pisces", targets: ["pisces"])],
+  products: [
+    .executable(name: "pisces", targets: ["pisces"]),
+    // tools/library makes libpisces.so of it.
+    .library(name: "PiscesInterface", type: .dynamic, targets: ["Interface"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
@@ -45,6 +49,7 @@ let package = Package(
     .target(
       name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"],
       publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
+    .systemLibrary(name: "CInterface", path: "CSupport/Interface"),
     .systemLibrary(
       name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
     .systemLibrary(
@@ -89,6 +94,13 @@ let package = Package(
         "Pipelines", "Training", "PostTraining",
       ]),
 
+    module(
+      "Interface",
+      [
+        "TensorRuntime", "Layers", "Models", "Transport", "Rewards", "Files", "Pipelines",
+        "CInterface",
+      ]),
+
     .executableTarget(
       name: "pisces",
       dependencies: [
@@ -118,6 +130,9 @@ let package = Package(
         "Pipelines", "Benchmarking", "Training", "Rewards", "Transport", "Models", "Layers",
         "Files", "TensorRuntime",
       ]),
+    tests(
+      "InterfaceTests",
+      ["Interface", "CInterface", "Pipelines", "Rewards", "Files", "TensorRuntime"]),
     tests(
       "TrainingTests", ["Training", "World", "Files", "Models", "Layers", "TensorRuntime"]),
     tests(
