@@ -12,7 +12,9 @@
  *              ended by a zero; words beyond the model's `tokens` are not read (`truncated`).
  * Threads      A handle may be used from any host thread. One call computes at a time in a process;
  *              others wait. The bits of a result do not depend on the number of threads, and are
- *              those of the program `pisces score` with the same `compute`.
+ *              those of the program `pisces score` with the same `compute`. The library has an OpenMP
+ *              team of its own, whose threads sleep a millisecond after the last call, so that
+ *              another library's team (torch's) finds the processors free.
  * Errors       A status other than PISCES_OK means that nothing was written to the outputs; the
  *              message (the caller's; may be NULL) has one line: what, where, how to mend.
  * Memory       Weights stay in the mapped files: do not write these while a handle is open. A handle
@@ -98,12 +100,16 @@ pisces_status pisces_reward_describe(pisces_reward *reward, pisces_reward_sizes 
 
 /* The ids of a caption's tokens, [CLS] first. Writes at most `capacity`; *count is their number. */
 pisces_status pisces_reward_tokenize(pisces_reward *reward, const char *caption, int32_t *ids,
-                                     ptrdiff_t capacity, ptrdiff_t *count,
-                                     pisces_message *message);
+                                     ptrdiff_t capacity, ptrdiff_t *count, pisces_message *message);
+
+/* The text of a token id (a piece of a word begins with ##), ended by a zero; at most `capacity` bytes
+ * are written. */
+pisces_status pisces_reward_token(pisces_reward *reward, int32_t id, char *text, size_t capacity,
+                                  pisces_message *message);
 
 /* Clips of one shape. */
 typedef struct {
-  const float *pixels;           /* [clips, T, 3, H, W] */
+  const float *pixels; /* [clips, T, 3, H, W] */
   ptrdiff_t clips, t, h, w;
 } pisces_frames;
 
@@ -129,13 +135,13 @@ pisces_status pisces_reward_text_features(pisces_reward *reward, const char *con
 
 /* Where the words of a caption were transported to: means over layers and heads. */
 typedef struct {
-  int32_t *ids;        /* [capacity]: the tokens that have a plan */
-  float *shares;       /* [capacity, 1 + times * grid * grid]: of each word, on [CLS] and on every
+  int32_t *ids;       /* [capacity]: the tokens that have a plan */
+  float *shares;      /* [capacity, 1 + times * grid * grid]: of each word, on [CLS] and on every
                           patch of every time position (T / tubelet_size); rows sum to 1 */
-  float *unmatched;    /* [capacity]: of each word's mass, what was not transported */
-  ptrdiff_t capacity;  /* words there is room for */
-  ptrdiff_t count;     /* set: the number of words; a larger number than capacity is an error */
-  double mass;         /* set: total mass of the plans */
+  float *unmatched;   /* [capacity]: of each word's mass, what was not transported */
+  ptrdiff_t capacity; /* words there is room for */
+  ptrdiff_t count;    /* set: the number of words; a larger number than capacity is an error */
+  double mass;        /* set: total mass of the plans */
 } pisces_plan;
 
 pisces_status pisces_reward_explain(pisces_reward *reward, const pisces_frames *frames,

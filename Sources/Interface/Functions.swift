@@ -82,6 +82,27 @@ public func pisces_reward_tokenize(
 }
 
 @c @implementation
+public func pisces_reward_token(
+  _ reward: OpaquePointer!, _ id: Int32, _ text: UnsafeMutablePointer<CChar>!, _ capacity: Int,
+  _ message: UnsafeMutablePointer<pisces_message>!
+) -> pisces_status {
+  unsafe answer("pisces_reward_token", message) {
+    let handle = try unsafe Handle.of(reward)
+    guard let text = unsafe text else { throw Handle.missing("text") }
+    let tokenizer = handle.folder.tokenizer
+    guard let token = tokenizer.token(Int(id)) else {
+      throw Refusal(.badArgument, "no token \(id)", "give 0 to \(tokenizer.count - 1)")
+    }
+    let bytes = Array(token.utf8CString)
+    guard bytes.count <= capacity else {
+      throw Refusal(
+        .badArgument, "a token of \(bytes.count) bytes, room for \(capacity)", "make more room")
+    }
+    for (i, byte) in bytes.enumerated() { unsafe text[i] = byte }
+  }
+}
+
+@c @implementation
 public func pisces_reward_score(
   _ reward: OpaquePointer!, _ frames: UnsafePointer<pisces_frames>!,
   _ captions: UnsafePointer<UnsafePointer<CChar>?>!, _ count: Int,

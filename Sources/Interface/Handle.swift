@@ -25,6 +25,8 @@ final class Handle: Sendable {
     plain = try withTransport.with(plainOptions)
     pool = BufferPool(panelBudget: PanelBudget(bytes: 64 << 20))
     threads = ThreadBudget(requested: requested > 0 ? requested : nil).count
+    // Other libraries of the process have teams of their own.
+    Machine.idleMilliseconds = 1
     computeType =
       switch compute {
       case PISCES_F32: .f32

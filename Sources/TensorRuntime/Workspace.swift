@@ -96,6 +96,11 @@ public enum Machine {
     get { Int(pk_threads()) }
     set { pk_threads_set(Int32(newValue)) }
   }
+  /// How long threads of the team wait for work before they sleep; the runtime's default is 200.
+  public static var idleMilliseconds: Int {
+    get { Int(pk_idle_milliseconds()) }
+    set { pk_idle_milliseconds_set(Int32(newValue)) }
+  }
   public static var detected: InstructionSet { name(pk_isa_detected()) }
   public static var current: InstructionSet { name(pk_isa_current()) }
   /// Lowers the instruction set from here on. It never exceeds what the machine has.

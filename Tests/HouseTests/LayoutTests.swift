@@ -105,19 +105,21 @@ import Testing
       #expect(page.contains(module), "\(module)")
     }
   }
-  /// One version, in the program, the C header and the changelog (Documentation/releasing.md).
+  /// One version, in the program, the C headers and the changelog (Documentation/releasing.md).
   @Test func oneVersion() async throws {
     func text(_ path: String) throws -> String {
       try String(contentsOfFile: "\(repository)/\(path)", encoding: .utf8)
     }
     let program = try await ProgramRun(ProgramRun.program, ["--version"])
     let version = String(program.output.split(separator: "\n").first ?? "")
-    let header = try text("Library/include/pisces_ot.h")
-    let numbers = ["MAJOR", "MINOR", "PATCH"].compactMap { part in
-      header.split(separator: "PISCES_OT_VERSION_\(part) ").dropFirst().first?
-        .prefix { $0.isNumber }
+    for (file, prefix) in [("pisces_ot", "PISCES_OT"), ("pisces", "PISCES")] {
+      let header = try text("Library/include/\(file).h")
+      let numbers = ["MAJOR", "MINOR", "PATCH"].compactMap { part in
+        header.split(separator: "\(prefix)_VERSION_\(part) ").dropFirst().first?
+          .prefix { $0.isNumber }
+      }
+      #expect(numbers.joined(separator: ".") == version, "\(file)")
     }
-    #expect(numbers.joined(separator: ".") == version)
     let newest = try text("CHANGELOG.md").split(separator: "\n").first { $0.hasPrefix("## ") }
     #expect(newest?.hasPrefix("## \(version)") == true, "\(newest ?? "")")
   }

@@ -13,7 +13,9 @@ import Testing
 @Suite(.serialized) struct RewardInterfaceTests {
   private let reward: OpaquePointer
   private let folder = try! RewardFolder("embedded:reward")
-  private static let captions = ["a large red circle moving left", "a cross", "a blue star turning"]
+  private static let captions = [
+    "a large red circle moving left", "a cross", "a blue star turning",
+  ]
   private let clips = Workspace().affineClamp(
     randomTensor(Shape(3, 9, 3, 40, 32), seed: 1, type: .f32), alpha: 0.3, beta: 0.5, to: 0...1)
 
@@ -120,6 +122,11 @@ import Testing
     let tokens = model.tokens([Self.captions[0]])
     #expect(Array(ids[..<count]) == tokens.ids)
 
+    var word = Array(repeating: CChar(1), count: 16)
+    #expect(pisces_reward_token(reward, ids[2], &word, 16, nil) == PISCES_OK)
+    #expect(word.prefix { $0 != 0 }.map { UInt8($0) } == Array("large".utf8))
+    #expect(pisces_reward_token(reward, ids[2], &word, 5, nil) == PISCES_BAD_ARGUMENT)
+    #expect(pisces_reward_token(reward, 66, &word, 16, nil) == PISCES_BAD_ARGUMENT)
     let x = clips.slice(0..<1)
     let captions = model.captions([Self.captions[0]], in: work)
     let expected = WordPlans(model, model.videos(x, in: work), captions, in: work)

@@ -73,9 +73,13 @@ static void hostile(pisces_reward *r) {
   refuses("a NULL caption", SCORE(&f, no_captions, 1), PISCES_BAD_ARGUMENT, &m);
   refuses("not UTF-8", SCORE(&f, captions, 2), PISCES_BAD_ARGUMENT, &m);
   refuses("no scores", pisces_reward_score(r, &f, captions, 1, NULL, &m), PISCES_BAD_ARGUMENT, &m);
-  const ptrdiff_t sizes[][4] = {{1, 0, SIDE, SIDE}, {1, T, -1, SIDE}, {0, T, SIDE, SIDE},
-                                {2, T, SIDE, SIDE}, {1, T - 1, SIDE, SIDE},
-                                {1, PTRDIFF_MAX / 4, SIDE, SIDE}, {1, T, PTRDIFF_MAX, PTRDIFF_MAX}};
+  const ptrdiff_t sizes[][4] = {{1, 0, SIDE, SIDE},
+                                {1, T, -1, SIDE},
+                                {0, T, SIDE, SIDE},
+                                {2, T, SIDE, SIDE},
+                                {1, T - 1, SIDE, SIDE},
+                                {1, PTRDIFF_MAX / 4, SIDE, SIDE},
+                                {1, T, PTRDIFF_MAX, PTRDIFF_MAX}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     g = (pisces_frames){x, sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3]};
     refuses("sizes", SCORE(&g, captions, 1), PISCES_BAD_ARGUMENT, &m);
@@ -101,11 +105,11 @@ static void hostile(pisces_reward *r) {
   refuses("no count", pisces_reward_tokenize(r, "a", ids, 1, NULL, &m), PISCES_BAD_ARGUMENT, &m);
   refuses("capacity", pisces_reward_tokenize(r, "a", ids, -1, &count, &m), PISCES_BAD_ARGUMENT, &m);
   const double nan_weight = NAN;
-  refuses("a weight", pisces_reward_gradient(r, &f, captions, &nan_weight, NULL, &quality,
-                                             &semantic, x, &m),
+  refuses("a weight",
+          pisces_reward_gradient(r, &f, captions, &nan_weight, NULL, &quality, &semantic, x, &m),
           PISCES_BAD_DATA, &m);
-  refuses("no place for a reward", pisces_reward_gradient(r, &f, captions, &one, &one, NULL,
-                                                          &semantic, x, &m),
+  refuses("no place for a reward",
+          pisces_reward_gradient(r, &f, captions, &one, &one, NULL, &semantic, x, &m),
           PISCES_BAD_ARGUMENT, &m);
   refuses("no sizes", pisces_reward_describe(r, NULL, &m), PISCES_BAD_ARGUMENT, &m);
   /* A message is not needed. */
@@ -128,6 +132,7 @@ static void hostile(pisces_reward *r) {
 /* A directional derivative of both rewards against a central difference. */
 static void gradient(pisces_reward *r) {
   enum { B = 2 };
+
   const double weights[2][B] = {{1, -0.5}, {0.3, 2}};
   const char *const captions[B] = {"a red circle moving left", "a large blue star"};
   float *x = malloc(B * CLIP * sizeof *x), *d = malloc(B * CLIP * sizeof *d),
@@ -192,8 +197,9 @@ static void threads(pisces_reward *r) {
     alone[i].reward = r, alone[i].seed = together[i].seed = 10 * (unsigned)i;
     work(&alone[i]);
     together[i].reward = r;
-    if (i % 2) check(pisces_reward_open("embedded:reward", NULL, &together[i].reward, NULL) == 0,
-                     "open", "another handle");
+    if (i % 2)
+      check(pisces_reward_open("embedded:reward", NULL, &together[i].reward, NULL) == 0, "open",
+            "another handle");
   }
   pthread_t ids[THREADS];
   for (int i = 0; i < THREADS; i++) pthread_create(&ids[i], NULL, work, &together[i]);

@@ -85,7 +85,8 @@ import Testing
     let back = work.widened(q).floats
     for row in 0..<6 {
       let values = numbers[row * 50..<(row + 1) * 50]
-      #expect(abs(scales[row] * 127 - values.map { abs($0) }.max()!) <= 127 * Float.leastNonzeroMagnitude)
+      #expect(
+        abs(scales[row] * 127 - values.map { abs($0) }.max()!) <= 127 * Float.leastNonzeroMagnitude)
       for i in row * 50..<(row + 1) * 50 {
         #expect(abs(back[i] - numbers[i]) <= scales[row] * 0.5001 + .leastNonzeroMagnitude * 64)
       }
@@ -93,7 +94,8 @@ import Testing
     #expect(back[120] == -30)
     #expect(work.widened(q.slice(2..<4)).floats == Array(back[100..<200]))
     #expect(q.floats == back)
-    #expect(work.converted(q, to: .bf16).floats == work.converted(work.widened(q), to: .bf16).floats)
+    #expect(
+      work.converted(q, to: .bf16).floats == work.converted(work.widened(q), to: .bf16).floats)
     // Rows of tables in storage types.
     let ids: [Int32] = [5, 0, 2, 2]
     for table in [q, work.converted(x, to: .bf16), work.converted(x, to: .f16)] {

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import TestSupport
 import Testing
 
@@ -19,6 +20,18 @@ import Testing
         environment: ["PISCES_OT_LIBRARY": nil])
       #expect(run.status == 0 && run.error.contains("OK"), "\(name): \(run.error.suffix(3000))")
     }
+  }
+  /// Those of the package for the rewards, on the library that tools/test makes.
+  @Test(
+    .enabled("libpisces is not built: tools/reward-library") {
+      await has("numpy")
+        && FileManager.default.fileExists(atPath: "\(repository)/.build/library/libpisces.so.1")
+    }) func rewardPackageTestsPass() async throws
+  {
+    let run = try await ProgramRun(
+      "/usr/bin/env", ["python3", "\(repository)/tools/python/test_pisces.py"],
+      environment: ["PISCES_LIBRARY": nil, "PISCES_PROGRAM": ProgramRun.program])
+    #expect(run.status == 0 && run.error.contains("OK"), "\(run.error.suffix(3000))")
   }
   /// Loading the library with variables that stop LLVM's runtime elsewhere (omp_environment.c).
   @Test(

@@ -21,6 +21,9 @@ void pk_compute_type_set(pk_type type);
 pk_type pk_compute_type(void); /* the one in effect */
 
 void pk_threads_set(int threads); /* threads of the one OpenMP team, at least 1 */
+/* How long its threads wait actively for the next region before they sleep. */
+int pk_idle_milliseconds(void);
+void pk_idle_milliseconds_set(int milliseconds);
 int pk_threads(void);
 int pk_affinity_count(void); /* processors this process may run on */
 const char *pk_blis_version(void);

@@ -81,6 +81,10 @@ const char *pk_isa_name(pk_isa isa) {
   return isa == PK_ISA_AVX512 ? "avx512" : isa == PK_ISA_AVX2 ? "avx2" : "scalar";
 }
 
+int pk_idle_milliseconds(void) { return kmp_get_blocktime(); }
+
+void pk_idle_milliseconds_set(int milliseconds) { kmp_set_blocktime(milliseconds); }
+
 void pk_threads_set(int threads) { omp_set_num_threads(threads < 1 ? 1 : threads); }
 
 int pk_threads(void) { return omp_get_max_threads(); }

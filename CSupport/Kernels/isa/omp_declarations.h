@@ -7,4 +7,7 @@ int omp_get_num_threads(void);
 int omp_get_max_threads(void);
 int omp_get_thread_num(void);
 int omp_in_parallel(void);
+/* Of LLVM's and Intel's runtime. */
+int kmp_get_blocktime(void);
+void kmp_set_blocktime(int milliseconds);
 #endif

@@ -23,7 +23,8 @@ struct BenchScore: AsyncParsableCommand {
   var model: String?
   @Option(in: .choice(["bf16", "int8"]), help: "How a new model is stored.")
   var dtype = WeightType.bf16
-  @Option(in: .choice(ComputeChoice.self), help: "As score takes it.") var compute = ComputeChoice.f32
+  @Option(in: .choice(ComputeChoice.self), help: "As score takes it.") var compute = ComputeChoice
+    .f32
   @Option(in: .whole(1...1000), help: "Pairs after the first.") var pairs = 4
   @Flag(help: "One JSON object on standard output.") var json = false
 
@@ -50,7 +51,9 @@ struct BenchScore: AsyncParsableCommand {
     ]
     for (key, value) in result.members + Environment.origin { record[key] = value }
     if json { return StandardStreams.result(JSONValue.object(record).line) }
-    for (key, value) in result.members { StandardStreams.result("\(key.padded(to: 24)) \(value.line)") }
+    for (key, value) in result.members {
+      StandardStreams.result("\(key.padded(to: 24)) \(value.line)")
+    }
   }
   private func make(_ folder: String, _ scratch: String) throws {
     common.note("writing a model of random weights")

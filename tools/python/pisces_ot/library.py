@@ -83,14 +83,14 @@ class _Gradients(C.Structure):
 
 
 def _load():
-    """PISCES_OT_LIBRARY; the prefix this file was installed under; the repository's build; the
-    loader's own places."""
+    """PISCES_OT_LIBRARY; the wheel that this file came in; the prefix it was installed under; the
+    repository's build; the loader's own places."""
     given = os.environ.get("PISCES_OT_LIBRARY")
     here, name = Path(__file__).resolve().parents, "libpisces_ot.so.1"
-    places = (
-        [given] if given else [here[4] / "lib" / name, here[3] / ".build" / "library" / name, name]
-    )
-    places = [p for p in places if p is given or p is name or p.exists()]
+    places = [here[1] / "pisces" / "lib" / name]
+    places += [here[4] / "lib" / name] if len(here) > 4 else []
+    places += [here[3] / ".build" / "library" / name] if len(here) > 3 else []
+    places = [given] if given else [p for p in places if p.exists()] + [name]
     try:
         library = C.CDLL(str(places[0]))
     except OSError as error:
