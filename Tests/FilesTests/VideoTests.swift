@@ -60,6 +60,37 @@ func clip(_ name: String) -> String {
       #expect(try await VideoReader.read(path, frames: 2).decodedCount == 32, "\(name)")
     }
   }
+  /// Plain PNG frames need no FFmpeg, and have the bits that it would give; others need it.
+  @Test func plainPicturesNeedNoFFmpeg() async throws {
+    var random = RandomStream(seed: 1, .test)
+    let images = (0..<6).map { _ in
+      PNGImage(
+        width: 5, height: 4, pixels: (0..<60).map { _ in UInt8(truncatingIfNeeded: random.bits()) })
+    }
+    for (i, image) in images.enumerated() { try image.write(to: folder("f\(i).png")) }
+    func read(_ frames: Int?) async throws -> Video {
+      try await VideoReader.read(
+        folder("f%d.png"), frames: frames, program: "/nowhere/ffmpeg", budget: 1 << 20)
+    }
+    let video = try await read(3)
+    #expect(video.frameIndices == [0, 2, 4] && video.decodedCount == 6 && video.damage == nil)
+    #expect(video.pixels.floats == [0, 2, 4].flatMap { images[$0].tensor.floats })
+    #expect(try await read(nil).pixels.shape == Shape(6, 3, 4, 5))
+    await expectError(.badData, "6 frames in the video, 7 asked for") { _ = try await read(7) }
+
+    // A chunk of gamma, a chunk nobody knows, another size; a cut file.
+    let whole = images[1].encoded()
+    func with(_ chunk: String) -> [UInt8] {
+      whole[..<33] + [0, 0, 0, 4] + Array(chunk.utf8) + [0, 0, 0, 1, 9, 9, 9, 9] + whole[33...]
+    }
+    let small = PNGImage(width: 4, height: 4, pixels: Array(repeating: 9, count: 48)).encoded()
+    for other in [with("gAMA"), with("qqQq"), small] {
+      try OutputFile.write(other, to: folder("f1.png"))
+      await expectError(.missingProgram, "nowhere") { _ = try await read(3) }
+    }
+    try OutputFile.write(Array(whole.dropLast(30)), to: folder("f1.png"))
+    await expectError(.badData, "f1.png", "cut short") { _ = try await read(3) }
+  }
   @Test func whatIsNoVideoIsSaidSo() async throws {
     let bytes = try MappedFile(clip("rabbit-look.mp4")).region.array
     await expectError(.missingInput, "no such file") {

@@ -140,7 +140,15 @@ class Rewards(unittest.TestCase):
         for options in ({"threads": -1}, {"compute": "f8"}):
             with self.assertRaises(ValueError):
                 pisces.Reward(**options)
-        for frames in (x[:0], x[:8], x[:, :2], x[0], x * np.nan, x * 255, np.zeros((0, 9, 3, 8, 8))):
+        for frames in (
+            x[:0],
+            x[:8],
+            x[:, :2],
+            x[0],
+            x * np.nan,
+            x * 255,
+            np.zeros((0, 9, 3, 8, 8)),
+        ):
             with self.assertRaises(ValueError, msg=str(np.shape(frames))):
                 self.reward.score(frames, "a")
         for captions in ([], ["a\0b"], [3], b"a"):

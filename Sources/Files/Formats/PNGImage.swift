@@ -89,6 +89,29 @@ public struct PNGImage: Sendable, Equatable {
     (width, height, pixels) = unsafe (Int(image.width), Int(image.height), result)
   }
 
+  /// Whether every decoder gives the same 8-bit RGB: opaque, at most eight bits a channel, and no
+  /// chunk that asks for a conversion of colours. Only the chunks in front of the picture are looked
+  /// at.
+  static func isPlain(_ file: ByteRegion) -> Bool {
+    guard file.starts(with: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),
+      let depth = file.byte(at: 24), let colour = file.byte(at: 25)
+    else { return false }
+    guard colour == 2 ? depth == 8 : colour == 3 && depth <= 8 || colour == 0 && depth == 8 else {
+      return false
+    }
+    var at = 8
+    while let head = file.region(at: at, count: 8)?.array {
+      let length = head[..<4].reduce(0) { $0 << 8 | Int($1) }
+      switch String(decoding: head[4...], as: UTF8.self) {
+      case "IDAT": return true
+      case "IHDR", "PLTE", "sRGB", "pHYs", "tEXt", "zTXt", "iTXt", "tIME", "bKGD", "hIST": break
+      default: return false
+      }
+      at += length + 12
+    }
+    return false
+  }
+
   /// The bytes of a PNG file.
   public func encoded() -> [UInt8] {
     var image = unsafe png_image()

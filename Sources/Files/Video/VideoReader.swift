@@ -71,6 +71,7 @@ public enum VideoReader {
     if FramePattern.isOne(path) {
       let pattern = try FramePattern(path)
       for file in pattern.files { _ = try check(try MappedFile(file).region, name: file) }
+      if let video = try pictures(pattern, frames: frames, path: path) { return video }
       let input = [
         "-f", "image2", "-start_number", "\(pattern.first)", "-i", "file:" + pattern.path,
       ]
@@ -127,6 +128,36 @@ public enum VideoReader {
         String(validating: head.dropLast($0), as: UTF8.self) != nil
       }
     if isText { throw FileError.bad("a text file, not a video", name, mend: "give a video file") }
+  }
+
+  /// The frames of a pattern, read without FFmpeg: with the same bits. nil if that is not certain
+  /// (pictures of several sizes, other formats than plain PNG, damage).
+  private static func pictures(_ pattern: FramePattern, frames: Int?, path: String)
+    throws(FileError) -> Video?
+  {
+    for file in pattern.files where !PNGImage.isPlain(try MappedFile(file).region) { return nil }
+    let indices = try select(frames, of: pattern.files.count, path: path)
+    var pixels: Tensor?
+    var kept = 0
+    for (i, file) in pattern.files.enumerated() {
+      guard let image = try? PNGImage(contentsOf: file) else { return nil }
+      if pixels == nil {
+        if 3 * image.width * image.height > largest / indices.count { return nil }
+        pixels = Workspace().tensor(Shape(indices.count, 3, image.height, image.width))
+      }
+      let shape = pixels!.shape
+      guard (shape[2], shape[3]) == (image.height, image.width) else { return nil }
+      guard kept < indices.count, indices[kept] == i else { continue }
+      let count = image.width * image.height
+      pixels!.withMutableSpan(of: Float.self) { span in
+        PixelPlanes.fill(&span, at: kept * 3 * count, from: image.pixels, count: count)
+      }
+      kept += 1
+    }
+    // 25 is what FFmpeg takes a sequence of pictures for.
+    return Video(
+      pixels: pixels!, frameIndices: indices, decodedCount: pattern.files.count,
+      framesPerSecond: 25)
   }
 
   // MARK: FFmpeg

@@ -80,9 +80,7 @@ class Reward:
         lib.call("score", self._handle, C.byref(frame), _texts(texts), len(texts), scores)
         del pixels
         found = [
-            Scores(
-                s.quality, s.semantic, s.vanilla_quality, s.vanilla_semantic, bool(s.truncated)
-            )
+            Scores(s.quality, s.semantic, s.vanilla_quality, s.vanilla_semantic, bool(s.truncated))
             for s in scores[: len(texts)]
         ]
         return found[0] if isinstance(captions, str) else found
