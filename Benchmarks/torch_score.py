@@ -48,7 +48,7 @@ def layer_norm(w, name, x, epsilon):
 
 
 def rms_norm(w, name, x):
-    return F.rms_norm(x, x.shape[-1:], w[f"{name}.weight"], 1e-6)
+    return F.rms_norm(x, x.shape[-1:], w[f"{name}.weight"].to(x.dtype), 1e-6)
 
 
 def split(x, heads=None):
@@ -90,16 +90,17 @@ def video_tokens(w, pixels):
         + w["vision_encoder.pos_embed"]
     )
     for i in range(DEPTH):
-        name = f"vision_encoder.blocks.{i}"
-        q, k, v = linear(w, f"{name}.attn.qkv", rms_norm(w, f"{name}.norm1", x)).chunk(3, -1)
-        a = attention(
-            rms_norm(w, f"{name}.attn.q_norm", q), rms_norm(w, f"{name}.attn.k_norm", k), v
-        )
-        x = torch.addcmul(x, w[f"{name}.ls1.gamma"], linear(w, f"{name}.attn.proj", a))
-        up = F.gelu(
-            linear(w, f"{name}.mlp.fc1", rms_norm(w, f"{name}.norm2", x)), approximate="tanh"
-        )
-        x = torch.addcmul(x, w[f"{name}.ls2.gamma"], linear(w, f"{name}.mlp.fc2", up))
+        x = video_block(w, i, x)
+    return x
+
+
+def video_block(w, i, x):
+    name = f"vision_encoder.blocks.{i}"
+    q, k, v = linear(w, f"{name}.attn.qkv", rms_norm(w, f"{name}.norm1", x)).chunk(3, -1)
+    a = attention(rms_norm(w, f"{name}.attn.q_norm", q), rms_norm(w, f"{name}.attn.k_norm", k), v)
+    x = torch.addcmul(x, w[f"{name}.ls1.gamma"], linear(w, f"{name}.attn.proj", a))
+    up = F.gelu(linear(w, f"{name}.mlp.fc1", rms_norm(w, f"{name}.norm2", x)), approximate="tanh")
+    x = torch.addcmul(x, w[f"{name}.ls2.gamma"], linear(w, f"{name}.mlp.fc2", up))
     return x
 
 
@@ -294,11 +295,14 @@ def main():
     parser.add_argument("--video")
     parser.add_argument("--prompt")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--tuned", action="store_true", help="f32 products by oneDNN")
     o = parser.parse_args()
     if o.make:
         return make(o.make)
     if o.threads:
         torch.set_num_threads(o.threads)
+    if o.tuned and "amx_bf16" not in open("/proc/cpuinfo").read():
+        torch.set_float32_matmul_precision("medium")
     bf16 = o.compute == "bf16"
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         if o.model:
