@@ -73,7 +73,10 @@ static void pack_stored_panel(const pk_gemm_shape *s, const pk_weight *w, idx pa
     kc = MIN(s->k - p, kc_max);
     const idx elements = CEIL_DIV(kc, kernel->k_group);
     float *out = packed + panel * elements * nr;
-    if (s->rsb == 1) {
+    if (w->type == PK_BF16 && kernel->pack_b_from_bf16) {
+      const uint16_t *b = w->elements;
+      kernel->pack_b_from_bf16(count, kc, b + p * s->rsb + column0 * s->csb, s->rsb, s->csb, out);
+    } else if (s->rsb == 1) {
       for (idx j = 0; j < count; j++) widen_run(w, column0 + j, s->csb, p, kc, wide + j * WIDE_LD);
       kernel->pack_b(count, kc, wide, 1, WIDE_LD, out);
     } else {

@@ -47,6 +47,9 @@ typedef struct {
   /* Packs B [k, columns], columns <= nr, with strides rsb and csb, as [k / k_group][nr]. Missing
    * columns and the second value of an odd last pair are zero. */
   void (*pack_b)(idx columns, idx k, const void *b, idx rsb, idx csb, void *packed);
+  /* The same from B in bf16, contiguous along k (rsb == 1) or along columns (csb == 1); NULL where
+   * packed elements are not pairs of bf16. */
+  void (*pack_b_from_bf16)(idx columns, idx k, const uint16_t *b, idx rsb, idx csb, void *packed);
   /* C = start + sum over t < terms of A[t] B[t], where A is read in place: C [m, columns], rows ldc
    * apart; row i of A[t] is the k packed elements from rows[t] + i * lda; B[t] is panels[t]
    * [panel][k][nr], panels `panel` packed elements apart. `start` has rows lds apart (0: one row

@@ -16,6 +16,7 @@ const pk_gemm_kernel pk_amx_bf16 = {
     .k_group = 2,
     .pack_a = amx_pack_a,
     .pack_b = pack_b_bf16,
+    .pack_b_from_bf16 = pack_b_from_bf16,
     .microkernel = amx_microkernel,
     .row_major_a = 1,
     .begin = amx_begin,

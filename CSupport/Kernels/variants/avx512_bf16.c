@@ -33,6 +33,7 @@ const pk_bf16_kernels pk_avx512_bf16 = {
              .k_group = K_GROUP,
              .pack_a = pack_a_bf16,
              .pack_b = pack_b_bf16,
+             .pack_b_from_bf16 = pack_b_from_bf16,
              .unpacked_a = gemm_unpacked_a_body,
              .microkernel = microkernel_body},
     .attention = {attention_forward_body, attention_delta_body, attention_backward_body, NR},

@@ -239,26 +239,44 @@ extension Tensor {
   /// Index of the first NaN or infinity, nil if there is none or the elements are integers.
   public var firstNonFinite: Int? {
     switch type {
-    case .f32: withSpan(of: UInt32.self) { firstElement($0, withAllOf: 0x7f80_0000) }
-    case .f64: withSpan(of: UInt64.self) { firstElement($0, withAllOf: 0x7ff0_0000_0000_0000) }
-    case .bf16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7f80) }
-    case .f16: withSpan(of: UInt16.self) { firstElement($0, withAllOf: 0x7c00) }
+    case .f32: first(withAllOf: UInt32(0x7f80_0000))
+    case .f64: first(withAllOf: UInt64(0x7ff0_0000_0000_0000))
+    case .bf16: first(withAllOf: UInt16(0x7f80))
+    case .f16: first(withAllOf: UInt16(0x7c00))
     case .i8: scales?.firstNonFinite
     case .i32, .i64, .u8: nil
     }
   }
-}
-/// A floating-point number is not finite exactly if all bits of its exponent are set.
-private func firstElement<Bits: FixedWidthInteger & BitwiseCopyable>(
-  _ elements: Span<Bits>, withAllOf exponent: Bits
-) -> Int? {
-  // In runs without an exit, which the compiler makes vectors of.
-  let run = 4096
-  for start in stride(from: 0, to: elements.count, by: run) {
-    let end = min(start + run, elements.count)
-    var found: Bits = 0
-    for i in start..<end { found |= elements[i] & exponent == exponent ? 1 : 0 }
-    if found != 0 { return (start..<end).first { elements[$0] & exponent == exponent } }
+  /// A floating-point number is not finite exactly if all bits of its exponent are set: adding the
+  /// lowest of them then carries into the sign's place. Whole words of elements are tried at once,
+  /// in runs without an exit, which the compiler makes vectors of.
+  private func first<Bits: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    withAllOf exponent: Bits
+  ) -> Int? {
+    func inEveryLane(_ bits: Bits) -> UInt64 {
+      stride(from: 0, to: 64, by: Bits.bitWidth).reduce(0) { $0 | UInt64(bits) << UInt64($1) }
+    }
+    let mask = inEveryLane(exponent)
+    let lowest = inEveryLane(1 << Bits(exponent.trailingZeroBitCount))
+    let sign = inEveryLane(1 << Bits(Bits.bitWidth - 1))
+    return unsafe withBytes { bytes in
+      let run = 1 << 15
+      for start in stride(from: 0, to: bytes.count, by: run) {
+        let end = min(start + run, bytes.count)
+        let whole = start + (end - start) / 8 * 8
+        var found: UInt64 = 0
+        for at in stride(from: start, to: whole, by: 8) {
+          let word = unsafe bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+          found |= ((word & mask) &+ lowest) & sign
+        }
+        if found == 0 && whole == end { continue }
+        let size = MemoryLayout<Bits>.size
+        for at in stride(from: start, to: end, by: size) {
+          let bits = unsafe bytes.loadUnaligned(fromByteOffset: at, as: Bits.self)
+          if bits & exponent == exponent { return at / size }
+        }
+      }
+      return nil
+    }
   }
-  return nil
 }
