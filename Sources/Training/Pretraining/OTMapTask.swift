@@ -136,9 +136,39 @@ public struct OTMapTask: TrainingTask {
       terms.append(
         ("energy_distance_after", OTMapMetrics.energyDistance(unit, heldOut.video, in: work)))
     }
-    return StepRecord(
+    var record = StepRecord(
       loss: r.mapLoss, terms: terms, gradientNorm: r.mapGradientNorm,
       learningRate: r.mapLearningRate, samples: settings.batch * (settings.inner + 1))
+    if step + 1 == settings.steps { record.warning = Self.fault(terms) }
+    return record
+  }
+  /// What is wrong with a map at its end: it does not carry text to the videos, or loses what is
+  /// near what. A quality reward with such a map does harm (Documentation/evidence.md, table 4).
+  static func fault(_ terms: [(name: String, value: Double)]) -> String? {
+    let value = Dictionary(terms) { _, last in last }
+    func change(_ name: String) -> (before: Double, after: Double)? {
+      guard let before = value["\(name)_before"], let after = value["\(name)_after"] else {
+        return nil
+      }
+      return (before, after)
+    }
+    func short(_ x: Double) -> String { "\((x * 1e3).rounded() / 1e3)" }
+    let remedy = "lower learning_rate_potential (a tenth of learning_rate_map), or take more steps"
+    if let d = change("energy_distance"), d.before > 0.01, d.after > d.before / 2 {
+      return
+        """
+        the map does not reach the videos: energy distance \(short(d.before)) before, \
+        \(short(d.after)) after: \(remedy)
+        """
+    }
+    if let n = change("mknn"), n.after < n.before / 2 {
+      return
+        """
+        the map loses what is near what: mutual k-NN \(short(n.before)) before, \(short(n.after)) \
+        after: \(remedy)
+        """
+    }
+    return nil
   }
   public func state() -> TrainingState {
     var s = TrainingState()
