@@ -6,13 +6,12 @@ public import TensorRuntime
 /// `score` in processes of its own, with a reward model of random weights: from the start of a
 /// process to its first score, and over many pairs, beside the rate of the encoder's blocks alone.
 public struct ScoreBenchmark: Sendable {
-  public let program: String, model: String, preset: RandomRewardModel.Preset
+  public let program: String, model: String
   public let compute: Machine.ComputeType, pairs: Int
   public init(
-    program: String, model: String, preset: RandomRewardModel.Preset, compute: Machine.ComputeType,
-    pairs: Int
+    program: String, model: String, compute: Machine.ComputeType, pairs: Int
   ) {
-    (self.program, self.model, self.preset) = (program, model, preset)
+    (self.program, self.model) = (program, model)
     (self.compute, self.pairs) = (compute, pairs)
   }
 
@@ -41,7 +40,7 @@ public struct ScoreBenchmark: Sendable {
     for file in ["model", "ot_map"] {
       result.modelBytes += try MappedFile("\(model)/\(file).safetensors").count
     }
-    let config = RandomRewardModel(preset).config.visionEncoder
+    let config = try Self.config(model).visionEncoder
     var lines: [String] = []
     for i in 0...pairs {
       let work = Workspace()
@@ -65,6 +64,9 @@ public struct ScoreBenchmark: Sendable {
     result.blockSeconds = try await block()
     result.shareOfBlocks = Double(config.depth) * result.blockSeconds / result.pairSeconds
     return result
+  }
+  private static func config(_ folder: String) throws(FileError) -> VideoTextConfig {
+    try JSONValue(contentsOf: "\(folder)/config.json").decoded(name: "\(folder)/config.json")
   }
   private func block() async throws(FileError) -> Double {
     do {

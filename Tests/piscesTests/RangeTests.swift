@@ -92,6 +92,8 @@ import Testing
     case "bench step": return ["--generator", models.folder("none")]
     // Their sizes are the real ones: only what is refused is tried.
     case "bench encoder", "bench generator", "bench vae", "bench startup", "bench all": return []
+    // A model that cannot be written, so that nothing long begins.
+    case "bench score": return ["--model", "/dev/null/model"]
     case "bench compare": return [f("bench.jsonl"), f("bench.jsonl")]
     case "convert": return ["--input", "\(models.reward)/model.safetensors", "--output", f("out")]
     case "info": return [models.vae]
@@ -102,8 +104,10 @@ import Testing
   /// Options whose valid values start long work, for the commands above: only values that must be
   /// refused are tried.
   private static func isOnlyRefused(_ command: String) -> Bool {
-    ["bench encoder", "bench generator", "bench vae", "bench startup", "bench all", "doctor"]
-      .contains(command)
+    [
+      "bench encoder", "bench generator", "bench vae", "bench startup", "bench score", "bench all",
+      "doctor",
+    ].contains(command)
   }
 
   private struct Failure: Sendable, CustomStringConvertible {

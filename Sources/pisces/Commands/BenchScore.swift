@@ -38,7 +38,7 @@ struct BenchScore: AsyncParsableCommand {
     let folder = model ?? "\(scratch)/model"
     if !TextFile.exists("\(folder)/config.json") { try make(folder, scratch) }
     let result = try await ScoreBenchmark(
-      program: "/proc/self/exe", model: folder, preset: preset, compute: Machine.computeType,
+      program: "/proc/self/exe", model: folder, compute: Machine.computeType,
       pairs: pairs
     ).run(in: scratch)
     var record: JSONObject = [
