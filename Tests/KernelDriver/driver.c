@@ -64,6 +64,20 @@ static void products(void) {
       const pk_weight weight = {PK_F32, b, NULL};
       expect("pack", pk_gemm_pack(&s, &weight, packed));
       expect("linear packed", pk_linear(T, &s, a, NULL, packed, &backward, c, scratch));
+      const pk_type stored[] = {PK_BF16, PK_F16, PK_I8};
+      for (int t = 0; t < 3; t++)
+        for (int transposed = 0; transposed < 2; transposed++) {
+          const size_t size = stored[t] == PK_I8 ? 1 : 2;
+          void *elements = malloc((size_t)(n * k) * size);
+          const idx rows = transposed ? n : k;
+          const pk_weight w = {stored[t], elements, stored[t] == PK_I8 ? array(rows) : NULL};
+          memset(elements, 1, (size_t)(n * k) * size);
+          pk_gemm_shape p = s;
+          p.rsb = transposed ? 1 : n, p.csb = transposed ? k : 1;
+          expect("pack stored", pk_gemm_pack(&p, &w, packed));
+          expect("widen", pk_widen(rows, transposed ? k : n, &w, array(n * k)));
+          free(elements);
+        }
     }
     all_finite("gemm", m * n, c);
     for (idx batch = 3; batch <= 70 && m * n * k < 1 << 18; batch += 67) {
