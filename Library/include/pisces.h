@@ -1,27 +1,27 @@
-/* libpisces: the quality and the semantic reward of a video and a prompt (PISCES, arXiv:2602.01624),
+/* libpisces: the quality and semantic reward of a video and a prompt (PISCES, arXiv:2602.01624),
  * with their gradient with respect to the frames.
  *
- *   quality   cosine of the video feature and the text feature that the OT map carries into the space
+ *   quality   cosine of the video feature and the text feature that the OT map carries to the space
  *             of real videos, in [-1, 1]
- *   semantic  probability of a match, from fusion layers whose cross-attention is multiplied by plans
- *             of token-level partial transport, in (0, 1)
+ *   semantic  probability of a match, from fusion layers whose cross-attention is multiplied by
+ *             plans of token-level partial transport, in (0, 1)
  *
  * Conventions  Arrays are dense, row-major and the caller's. Frames are f32 [T, 3, H, W] in [0, 1],
  *              channels R, G, B, of any size: the shorter side is resized to the model's and the
- *              centre is cut out. T is a multiple of the model's `tubelet_size`. Captions are UTF-8,
+ *              centre is cut out. T is a multiple of `tubelet_size`. Captions are UTF-8,
  *              ended by a zero; words beyond the model's `tokens` are not read (`truncated`).
  * Threads      A handle may be used from any host thread. One call computes at a time in a process;
  *              others wait. The bits of a result do not depend on the number of threads, and are
- *              those of the program `pisces score` with the same `compute`. The library has an OpenMP
- *              team of its own, whose threads sleep a millisecond after the last call, so that
- *              another library's team (torch's) finds the processors free.
+ *              those of the program `pisces score` with the same `compute`. The library has OpenMP
+ *              threads of its own, which sleep a millisecond after the last call, so that those of
+ *              another library (torch) find the processors free.
  * Errors       A status other than PISCES_OK means that nothing was written to the outputs; the
  *              message (the caller's; may be NULL) has one line: what, where, how to mend.
- * Memory       Weights stay in the mapped files: do not write these while a handle is open. A handle
+ * Memory       Weights stay in the mapped files: leave these alone while a handle is open. A handle
  *              keeps scratch memory until it is closed. Using a handle after closing it is not
  *              defined, as for memory after free().
- * Stability    While PISCES_ABI and with it the soname stay, structures keep their layout (those with
- *              `size` may grow at their end) and enumerations only gain members. */
+ * Stability    While PISCES_ABI and with it the soname stay, structures keep their layout (one with
+ *              `size` may grow at its end) and enumerations only gain members. */
 #ifndef PISCES_H
 #define PISCES_H
 #include <stddef.h>
@@ -102,7 +102,7 @@ pisces_status pisces_reward_describe(pisces_reward *reward, pisces_reward_sizes 
 pisces_status pisces_reward_tokenize(pisces_reward *reward, const char *caption, int32_t *ids,
                                      ptrdiff_t capacity, ptrdiff_t *count, pisces_message *message);
 
-/* The text of a token id (a piece of a word begins with ##), ended by a zero; at most `capacity` bytes
+/* The text of a token id (a piece begins with ##), ended by a zero; at most `capacity` bytes
  * are written. */
 pisces_status pisces_reward_token(pisces_reward *reward, int32_t id, char *text, size_t capacity,
                                   pisces_message *message);
