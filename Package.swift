@@ -144,7 +144,9 @@ let package = Package(
         "Evaluation", "Pipelines", "Rewards", "Diffusion", "World", "Files", "Models", "Layers",
         "TensorRuntime",
       ]),
-    tests("BenchmarkingTests", ["Benchmarking", "Files", "Models", "Layers", "TensorRuntime"]),
+    tests(
+      "BenchmarkingTests",
+      ["Benchmarking", "Pipelines", "Files", "Models", "Layers", "TensorRuntime"]),
     tests(
       "piscesTests",
       ["pisces", "Evaluation", "PostTraining", "Training", "Files", "TensorRuntime"]),

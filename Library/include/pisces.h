@@ -8,8 +8,9 @@
  *
  * Conventions  Arrays are dense, row-major and the caller's. Frames are f32 [T, 3, H, W] in [0, 1],
  *              channels R, G, B, of any size: the shorter side is resized to the model's and the
- *              centre is cut out. T is a multiple of `tubelet_size`. Captions are UTF-8,
- *              ended by a zero; words beyond the model's `tokens` are not read (`truncated`).
+ *              centre is cut out; numbers beyond -1 and 2 are refused. T is a multiple of
+ *              `tubelet_size`. Captions are UTF-8, ended by a zero; words beyond the model's
+ *              `tokens` are not read (`truncated`).
  * Threads      A handle may be used from any host thread. One call computes at a time in a process;
  *              others wait. The bits of a result do not depend on the number of threads, and are
  *              those of the program `pisces score` with the same `compute`. The library has OpenMP
@@ -43,7 +44,7 @@ extern "C" {
 typedef enum {
   PISCES_OK = 0,
   PISCES_BAD_ARGUMENT = 1, /* a size, an option, a missing pointer, text that is not UTF-8 */
-  PISCES_BAD_DATA = 2,     /* frames that are not finite or not in [0, 1]; a damaged model */
+  PISCES_BAD_DATA = 2,     /* frames that are not finite or far from [0, 1]; a damaged model */
   PISCES_NO_MEMORY = 3,    /* more than is free */
   PISCES_NOT_FOUND = 4,    /* no such model or file */
   PISCES_INTERNAL = 5      /* a bug of the library */

@@ -14,10 +14,10 @@ public struct RandomRewardModel: Sendable {
     /// The same layers, two video blocks and three text layers of them.
     case thin
   }
-  public let preset: Preset
-  public init(_ preset: Preset) { self.preset = preset }
-
-  public var config: VideoTextConfig {
+  public let config: VideoTextConfig
+  /// `config` has a vocabulary of at least 1,200 words.
+  public init(_ config: VideoTextConfig) { self.config = config }
+  public init(_ preset: Preset) {
     var c = VideoTextConfig()
     // Blocks that change what passes through them: γ of LayerScale is not that of a fresh model.
     c.visionEncoder.initValues = 0.1
@@ -25,7 +25,7 @@ public struct RandomRewardModel: Sendable {
       c.visionEncoder.depth = 2
       (c.textEncoder.numHiddenLayers, c.textEncoder.fusionLayer) = (3, 1)
     }
-    return c
+    self.init(c)
   }
 
   /// Writes `config.json`, `model.safetensors`, `ot_map.safetensors` and `vocab.txt`. The folder

@@ -18,15 +18,16 @@ public struct ScoreBenchmark: Sendable {
   public struct Result: Sendable {
     /// A process with one pair; what is not part of the pair; the pairs after the first of many.
     public var firstSeconds = 0.0, outsideSeconds = 0.0, pairSeconds = 0.0
-    /// One block, and the time of all blocks over that of a pair.
-    public var blockSeconds = 0.0, shareOfBlocks = 0.0
+    /// One block, and the time of all blocks over that of a pair; nil for blocks of another size
+    /// than those of `bench encoder`.
+    public var blockSeconds, shareOfBlocks: Double?
     /// Of all files of the model; the largest size of a process, with one pair and with all.
     public var modelBytes = 0, firstResidentBytes = 0, residentBytes = 0
     public var members: [(String, JSONValue)] {
       [
         ("first_seconds", .number(firstSeconds)), ("outside_seconds", .number(outsideSeconds)),
-        ("pair_seconds", .number(pairSeconds)), ("block_seconds", .number(blockSeconds)),
-        ("share_of_blocks", .number(shareOfBlocks)), ("model_bytes", .integer(modelBytes)),
+        ("pair_seconds", .number(pairSeconds)), ("block_seconds", JSONValue(blockSeconds)),
+        ("share_of_blocks", JSONValue(shareOfBlocks)), ("model_bytes", .integer(modelBytes)),
         ("first_resident_bytes", .integer(firstResidentBytes)),
         ("resident_bytes", .integer(residentBytes)),
         ("bytes_beyond_model", .integer(residentBytes - modelBytes)),
@@ -61,8 +62,13 @@ public struct ScoreBenchmark: Sendable {
     let all = try await score("\(folder)/all.jsonl")
     result.pairSeconds = (all.seconds - first.seconds) / Double(pairs)
     result.residentBytes = all.resident
-    result.blockSeconds = try await block()
-    result.shareOfBlocks = Double(config.depth) * result.blockSeconds / result.pairSeconds
+    var full = VideoEncoderConfig()
+    (full.depth, full.initValues) = (config.depth, config.initValues)
+    if config == full {
+      let block = try await block()
+      result.blockSeconds = block
+      result.shareOfBlocks = Double(config.depth) * block / result.pairSeconds
+    }
     return result
   }
   private static func config(_ folder: String) throws(FileError) -> VideoTextConfig {

@@ -61,6 +61,7 @@ extension Handle {
     let x = unsafe Tensor(
       borrowing: UnsafeRawBufferPointer(start: pixels, count: 4 * count), shape: Shape(extents),
       type: .f32, owner: self)
+    // Somewhat outside is what a generator in training gives; 255 is another unit.
     try x.withSpan(of: Float.self) { values in
       for i in values.indices where !(values[i] >= -1 && values[i] <= 2) {
         throw Refusal(

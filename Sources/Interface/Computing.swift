@@ -8,19 +8,12 @@ internal import TensorRuntime
 extension Handle {
   /// The scores of one clip `[1, T, 3, H, W]` and each caption.
   func scores(_ x: Tensor, _ captions: [String]) throws -> [pisces_scores] {
-    try computeWithinMemory { work in
+    try compute { work in
       let video = withTransport.videos(x, in: work)
       let fusion = withTransport.fusion(of: video, in: work)
-      return try captions.map { caption in
-        let long = withTransport.captions([caption], in: work)
-        let short =
-          plain.tokens([caption]).ids == long.tokens.ids
-          ? long : plain.captions([caption], in: work)
-        if work.isPlanned { return pisces_scores() }
-        let s = withTransport.allScores(
-          video, fusion, withTransport: long, plain: short, in: work)
-        let all = [s.quality?[0] ?? 0, s.semantic[0], s.vanillaQuality[0], s.vanillaSemantic[0]]
-        if all.contains(where: { !$0.isFinite }) {
+      return try captions.prefix(work.rounds(captions.count)).map { caption in
+        let s = model.scores(video, fusion, caption, in: work).scores
+        if !work.isPlanned && !s.isFinite {
           throw Refusal(.badData, "a score is not finite", "check the frames and the weights")
         }
         return pisces_scores(
@@ -31,30 +24,35 @@ extension Handle {
     }
   }
 
+  /// Where the words of a caption are transported to in one clip `[1, T, 3, H, W]`.
   func plans(_ x: Tensor, _ caption: String) throws -> WordPlans {
-    try compute { work in
+    try compute { work -> WordPlans? in
       let video = withTransport.videos(x, in: work)
-      return WordPlans(
-        withTransport, video, withTransport.captions([caption], in: work), in: work)
-    }
+      let captions = withTransport.captions([caption], in: work)
+      if work.isPlanned {
+        _ = withTransport.fusion(of: video, in: work)
+        return nil
+      }
+      return WordPlans(withTransport, video, captions, in: work)
+    }!
   }
 
-  /// Both rewards of clips `[B, T, 3, H, W]` and their captions, and the gradient of the weighted sum
-  /// of all. Activations of the encoder's blocks are recomputed.
+  /// Both rewards of clips `[B, T, 3, H, W]` and their captions, and the gradient of the weighted
+  /// sum of all. Activations of the encoder's blocks are recomputed.
   func gradient(
     _ x: Tensor, _ captions: [String], _ quality: [Double], _ semantic: [Double],
     wantsGradient: Bool
   ) throws -> (scores: RewardModel.Scores, gradient: Tensor?) {
-    try computeWithinMemory { work in
+    try compute { work in
       let batch = withTransport.captions(captions, in: work)
       let (scores, saved) = withTransport.forward(x, batch, checkpointing: true, in: work)
-      if !work.isPlanned && (scores.quality + scores.semantic).contains(where: { !$0.isFinite }) {
+      if !work.isPlanned && !(scores.quality + scores.semantic).allSatisfy(\.isFinite) {
         throw Refusal(.badData, "a reward is not finite", "check the frames and the weights")
       }
       guard wantsGradient else { return (scores, nil) }
-      var model = withTransport
+      var reward = withTransport
       return (
-        scores, model.backward(dQuality: quality, dSemantic: semantic, saved, in: work)
+        scores, reward.backward(dQuality: quality, dSemantic: semantic, saved, in: work)
       )
     }
   }

@@ -59,7 +59,7 @@ public func pisces_reward_describe(
     unsafe sizes.pointee = pisces_reward_sizes(
       frames: c.numFrames, tubelet_size: c.tubeletSize, image_size: c.imgSize, grid: c.grid,
       features: handle.folder.config.embedDim, tokens: handle.withTransport.mostTokens,
-      plain_tokens: handle.plain.mostTokens, has_map: handle.folder.map == nil ? 0 : 1)
+      plain_tokens: handle.model.plain.mostTokens, has_map: handle.folder.map == nil ? 0 : 1)
   }
 }
 
@@ -127,7 +127,7 @@ public func pisces_reward_video_features(
     let handle = try unsafe Handle.of(reward)
     let x = try unsafe handle.clips(frames)
     guard let features = unsafe features else { throw Handle.missing("features") }
-    let found = try handle.computeWithinMemory { work in
+    let found = try handle.compute { work in
       // Clip by clip, as the program does: a feature does not depend on the others.
       work.concatenated(
         (0..<x.shape[0]).map { handle.withTransport.videos(x.slice($0..<$0 + 1), in: work).unit },
@@ -153,8 +153,9 @@ public func pisces_reward_text_features(
     }
     let width = handle.folder.config.embedDim
     try handle.compute { work in
-      for (i, text) in texts.enumerated() {
+      for (i, text) in texts.prefix(work.rounds(texts.count)).enumerated() {
         let c = handle.withTransport.captions([text], in: work)
+        if work.isPlanned { continue }
         unsafe copy(c.unit, to: features + i * width)
         if let mapped = unsafe mapped { unsafe copy(c.mapped!, to: mapped + i * width) }
       }

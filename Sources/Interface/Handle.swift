@@ -10,7 +10,8 @@ internal import TensorRuntime
 /// What `pisces_reward` points to.
 final class Handle: Sendable {
   let folder: RewardFolder
-  let withTransport: RewardModel, plain: RewardModel
+  let model: PairScorer
+  var withTransport: RewardModel { model.withTransport }
   let pool: BufferPool
   let threads: Int, computeType: Machine.ComputeType
 
@@ -19,19 +20,14 @@ final class Handle: Sendable {
       throw Refusal(.badArgument, "threads is \(requested)", "give 0 to 4096")
     }
     folder = try RewardFolder(path, otMap: map)
-    withTransport = try folder.reward()
-    var plainOptions = RewardOptions()
-    plainOptions.useTransport = false
-    plain = try withTransport.with(plainOptions)
+    model = try PairScorer(folder)
     pool = BufferPool(panelBudget: PanelBudget(bytes: 64 << 20))
     threads = ThreadBudget(requested: requested > 0 ? requested : nil).count
-    // Other libraries of the process have teams of their own.
-    Machine.idleMilliseconds = 1
     computeType =
       switch compute {
       case PISCES_F32: .f32
       case PISCES_BF16: .bf16
-      case PISCES_AUTO: Machine.prefer(.bf16).taken
+      case PISCES_AUTO: Self.computing.withLock { _ in Machine.prefer(.bf16).taken }
       default:
         throw Refusal(.badArgument, "compute is \(compute.rawValue)", "give PISCES_F32")
       }
@@ -39,16 +35,16 @@ final class Handle: Sendable {
 
   /// Kernels serve one caller at a time, with one team and one type of operands (pk.h).
   private static let computing = Mutex(())
+
+  /// Computes, if the memory that it takes is free: `body` is planned first, and must not look at
+  /// values then (`Workspace.isPlanned`).
   func compute<R>(_ body: (borrowing Workspace) throws -> R) throws -> R {
     try Self.computing.withLock { _ in
       Machine.threads = threads
       Machine.computeType = computeType
-      return try body(Workspace(pool: pool))
-    }
-  }
-  /// Runs `body` if the memory that it will take is free.
-  func computeWithinMemory<R>(_ body: (borrowing Workspace) throws -> R) throws -> R {
-    try compute { work in
+      // Other libraries of the process have teams of their own. The runtime keeps this for each
+      // thread that calls it.
+      Machine.idleMilliseconds = 1
       if let plan = MemoryPlan(pool, step: { _ = try body($0) }), let free = FreeMemory.bytes(),
         plan.bytes > free
       {
@@ -56,7 +52,7 @@ final class Handle: Sendable {
           .noMemory, "\(plan.bytes >> 20) MiB are needed, \(max(free, 0) >> 20) MiB are free",
           "give fewer or smaller frames, or fewer clips at once")
       }
-      return try body(work)
+      return try body(Workspace(pool: pool))
     }
   }
 }

@@ -120,8 +120,8 @@ public final class BufferPool: Sendable {
     return block
   }
 
-  /// Gives the memory of large blocks that are not in use back to the system. The blocks stay in the
-  /// pool, and take memory again when they are written.
+  /// Gives the memory of large blocks that are not in use back to the system. The blocks stay in
+  /// the pool, and take memory again when they are written.
   public func releaseUnused() {
     let page = 4096
     contents.withLock { c in

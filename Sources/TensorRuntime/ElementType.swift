@@ -1,8 +1,8 @@
 internal import CKernels
 
 /// The type of a tensor's elements. Arithmetic is in `f32` (the product) or `f64` (the reference).
-/// `bf16`, `f16` and `i8` are storage types, widened before use; `i8` are matrices whose rows have a
-/// scale each (`Tensor.init(quantized:scales:)`). Integers hold token ids and masks.
+/// `bf16`, `f16` and `i8` are storage types, widened before use; `i8` are matrices with a scale for
+/// each row (`Tensor.init(quantized:scales:)`). Integers hold token ids and masks.
 public enum ElementType: UInt8, Sendable, CaseIterable {
   case f32, f64, bf16, f16, i8, i32, i64, u8
 

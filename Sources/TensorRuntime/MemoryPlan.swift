@@ -3,9 +3,9 @@
 /// step depends only on sizes, so the memory requests are the same, in the same order.
 ///
 /// Everything that a planned step computes is meaningless, so it runs on a copy of its task.
-/// No value of the original changes: `Tensor.makeUnique(in:)` gives the copy its own memory, cleared
-/// gradients stay zero, and packed panels are counted but not made. For start-up only: no other
-/// thread may touch a tensor meanwhile.
+/// No value of the original changes: `Tensor.makeUnique(in:)` gives the copy its own memory,
+/// cleared gradients stay zero, and packed panels are counted but not made. No other thread may
+/// touch a tensor meanwhile.
 public struct MemoryPlan: Sendable {
   /// Bytes that the step will write for the first time, in blocks that the pool does not hold yet.
   public let stepBytes: Int

@@ -31,8 +31,8 @@ struct PanelCache: ~Copyable, Sendable {
   func forget() { packings.withLock { if !$0.isEmpty { $0 = [] } } }
 }
 
-/// How many bytes of packed weights may be kept. Products of weights for which there is no room pack
-/// them anew each time, with the same bits.
+/// How many bytes of packed weights may be kept. Products of weights for which there is no room
+/// pack them anew each time, with the same bits.
 public final class PanelBudget: Sendable {
   private let left: Mutex<Int>
   /// Without `bytes` there is no limit.

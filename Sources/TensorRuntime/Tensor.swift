@@ -66,8 +66,8 @@ public struct Tensor: Sendable {
         borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
   }
 
-  /// A matrix of bytes `[rows, columns]`, whose row r stands for `scales[r]` times its bytes (signed).
-  /// Shares the memory of `bytes`, of type u8; scales `[rows]` are f32.
+  /// A matrix of signed bytes `[rows, columns]`, whose row r stands for `scales[r]` times its bytes.
+  /// Shares the memory of `bytes`, of type u8; scales `[rows]` are f32. It is never written.
   public init(quantized bytes: Tensor, scales: Tensor) {
     precondition(
       bytes.type == .u8 && bytes.shape.rank == 2 && bytes.offset == 0 && scales.type == .f32
@@ -214,6 +214,7 @@ public struct Tensor: Sendable {
   /// Makes this the only holder of its memory. If it was shared, it is copied and the copy is
   /// counted.
   mutating func makeUnique() {
+    precondition(type != .i8, "a quantized matrix is not written")
     if isOnlyHolder() { return storage.panels.forget() }
     let old = self
     if let pool = storage.pool {

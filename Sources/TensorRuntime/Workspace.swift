@@ -54,7 +54,8 @@ public struct Workspace: ~Copyable {
     }
     return y
   }
-  /// A weight ready for arithmetic: storage types are widened to f32, others are returned unchanged.
+  /// A weight ready for arithmetic: storage types are widened to f32, others are returned
+  /// unchanged.
   public func widened(_ x: Tensor) -> Tensor {
     guard x.type.isStorage else { return x }
     let y = tensor(x.shape)
@@ -65,6 +66,7 @@ public struct Workspace: ~Copyable {
 
   /// A copy with memory of its own.
   public func copy(_ x: Tensor) -> Tensor {
+    if x.type == .i8 { return x }  // never written
     let y = tensor(x.shape, x.type)
     if !isPlanned {
       unsafe y.storage.pointer.copyMemory(from: x.base, byteCount: x.byteCount)

@@ -128,6 +128,18 @@ import Testing
     }
   }
 
+  /// Of any shape: kernels of convolutions, single numbers, nothing at all.
+  @Test func wideningOfOtherShapes() {
+    let work = Workspace()
+    for shape in [Shape(70, 50, 3, 3, 3), Shape(5), Shape(), Shape(0, 4), Shape(4, 0)] {
+      for type in [ElementType.bf16, .f16] {
+        let x = work.converted(Inputs.numbers(shape, 1), to: type)
+        #expect(work.widened(x).floats == x.floats && work.widened(x).shape == shape)
+        #expect(x.floats == work.converted(x, to: .f32).floats)
+      }
+    }
+  }
+
   /// Memory that is given back is taken again when it is written.
   @Test func unusedBlocksGoBack() {
     for index in 24..<140 {

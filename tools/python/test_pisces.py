@@ -83,7 +83,12 @@ class Rewards(unittest.TestCase):
             self.reward.score(bytes_.astype(np.float32) / 255, CAPTIONS[0]),
         )
         if torch:
-            self.assertEqual(one, self.reward.score(torch.from_numpy(x), CAPTIONS[0]))
+            y = torch.from_numpy(x)
+            self.assertEqual(one, self.reward.score(y, CAPTIONS[0]))
+            half = y.bfloat16()
+            self.assertEqual(
+                self.reward.score(half, CAPTIONS[0]), self.reward.score(half.float(), CAPTIONS[0])
+            )
 
     def test_features_make_the_quality(self):
         x = clips(1)[0]
@@ -185,6 +190,10 @@ class Autograd(unittest.TestCase):
         (3 * other).backward()
         self.assertAlmostEqual(loss.item(), other.item(), places=6)
         torch.testing.assert_close(first, x.grad, rtol=1e-4, atol=1e-7)
+        weights = np.array([1.0, -2])
+        loss = self.reward.loss(x, CAPTIONS, quality=weights, semantic=0)
+        other = -(torch.from_numpy(weights) * self.reward.rewards(x, CAPTIONS)[0]).mean()
+        self.assertAlmostEqual(loss.item(), other.item(), places=6)
         with torch.no_grad():
             self.assertFalse(self.reward.loss(x, CAPTIONS).requires_grad)
 

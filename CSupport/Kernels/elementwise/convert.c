@@ -1,26 +1,11 @@
 #include "../isa/kernels.h"
-
-static float from_bf16(uint16_t h) {
-  uint32_t u = (uint32_t)h << 16;
-  float f;
-  memcpy(&f, &u, 4);
-  return f;
-}
+#include "stored_float.h"
 
 static uint16_t to_bf16(float f) {
   uint32_t u;
   memcpy(&u, &f, 4);
   if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40); /* keep NaN a NaN */
   return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
-}
-
-static float from_f16(uint16_t h) {
-  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 0x3ff;
-  if (e == 0) return (sign ? -1.0f : 1.0f) * (float)m * 0x1p-24f;
-  uint32_t u = sign | (e == 31 ? 0x7f800000u | m << 13 : (e + 112) << 23 | m << 13);
-  float f;
-  memcpy(&f, &u, 4);
-  return f;
 }
 
 static uint16_t to_f16(float f) {
@@ -70,9 +55,9 @@ pk_status pk_convert(idx n, pk_type from, const void *x, pk_type to, void *y) {
     case PK_F64:
       EACH(((const double *)x)[i]) break;
     case PK_BF16:
-      EACH(from_bf16(((const uint16_t *)x)[i])) break;
+      EACH(pk_from_bf16(((const uint16_t *)x)[i])) break;
     case PK_F16:
-      EACH(from_f16(((const uint16_t *)x)[i])) break;
+      EACH(pk_from_f16(((const uint16_t *)x)[i])) break;
     }
   }
   return PK_OK;

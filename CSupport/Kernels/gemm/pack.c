@@ -104,7 +104,15 @@ pk_status pk_gemm_pack(const pk_gemm_shape *s, const pk_weight *b, void *packed)
 
 pk_status pk_widen(idx rows, idx columns, const pk_weight *w, float *y) {
   if (w->type == PK_F64 || (w->type == PK_I8 && !w->scale)) return PK_BAD_TYPE;
+  if (w->type == PK_I8) {
 #pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
-  for (idx r = 0; r < rows; r++) widen_run(w, r, columns, 0, columns, y + r * columns);
+    for (idx r = 0; r < rows; r++) widen_run(w, r, columns, 0, columns, y + r * columns);
+    return PK_OK;
+  }
+  /* Without scales rows do not matter, which may be as short as a kernel of a convolution. */
+  const idx n = rows * columns;
+#pragma omp parallel for schedule(static) if (n > PK_SERIAL)
+  for (idx b = 0; b < PK_BLOCKS; b++)
+    widen_run(w, 0, n, PK_LO(b, n), PK_HI(b, n) - PK_LO(b, n), y + PK_LO(b, n));
   return PK_OK;
 }

@@ -3,8 +3,8 @@ internal import Glibc
 internal import TensorRuntime
 
 /// The bytes of a file, read-only. The file is mapped, so opening it costs nothing and pages are
-/// loaded when they are used. Tensors made from it keep it alive. It is the only type in this module
-/// that keeps a pointer.
+/// loaded when they are used. Tensors made from it keep it alive. It is the only type in this
+/// module that keeps a pointer.
 ///
 /// Every access is checked against the end of the file, and gives nil for what is outside. If
 /// another program shortens the file while it is mapped, the kernel stops this process. A

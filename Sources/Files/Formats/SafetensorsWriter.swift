@@ -4,7 +4,8 @@ public import TensorRuntime
 public enum SafetensorsWriter {
   /// Writes the tensors in the given order, except that wider element types come first, so that
   /// every tensor is aligned. `format: "pt"` is added to the metadata unless it is there. Using a
-  /// name twice is a bug of the caller.
+  /// name twice is a bug of the caller. The scales of a quantized matrix follow it as `NAME_scale`,
+  /// unless they are given.
   ///
   /// Throws `cannotCreate` or `readWrite`.
   public static func write(
@@ -13,8 +14,14 @@ public enum SafetensorsWriter {
   )
     throws(FileError)
   {
-    let ordered = [8, 4, 2, 1].flatMap { size in tensors.filter { $0.tensor.type.byteCount == size }
+    let given = Set(tensors.map(\.name))
+    let all = tensors.flatMap { name, tensor in
+      guard let scales = tensor.scales, !given.contains(name + "_scale") else {
+        return [(name: name, tensor: tensor)]
+      }
+      return [(name, tensor), (name + "_scale", scales)]
     }
+    let ordered = [8, 4, 2, 1].flatMap { size in all.filter { $0.tensor.type.byteCount == size } }
     let text = header(
       ordered.map { ($0.name, $0.tensor.type, $0.tensor.shape) }, metadata: metadata, path: path)
     try OutputFile.write(to: path) { file throws(FileError) in

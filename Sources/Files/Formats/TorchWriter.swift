@@ -69,7 +69,7 @@ public enum TorchWriter {
     case .i32: "IntStorage"
     case .i64: "LongStorage"
     case .u8: "ByteStorage"
-    case .i8: "CharStorage"
+    case .i8: preconditionFailure("quantized weights are written as safetensors")
     }
   }
 }

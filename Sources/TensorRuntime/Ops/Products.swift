@@ -119,6 +119,8 @@ extension Workspace {
     /// Rows and columns of op(W).
     var rows: Int { weight.shape[isTransposed ? 1 : 0] }
     var columns: Int { weight.shape[isTransposed ? 0 : 1] }
+    /// Smaller factors are read in place.
+    func isWorthPacking(columns n: Int) -> Bool { rows * n >= 4096 }
   }
   /// What follows a product in the same pass: y + bias; f(y) written to columns `column...` of
   /// `active`; or y ⊙ f'(before).
@@ -144,7 +146,7 @@ extension Workspace {
     var w: Tensor?
     if x.type == .f32 && keepsPanels(factor, rows: rows, columns: n) {
       panels = keptPanels(factor, &s)
-    } else if x.type == .f32 && weight.type.isStorage {
+    } else if x.type == .f32 && weight.type.isStorage && factor.isWorthPacking(columns: n) {
       panels = packed(factor, &s)
     } else {
       w = widened(weight)
@@ -168,7 +170,8 @@ extension Workspace {
   /// Whether the panels of a factor are kept for products with `rows` rows.
   private func keepsPanels(_ factor: Factor, rows: Int, columns n: Int) -> Bool {
     let count = factor.rows * n
-    return factor.isFrozen && factor.first == 0 && n == factor.columns && count >= 4096
+    return factor.isFrozen && factor.first == 0 && n == factor.columns
+      && factor.isWorthPacking(columns: n)
       && (rows <= 512 && count <= Self.mostKept || count <= Self.alwaysKept || factor.isAlwaysKept)
   }
   /// The panels of a factor, for one product: made from the elements as they are stored, so that no
@@ -183,8 +186,8 @@ extension Workspace {
     unsafe w.elements += factor.first * factor.weight.type.byteCount
     unsafe check(pk_gemm_pack(&s, &w, panels.base))
   }
-  /// The panels of a factor that does not change, made once and kept if the pool's budget allows it;
-  /// nil in a plan, which counts them.
+  /// The panels of a factor that does not change, made once and kept if the pool's budget allows
+  /// it; nil in a plan, which counts them.
   private func keptPanels(_ factor: Factor, _ s: inout pk_gemm_shape) -> Tensor? {
     let weight = factor.weight
     let key = PanelCache.Key(

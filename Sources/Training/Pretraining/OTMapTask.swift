@@ -143,7 +143,7 @@ public struct OTMapTask: TrainingTask {
     return record
   }
   /// What is wrong with a map at its end: it does not carry text to the videos, or loses what is
-  /// near what. A quality reward with such a map does harm (Documentation/evidence.md, table 4).
+  /// near what. A quality reward with such a map does harm (Documentation/evidence.md).
   static func fault(_ terms: [(name: String, value: Double)]) -> String? {
     let value = Dictionary(terms) { _, last in last }
     func change(_ name: String) -> (before: Double, after: Double)? {

@@ -36,7 +36,8 @@ struct BenchScore: AsyncParsableCommand {
     try FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: scratch) }
     let folder = model ?? "\(scratch)/model"
-    if !TextFile.exists("\(folder)/config.json") { try make(folder, scratch) }
+    let isNew = !TextFile.exists("\(folder)/config.json")
+    if isNew { try make(folder, scratch) }
     let result = try await ScoreBenchmark(
       program: "/proc/self/exe", model: folder, compute: Machine.computeType,
       pairs: pairs
@@ -44,7 +45,8 @@ struct BenchScore: AsyncParsableCommand {
     var record: JSONObject = [
       "bench": "score",
       "case": .object([
-        "preset": .string(preset.rawValue), "model": .string(model ?? dtype.rawValue),
+        "preset": isNew ? .string(preset.rawValue) : .null,
+        "dtype": isNew ? .string(dtype.rawValue) : .null, "model": model.map { .string($0) } ?? .null,
         "compute_dtype": .string(Machine.computeType.rawValue), "pairs": .integer(pairs),
       ]),
       "threads": .integer(Machine.threads), "isa": .string(Machine.current.rawValue),

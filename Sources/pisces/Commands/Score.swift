@@ -37,14 +37,14 @@ struct Score: AsyncParsableCommand {
   @Option(in: .frames, help: "Frames sampled from each video.") var frames = 8
   @Option(
     in: .choice(["f32", "bf16"]),
-    help: "Keep the weights in this type; default: as they are stored.")
+    help: "bf16 keeps weights of f32 in half the memory; f32, the default: as stored.")
   var dtype: WeightType?
   @Option(
     in: .choice(ComputeChoice.self),
     help:
       """
       Type to which operands of products are rounded; sums stay f32. bf16 moves scores by up to \
-      0.02; auto takes it where this processor multiplies it faster.
+      0.02; auto takes it where this processor multiplies it no slower.
       """
   ) var compute = ComputeChoice.f32
   @Option(
@@ -97,14 +97,14 @@ struct Score: AsyncParsableCommand {
       dtype == .bf16 ? .bf16 : nil, explain, strict
     )
     (options.memory, options.plansMemory) = (try bytes(), json)
+    var isChecked = false
+    var scorer = try Scorer(folder, frames: frames, options)
     // All weights are read once, for values that are not finite, while the first pair is computed.
     let quiet = common.quiet
     let check = Task.detached { () -> UInt64? in
       try folder.check()
       return quiet ? nil : try folder.fingerprint()
     }
-    var isChecked = false
-    var scorer = try Scorer(folder, frames: frames, options)
     var queue = try PairQueue(Array(zip(video, prompt)), manifest: manifest)
     var failed = 0
     while let item = try queue.next() {
@@ -114,8 +114,7 @@ struct Score: AsyncParsableCommand {
         show(ScoreRecord(nil, nil, .failed(error)))
       case .pair(let pair):
         let record = try await scorer.record(
-          pair.video, in: pair.folder, pair.prompt, next: queue.upcoming?.path,
-          returns: queue.returns(pair))
+          pair, next: queue.upcoming, returns: queue.returns(pair))
         if !isChecked {
           if let print = try await check.value {
             common.note("weights \(String(print, radix: 16))")

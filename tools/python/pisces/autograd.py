@@ -1,6 +1,7 @@
 """The rewards as nodes of torch's autograd. Plans of transport are constants of the
 differentiation."""
 
+import numpy as np
 import torch
 
 
@@ -34,14 +35,14 @@ class Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, frames, reward, captions, quality, semantic):
-        n = len(captions)
-        found = reward._gradient(
-            frames, captions, -quality / n, -semantic / n, wants=ctx.needs_input_grad[0]
+        n = max(len(captions), 1)
+        dq, ds = -np.asarray(quality, float) / n, -np.asarray(semantic, float) / n
+        q, s, gradient = reward._gradient(
+            frames, captions, dq, ds, wants=ctx.needs_input_grad[0]
         )
-        if found[2] is not None:
-            ctx.save_for_backward(_like(found[2], frames))
-        value = -(quality * found[0].mean() + semantic * found[1].mean())
-        return frames.new_tensor(value)
+        if gradient is not None:
+            ctx.save_for_backward(_like(gradient, frames))
+        return frames.new_tensor((dq * q + ds * s).sum())
 
     @staticmethod
     @torch.autograd.function.once_differentiable

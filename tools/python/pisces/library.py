@@ -86,7 +86,8 @@ def _load():
         library = C.CDLL(str(places[0]), mode=C.RTLD_LOCAL)
     except OSError as error:
         raise ImportError(
-            f"{name}: {error}: build it with tools/reward-library, install the wheel, or name it in PISCES_LIBRARY"
+            f"{name}: {error}: build it with tools/reward-library, install the wheel, or name it in "
+            "PISCES_LIBRARY"
         ) from None
     p = C.POINTER
     for function, arguments in [

@@ -143,8 +143,8 @@ class Reward:
 
     def loss(self, frames, captions, quality=1.0, semantic=1.0):
         """-(mean over clips of quality * quality_i + semantic * semantic_i), a torch scalar that
-        autograd differentiates with respect to `frames` [B, T, 3, H, W]: rewards and gradient come
-        from one pass."""
+        autograd differentiates with respect to the tensor `frames` [B, T, 3, H, W]: rewards and
+        gradient come from one pass. `quality` and `semantic` are numbers or arrays [B]."""
         from .autograd import Loss
 
         return Loss.apply(frames, self, tuple(_list(captions)), quality, semantic)
@@ -194,7 +194,8 @@ def _frames(frames, clips=None):
     """The array, which must be held while the structure is used, and the structure."""
     torch = sys.modules.get("torch")
     if torch and isinstance(frames, torch.Tensor):
-        frames = frames.detach().cpu().numpy()
+        frames = frames.detach()
+        frames = (frames.float() if frames.is_floating_point() else frames).cpu().numpy()
     x = np.asarray(frames)
     if x.ndim not in (4, 5) or x.shape[-3] != 3:
         raise lib.BadArgument(
