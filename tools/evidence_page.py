@@ -1,6 +1,8 @@
 """Documentation/evidence.md from the tables of tools/evidence: Markdown, one function a kind of
 table."""
 
+import textwrap
+
 from evidence_statistics import DIMENSIONS
 
 HEAD = """# The paper's claims in miniature
@@ -41,6 +43,10 @@ def bracket(c, key="difference"):
 def change(c):
     """The mean of a `spread` as a difference."""
     return bracket({"difference": c["mean"], **c})
+
+
+def wrapped(line):
+    return textwrap.fill(line, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def row(*cells):
@@ -187,4 +193,5 @@ def page(settings, tables):
     keys = ("prompts", "evaluation_seed", "search_prompts", "search_seed")
     seeds = ", ".join(map(str, settings["seeds"]))
     head = HEAD.format(seeds=seeds, **{k: settings[k] for k in keys})
-    return "\n".join([head] + [table(t, about) for t, about in tables])
+    lines = "\n".join([head] + [table(t, about) for t, about in tables]).split("\n")
+    return "\n".join(line if line.startswith("|") else wrapped(line) for line in lines)

@@ -24,16 +24,10 @@ import Testing
     var lines = [
       "# Options and keys", "",
       """
-      Made from the program's declarations (`OptionTableTests`): the same lines are in `--help`, \
-      and a value outside
-      """,
-      """
-      its range is refused with exit status 64 and a line that names it. Every command also takes \
-      `--threads`, `--quiet`,
-      """,
-      """
-      `--help` and `--version`. The keys of run files come below the commands; `pisces train keys \
-      NAME` prints them, too.
+      Made from the program's declarations (`OptionTableTests`): the same lines are in `--help`, and
+      a value outside its range is refused with exit status 64 and a line that names it. Every
+      command also takes `--threads`, `--quiet`, `--help` and `--version`. The keys of run files
+      come below the commands; `pisces train keys NAME` prints them, too.
       """,
     ]
     visit(tree, ["pisces"], &lines)
@@ -47,15 +41,19 @@ import Testing
         let key = try JSONValue(parsing: line, name: "keys")
         let value = key["default"].map { $0.string ?? $0.line } ?? ""
         lines.append(
-          """
-          | `\(key["key"]?.string ?? "")` | \(value.isEmpty ? "" : "`\(value)`") | \
-          \(key["range"]?.string ?? "") | \(key["meaning"]?.string ?? "") |
-          """
-        )
+          row(
+            "`\(key["key"]?.string ?? "")`", value.isEmpty ? "" : "`\(value)`",
+            key["range"]?.string ?? "", key["meaning"]?.string ?? ""))
       }
     }
     return lines.joined(separator: "\n") + "\n"
   }
+
+  /// A row of a Markdown table; a `|` in a cell would end it.
+  private static func row(_ cells: String...) -> String {
+    "| \(cells.map { $0.replacing("|", with: "\\|") }.joined(separator: " | ")) |"
+  }
+
   private static func visit(_ command: JSONValue, _ path: [String], _ lines: inout [String]) {
     let children = command["subcommands"]?.array ?? []
     for child in children where child["commandName"]?.string != "help" {
@@ -74,8 +72,7 @@ import Testing
         name.map {
           argument["kind"]?.string == "flag" ? "--\($0)" : "--\($0) \(value.uppercased())"
         } ?? value.uppercased()
-      lines.append(
-        "| `\(form)` | \((argument["abstract"]?.string ?? "").replacing("|", with: "\\|")) |")
+      lines.append(row("`\(form)`", argument["abstract"]?.string ?? ""))
     }
   }
 }
