@@ -37,7 +37,8 @@ import Testing
     try ModelFolder.write(
       model, config: SmallModels.videoText, weights: "model.safetensors", to: folder("m"))
     let again = try VideoTextModel(
-      SmallModels.videoText, from: try WeightHolder.opening("\(folder("m"))/model.safetensors").source)
+      SmallModels.videoText,
+      from: try WeightHolder.opening("\(folder("m"))/model.safetensors").source)
     #expect(again.matchingHead.weight.value.type == .i8)
     #expect(again.matchingHead.weight.value.floats == model.matchingHead.weight.value.floats)
   }

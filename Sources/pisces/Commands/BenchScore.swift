@@ -46,7 +46,8 @@ struct BenchScore: AsyncParsableCommand {
       "bench": "score",
       "case": .object([
         "preset": isNew ? .string(preset.rawValue) : .null,
-        "dtype": isNew ? .string(dtype.rawValue) : .null, "model": model.map { .string($0) } ?? .null,
+        "dtype": isNew ? .string(dtype.rawValue) : .null,
+        "model": model.map { .string($0) } ?? .null,
         "compute_dtype": .string(Machine.computeType.rawValue), "pairs": .integer(pairs),
       ]),
       "threads": .integer(Machine.threads), "isa": .string(Machine.current.rawValue),

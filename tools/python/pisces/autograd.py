@@ -37,9 +37,7 @@ class Loss(torch.autograd.Function):
     def forward(ctx, frames, reward, captions, quality, semantic):
         n = max(len(captions), 1)
         dq, ds = -np.asarray(quality, float) / n, -np.asarray(semantic, float) / n
-        q, s, gradient = reward._gradient(
-            frames, captions, dq, ds, wants=ctx.needs_input_grad[0]
-        )
+        q, s, gradient = reward._gradient(frames, captions, dq, ds, wants=ctx.needs_input_grad[0])
         if gradient is not None:
             ctx.save_for_backward(_like(gradient, frames))
         return frames.new_tensor((dq * q + ds * s).sum())
