@@ -49,6 +49,9 @@ let package = Package(
     .target(
       name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"],
       publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
+    .target(
+      name: "CMpi", path: "CSupport/Mpi", exclude: ["README.md"], publicHeadersPath: "include",
+      cSettings: [.unsafeFlags(["-std=gnu17", "-O2", "-Wall", "-Wextra"])]),
     .systemLibrary(name: "CInterface", path: "CSupport/Interface"),
     .systemLibrary(
       name: "CPNG", path: "CSupport/PNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
@@ -59,6 +62,7 @@ let package = Package(
       name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
     module("TensorRuntime", ["CKernels"]),
+    module("Cluster", ["TensorRuntime", "CMpi"]),
     module("Layers", ["TensorRuntime"]),
     module("Models", ["TensorRuntime", "Layers", "CUtf8proc"]),
     module("Diffusion", ["TensorRuntime", "Layers", "Models"]),
@@ -72,13 +76,14 @@ let package = Package(
     module(
       "Training",
       [
-        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
-        "Pipelines",
+        "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
+        "World", "Files", "Pipelines",
       ]),
     module(
       "PostTraining",
       [
-        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "Files",
+        "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
+        "Files",
         "Pipelines", "Training",
       ]),
     module(
@@ -104,8 +109,8 @@ let package = Package(
     .executableTarget(
       name: "pisces",
       dependencies: [
-        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
-        "Pipelines", "Training", "PostTraining", "Evaluation", "Benchmarking",
+        "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
+        "World", "Files", "Pipelines", "Training", "PostTraining", "Evaluation", "Benchmarking",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: marked),
@@ -117,6 +122,7 @@ let package = Package(
       ], path: "Tests/TestSupport", swiftSettings: swift),
     // A folder of tests for each module (Tests/HouseTests checks that), and two for the whole.
     tests("TensorRuntimeTests", ["CKernels", "TensorRuntime"]),
+    tests("ClusterTests", ["Cluster", "TensorRuntime"]),
     tests("LayersTests", ["Layers", "TensorRuntime"]),
     tests("ModelsTests", ["Models", "Layers", "TensorRuntime"]),
     tests("DiffusionTests", ["Diffusion", "Models", "TensorRuntime"]),

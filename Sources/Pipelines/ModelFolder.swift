@@ -12,10 +12,7 @@ public enum ModelFolder {
     metadata: [(key: String, value: String)] = [("format", "pt")], to folder: String
   ) throws {
     try createFolder(folder)
-    var json =
-      try JSONValue(
-        parsing: String(decoding: try JSONEncoder().encode(config), as: UTF8.self), name: "config"
-      ).object ?? JSONObject()
+    var json = try JSONValue(encoding: config).object ?? JSONObject()
     if let kind { json["_class_name"] = .string(kind) }
     var tensors: [(name: String, tensor: Tensor)] = []
     model.readParameters { tensors.append(($0.name, $0.value)) }

@@ -86,10 +86,11 @@ public struct Scorer {
   ///
   /// The video of `next`, the pair after it if that is known, is decoded meanwhile. `returns` says
   /// whether this video will be asked for again, if that is known.
+  /// `number` is its position among all pairs, from 0, which names its explanation.
   public mutating func record(
-    _ pair: PairQueue.Pair, next: PairQueue.Pair? = nil, returns: Bool? = nil
+    _ pair: PairQueue.Pair, number: Int? = nil, next: PairQueue.Pair? = nil, returns: Bool? = nil
   ) async throws -> ScoreRecord {
-    count += 1
+    count = number.map { $0 + 1 } ?? count + 1
     do {
       let scores = try await scores(pair.path, pair.prompt, next: next?.path, returns: returns)
       return ScoreRecord(pair.video, pair.prompt, .scored(scores))

@@ -40,7 +40,7 @@ public struct DirectTask: PostTask {
     phases = PhaseSchedule(settings.schedule.phases)!
     poolCaptions = captions
     pool =
-      data
+      try data
       ?? LatentPool.sampled(
         models.teacher, settings.sampler, captions: captions, shape: latentShape,
         prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work
@@ -50,6 +50,7 @@ public struct DirectTask: PostTask {
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
+  public var leaves: Int? { settings.accumulation / settings.cluster.leaf }
   public var isFinished: Bool {
     settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
@@ -63,22 +64,29 @@ public struct DirectTask: PostTask {
   {
     phases?.begin(in: work)
     let g = settings.accumulation
-    refreshPool(step, in: work)
+    try refreshPool(step, in: work)
     var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1)))
     var sums = TermSums()
     direct.options.accumulation = g
     direct.options.comparesRewards =
       settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
-    student.zeroGradients(in: work)
     let target = training.average?.applied(to: student)
-    for micro in 0..<work.rounds(g) {
-      let batch = batch(step, micro, in: work)
-      let out = direct.run(
-        student: &training.model, teacher: models.teacher, target: target, decoder: &models.decoder,
-        reward: &models.reward, batch, phases: phases, in: work)
-      if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
-      sums.add(out)
+    var sum = LeafSum(leaves: leaves!)
+    let size = settings.cluster.leaf
+    for leaf in sum.mine(in: work) where !sum.hasFailed {
+      sum.begin(&training, in: work)
+      var numbers: [Double] = []
+      for micro in leaf * size..<leaf * size + work.rounds(size) {
+        let batch = batch(step, micro, in: work)
+        let out = direct.run(
+          student: &training.model, teacher: models.teacher, target: target,
+          decoder: &models.decoder, reward: &models.reward, batch, phases: phases, in: work)
+        if !out.loss.isFinite { sum.fail(NonFinite("the loss", step: step, sample: micro)) }
+        numbers += TermSums.numbers(out)
+      }
+      sum.add(numbers, from: &training, leaf: leaf, in: work)
     }
+    for row in try sum.finish(&training, in: work) { sums.add(row) }
     training.updateAverage(in: work)
     velocityDrift = 0.9 * velocityDrift + 0.1 * (sums.velocityDrift(microSteps: g) ?? 0)
     let rate = settings.rate(step: step)
@@ -91,11 +99,11 @@ public struct DirectTask: PostTask {
   }
 
   /// Own samples are drawn anew, from the student as it is, every `post.refresh` steps.
-  private mutating func refreshPool(_ step: Int, in work: borrowing Workspace) {
+  private mutating func refreshPool(_ step: Int, in work: borrowing Workspace) throws {
     guard settings.post.latents == .`self`, settings.post.refresh > 0, step > 0,
       step % settings.post.refresh == 0
     else { return }
-    pool = LatentPool.sampled(
+    pool = try LatentPool.sampled(
       student, settings.sampler, captions: poolCaptions,
       shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
       noise: RandomStream(seed: UInt64(settings.seed), .latent, step: step), in: work)
@@ -150,8 +158,8 @@ public struct DirectTask: PostTask {
       settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
     return o
   }
-  public func state() -> TrainingState {
-    var s = training.state("student.", onlyTrainable: true)
+  public func state(in work: borrowing Workspace) throws -> TrainingState {
+    var s = try training.state("student.", onlyTrainable: true, in: work)
     if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }
     s.numbers["velocity_drift"] = .number(velocityDrift)
     return s
@@ -181,25 +189,37 @@ struct TermSums {
   private(set) var loss = 0.0
   private var velocityDrift: Double?
   private var totals: [(name: String, value: Double, isMean: Bool)] = []
+  private static let names = [
+    ("consistency", false), ("quality_loss", false), ("semantic_loss", false), ("decay", false),
+    ("anchor", false), ("flow", false), ("reward_quality", true), ("reward_semantic", true),
+    ("velocity_drift", true), ("reward_cosine", true),
+  ]
 
-  mutating func add(_ out: DirectStep.Output) {
-    loss += out.loss
-    if let drift = out.velocityDrift { velocityDrift = (velocityDrift ?? 0) + drift }
+  /// The loss and the terms of one accumulation step, as many numbers for any; NaN for a term that
+  /// is off.
+  static func numbers(_ out: DirectStep.Output) -> [Double] {
     func mean(_ x: [Double]) -> Double? { x.isEmpty ? nil : x.reduce(0, +) / Double(x.count) }
-    for (name, value, isMean) in [
-      ("consistency", out.consistencyLoss, false), ("quality_loss", out.qualityLoss, false),
-      ("semantic_loss", out.semanticLoss, false), ("decay", out.decayLoss, false),
-      ("anchor", out.anchorLoss, false), ("flow", out.flowLoss, false),
-      ("reward_quality", mean(out.scores.quality), true),
-      ("reward_semantic", mean(out.scores.semantic), true),
-      ("velocity_drift", out.velocityDrift, true),
-      ("reward_cosine", out.rewardCosine, true),
-    ] {
-      guard let value else { continue }
-      if let i = totals.firstIndex(where: { $0.name == name }) {
-        totals[i].value += value
-      } else {
-        totals.append((name, value, isMean))
+    let terms = [
+      out.consistencyLoss, out.qualityLoss, out.semanticLoss, out.decayLoss, out.anchorLoss,
+      out.flowLoss, mean(out.scores.quality), mean(out.scores.semantic), out.velocityDrift,
+      out.rewardCosine,
+    ]
+    return [out.loss] + terms.map { $0 ?? .nan }
+  }
+  /// Adds the numbers of one or several accumulation steps.
+  mutating func add(_ numbers: [Double]) {
+    let width = 1 + Self.names.count
+    for start in stride(from: 0, to: numbers.count, by: width) {
+      loss += numbers[start]
+      for (i, (name, isMean)) in Self.names.enumerated() {
+        let value = numbers[start + 1 + i]
+        if value.isNaN { continue }
+        if name == "velocity_drift" { velocityDrift = (velocityDrift ?? 0) + value }
+        if let i = totals.firstIndex(where: { $0.name == name }) {
+          totals[i].value += value
+        } else {
+          totals.append((name, value, isMean))
+        }
       }
     }
   }

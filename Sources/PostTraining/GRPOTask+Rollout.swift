@@ -20,18 +20,15 @@ extension GRPOTask {
   private struct Sums {
     var loss = 0.0, gradientNorm = 0.0, consistency = 0.0
     var updates = 0
-    var terms: [GRPO.Term] = []
-
-    func mean(_ value: (GRPO.Term) -> Double) -> Double {
-      terms.reduce(0) { $0 + value($1) } / Double(terms.count)
-    }
+    /// Of the transitions: how many, and sums over them.
+    var count = 0.0, ratio = 0.0, clipped = 0.0, divergence = 0.0
   }
 
   mutating func rolloutStep(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace)
     throws -> StepRecord
   {
     let o = settings.grpo
-    let groups = sampled(step, parts, in: work)
+    let groups = try sampled(step, parts, in: work)
     let (advantages, kept) = selected(groups.rewards)
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
     let shuffled = order.permutation(kept.count).map { kept[$0] }
@@ -42,14 +39,13 @@ extension GRPOTask {
       $0..<min($0 + g, shuffled.count)
     }
     for batch in batches.prefix(work.rounds(batches.count)) {
-      student.zeroGradients(in: work)
-      var loss = distil(batch, of: kept.count, step, accumulation: g, &sums, in: work)
       let transitions = shuffled[batch].flatMap { row in
         trainedSteps(groups.rollout, drawing: &order).map {
           GRPO.Transition(sample: row, step: $0, advantages: advantages.map { $0[row] })
         }
       }
-      try train(transitions, of: groups, options, step, &loss, &sums, in: work)
+      let loss = try train(
+        transitions, of: groups, options, batch, kept.count, accumulation: g, step, &sums, in: work)
       parts?.end("train", in: work)
       sums.gradientNorm += try training.update(
         loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm,
@@ -60,12 +56,11 @@ extension GRPOTask {
     }
     let more =
       (pool != nil && o.use_cd ? [("consistency", sums.consistency)] : [])
-      + (o.kl > 0 ? [("kl", sums.mean(\.divergence))] : [])
+      + (o.kl > 0 ? [("kl", sums.divergence / sums.count)] : [])
     return StepRecord(
       loss: sums.loss / Double(sums.updates),
       terms: means(groups.rewards) + more + [
-        ("ratio", sums.mean(\.ratio)),
-        ("clip_fraction", sums.mean { abs($0.ratio - 1) > o.clip ? 1 : 0 }),
+        ("ratio", sums.ratio / sums.count), ("clip_fraction", sums.clipped / sums.count),
       ],
       gradientNorm: sums.gradientNorm / Double(sums.updates),
       learningRate: settings.rate(step: step), samples: groups.rows)
@@ -73,14 +68,14 @@ extension GRPOTask {
 
   /// The groups of step `step`, for the next captions in turn.
   private mutating func sampled(_ step: Int, _ parts: StepPhases?, in work: borrowing Workspace)
-    -> Groups
+    throws -> Groups
   {
     let o = settings.grpo
     let list = (0..<o.prompts).map { captions[(step * o.prompts + $0) % captions.count] }
     var policy = GRPO.Policy(
       steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
     policy.tail = o.tail
-    let (rollout, rewards) = rollouts(list, policy, step, parts, in: work)
+    let (rollout, rewards) = try rollouts(list, policy, step, parts, in: work)
     return Groups(captions: list, policy: policy, rollout: rollout, rewards: rewards)
   }
   /// The steps of a rollout that follow the SDE at training step `step` and are trained on. nil:
@@ -98,7 +93,7 @@ extension GRPOTask {
   private mutating func rollouts(
     _ list: [String], _ policy: GRPO.Policy, _ step: Int, _ parts: StepPhases?,
     in work: borrowing Workspace
-  ) -> (GRPO.Rollout, rewards: [[Double]]) {
+  ) throws -> (GRPO.Rollout, rewards: [[Double]]) {
     let o = settings.grpo
     let seed = UInt64(settings.seed)
     let k = o.generations
@@ -119,10 +114,20 @@ extension GRPOTask {
       : list.indices.flatMap { p in
         stride(from: 0, to: k, by: most).map { (p..<p + 1, $0..<min($0 + most, k)) }
       }
-    for (prompts, members) in pieces.prefix(work.rounds(pieces.count)) {
-      let captions = prompts.flatMap { Array(repeating: list[$0], count: members.count) }
+    func rows(_ piece: Int) -> Range<Int> {
+      let (prompts, members) = pieces[piece]
       let first = prompts.lowerBound * k + members.lowerBound
-      let rows = first..<(prompts.upperBound - 1) * k + members.upperBound
+      return first..<(prompts.upperBound - 1) * k + members.upperBound
+    }
+    try BlockShare.run(pieces.count, in: work) { piece in
+      let n = rows(piece).count
+      return Array(repeating: (Shape([n] + latent), ElementType.f32), count: window.count + 2) + [
+        (Shape(window.count + coefficients.count, n), .f64)
+      ]
+    } body: { piece, work in
+      let (prompts, members) = pieces[piece]
+      let captions = prompts.flatMap { Array(repeating: list[$0], count: members.count) }
+      let rows = rows(piece)
       func own(_ purpose: RandomStream.Purpose, _ set: Int, in work: borrowing Workspace) -> Tensor
       {
         work.stacked(
@@ -141,13 +146,26 @@ extension GRPOTask {
         initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
         prompt: models.prompts(captions, in: work), window: window, shared: shared,
         noise: { own(.rollout, $0, in: $1) }, in: work)
-      all.place(run, at: first, in: work)
       parts?.end("rollout", in: work)
       let context = contexts.batch(captions, models.reward!, in: work)
-      for (r, scored) in Self.score(run.clean, models, context, in: work).enumerated() {
-        rewards[r].replaceSubrange(rows, with: scored)
-      }
+      let scores = Self.score(run.clean, models, context, in: work)
       parts?.end("decode and rewards", in: work)
+      let numbers = run.logProbabilities + scores
+      return run.states + [run.clean] + [
+        Tensor(numbers.flatMap { $0 }, Shape(numbers.count, rows.count))
+      ]
+    } take: { piece, results, work in
+      var part = GRPO.Rollout(
+        window: window, states: Array(results[0...window.count]),
+        clean: results[window.count + 1], sigmas: policy.sigmas)
+      let numbers = (0..<window.count + coefficients.count).map {
+        results[window.count + 2][row: $0].doubles
+      }
+      part.logProbabilities = Array(numbers.prefix(window.count))
+      all.place(part, at: rows(piece).lowerBound, in: work)
+      for (r, scored) in numbers.dropFirst(window.count).enumerated() {
+        rewards[r].replaceSubrange(rows(piece), with: scored)
+      }
     }
     return (all, rewards)
   }
@@ -192,48 +210,63 @@ extension GRPOTask {
     return options
   }
 
-  /// Adds the gradients of `transitions` to the student's, at most `chunk` of them in one pass, and
-  /// their losses to `loss`.
+  /// The gradients of one optimiser step, and its loss: those of the consistency term, if it is on,
+  /// and of `transitions`. A leaf is one pass of at most `chunk` data latents or transitions.
   private mutating func train(
-    _ transitions: [GRPO.Transition], of groups: Groups, _ options: GRPO.Options, _ step: Int,
-    _ loss: inout Double, _ sums: inout Sums, in work: borrowing Workspace
-  ) throws {
+    _ transitions: [GRPO.Transition], of groups: Groups, _ options: GRPO.Options,
+    _ batch: Range<Int>, _ kept: Int, accumulation: Int, _ step: Int, _ sums: inout Sums,
+    in work: borrowing Workspace
+  ) throws -> Double {
     let o = settings.grpo
+    let distils = pool != nil && o.use_cd && settings.weights.consistency > 0
+    let draws =
+      distils
+      ? stride(from: batch.lowerBound, to: batch.upperBound, by: o.chunk).map {
+        $0..<min($0 + o.chunk, batch.upperBound)
+      } : []
     let passes = stride(from: 0, to: transitions.count, by: o.chunk).map {
       Array(transitions[$0..<min($0 + o.chunk, transitions.count)])
     }
-    for pass in passes.prefix(work.rounds(passes.count)) {
+    var sum = LeafSum(leaves: draws.count + passes.count)
+    for leaf in sum.mine(in: work) where !sum.hasFailed {
+      sum.begin(&training, in: work)
+      if leaf < draws.count {
+        let out = distil(
+          pool!, draws[leaf], of: kept, step,
+          share: Double(draws[leaf].count) / Double(accumulation), in: work)
+        let consistency =
+          (out.consistencyLoss ?? 0) * Double(draws[leaf].count) / Double(kept)
+        sum.add([out.loss, consistency, 0, 0, 0, 0], from: &training, leaf: leaf, in: work)
+        continue
+      }
+      let pass = passes[leaf - draws.count]
       let prompt = models.prompts(
         pass.map { groups.captions[$0.sample / o.generations] }, in: work)
       let terms = GRPO.train(
         &training.model, groups.policy, groups.rollout, pass, prompt: prompt,
         teacher: models.teacher, options, in: work)
       for (transition, term) in zip(pass, terms) where !term.loss.isFinite {
-        throw NonFinite("the loss", step: step, sample: transition.sample)
+        sum.fail(NonFinite("the loss", step: step, sample: transition.sample))
       }
-      loss += terms.reduce(0) { $0 + $1.loss }
-      sums.terms += terms
+      func total(_ value: (GRPO.Term) -> Double) -> Double { terms.reduce(0) { $0 + value($1) } }
+      let numbers = [
+        total(\.loss), 0, Double(terms.count), total(\.ratio),
+        total { abs($0.ratio - 1) > o.clip ? 1 : 0 }, total(\.divergence),
+      ]
+      sum.add(numbers, from: &training, leaf: leaf, in: work)
     }
-  }
-
-  /// The consistency term of one optimiser step, if it is on: one data latent for each of the kept
-  /// samples `batch`, at most `chunk` in one pass. Returns its loss.
-  private mutating func distil(
-    _ batch: Range<Int>, of kept: Int, _ step: Int, accumulation: Int, _ sums: inout Sums,
-    in work: borrowing Workspace
-  ) -> Double {
-    let o = settings.grpo
-    guard let pool, o.use_cd, settings.weights.consistency > 0 else { return 0 }
     var loss = 0.0
-    for start in stride(from: batch.lowerBound, to: batch.upperBound, by: o.chunk) {
-      let draws = start..<min(start + o.chunk, batch.upperBound)
-      let out = distil(
-        pool, draws, of: kept, step, share: Double(draws.count) / Double(accumulation), in: work)
-      loss += out.loss
-      sums.consistency += (out.consistencyLoss ?? 0) * Double(draws.count) / Double(kept)
+    for row in try sum.finish(&training, in: work) {
+      loss += row[0]
+      sums.consistency += row[1]
+      sums.count += row[2]
+      sums.ratio += row[3]
+      sums.clipped += row[4]
+      sums.divergence += row[5]
     }
     return loss
   }
+
   /// The consistency term alone, on data latents, one for each of the kept samples `draws`. Adds
   /// `share` times its gradient to the student's gradients.
   private mutating func distil(

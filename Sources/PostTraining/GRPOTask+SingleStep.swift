@@ -12,11 +12,9 @@ extension GRPOTask {
     let k = settings.grpo.generations
     let grpo = SingleStepGRPO(schedule, singleStepOptions(step))
     let old = student
-    var loss = 0.0
-    var rewards: [[Double]] = []
-    var consistency = 0.0
-    student.zeroGradients(in: work)
-    for micro in 0..<work.rounds(settings.accumulation) {
+    var sum = LeafSum(leaves: settings.accumulation)
+    for micro in sum.mine(in: work) where !sum.hasFailed {
+      sum.begin(&training, in: work)
       let row = (step * settings.accumulation + micro) % pool.count
       let caption = pool.captions[row]
       let group = group(pool.rows([row], in: work), caption, step, micro, in: work)
@@ -30,10 +28,18 @@ extension GRPOTask {
           scored = Self.score(clean, frozen, captioned, in: work)
           return scored
         }, in: work)
-      if !out.loss.isFinite { throw NonFinite("the loss", step: step, sample: micro) }
-      loss += out.loss
-      consistency += out.consistencyLosses.reduce(0, +) / Double(k * settings.accumulation)
-      rewards = rewards.isEmpty ? scored : zip(rewards, scored).map { $0 + $1 }
+      if !out.loss.isFinite { sum.fail(NonFinite("the loss", step: step, sample: micro)) }
+      let consistency = out.consistencyLosses.reduce(0, +) / Double(k * settings.accumulation)
+      sum.add(
+        [out.loss, consistency] + scored.flatMap { $0 }, from: &training, leaf: micro, in: work)
+    }
+    let rows = try sum.finish(&training, in: work)
+    let loss = rows.reduce(0) { $0 + $1[0] }
+    let consistency = rows.reduce(0) { $0 + $1[1] }
+    let rewards = coefficients.indices.map { r in
+      (0..<k).map { i in
+        rows.reduce(0) { $0 + $1[2 + r * k + i] } / Double(settings.accumulation)
+      }
     }
     let norm = try training.update(
       loss: loss, rate: settings.rate(step: step), maximumNorm: settings.max_grad_norm,

@@ -33,14 +33,15 @@ public struct HackingWatch: Sendable {
   public init(
     _ settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
     latentShape: [Int], in work: borrowing Workspace
-  ) {
+  ) throws {
     (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (
       settings, models, heldOut, captions, latentShape
     )
-    first = Self.scores(models.teacher, settings, models, heldOut, captions, latentShape, in: work)
+    first = try Self.scores(
+      models.teacher, settings, models, heldOut, captions, latentShape, in: work)
   }
-  public func look(at student: VideoTransformer, in work: borrowing Workspace) -> Finding {
-    let now = Self.scores(student, settings, models, heldOut, captions, latentShape, in: work)
+  public func look(at student: VideoTransformer, in work: borrowing Workspace) throws -> Finding {
+    let now = try Self.scores(student, settings, models, heldOut, captions, latentShape, in: work)
     return Self.judge(
       reward: zip(now.reward, first.reward).map { $0 - $1 },
       heldOut: zip(now.heldOut, first.heldOut).map { $0 - $1 }, limit: settings.watch.limit)
@@ -65,9 +66,9 @@ public struct HackingWatch: Sendable {
   private static func scores(
     _ model: VideoTransformer, _ s: PostSettings, _ models: PostModels, _ heldOut: RewardModel,
     _ captions: [String], _ shape: [Int], in work: borrowing Workspace
-  ) -> (reward: [Double], heldOut: [Double]) {
+  ) throws -> (reward: [Double], heldOut: [Double]) {
     let noise = RandomStream(seed: UInt64(s.seed), .evaluation, step: 1)
-    let latents = LatentPool.sampled(
+    let latents = try LatentPool.sampled(
       model, s.sampler, captions: captions, shape: shape, prompts: models.prompts, noise: noise,
       in: work
     ).latents
@@ -113,7 +114,7 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
     var record = try base.step(step, in: work)
     stopReason = nil
     guard (step + 1) % every == 0 || step + 1 == totalSteps else { return record }
-    let f = watch.look(at: base.result, in: work)
+    let f = try watch.look(at: base.result, in: work)
     record.terms += [
       ("watch_reward", f.reward), ("watch_held_out", f.heldOut), ("watch_share", f.share),
       ("watch_hacking", f.isHacking ? 1 : 0),
@@ -135,7 +136,10 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
     return record
   }
   private func short(_ x: Double) -> String { "\((x * 1000).rounded() / 1000)" }
-  public func state() -> TrainingState { base.state() }
+  public var leaves: Int? { base.leaves }
+  public func state(in work: borrowing Workspace) throws -> TrainingState {
+    try base.state(in: work)
+  }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try base.restore(&state, in: work)
   }

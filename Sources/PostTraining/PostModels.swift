@@ -3,6 +3,7 @@ public import Models
 public import Pipelines
 public import Rewards
 public import TensorRuntime
+import Training
 
 /// The models from which a post-training run starts. The student starts as a copy of the teacher.
 public struct PostModels: Sendable {
@@ -34,21 +35,23 @@ public struct LatentPool: Sendable {
       .reshaped(Shape([indices.count] + latents.shape.dims.dropFirst()))
   }
 
-  /// The generator's own samples for `captions`, in batches of 64.
+  /// The generator's own samples for `captions`, in batches of 64, shared out over the ranks.
   public static func sampled(
     _ model: VideoTransformer, _ sampler: FlowSampler, captions: [String], shape: [Int],
     prompts: PromptEncoder, noise: RandomStream, in work: borrowing Workspace
-  ) -> LatentPool {
+  ) throws -> LatentPool {
     let all = noise.normal(Shape([captions.count] + shape), in: work)
     var latents = work.tensor(all.shape)
-    for start in stride(
-      from: 0, to: min(captions.count, work.rounds((captions.count + 63) / 64) * 64), by: 64)
-    {
-      let range = start..<min(start + 64, captions.count)
+    func rows(_ block: Int) -> Range<Int> { 64 * block..<min(64 * block + 64, captions.count) }
+    try BlockShare.run((captions.count + 63) / 64, in: work) {
+      [(Shape([rows($0).count] + shape), .f32)]
+    } body: { block, work in
       let z = sampler.sample(
-        model, noise: work.copy(all.slice(range)), captions: Array(captions[range]), prompts,
-        in: work)
-      work.place(z, into: &latents, axis: 0, at: start)
+        model, noise: work.copy(all.slice(rows(block))), captions: Array(captions[rows(block)]),
+        prompts, in: work)
+      return [z]
+    } take: { block, z, work in
+      work.place(z[0], into: &latents, axis: 0, at: 64 * block)
     }
     return LatentPool(latents: latents, captions: captions)
   }

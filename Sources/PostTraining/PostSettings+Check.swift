@@ -9,6 +9,11 @@ extension PostSettings {
     try checkTerms(hasRewardModel: hasRewardModel)
     try checkLevels()
     if objective == .grpo { try checkGRPO() }
+    if accumulation % cluster.leaf != 0 {
+      throw Fault(
+        "leaves of \(cluster.leaf) micro-steps do not divide \(accumulation)", "cluster.leaf",
+        "give a divisor of accumulation")
+    }
   }
   private var isRewarded: Bool { weights.quality > 0 || weights.semantic > 0 }
 

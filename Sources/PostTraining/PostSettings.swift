@@ -125,6 +125,19 @@ public struct PostSettings: TrainingSettings {
       "Share of the samples whose reward rose while the held-out one fell that is called hacking.")
     public var limit = 0.5
   }
+  public struct Processes: Codable, Sendable, Equatable {
+    @Setting(
+      .whole(1...65536),
+      """
+      Micro-steps whose gradients are added to one another before they enter the tree of sums; a \
+      divisor of accumulation. More take less memory, and share out over fewer ranks.
+      """)
+    public var leaf = 1
+    @Setting(
+      .real(above: 0, to: 1e6),
+      "Seconds without a byte from any rank after which the run is taken for lost (status 71).")
+    public var patience = 300.0
+  }
   public struct GRPO: Codable, Sendable, Equatable {
     public enum Mode: String, Codable, Sendable, CaseIterable {
       case rollout
@@ -192,7 +205,7 @@ public struct PostSettings: TrainingSettings {
     var huber_c = 0.001
   public var post = Post(), lora = Lora(), weights = Weights(), schedule = Schedule(),
     guidance = Guidance(), reward = Reward(), ema = EMA(), vae = VAE(), grpo = GRPO(),
-    watch = Watch()
+    watch = Watch(), cluster = Processes()
   @Setting(.whole(1...100_000_000), "Clips of the world that are encoded for data latents.") public
     var clips = 1024
   @Setting(

@@ -242,7 +242,7 @@ public enum Reference {
     var o = pk_adamw(
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
-      grad_scale: u.gradientScale, ema: 0, bf16_moments: 0, salt: 0)
+      grad_scale: u.gradientScale, ema: 0, bf16_moments: 0, salt: 0, first: 0)
     unsafe pk_reference_adamw(p.count, &o, gradient.doubles, &p, &m, &v)
     return [p, m, v].map { Tensor($0, value.shape) }
   }

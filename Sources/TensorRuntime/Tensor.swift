@@ -100,6 +100,8 @@ public struct Tensor: Sendable {
     t.offset += range.lowerBound * (count / max(shape[0], 1))
     return t
   }
+  /// Elements `range` in the order of memory, `[range.count]`; shares memory.
+  public func flat(_ range: Range<Int>) -> Tensor { reshaped(Shape(count)).slice(range) }
   /// Element `index` of the leading axis, without that axis; shares memory.
   public subscript(row index: Int) -> Tensor {
     let t = slice(index..<index + 1)
@@ -165,6 +167,14 @@ public struct Tensor: Sendable {
   /// Calls `body` with the bytes of the elements (for writing files).
   public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
     try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
+  }
+
+  /// Calls `body` with the bytes of the elements, for writing. Copies them first if they are shared.
+  public mutating func withMutableBytes<R>(
+    _ body: (UnsafeMutableRawBufferPointer) throws -> R
+  ) rethrows -> R {
+    makeUnique()
+    return try unsafe body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
   }
 
   func withBuffer<Element, R>(

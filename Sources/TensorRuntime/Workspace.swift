@@ -76,6 +76,17 @@ public struct Workspace: ~Copyable {
 }
 
 extension Workspace {
+  /// Writes the elements of `x` over those of `y` from element `start` on, in the order of memory.
+  public func paste(_ x: Tensor, into y: inout Tensor, at start: Int) {
+    precondition(
+      x.type == y.type && start >= 0 && start + x.count <= y.count,
+      "\(x.shape) at \(start) of \(y.shape)")
+    y.makeUnique(in: self)
+    if isPlanned || x.count == 0 { return }
+    let offset = start * y.type.byteCount
+    unsafe (y.base + offset).copyMemory(from: x.base, byteCount: x.byteCount)
+  }
+
   /// Calls a kernel, which refuses only what a precondition should have refused. A plan does not
   /// call it.
   func check(_ kernel: @autoclosure () -> pk_status, _ what: @autoclosure () -> String = "kernel") {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -34,9 +35,15 @@ struct CommonOptions: ParsableArguments {
       """
     )
   }
+  /// The same for a command whose work several ranks share: joins the others first.
+  func startRanks() throws {
+    try Cluster.start()
+    try start()
+    try ClusterStart.agree(self)
+  }
   /// Sets the type if it is faster on this processor. Prints a line if it is not.
   func use(_ type: Machine.ComputeType) {
-    let (taken, rate) = Machine.prefer(type)
+    let (taken, rate) = ClusterStart.common(Machine.prefer(type))
     if taken != type {
       note(
         "products are f32: this processor "
@@ -64,5 +71,8 @@ struct CommonOptions: ParsableArguments {
       }
     }
   }
-  func note(_ line: String) { if !quiet { StandardStreams.error("pisces: \(line)") } }
+  /// Of several ranks only the first speaks.
+  func note(_ line: String) {
+    if !quiet && Cluster.current.isFirst { StandardStreams.error("pisces: \(line)") }
+  }
 }

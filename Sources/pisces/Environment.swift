@@ -1,3 +1,4 @@
+import Cluster
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -16,6 +17,10 @@ enum Environment {
     o["blis"] = .string(Machine.blisVersion)
     o["blis_kernels"] = .string(Machine.blisKernels)
     o["cpu"] = .string(cpuModel)
+    if Cluster.current.size > 1 {
+      o["mpi"] = .string(Cluster.current.library)
+      o["hosts"] = .array(Cluster.current.hosts.map { .string($0) })
+    }
     return .object(o)
   }
   /// What a measurement says of its origin, behind its own fields.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Files
 import Pipelines
 import TensorRuntime
@@ -18,6 +19,7 @@ import Training
       } else {
         try command.run()
       }
+      Cluster.current.end()
       exit(0)
     } catch { Failure.exit(error) }
   }
@@ -31,7 +33,7 @@ struct Pisces: AsyncParsableCommand {
       Exit status: 0 done; 1 failed; 2 not converged (--strict); 3 non-finite value in training; 4 \
       some items failed;
       64 wrong usage or configuration; 65 bad input; 66 missing input; 69 missing program; 70 a \
-      bug of ours;
+      bug of ours; 71 lost another rank;
       73 cannot create output; 74 read or write failed; 75 stopped early, resume me; 130/143 \
       second signal;
       141 the reader of standard output went away.
@@ -59,11 +61,17 @@ enum Failure {
 
   static func exit(_ error: any Error) -> Never {
     switch error {
-    case let e as Status: Glibc.exit(e.code)
+    case let e as Status: end(e.code)
+    case let e as ClusterStart.Disagreement: failTogether(e.message.code, e.message.text)
+    case let e as ClusterError: fail(e.status, e.description)
+    case is OtherRankFailed:
+      // It ends this process, too.
+      sleep(20)
+      Glibc.exit(1)
     case let e as Message: fail(e.code, e.text)
     case let e as FileError: fail(e.exitStatus, e.description)
     case let e as ConfigurationError: fail(64, e.description)
-    case let e as NonFinite: fail(3, e.description)
+    case let e as NonFinite: failTogether(3, e.description)
     case let e as NonFiniteSample: fail(3, e.description)
     default:
       let code = Pisces.exitCode(for: error)
@@ -91,9 +99,22 @@ enum Failure {
     }
     return "\(text.isEmpty ? "wrong usage" : text): command line: see pisces --help"
   }
+  /// Ends this process, and with it every other rank.
   static func fail(_ code: Int32, _ text: String) -> Never {
-    if code == StandardStreams.readerGone { Glibc.exit(code) }
-    StandardStreams.error("pisces: error: \(text)")
+    let cluster = Cluster.current
+    if code != StandardStreams.readerGone {
+      let place = cluster.isFirst ? "" : "[rank \(cluster.rank) \(cluster.host)] "
+      StandardStreams.error("pisces: \(place)error: \(text)")
+    }
+    cluster.abort(code)
+  }
+  /// Ends this process in a way that every rank has come to.
+  private static func failTogether(_ code: Int32, _ text: String) -> Never {
+    if Cluster.current.isFirst { StandardStreams.error("pisces: error: \(text)") }
+    end(code)
+  }
+  private static func end(_ code: Int32) -> Never {
+    Cluster.current.end()
     Glibc.exit(code)
   }
 }

@@ -97,7 +97,7 @@ import Testing
     try steps(0..<2, &first)
     let directory = try RunDirectory(
       folder("run"), resuming: false, configuration: [:], environment: [:])
-    let state = first.state("model.", onlyTrainable: onlyTrainable)
+    let state = try first.state("model.", onlyTrainable: onlyTrainable, in: work)
     let parts = onlyTrainable ? ["l.weight"] : ["l.weight", "l.bias"]
     #expect(
       Set(state.tensors.map(\.name))
@@ -108,7 +108,7 @@ import Testing
     try directory.save(step: 2, state, keeping: 1)
 
     var second = try fresh()
-    var saved = try directory.latest()
+    var saved = try SavedState(try #require(try directory.latest()))
     #expect(try saved.integer("step") == 2)
     try second.restore("model.", onlyTrainable: onlyTrainable, from: &saved, in: work)
     #expect(Self.values(second.model) == Self.values(first.model))

@@ -39,7 +39,9 @@ import Testing
       return StepRecord(
         loss: loss, terms: [("half", loss / 2)], gradientNorm: norm, learningRate: 0.1, samples: 4)
     }
-    func state() -> TrainingState { training.state("model.") }
+    func state(in work: borrowing Workspace) throws -> TrainingState {
+      try training.state("model.", in: work)
+    }
     mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
       done = try state.integer("step")
       try training.restore("model.", from: &state, in: work)

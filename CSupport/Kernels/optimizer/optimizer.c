@@ -18,8 +18,9 @@ pk_status pk_adamw_step(pk_type type, idx n, const pk_adamw *o, const void *g, v
     uint16_t *m16 = (uint16_t *)m + j, *v16 = (uint16_t *)v + j;
     k->widen(PK_BF16, count, m16, 1, first), k->widen(PK_BF16, count, v16, 1, second);
     k->adamw(count, o, pk_at(g, type, j), pk_at(p, type, j), first, second, mean);
-    k->bf16_round_stochastic(count, (uint32_t)j, o->salt, first, m16),
-        k->bf16_round_stochastic(count, (uint32_t)j, ~o->salt, second, v16);
+    const uint32_t element = o->first + (uint32_t)j;
+    k->bf16_round_stochastic(count, element, o->salt, first, m16);
+    k->bf16_round_stochastic(count, element, ~o->salt, second, v16);
   }
   return PK_OK;
 }

@@ -64,9 +64,7 @@ public enum SettingsReader {
   }
   /// The settings as JSON, for the run directory.
   public static func resolved(_ settings: some Settings) throws -> JSONValue {
-    try JSONValue(
-      parsing: String(decoding: try JSONEncoder().encode(settings), as: UTF8.self), name: "settings"
-    )
+    try JSONValue(encoding: settings)
   }
 
   private static func parse(_ path: String) throws -> JSONValue {

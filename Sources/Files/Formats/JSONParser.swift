@@ -7,6 +7,13 @@ extension JSONValue {
   public init(parsing text: String, name: String) throws(FileError) {
     try self.init(parsing: Array(text.utf8), name: name)
   }
+  /// A value as it encodes itself, with keys in alphabetical order: the same bytes at any time.
+  public init(encoding value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    self = try Self(
+      parsing: String(decoding: try encoder.encode(value), as: UTF8.self), name: "settings")
+  }
   public init(parsing bytes: [UInt8], name: String) throws(FileError) {
     var parser = JSONParser(bytes: bytes, name: name)
     self = try parser.document()

@@ -4,28 +4,35 @@ internal import Synchronization
   import Glibc
 #endif
 
-/// SIGTERM, SIGINT and SIGUSR1 ask the loop to write a checkpoint and stop (exit status 75).
-/// Launchers and shells send the same signal to a process and to its group, so signals within a
-/// second count as one request. A later one ends the process at once.
+/// SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 ask the loop to write a checkpoint and stop (exit status
+/// 75). Launchers and shells send the same signal to a process and to its group, so signals within a
+/// second count as one request. A later one of the same kind ends the process at once. (SLURM sends
+/// SIGUSR1 and, before the checkpoint may be done, SIGTERM.)
 public enum StopRequest {
-  /// Nanoseconds of the monotonic clock at the first request; 0: none.
-  private static let first = Atomic<UInt64>(0)
+  /// Nanoseconds of the monotonic clock at the first request of each kind; 0: none.
+  private static let term = Atomic<UInt64>(0), int = Atomic<UInt64>(0), usr1 = Atomic<UInt64>(0),
+    usr2 = Atomic<UInt64>(0)
   private static let second: UInt64 = 1_000_000_000
 
-  public static var isPending: Bool { first.load(ordering: .relaxed) > 0 }
+  public static var isPending: Bool {
+    term.load(ordering: .relaxed) | int.load(ordering: .relaxed) | usr1.load(ordering: .relaxed)
+      | usr2.load(ordering: .relaxed) > 0
+  }
 
-  /// Installs the handlers. They use only an atomic and the clock, which is allowed in a signal
+  /// Installs the handlers. They use only atomics and the clock, which is allowed in a signal
   /// handler.
   public static func install() {
-    for number in [SIGTERM, SIGINT, SIGUSR1] {
-      signal(number) { number in
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        let now = UInt64(time.tv_sec) * StopRequest.second + UInt64(time.tv_nsec)
-        let (isFirst, earlier) = StopRequest.first.compareExchange(
-          expected: 0, desired: now, ordering: .relaxed)
-        if !isFirst && now >= earlier + StopRequest.second { _exit(128 + number) }
-      }
-    }
+    signal(SIGTERM) { StopRequest.note($0, at: StopRequest.term) }
+    signal(SIGINT) { StopRequest.note($0, at: StopRequest.int) }
+    signal(SIGUSR1) { StopRequest.note($0, at: StopRequest.usr1) }
+    signal(SIGUSR2) { StopRequest.note($0, at: StopRequest.usr2) }
+  }
+  private static func note(_ number: Int32, at first: borrowing Atomic<UInt64>) {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+    let now = UInt64(time.tv_sec) * second + UInt64(time.tv_nsec)
+    let (isFirst, earlier) = first.compareExchange(
+      expected: 0, desired: now, ordering: .relaxed)
+    if !isFirst && now >= earlier + second { _exit(128 + number) }
   }
 }

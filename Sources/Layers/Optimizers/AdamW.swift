@@ -26,19 +26,30 @@ public struct AdamW: Sendable {
   }
   public var options: Options
   public private(set) var steps: Int
-  /// Names of the parameters, and their first and second moments.
+  /// Names of the parameters, and their first and second moments: all of them, or those of a shard,
+  /// `[elements]`.
   public private(set) var names: [String]
   public private(set) var first, second: [Tensor]
 
   /// Zero moments for the trainable parameters of `model`.
   public init(_ options: Options, for model: some Layer, in work: borrowing Workspace) {
+    self.init(options, of: model.trainableParameters().map { ($0, $0.value.shape) }, in: work)
+  }
+  /// The same for elements `owned[i]` of trainable parameter i.
+  public init(
+    _ options: Options, for model: some Layer, owned: [Range<Int>], in work: borrowing Workspace
+  ) {
+    let parts = zip(model.trainableParameters(), owned).map { ($0, Shape($1.count)) }
+    self.init(options, of: parts, in: work)
+  }
+  private init(_ options: Options, of parts: [(Parameter, Shape)], in work: borrowing Workspace) {
     self.options = options
     (steps, names, first, second) = (0, [], [], [])
-    for p in model.trainableParameters() {
+    for (p, shape) in parts {
       names.append(p.name)
       let type = options.moments == .bf16 && p.value.type == .f32 ? ElementType.bf16 : p.value.type
-      first.append(work.zeros(p.value.shape, type))
-      second.append(work.zeros(p.value.shape, type))
+      first.append(work.zeros(shape, type))
+      second.append(work.zeros(shape, type))
     }
   }
   /// A state read from a checkpoint.
@@ -67,20 +78,13 @@ public struct AdamW: Sendable {
     averaging average: inout MovingAverage?, decay: Double? = nil, in work: borrowing Workspace
   ) {
     steps += 1
-    var update = AdamUpdate(
-      learningRate: learningRate, beta1: options.beta1, beta2: options.beta2,
-      epsilon: options.epsilon, weightDecay: options.weightDecay, l2: options.l2,
-      correction1: 1 - pow(options.beta1, Double(steps)),
-      correction2: 1 - pow(options.beta2, Double(steps)), gradientScale: gradientScale)
     var i = 0
     model.forEachParameter { p in
       guard let gradient = p.gradient else { return }
       precondition(
         i < names.count && names[i] == p.name,
         "\(p.name): the optimiser was made for other parameters")
-      update.salt =
-        UInt32(truncatingIfNeeded: steps) &* 0x9e37_79b1 &+ UInt32(truncatingIfNeeded: i)
-        &* 0x85eb_ca77
+      let update = update(i, learningRate, gradientScale)
       if average == nil {
         work.adam(update, gradient: gradient, value: &p.value, first: &first[i], second: &second[i])
       } else {
@@ -93,13 +97,41 @@ public struct AdamW: Sendable {
       i += 1
     }
   }
+  /// One update of a shard: elements `owned[i]` of parameter i, whose values and gradients are given
+  /// as `[elements]`. The bits are those of an update of whole parameters.
+  public mutating func step(
+    _ values: inout [Tensor], _ gradients: [Tensor], owned: [Range<Int>], learningRate: Double,
+    gradientScale: Double, in work: borrowing Workspace
+  ) {
+    steps += 1
+    for i in values.indices where !owned[i].isEmpty {
+      var update = update(i, learningRate, gradientScale)
+      update.firstElement = owned[i].lowerBound
+      work.adam(
+        update, gradient: gradients[i], value: &values[i], first: &first[i], second: &second[i])
+    }
+  }
+  /// The numbers of the update under way, for parameter `i`.
+  private func update(_ i: Int, _ learningRate: Double, _ gradientScale: Double) -> AdamUpdate {
+    var update = AdamUpdate(
+      learningRate: learningRate, beta1: options.beta1, beta2: options.beta2,
+      epsilon: options.epsilon, weightDecay: options.weightDecay, l2: options.l2,
+      correction1: 1 - pow(options.beta1, Double(steps)),
+      correction2: 1 - pow(options.beta2, Double(steps)), gradientScale: gradientScale)
+    update.salt =
+      UInt32(truncatingIfNeeded: steps) &* 0x9e37_79b1 &+ UInt32(truncatingIfNeeded: i)
+      &* 0x85eb_ca77
+    return update
+  }
 }
 
 extension Layer {
-  /// ‖g‖₂ over all trainable parameters.
+  /// ‖g‖₂ over all trainable parameters: the sum of one number a grain.
   public func gradientNorm(in work: borrowing Workspace) -> Double {
     var squares = 0.0
-    for p in trainableParameters() { squares += work.sumOfSquares(p.gradient!) }
+    for p in trainableParameters() {
+      squares = Grains.squares(of: p.gradient!, in: work).reduce(squares, +)
+    }
     return squares.squareRoot()
   }
   /// The first trainable parameter whose gradient is not finite.

@@ -11,6 +11,8 @@ public struct AdamUpdate: Sendable {
   public var gradientScale: Double
   /// Seed of the stochastic rounding of bf16 moments, another for every step and parameter.
   public var salt: UInt32 = 0
+  /// Index of the first element in its parameter, if this is a part of one.
+  public var firstElement = 0
   public init(
     learningRate: Double, beta1: Double, beta2: Double, epsilon: Double, weightDecay: Double,
     l2: Double, correction1: Double, correction2: Double, gradientScale: Double
@@ -59,7 +61,7 @@ extension Workspace {
       lr: u.learningRate, beta1: u.beta1, beta2: u.beta2, eps: u.epsilon,
       weight_decay: u.weightDecay, l2: u.l2, c1: u.correction1, c2: u.correction2,
       grad_scale: u.gradientScale, ema: decay, bf16_moments: first.type == .bf16 ? 1 : 0,
-      salt: u.salt)
+      salt: u.salt, first: UInt32(truncatingIfNeeded: u.firstElement))
     unsafe check(
       pk_adamw_step(
         value.type.pk, value.count, &o, gradient.base, value.base, first.base, second.base, average)

@@ -40,15 +40,21 @@ public struct RunDirectory: Sendable {
     }
     self.path = path
     checkpoints = CheckpointFolder("\(path)/checkpoints")
-    if resuming { try Self.forgetMetrics("\(path)/metrics.jsonl", after: try checkpoints.latest()) }
+    if resuming {
+      let newest = checkpoints.steps.isEmpty ? nil : try checkpoints.latest()
+      try Self.forgetMetrics("\(path)/metrics.jsonl", after: newest)
+    }
     metrics = try JSONLinesWriter("\(path)/metrics.jsonl")
     events = try EventFile(in: path)
   }
   /// A run that was killed may have written metrics of steps after its last checkpoint. These steps
   /// are taken again, so their lines are removed.
-  private static func forgetMetrics(_ file: String, after checkpoint: String) throws(FileError) {
+  private static func forgetMetrics(_ file: String, after checkpoint: String?) throws(FileError) {
     guard TextFile.exists(file) else { return }
-    let step = try JSONValue(contentsOf: "\(checkpoint)/state.json")["step"]?.integer ?? 0
+    let state = try checkpoint.map { path throws(FileError) in
+      try JSONValue(contentsOf: "\(path)/state.json")
+    }
+    let step = state?["step"]?.integer ?? 0
     let lines = try TextFile.read(file).split(separator: "\n")
     let kept = lines.filter { line in
       ((try? JSONValue(parsing: String(line), name: file))?["step"]?.integer).map { $0 <= step }
@@ -58,7 +64,9 @@ public struct RunDirectory: Sendable {
   }
   public var samples: String { "\(path)/samples" }
 
-  func record(_ step: Int, _ r: StepRecord, seconds: Double, peakBytes: Int) throws(FileError) {
+  func record(
+    _ step: Int, _ r: StepRecord, seconds: Double, peakBytes: Int, _ ranks: RankTimes
+  ) throws(FileError) {
     var line = JSONObject()
     line["step"] = .integer(step + 1)
     line["loss"] = .number(r.loss)
@@ -68,6 +76,7 @@ public struct RunDirectory: Sendable {
     line["seconds"] = .number(seconds)
     line["samples_per_second"] = .number(Double(r.samples) / max(seconds, 1e-9))
     line["peak_tensor_bytes"] = .integer(peakBytes)
+    for (name, value) in ranks.fields { line[name] = value }
     try metrics.append(.object(line))
     let scalars =
       [("loss", r.loss), ("grad_norm", r.gradientNorm), ("learning_rate", r.learningRate)]
@@ -83,7 +92,10 @@ public struct RunDirectory: Sendable {
     }
     for old in checkpoints.steps.sorted().dropLast(keeping) { checkpoints.remove(step: old) }
   }
-  func latest() throws(FileError) -> SavedState { try SavedState(try checkpoints.latest()) }
+  /// The folder of the newest checkpoint; nil for a run that was stopped before its first.
+  func latest() throws(FileError) -> String? {
+    checkpoints.steps.isEmpty ? nil : try checkpoints.latest()
+  }
   /// A line that cannot be written is dropped: the record of a run is `metrics.jsonl`.
   func log(_ text: String) {
     try? TextFile.append(text + "\n", to: "\(path)/log.txt")

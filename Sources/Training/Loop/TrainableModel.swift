@@ -1,12 +1,21 @@
+import Cluster
 public import Layers
 public import TensorRuntime
 
 /// A model with its training state: the optimiser's moments and, if asked for, a moving average of
 /// the parameters. This one type updates, saves and restores all three.
+///
+/// Every rank holds the values of all parameters. Of the moments it holds those of its shard, whole
+/// grains (`Grains`), and updates these; new values are then exchanged.
 public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
+  /// How the trainable parameters are shared out over the ranks.
+  let shards: Shards
+  /// The summed gradient of this rank's shard, `[elements]`; nil with one rank, where it lies in the
+  /// parameters, and where every rank has all of it (`LeafSum`).
+  var shardGradient: Tensor?
 
   /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
   /// nil: no average.
@@ -15,7 +24,11 @@ public struct TrainableModel<Model: Layer> {
     in work: borrowing Workspace
   ) {
     self.model = model
-    optimizer = AdamW(options, for: model, in: work)
+    shards = Shards(of: model, .current)
+    optimizer =
+      shards.areOne
+      ? AdamW(options, for: model, in: work)
+      : AdamW(options, for: model, owned: shards.owned, in: work)
     average = averageDecay.map { MovingAverage(decay: $0, of: model, in: work) }
   }
   /// The model with averaged parameters, or the model itself if no average is kept.
@@ -28,15 +41,35 @@ public struct TrainableModel<Model: Layer> {
     loss: Double, rate: Double, maximumNorm: Double, averageDecay decay: Double? = nil, step: Int,
     in work: borrowing Workspace
   ) throws -> Double {
-    let norm = model.gradientNorm(in: work)
+    var gradients: [Tensor] = []
+    let squares: [Double]
+    if shards.areOne {
+      squares = model.trainableParameters().flatMap {
+        Grains.squares(of: $0.gradient!, in: work)
+      }
+    } else {
+      gradients = shards.pieces(of: shardGradient, model)
+      shardGradient = nil
+      squares = try shards.gather(
+        gradients.flatMap { Grains.squares(of: $0, in: work) }, in: work)
+    }
+    let norm = squares.reduce(0, +).squareRoot()
     if !norm.isFinite {
-      throw NonFinite(
-        "the gradient of \(model.firstNonFiniteGradient(in: work) ?? "all parameters together")",
-        step: step)
+      let grain = squares.firstIndex { !$0.isFinite }
+      let name = grain.map {
+        model.trainableParameters()[shards.grains.parameter(ofGrain: $0)].name
+      }
+      throw NonFinite("the gradient of \(name ?? "all parameters together")", step: step)
     }
     if !loss.isFinite { throw NonFinite("the loss", step: step) }
     let scale = clippingFactor(norm: norm, maximum: maximumNorm)
-    if let decay {
+    if !shards.areOne {
+      var values = shards.values(of: model, in: work)
+      optimizer.step(
+        &values, gradients, owned: shards.owned, learningRate: rate, gradientScale: scale, in: work)
+      try shards.distribute(values, to: &model, in: work)
+      if let decay { average?.update(from: model, decay: decay, in: work) }
+    } else if let decay {
       optimizer.step(
         &model, learningRate: rate, gradientScale: scale, averaging: &average, decay: decay,
         in: work)
@@ -54,14 +87,16 @@ public struct TrainableModel<Model: Layer> {
 
   /// The tensors of a checkpoint: parameters under `prefix` (all, or only the trainable ones),
   /// optimiser under "optimizer.", average under "ema.".
-  public func state(_ prefix: String, onlyTrainable: Bool = false) -> TrainingState {
+  public func state(
+    _ prefix: String, onlyTrainable: Bool = false, in work: borrowing Workspace
+  ) throws -> TrainingState {
     var s = TrainingState()
     if onlyTrainable {
       for p in model.trainableParameters() { s.tensors.append(("\(prefix)\(p.name)", p.value)) }
     } else {
       s.add(prefix, parametersOf: model)
     }
-    s.add("optimizer.", optimizer)
+    s.add("optimizer.", try shards.whole(optimizer, of: model, in: work))
     if let average { s.add("ema.", average) }
     return s
   }
@@ -75,7 +110,9 @@ public struct TrainableModel<Model: Layer> {
         p.value = try state.tensor("\(prefix)\(p.name)", like: p.value.shape, in: work)
       }
     }
-    optimizer = try state.optimizer("optimizer.", like: optimizer, in: work)
+    optimizer = try state.optimizer(
+      "optimizer.", like: optimizer, shapes: model.trainableParameters().map(\.value.shape),
+      owned: shards.areOne ? nil : shards.owned, in: work)
     if let old = average { average = try state.average("ema.", like: old, in: work) }
   }
 }

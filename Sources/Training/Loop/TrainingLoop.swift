@@ -1,3 +1,4 @@
+import Cluster
 import Files
 public import TensorRuntime
 
@@ -21,16 +22,25 @@ public struct TrainingLoop {
     case stopped(step: Int)
   }
 
+  /// `directory` is the first rank's; the others write nothing.
   public static func run(
-    _ task: inout some TrainingTask, in directory: RunDirectory, resuming: Bool, _ options: Options,
-    work: borrowing Workspace, report: (String) -> Void
+    _ task: inout some TrainingTask, in directory: RunDirectory?, resuming: Bool,
+    _ options: Options, work: borrowing Workspace, report: (String) -> Void
   ) async throws -> Outcome {
+    let cluster = Cluster.current
     var step = 0
     if resuming {
-      var saved = try directory.latest()
-      step = try saved.integer("step")
-      try task.restore(&saved, in: work)
-      report("resuming after step \(step) of \(task.totalSteps)")
+      // Only one rank looks for the newest checkpoint: on a shared folder others may see an older
+      // one for a while.
+      let path = try cluster.broadcast(Array((directory?.latest() ?? "").utf8))
+      if path.isEmpty {
+        report("the run has no checkpoint yet: it begins again")
+      } else {
+        var saved = try SavedState(String(decoding: path, as: UTF8.self))
+        step = try saved.integer("step")
+        try task.restore(&saved, in: work)
+        report("resuming after step \(step) of \(task.totalSteps)")
+      }
     }
     let planned = step < task.totalSteps ? task.plannedResidentBytes(step, in: work.pool) : nil
     if let planned {
@@ -40,26 +50,33 @@ public struct TrainingLoop {
     var progress = Progress(step: step, of: task.totalSteps, every: options.reportEvery)
     while step < task.totalSteps && !task.isFinished {
       let start = clock.now
+      let waited = Waiting.seconds
+      cluster.activity = "step \(step + 1)"
       let record = try task.step(step, in: work)
       let seconds = (clock.now - start) / .seconds(1)
-      try directory.record(
-        step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes)
+      let ranks = try RankTimes(
+        seconds: seconds, waited: Waiting.seconds - waited, stops: StopRequest.isPending, cluster)
+      try directory?.record(
+        step, record, seconds: seconds, peakBytes: work.pool.statistics.peakBytes, ranks)
       step += 1
       if let line = progress.line(after: step, record) {
         report(line)
-        directory.log(line)
+        directory?.log(line)
       }
-      if options.sampleEvery > 0 && step % options.sampleEvery == 0 {
+      if let directory, options.sampleEvery > 0 && step % options.sampleEvery == 0 {
         try show(task.samples(step: step, in: work), step: step, in: directory)
       }
       if let warning = record.warning {
         report("warning: \(warning)")
-        directory.log("warning: \(warning)")
+        directory?.log("warning: \(warning)")
       }
-      let stopping = StopRequest.isPending || task.stopReason != nil
+      let stopping = ranks.stops || task.stopReason != nil
       let ends = step == task.totalSteps || task.isFinished
       if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 {
-        try directory.save(step: step, task.state(), keeping: options.keep)
+        cluster.activity = "checkpoint after step \(step)"
+        let state = try task.state(in: work)
+        try directory?.save(step: step, state, keeping: options.keep)
+        try cluster.barrier()
       }
       if ends || stopping, let planned {
         let line =
@@ -67,7 +84,7 @@ public struct TrainingLoop {
           at most \(ProcessMemory.peak >> 20) MiB of memory; a step was planned at \(planned >> 20)
           """
         report(line)
-        directory.log(line)
+        directory?.log(line)
       }
       if ends && step < task.totalSteps {
         report("ended after step \(step) of \(task.totalSteps): its limit is reached")

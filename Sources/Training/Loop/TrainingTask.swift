@@ -69,14 +69,20 @@ public struct SavedState {
       $0.value = try tensor("\(prefix)\($0.name)", like: $0.value.shape, in: work)
     }
   }
-  public mutating func optimizer(_ prefix: String, like old: AdamW, in work: borrowing Workspace)
-    throws(FileError) -> AdamW
-  {
+  /// `shapes` are those of the parameters. With `owned`, only these elements of each are kept.
+  public mutating func optimizer(
+    _ prefix: String, like old: AdamW, shapes: [Shape], owned: [Range<Int>]? = nil,
+    in work: borrowing Workspace
+  ) throws(FileError) -> AdamW {
     var first: [Tensor] = []
     var second: [Tensor] = []
+    func moment(_ name: String, _ i: Int) throws(FileError) -> Tensor {
+      let whole = try table.take("\(prefix)\(name)", shape: shapes[i])
+      return work.copy(owned.map { whole.flat($0[i]) } ?? whole)
+    }
     for (i, name) in old.names.enumerated() {
-      first.append(try tensor("\(prefix)first.\(name)", like: old.first[i].shape, in: work))
-      second.append(try tensor("\(prefix)second.\(name)", like: old.second[i].shape, in: work))
+      first.append(try moment("first.\(name)", i))
+      second.append(try moment("second.\(name)", i))
     }
     return AdamW(
       old.options, steps: try integer("\(prefix)steps"), names: old.names, first: first,
@@ -103,10 +109,14 @@ public protocol TrainingTask {
   /// Takes step `step` (0-based). It depends only on the state and `step`. Throws `NonFinite`
   /// before it changes any parameter.
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord
+  /// The parts of a step that ranks can share out (`LeafSum`); nil if a step can keep any number of
+  /// ranks busy, or if every rank computes all of it.
+  var leaves: Int? { get }
   /// Steps, from `step` on, whose use of memory differs and which are planned one by one. By
   /// default `step` alone.
   func kindsOfStep(from step: Int) -> [Int]
-  func state() -> TrainingState
+  /// The state as it is saved, on the first rank; the others only send their shares of it.
+  func state(in work: borrowing Workspace) throws -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
   func export(to folder: String) throws
@@ -115,6 +125,7 @@ public protocol TrainingTask {
   func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]]
 }
 extension TrainingTask {
+  public var leaves: Int? { nil }
   public var isFinished: Bool { false }
   public var stopReason: String? { nil }
   public func kindsOfStep(from step: Int) -> [Int] { [step] }

@@ -15,6 +15,11 @@ public struct AutoencoderSettings: TrainingSettings {
     var single_frame_share = 0.3
   @Setting(.batch, "Single frames of a step.") public var frames_per_step = 20
   @Setting(.batch, "Clips of a step.") public var clips_per_step = 3
+  @Setting(
+    .batch,
+    """
+    Parts of a step that are computed one after the other, or by several ranks; at most its clips.
+    """) public var accumulation = 1
   @Setting(.learningRate, "Learning rate.") public var learning_rate = 1e-3
   @Setting(.warmup, "Steps of linear rise.") public var warmup = 50
   @Setting(.share, "Learning rate at the end, as a share.") public var final_rate = 0.02
@@ -70,19 +75,23 @@ public struct AutoencoderTask: TrainingTask {
     return isSingle(step) && !isSingle(last) ? [step, last] : [step]
   }
 
-  /// Pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights, of the same shape.
-  private func batch(_ step: Int, in work: borrowing Workspace) -> (pixels: Tensor, weights: Tensor)
-  {
-    let single = isSingle(step)
-    let count = single ? settings.frames_per_step : settings.clips_per_step
+  /// Single frames or clips of a step.
+  private func count(_ step: Int) -> Int {
+    isSingle(step) ? settings.frames_per_step : settings.clips_per_step
+  }
+  /// Rows of a step: pixels in [-1, 1], `[B, 3, T, H, W]`, and their weights, of the same shape.
+  private func batch(_ step: Int, _ rows: Range<Int>, in work: borrowing Workspace) -> (
+    pixels: Tensor, weights: Tensor
+  ) {
+    let count = count(step)
     var order = RandomStream(seed: UInt64(settings.seed), .order, step: step)
     // The stream of the world is endless. A fixed set is drawn with replacement.
     let indices = (0..<count).map { _ in order.below(1 << 30) }
-    var clips = source.clips(indices, in: work)
+    var clips = source.clips(Array(indices[rows]), in: work)
     var weights = ForegroundWeights.compute(
       clips, weight: Float(settings.foreground_weight), in: work)
-    if single {
-      let frames = indices.map { _ in order.below(clips.shape[1]) }
+    if isSingle(step) {
+      let frames = indices.map { _ in order.below(clips.shape[1]) }[rows]
       func pick(_ t: Tensor) -> Tensor {
         work.stacked(frames.enumerated().map { i, f in t[row: i].slice(f..<f + 1) })
       }
@@ -91,25 +100,19 @@ public struct AutoencoderTask: TrainingTask {
     return (PixelRange.centered(clips, in: work), work.permuted(weights, [0, 2, 1, 3, 4]))
   }
 
+  public var leaves: Int? { settings.accumulation }
+
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
-    let (x, weights) = batch(step, in: work)
-    model.zeroGradients(in: work)
-    let (moments, es) = model.encoder.forward(x, in: work)
-    let posterior = LatentPosterior(moments, in: work)
-    let noise = RandomStream(seed: UInt64(settings.seed), .latent, step: step).normal(
-      posterior.mean.shape, in: work)
-    let (z, kl) = work.sampleNormal(
-      mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
-    let (y, ds) = model.decoder.forward(z, in: work)
-    let (reconstruction, dy) = work.weightedL1L2(y, target: x, weight: weights)
-    let klWeight = settings.kl_weight / Double(z.count)
-    let loss = reconstruction + klWeight * kl
-    let dz = model.decoder.backward(dy, ds, in: work)
-    let (dMean, dLog) = work.sampleNormalBackward(
-      dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise
-    )
-    model.encoder.backward(
-      posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
+    let count = count(step)
+    var sum = LeafSum(leaves: settings.accumulation)
+    for leaf in sum.mine(in: work) {
+      sum.begin(&training, in: work)
+      let rows = LeafSum.rows(leaf, of: settings.accumulation, count: count)
+      sum.add(reconstruct(step, rows, of: count, in: work), from: &training, leaf: leaf, in: work)
+    }
+    let terms = try sum.finish(&training, in: work)
+    let (reconstruction, kl) = terms.reduce((0, 0)) { ($0.0 + $1[0], $0.1 + $1[1]) }
+    let loss = reconstruction + settings.kl_weight * kl
     let rate = LearningRateSchedule.cosine(floor: settings.final_rate).rate(
       settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
     let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
@@ -117,11 +120,39 @@ public struct AutoencoderTask: TrainingTask {
       loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
       in: work)
     return StepRecord(
-      loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl / Double(z.count))],
-      gradientNorm: norm, learningRate: rate, samples: x.shape[0])
+      loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl)],
+      gradientNorm: norm, learningRate: rate, samples: count)
+  }
+  /// Adds the gradients of rows of a step; returns their parts of the reconstruction loss and of the
+  /// KL divergence of a latent element.
+  private mutating func reconstruct(
+    _ step: Int, _ rows: Range<Int>, of count: Int, in work: borrowing Workspace
+  ) -> [Double] {
+    let share = Double(rows.count) / Double(count)
+    let (x, weights) = batch(step, rows, in: work)
+    let (moments, es) = model.encoder.forward(x, in: work)
+    let posterior = LatentPosterior(moments, in: work)
+    let all = RandomStream(seed: UInt64(settings.seed), .latent, step: step).normal(
+      Shape([count] + posterior.mean.shape.dims.dropFirst()), in: work)
+    let noise = rows.count == count ? all : work.copy(all.slice(rows))
+    let (z, kl) = work.sampleNormal(
+      mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
+    let (y, ds) = model.decoder.forward(z, in: work)
+    var (reconstruction, dy) = work.weightedL1L2(y, target: x, weight: weights)
+    if share < 1 { work.scale(&dy, by: share) }
+    let klWeight = share * settings.kl_weight / Double(z.count)
+    let dz = model.decoder.backward(dy, ds, in: work)
+    let (dMean, dLog) = work.sampleNormalBackward(
+      dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise
+    )
+    model.encoder.backward(
+      posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
+    return [share * reconstruction, share * kl / Double(z.count)]
   }
 
-  public func state() -> TrainingState { training.state("model.") }
+  public func state(in work: borrowing Workspace) throws -> TrainingState {
+    try training.state("model.", in: work)
+  }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)
   }
@@ -140,7 +171,7 @@ public struct AutoencoderTask: TrainingTask {
     let work = Workspace()
     let final = training.averaged
     var config = settings.model
-    let latents = source.latents(
+    let latents = try source.latents(
       64, of: final.encoder, times: 1, atOnce: settings.clips_per_step, in: work)
     let n = Double(latents.count)
     let sum = work.total(latents)

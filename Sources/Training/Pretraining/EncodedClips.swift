@@ -6,23 +6,36 @@ extension ClipSource {
   /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most`
   /// clips are encoded at once. There are fewer if a tensor of the encoder's first level would
   /// exceed 128 MiB; a full-size encoder holds about ten such tensors. `progress` is called with
-  /// the number of encoded clips, about every 4096 clips.
+  /// the number of encoded clips, about every 4096 clips. `isShared`: every rank calls this, and they
+  /// share the work.
   public func latents(
     _ count: Int, of encoder: AutoencoderEncoder, times scale: Double, atOnce most: Int,
-    in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
-  ) -> Tensor {
+    isShared: Bool = false, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
+  ) throws -> Tensor {
     let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0]
     let few = max(1, min(most, (1 << 25) / cells))
     let shape = encoder.config.latentShape(
       batch: count, frames: canvas.frames, height: canvas.height, width: canvas.width)
     var all = work.tensor(Shape(shape))
-    for start in stride(
-      from: 0, to: min(count, work.rounds((count + few - 1) / few) * few), by: few)
-    {
-      if start % 4096 < few { progress(start) }
-      let x = PixelRange.centered(clips(Array(start..<min(start + few, count)), in: work), in: work)
-      let z = work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale)
-      work.place(z, into: &all, axis: 0, at: start)
+    func block(_ i: Int) -> Range<Int> { i * few..<min((i + 1) * few, count) }
+    func encoded(_ range: Range<Int>, in work: borrowing Workspace) -> Tensor {
+      if range.lowerBound % 4096 < few { progress(range.lowerBound) }
+      let x = PixelRange.centered(clips(Array(range), in: work), in: work)
+      return work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale)
+    }
+    let blocks = (count + few - 1) / few
+    if !isShared {
+      for i in 0..<work.rounds(blocks) {
+        work.place(encoded(block(i), in: work), into: &all, axis: 0, at: i * few)
+      }
+      return all
+    }
+    try BlockShare.run(blocks, in: work) {
+      [(Shape([block($0).count] + shape.dropFirst()), .f32)]
+    } body: { i, work in
+      [encoded(block(i), in: work)]
+    } take: { i, z, work in
+      work.place(z[0], into: &all, axis: 0, at: i * few)
     }
     return all
   }

@@ -1,3 +1,4 @@
+import Cluster
 import Diffusion
 public import Files
 public import Layers
@@ -17,6 +18,10 @@ public struct GeneratorSettings: TrainingSettings {
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 8000
   @Setting(.batch, "Clips of a step.") public var batch = 96
+  @Setting(
+    .batch,
+    "Parts of a step that are computed one after the other, or by several ranks; at most batch.")
+  public var accumulation = 1
   @Setting(
     .whole(1...100_000_000),
     "Clips of the world, encoded once before training; a dataset is used whole.") public var clips =
@@ -107,8 +112,9 @@ public struct GeneratorTask: TrainingTask {
     (self.settings, self.source, self.frozen, self.early, self.components) = (
       settings, source, frozen, early, components
     )
-    latents = source.latents(
-      settings.clips, of: frozen.encoder, times: frozen.scalingFactor, atOnce: 64, in: work
+    latents = try source.latents(
+      settings.clips, of: frozen.encoder, times: frozen.scalingFactor, atOnce: 64, isShared: true,
+      in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
     var model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
@@ -120,6 +126,7 @@ public struct GeneratorTask: TrainingTask {
       averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
+  public var leaves: Int? { settings.accumulation }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let b = settings.batch
@@ -130,20 +137,51 @@ public struct GeneratorTask: TrainingTask {
     let indices = (0..<b).map { _ in order.below(latents.shape[0]) }
     var captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
     for i in 0..<b where order.uniform() < settings.drop_prompt { captions[i] = "" }
-    let z = work.gather(
-      latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])),
-      indices.map { Int32($0) }
-    ).reshaped(Shape([b] + latents.shape.dims.dropFirst()))
     let sigmas = (0..<b).map { _ in
       NoiseSchedule.shifted(1 / (1 + exp(-levels.normal())), settings.shift)
     }
-    let noise = RandomStream(seed: seed, .noise, step: step).normal(z.shape, in: work)
-    let x = work.noised(z, noise, sigmas: sigmas)
+    let noise = RandomStream(seed: seed, .noise, step: step).normal(
+      Shape([b] + latents.shape.dims.dropFirst()), in: work)
+    var sum = LeafSum(leaves: settings.accumulation)
+    for leaf in sum.mine(in: work) {
+      sum.begin(&training, in: work)
+      let rows = LeafSum.rows(leaf, of: settings.accumulation, count: b)
+      let loss = flow(
+        Array(indices[rows]), Array(captions[rows]), sigmas: Array(sigmas[rows]),
+        noise: rows.count == b ? noise : work.copy(noise.slice(rows)),
+        share: Double(rows.count) / Double(b), in: work)
+      sum.add([loss], from: &training, leaf: leaf, in: work)
+    }
+    let loss = try sum.finish(&training, in: work).reduce(0) { $0 + $1[0] }
 
-    model.zeroGradients(in: work)
+    let schedule = LearningRateSchedule.holdThenLinear(
+      hold: settings.hold, floor: settings.final_rate)
+    let rate = schedule.rate(
+      settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
+    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
+    let norm = try training.update(
+      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
+      in: work)
+    if settings.keep_at.contains(step + 1) && Cluster.current.isFirst {
+      try export(to: "\(early)/step-\(step + 1)")
+    }
+    return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
+  }
+
+  /// Adds the gradients of flow matching on some clips of a step, `share` of them; returns their
+  /// part of the loss.
+  private mutating func flow(
+    _ indices: [Int], _ captions: [String], sigmas: [Double], noise: Tensor, share: Double,
+    in work: borrowing Workspace
+  ) -> Double {
+    let z = work.gather(
+      latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])),
+      indices.map { Int32($0) }
+    ).reshaped(Shape([indices.count] + latents.shape.dims.dropFirst()))
+    let x = work.noised(z, noise, sigmas: sigmas)
     let guidance =
       settings.model.guidanceEmbeds
-      ? Array(repeating: Float(settings.embedded_guidance), count: b) : nil
+      ? Array(repeating: Float(settings.embedded_guidance), count: indices.count) : nil
     let times = sigmas.map { Float(1000 * $0) }
     let prompt = frozen.prompts(captions, in: work)
     let (v, saved) = model.forward(x, times: times, prompt, guidance: guidance, in: work)
@@ -157,22 +195,15 @@ public struct GeneratorTask: TrainingTask {
     } else {
       target = work.difference(noise, z)
     }
-    let (loss, dv) = work.meanSquaredError(v, target: target)
+    var (loss, dv) = work.meanSquaredError(v, target: target)
+    if share < 1 { work.scale(&dv, by: share) }
     model.backward(dv, saved, in: work)
-
-    let schedule = LearningRateSchedule.holdThenLinear(
-      hold: settings.hold, floor: settings.final_rate)
-    let rate = schedule.rate(
-      settings.learning_rate, step: step, of: settings.steps, warmup: settings.warmup)
-    let decay = min(settings.ema_decay, Double(1 + step) / Double(10 + step))
-    let norm = try training.update(
-      loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
-      in: work)
-    if settings.keep_at.contains(step + 1) { try export(to: "\(early)/step-\(step + 1)") }
-    return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
+    return share * loss
   }
 
-  public func state() -> TrainingState { training.state("model.") }
+  public func state(in work: borrowing Workspace) throws -> TrainingState {
+    try training.state("model.", in: work)
+  }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)
   }

@@ -170,7 +170,7 @@ public struct OTMapTask: TrainingTask {
     }
     return nil
   }
-  public func state() -> TrainingState {
+  public func state(in work: borrowing Workspace) throws -> TrainingState {
     var s = TrainingState()
     for t in trainer.state.tensors { s.tensors.append((t.name, t.value)) }
     for n in trainer.state.numbers { s.numbers[n.name] = .integer(n.value) }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Files
 import FoundationEssentials
 import Models
@@ -30,21 +31,30 @@ struct Embed: AsyncParsableCommand {
   @Option(in: .path, help: "Output file (.safetensors).") var output: String
   @Flag(help: "A broken sample is an error instead of being skipped.") var strict = false
   @Flag(help: "JSON Lines on standard output: one record a clip.") var json = false
+  @Option(in: .text, help: "\(ShardOption.help)") var shard: String?
 
+  func validate() throws {
+    if let shard { _ = try ShardOption.parse(shard) }
+  }
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     common.use(compute)
     if reward == nil && generator == nil {
       throw ValidationError("give --reward or --generator, or both")
     }
     let work = Workspace(pool: BufferPool(panelBudget: PanelBudget(bytes: 64 << 20)))
     let dataset = try Dataset(data)
+    let share = try ShardOption.share(shard)
+    if generator != nil && share.count > 1 {
+      throw ValidationError("latents are made by one process: leave --generator out")
+    }
     if strict, let problem = dataset.problems.first { throw problem }
     var tensors: [(name: String, tensor: Tensor)] = []
     var captions: [String] = []
     var skipped = 0
     if let reward {
-      let found = try await features(of: dataset, reward, in: work)
+      let found = try await features(of: dataset, reward, share, in: work)
+      if !Cluster.current.isFirst { return }
       (captions, skipped) = (found.captions, found.skipped)
       tensors += [("text", found.text), ("video", found.video)]
     }
@@ -63,30 +73,53 @@ struct Embed: AsyncParsableCommand {
       "\(captions.count) clips embedded, \(skipped + dataset.problems.count) skipped: \(output)")
   }
 
-  /// Text features `[N, E]` and video features `[N, E]` of the samples that can be read.
-  private func features(of dataset: Dataset, _ reward: String, in work: borrowing Workspace)
-    async throws -> (text: Tensor, video: Tensor, captions: [String], skipped: Int)
-  {
+  /// Text features `[N, E]` and video features `[N, E]` of the samples of a share that can be read;
+  /// of several ranks the first one has all.
+  private func features(
+    of dataset: Dataset, _ reward: String, _ share: PairQueue.Share, in work: borrowing Workspace
+  ) async throws -> (text: Tensor, video: Tensor, captions: [String], skipped: Int) {
     let model = try RewardFolder(reward, frames: frames).reward()
+    let cluster = Cluster.current
+    let outbox = Outbox(cluster)
     var text: [Tensor] = []
     var video: [Tensor] = []
     var captions: [String] = []
     var skipped = 0
-    for sample in dataset.samples {
-      do {
-        let (t, v) = try await features(of: sample, model, in: work)
-        text.append(t)
-        video.append(v)
-        captions.append(sample.caption)
-      } catch let error as FileError {
-        if strict || !error.isOfOneItem { throw error }
-        skipped += 1
-        common.note("skipped: \(error)")
+    for (i, sample) in dataset.samples.enumerated() {
+      let owner = i % share.count
+      var found: Embedded
+      if owner == share.index {
+        do {
+          found = try await embedded(sample, model, in: work)
+        } catch let error as FileError {
+          if strict || !error.isOfOneItem { throw error }
+          found = Embedded(notes: ["skipped: \(error)"])
+        }
+        if !cluster.isFirst {
+          outbox.send(found.bytes, to: 0)
+          continue
+        }
+      } else if cluster.size > 1 && cluster.isFirst {
+        found = try Embedded(try cluster.receive(from: owner))
+      } else {
+        continue
       }
+      for note in found.notes { common.note(note) }
+      guard let record = found.record else {
+        skipped += 1
+        continue
+      }
+      if json { StandardStreams.result(record) }
+      let width = found.features.count / 2
+      text.append(Tensor(Array(found.features.prefix(width)), Shape(1, width)))
+      video.append(Tensor(Array(found.features.suffix(width)), Shape(1, width)))
+      captions.append(sample.caption)
     }
-    if text.isEmpty {
+    try outbox.finish()
+    if text.isEmpty && cluster.isFirst {
       throw FileError(.badData, "no clip could be read", in: data, mend: "see the messages above")
     }
+    if text.isEmpty { return (work.zeros(Shape(0)), work.zeros(Shape(0)), [], 0) }
     return (
       work.concatenated(text, axis: 0), work.concatenated(video, axis: 0), captions, skipped
     )
@@ -123,29 +156,59 @@ struct Embed: AsyncParsableCommand {
     }
     return (tensors, captions)
   }
-  /// Writes the features of one sample to standard output.
-  private func features(of sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace)
-    async throws -> (text: Tensor, video: Tensor)
+  /// What one sample gives: its text and its video features, one behind the other, and a record; or
+  /// neither, and why.
+  private struct Embedded {
+    var features: [Float] = []
+    var record: String?
+    var notes: [String] = []
+
+    init(notes: [String]) { self.notes = notes }
+    init(features: [Float], record: String, notes: [String]) {
+      (self.features, self.record, self.notes) = (features, record, notes)
+    }
+    /// As it travels: a line of JSON, then the features.
+    var bytes: [UInt8] {
+      let head = JSONValue.array(
+        [record.map { .string($0) } ?? .null] + notes.map { .string($0) })
+      return Array(head.line.utf8) + [0x0a]
+        + features.flatMap { x in
+          (0..<4).map { UInt8(truncatingIfNeeded: x.bitPattern >> (8 * $0)) }
+        }
+    }
+    init(_ bytes: [UInt8]) throws {
+      let end = bytes.firstIndex(of: 0x0a) ?? bytes.count
+      let head = try JSONValue(parsing: Array(bytes[..<end]), name: "another rank").array ?? []
+      record = head.first?.string
+      notes = head.dropFirst().compactMap(\.string)
+      features = stride(from: end + 1, to: bytes.count, by: 4).map { at in
+        Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(bytes[at + $1]) << UInt32(8 * $1) })
+      }
+    }
+  }
+  private func embedded(_ sample: Files.Sample, _ model: RewardModel, in work: borrowing Workspace)
+    async throws -> Embedded
   {
     let video = try await sample.video(frames: frames)
     let clip = video.pixels
     if strict, let error = video.damageError(sample.name) { throw error }
     let text = model.captions([sample.caption], in: work).feature
     let unit = model.videos(clip.reshaped(Shape([1] + clip.shape.dims)), in: work).unit
+    var notes: [String] = []
     var record: JSONObject = [
       "name": .string(sample.name), "prompt": .string(sample.caption),
       "text_norm": .number(work.sumOfSquares(text).squareRoot()),
     ]
     if let damage = video.damage {
       record["damaged"] = true
-      common.note(
+      notes.append(
         "\(sample.name): the video is damaged (\(damage)): used as far as it could be decoded")
     }
     if let cut = model.truncation(of: sample.caption) {
       record["truncated"] = true
-      common.note("\(sample.name): \(cut)")
+      notes.append("\(sample.name): \(cut)")
     }
-    if json { StandardStreams.result(JSONValue.object(record).line) }
-    return (text, unit)
+    return Embedded(
+      features: text.floats + unit.floats, record: JSONValue.object(record).line, notes: notes)
   }
 }

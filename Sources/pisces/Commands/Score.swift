@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Files
 import FoundationEssentials
 import Models
@@ -61,6 +62,10 @@ struct Score: AsyncParsableCommand {
   var explain: String?
   @Flag(help: "A damaged video is an error instead of being scored with a note.") var strict = false
   @Flag(help: "JSON Lines on standard output.") var json = false
+  @Option(in: .path, help: "Write the records into this file, as JSON Lines.") var output: String?
+  @Flag(help: "Keep the records that --output has already, and go on behind them.")
+  var resume = false
+  @Option(in: .text, help: "\(ShardOption.help)") var shard: String?
 
   func validate() throws {
     if video.count != prompt.count {
@@ -70,6 +75,8 @@ struct Score: AsyncParsableCommand {
     if video.isEmpty && manifest == nil {
       throw ValidationError("give --video and --prompt, or --manifest")
     }
+    if resume && output == nil { throw ValidationError("--resume needs --output") }
+    if let shard { _ = try ShardOption.parse(shard) }
     _ = try bytes()
   }
 
@@ -80,8 +87,12 @@ struct Score: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     common.use(compute)
+    let share = try ShardOption.share(shard)
+    if Cluster.current.size > 1 && manifest == "-" {
+      throw ValidationError("ranks cannot share standard input: give --manifest a file")
+    }
     let folder = try RewardFolder(model, otMap: otMap, frames: frames, check: .later)
     if !folder.unexpected.isEmpty {
       common.note(
@@ -97,38 +108,125 @@ struct Score: AsyncParsableCommand {
       dtype == .bf16 ? .bf16 : nil, explain, strict
     )
     (options.memory, options.plansMemory) = (try bytes(), json)
-    var isChecked = false
-    var scorer = try Scorer(folder, frames: frames, options)
+    var worker = Worker(
+      scorer: try Scorer(folder, frames: frames, options), common: common,
+      numbersItems: shard != nil)
     // All weights are read once, for values that are not finite, while the first pair is computed.
     let quiet = common.quiet
-    let check = Task.detached { () -> UInt64? in
+    worker.check = Task.detached { () -> UInt64? in
       try folder.check()
       return quiet ? nil : try folder.fingerprint()
     }
-    var queue = try PairQueue(Array(zip(video, prompt)), manifest: manifest)
-    var failed = 0
-    while let item = try queue.next() {
-      switch item {
-      case .broken(let error):
-        failed += 1
-        show(ScoreRecord(nil, nil, .failed(error)))
-      case .pair(let pair):
-        let record = try await scorer.record(
-          pair, next: queue.upcoming, returns: queue.returns(pair))
-        if !isChecked {
-          if let print = try await check.value {
-            common.note("weights \(String(print, radix: 16))")
-          }
-          isChecked = true
-        }
-        if record.scores == nil { failed += 1 }
-        for note in record.scores?.notes ?? [] { common.note("\(pair.video): \(note)") }
-        show(record)
-      }
-    }
+    let queue = try PairQueue(Array(zip(video, prompt)), manifest: manifest, share: share)
+    let failed =
+      try await Cluster.current.isFirst
+      ? write(&worker, queue, share) : compute(&worker, queue)
     if failed > 0 { throw Failure.Status(code: 4) }
   }
-  private func show(_ record: ScoreRecord) {
-    StandardStreams.result(json ? record.json.line : record.text)
+
+  /// Writes the records in order: those of this share as they are computed, those of other ranks as
+  /// they come. Returns how many pairs had no score.
+  private func write(_ worker: inout Worker, _ own: PairQueue, _ share: PairQueue.Share)
+    async throws -> Int
+  {
+    let cluster = Cluster.current
+    var own = own
+    let output = try ScoreOutput(output, resuming: resume, isJSON: json)
+    _ = try cluster.broadcast(Array("\(output.kept)".utf8))
+    var failed = output.keptFailures
+    func put(_ lines: Lines) throws {
+      for note in lines.notes { common.note(note) }
+      if lines.hasFailed { failed += 1 }
+      try output.write(lines.record)
+    }
+    if cluster.size == 1 {
+      var position = 0
+      while let item = try own.next() {
+        defer { position += 1 }
+        try output.check(position, item)
+        if position >= output.kept { try put(await worker.lines(item, own, output.isJSON)) }
+      }
+      return failed
+    }
+    // One pass over all items says whose turn it is.
+    var all = try PairQueue(
+      Array(zip(video, prompt)), manifest: manifest, share: share, everything: true)
+    while let item = try all.next() {
+      try output.check(all.number, item)
+      let mine = all.owner == 0 ? try own.next() : nil
+      if all.number < output.kept { continue }
+      if let mine {
+        try put(await worker.lines(mine, own, output.isJSON))
+      } else {
+        try put(Lines(try cluster.receive(from: all.owner)))
+      }
+    }
+    return failed
+  }
+  /// Computes the records of a rank's share and sends them to the first one.
+  private func compute(_ worker: inout Worker, _ own: PairQueue) async throws -> Int {
+    let cluster = Cluster.current
+    var own = own
+    let kept = Int(String(decoding: try cluster.broadcast([]), as: UTF8.self)) ?? 0
+    let outbox = Outbox(cluster)
+    while let item = try own.next() {
+      if own.number < kept { continue }
+      outbox.send(try await worker.lines(item, own, json || output != nil).bytes, to: 0)
+    }
+    try outbox.finish()
+    return 0
+  }
+
+  /// What a record prints: its line, and notes.
+  private struct Lines {
+    let record: String, hasFailed: Bool, notes: [String]
+    init(_ record: String, hasFailed: Bool, notes: [String]) {
+      (self.record, self.hasFailed, self.notes) = (record, hasFailed, notes)
+    }
+    /// As it travels: a JSON array of the three.
+    var bytes: [UInt8] {
+      let notes = JSONValue.array(notes.map { .string($0) })
+      return Array(JSONValue.array([.string(record), .bool(hasFailed), notes]).line.utf8)
+    }
+    init(_ bytes: [UInt8]) throws {
+      let parts = try JSONValue(parsing: bytes, name: "another rank").array ?? []
+      self.init(
+        parts[0].string ?? "", hasFailed: parts[1].bool ?? true,
+        notes: (parts[2].array ?? []).compactMap(\.string))
+    }
+  }
+  private struct Worker {
+    var scorer: Scorer
+    let common: CommonOptions
+    /// Whether records say which item of the whole they are, for putting shards together.
+    let numbersItems: Bool
+    /// Looks at all weights; nil once it has ended.
+    var check: Task<UInt64?, any Error>?
+
+    init(scorer: consuming Scorer, common: CommonOptions, numbersItems: Bool) {
+      (self.scorer, self.common, self.numbersItems) = (scorer, common, numbersItems)
+    }
+    mutating func lines(_ item: PairQueue.Item, _ queue: PairQueue, _ isJSON: Bool) async throws
+      -> Lines
+    {
+      let record: ScoreRecord
+      var notes: [String] = []
+      switch item {
+      case .broken(let error): record = ScoreRecord(nil, nil, .failed(error))
+      case .pair(let pair):
+        record = try await scorer.record(
+          pair, number: queue.number, next: queue.upcoming, returns: queue.returns(pair))
+        if let print = try await check?.value {
+          common.note("weights \(String(print, radix: 16))")
+        }
+        check = nil
+        notes = (record.scores?.notes ?? []).map { "\(pair.video): \($0)" }
+      }
+      var json = record.json.object ?? JSONObject()
+      if numbersItems { json["item"] = .integer(queue.number) }
+      return Lines(
+        isJSON ? JSONValue.object(json).line : record.text, hasFailed: record.scores == nil,
+        notes: notes)
+    }
   }
 }

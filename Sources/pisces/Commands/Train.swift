@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Evaluation
 import Files
 import TensorRuntime
@@ -73,6 +74,13 @@ struct TrainingOptions: ParsableArguments {
     }
   }
 
+  /// Refuses more parts of a step than it has clips.
+  func check(accumulation: Int, of clips: Int) throws {
+    if accumulation > clips {
+      throw ConfigurationError(
+        "\(accumulation) parts of a step of \(clips)", "accumulation", "give at most \(clips)")
+    }
+  }
   /// Refuses a run whose first step needs more memory than the machine has, before any is taken:
   /// the task is made and the step is run without their arithmetic.
   func plan<T: TrainingTask>(
@@ -91,17 +99,39 @@ struct TrainingOptions: ParsableArguments {
   ) async throws {
     let (path, resuming) = try folder()
     if let note = inputs.otherBits { common.note(note) }
-    let directory = try RunDirectory(
-      path, resuming: resuming, configuration: try SettingsReader.resolved(settings),
-      environment: Environment.json, record: .object(inputs.record))
-    let outcome = try await TrainingLoop.run(
-      &task, in: directory, resuming: resuming, loop, work: work
-    ) { common.note($0) }
-    try RunReport.write(run: path)
+    let configuration = try SettingsReader.resolved(settings)
+    let record = JSONValue.object(inputs.record)
+    let cluster = Cluster.current
+    try ClusterStart.same(configuration.line, what: "configuration", path)
+    try ClusterStart.same(record.line, what: "set of models, data or sizes", path)
+    if let leaves = task.leaves, leaves < cluster.size {
+      throw ClusterStart.Disagreement(
+        message: Failure.Message(
+          64, "\(cluster.size) ranks for the \(leaves) parts of a step", "accumulation",
+          "raise accumulation, or start fewer ranks"))
+    }
+    let directory =
+      cluster.isFirst
+      ? try RunDirectory(
+        path, resuming: resuming, configuration: configuration, environment: Environment.json,
+        record: record) : nil
+    try cluster.barrier()
+    let outcome: TrainingLoop.Outcome
+    do {
+      outcome = try await TrainingLoop.run(
+        &task, in: directory, resuming: resuming, loop, work: work
+      ) { common.note($0) }
+    } catch let error as ClusterError where error.status == ClusterError.lost {
+      // A launcher that has lost a host may outlive its ranks; a job script can look for this file.
+      if cluster.isFirst { try? OutputFile.write("\(error.status)\n", to: "\(path)/ended") }
+      throw error
+    }
+    if cluster.isFirst { try RunReport.write(run: path) }
     if case .stopped(let step) = outcome {
       common.note("stopped after step \(step); go on with --resume \(path)")
       throw Failure.Status(code: 75)
     }
+    if !cluster.isFirst { return }
     try AtomicDirectory.write(to: "\(path)/model") { (folder) throws(FileError) in
       do { try task.export(to: folder) } catch let error as FileError { throw error } catch {
         throw FileError(

@@ -38,7 +38,7 @@ struct TrainEncoders: AsyncParsableCommand {
   var generated: [String] = []
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     var settings: EncoderSettings = try options.settings(common)
     try settings.check()
     let inputs = try options.inputs("encoders", common)

@@ -19,7 +19,7 @@ struct TrainGenerator: AsyncParsableCommand {
   var initial: String?
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     var settings: GeneratorSettings = try options.settings(common)
     let inputs = try options.inputs("generator", common)
     let clips = try clips.settled(inputs)
@@ -41,6 +41,7 @@ struct TrainGenerator: AsyncParsableCommand {
       common.noteCut(captions) { prompts.truncation(of: $0) }
     }
     try options.check(settings.model.problem)
+    try options.check(accumulation: settings.accumulation, of: settings.batch)
     try config.check(
       frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width,
       patch: settings.model.patch)

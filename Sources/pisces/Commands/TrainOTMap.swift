@@ -21,7 +21,7 @@ struct TrainOTMap: AsyncParsableCommand {
   var features: String?
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     let settings: OTMapSettings = try options.settings(common)
     let inputs = try options.inputs("ot-map", common)
     let clips = try clips.settled(inputs)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Diffusion
 import Files
 import FoundationEssentials
@@ -44,7 +45,7 @@ struct TrainPost: AsyncParsableCommand {
   var objective: PostSettings.Objective?
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     var settings: PostSettings = try options.settings(common)
     let inputs = try options.inputs("post", common)
     let clips = try clips.settled(inputs)
@@ -53,6 +54,7 @@ struct TrainPost: AsyncParsableCommand {
       otMap: inputs.path("ot-map", otMap), watch: inputs.path("watch", watch))
     try override(&settings, inputs)
     try settings.check(hasRewardModel: paths.reward != nil)
+    Cluster.current.patience = settings.cluster.patience
     let work = Workspace()
     let run = try await open(paths, settings, clips, in: work)
     let loop = TrainingLoop.Options(
@@ -193,7 +195,7 @@ private struct PostRun {
     var words = RandomStream(seed: UInt64(settings.seed), .caption, step: 1)
     let captions = source.captions(
       Array(2_000_000..<2_000_000 + settings.watch.prompts), drawing: &words)
-    let watch = HackingWatch(
+    let watch = try HackingWatch(
       settings, models: models, heldOut: heldOut!, captions: captions, latentShape: latentShape,
       in: work)
     return WatchedTask(
@@ -212,8 +214,9 @@ private struct PostRun {
       let n = if case .clips(let list, _) = source { list.count } else { s.post.pool }
       return (nil, source.captions(Array(0..<n), drawing: &words))
     }
-    let latents = source.latents(
-      count, of: try folder.encoder(), times: config.scalingFactor, atOnce: 32, in: work)
+    let latents = try source.latents(
+      count, of: folder.encoder(), times: config.scalingFactor, atOnce: 32, isShared: true,
+      in: work)
     let captions = source.captions(Array(0..<count), drawing: &words)
     return (LatentPool(latents: latents, captions: captions), captions)
   }

@@ -16,12 +16,15 @@ struct TrainVAE: AsyncParsableCommand {
   var initial: String?
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     let settings: AutoencoderSettings = try options.settings(common)
     let inputs = try options.inputs("vae", common)
     let clips = try clips.settled(inputs)
     let initial = try inputs.path("initial", initial)
     try options.check(settings.model.problem)
+    try options.check(
+      accumulation: settings.accumulation,
+      of: min(settings.frames_per_step, settings.clips_per_step))
     let work = Workspace()
     let source = try await clips.source(seed: settings.seed, common, in: work)
     try settings.model.check(

@@ -1,0 +1,50 @@
+internal import CMpi
+internal import FoundationEssentials
+public import TensorRuntime
+
+/// Messages of tensors, posted at once and waited for together. Two ranks must post what they send
+/// each other in the same order.
+public struct Transfer: ~Copyable {
+  private let cluster: Cluster
+  private var sent: [(number: UInt64, tensor: Tensor, peer: Int)] = []
+  private var received: [(number: UInt64, tensor: Tensor, peer: Int)] = []
+  public init(_ cluster: Cluster) { self.cluster = cluster }
+
+  public mutating func send(_ x: Tensor, to peer: Int) {
+    if x.byteCount == 0 { return }
+    let number = unsafe x.withBytes { unsafe pm_send($0.baseAddress!, $0.count, Int32(peer)) }
+    sent.append((number, x, peer))
+  }
+  /// The tensor is among the results of `wait`, in the order of these calls.
+  public mutating func receive(
+    _ shape: Shape, _ type: ElementType, from peer: Int, in work: borrowing Workspace
+  ) {
+    var x = work.tensor(shape, type)
+    let number =
+      x.byteCount == 0 || work.isPlanned
+      ? 0
+      : unsafe x.withMutableBytes { unsafe pm_receive($0.baseAddress!, $0.count, Int32(peer)) }
+    received.append((number, x, peer))
+  }
+  /// Waits until everything has arrived and everything sent may be written again. Throws status 71
+  /// if no byte has moved for the cluster's patience.
+  public consuming func wait() throws(ClusterError) -> [Tensor] {
+    for (number, _, peer) in received where number > 0 { try Self.wait(number, peer, cluster) }
+    for (number, _, peer) in sent { try Self.wait(number, peer, cluster) }
+    return received.map(\.tensor)
+  }
+  static func wait(_ number: UInt64, _ peer: Int, _ cluster: Cluster) throws(ClusterError) {
+    let begin = Date.now
+    let code = pm_wait(number, cluster.patience)
+    Waiting.add(Date.now.timeIntervalSince(begin))
+    if code == 0 { return }
+    let silent =
+      code < 0
+      ? "nothing has moved for \(Int(cluster.patience)) s" : "MPI returned error \(code)"
+    throw ClusterError(
+      status: ClusterError.lost,
+      what: "waiting for rank \(peer) (\(cluster.hosts[peer])), \(silent)",
+      place: cluster.activity,
+      mend: "a process or link of the job is lost: start it again with --resume")
+  }
+}

@@ -1,0 +1,144 @@
+import Cluster
+import Layers
+import TensorRuntime
+
+/// How a model's trainable parameters are shared out over the ranks of a run: each owns whole
+/// grains, one behind the other.
+struct Shards: Sendable {
+  let cluster: Cluster
+  let grains: Grains
+  /// The elements of each parameter that this rank owns.
+  let owned: [Range<Int>]
+  let type: ElementType
+
+  init(of model: some Layer, _ cluster: Cluster) {
+    let parameters = model.trainableParameters()
+    self.cluster = cluster
+    grains = Grains(of: parameters.map(\.value.count))
+    let type = parameters.first?.value.type ?? .f32
+    precondition(
+      cluster.size == 1 || parameters.allSatisfy { $0.value.type == type },
+      "parameters of several types are not shared out")
+    self.type = type
+    var owned = parameters.map { _ in 0..<0 }
+    let mine = grains.elements(grains.share(cluster.rank, of: cluster.size))
+    for (i, range) in grains.pieces(mine) { owned[i] = range }
+    self.owned = owned
+  }
+  var areOne: Bool { cluster.size == 1 }
+
+  /// The elements of rank `rank`, of all parameters one behind the other.
+  func elements(of rank: Int) -> Range<Int> {
+    grains.elements(grains.share(rank, of: cluster.size))
+  }
+  /// The largest number of elements that a rank owns.
+  var largest: Int { (0..<cluster.size).map { elements(of: $0).count }.max()! }
+  /// Elements in a message: 16 MiB of f32.
+  static let bucket = 1 << 22
+
+  /// This rank's elements of each parameter's gradient: from `gradient`, which holds them one behind
+  /// the other, or without it from the parameters.
+  func pieces(of gradient: Tensor?, _ model: some Layer) -> [Tensor] {
+    guard let gradient else {
+      return zip(model.trainableParameters(), owned).map { $0.gradient!.flat($1) }
+    }
+    var start = 0
+    return owned.map {
+      start += $0.count
+      return gradient.flat(start - $0.count..<start)
+    }
+  }
+  /// Copies of this rank's elements of each parameter.
+  func values(of model: some Layer, in work: borrowing Workspace) -> [Tensor] {
+    zip(model.trainableParameters(), owned).map { work.copy($0.value.flat($1)) }
+  }
+  /// Numbers of all grains, of which every rank gives its own.
+  func gather(_ mine: [Double], in work: borrowing Workspace) throws -> [Double] {
+    if work.isPlanned { return Array(repeating: 0, count: grains.count) }
+    let counts = (0..<cluster.size).map { grains.share($0, of: cluster.size).count }
+    return try cluster.gather(mine, counts: counts).flatMap { $0 }
+  }
+
+  /// Elements `range` of `list`, one tensor a parameter, packed one behind the other. `list` begins
+  /// at element `start`.
+  func packed(_ list: [Tensor], _ range: Range<Int>, in work: borrowing Workspace) -> Tensor {
+    var x = work.tensor(Shape(range.count), type)
+    var at = 0
+    for (i, piece) in grains.pieces(range) {
+      work.paste(list[i].flat(piece), into: &x, at: at)
+      at += piece.count
+    }
+    return x
+  }
+
+  /// Gives every rank the values that their owners have updated.
+  func distribute<Model: Layer>(
+    _ mine: [Tensor], to model: inout Model, in work: borrowing Workspace
+  ) throws {
+    var all = model.trainableParameters().map(\.value)
+    model.forEachParameter { p in if p.isTrainable { p.value = work.tensor(Shape(0), type) } }
+    for (i, range) in owned.enumerated() where !range.isEmpty {
+      work.paste(mine[i], into: &all[i], at: range.lowerBound)
+    }
+    for start in stride(from: 0, to: largest, by: Self.bucket) {
+      func part(_ rank: Int) -> Range<Int> {
+        let e = elements(of: rank)
+        return min(
+          e.lowerBound + start, e.upperBound)..<min(
+            e.lowerBound + start + Self.bucket, e.upperBound)
+      }
+      let bucket = packed(all, part(cluster.rank), in: work)
+      var transfer = Transfer(cluster)
+      let others = (0..<cluster.size).filter { $0 != cluster.rank }
+      for peer in others { transfer.receive(Shape(part(peer).count), type, from: peer, in: work) }
+      if !work.isPlanned { for peer in others { transfer.send(bucket, to: peer) } }
+      for (peer, values) in zip(others, try transfer.wait()) {
+        var at = 0
+        for (i, range) in grains.pieces(part(peer)) {
+          work.paste(values.flat(at..<at + range.count), into: &all[i], at: range.lowerBound)
+          at += range.count
+        }
+      }
+    }
+    var i = 0
+    model.forEachParameter { p in
+      guard p.isTrainable else { return }
+      p.value = all[i]
+      all[i] = p.value.flat(0..<0)
+      i += 1
+    }
+  }
+
+  /// The optimiser with the moments of all parameters, on the first rank; on the others the shard's.
+  func whole(_ optimizer: AdamW, of model: some Layer, in work: borrowing Workspace) throws -> AdamW
+  {
+    if areOne { return optimizer }
+    let shapes = model.trainableParameters().map(\.value.shape)
+    func gathered(_ list: [Tensor]) throws -> [Tensor] {
+      guard cluster.isFirst else {
+        var transfer = Transfer(cluster)
+        for x in list { transfer.send(x, to: 0) }
+        _ = try transfer.wait()
+        return list
+      }
+      var all = zip(shapes, list).map { work.tensor($0, $1.type) }
+      for (i, range) in owned.enumerated() where !range.isEmpty {
+        work.paste(list[i], into: &all[i], at: range.lowerBound)
+      }
+      for rank in 1..<cluster.size {
+        let pieces = grains.pieces(elements(of: rank))
+        var transfer = Transfer(cluster)
+        for (i, range) in pieces {
+          transfer.receive(Shape(range.count), list[i].type, from: rank, in: work)
+        }
+        for ((i, range), x) in zip(pieces, try transfer.wait()) {
+          work.paste(x, into: &all[i], at: range.lowerBound)
+        }
+      }
+      return all
+    }
+    return AdamW(
+      optimizer.options, steps: optimizer.steps, names: optimizer.names,
+      first: try gathered(optimizer.first), second: try gathered(optimizer.second))
+  }
+}

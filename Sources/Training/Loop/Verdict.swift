@@ -1,0 +1,33 @@
+import Cluster
+import TensorRuntime
+
+/// What all ranks agree on before any of them goes on.
+enum Verdict {
+  /// Throws `failure`, or what another rank has met. Of several non-finite values it is that of the
+  /// lowest leaf.
+  static func agree(
+    on failure: (any Error)?, _ cluster: Cluster, in work: borrowing Workspace
+  ) throws {
+    if cluster.size == 1 || work.isPlanned {
+      if let failure { throw failure }
+      return
+    }
+    let none = UInt64.max
+    let finite = failure as? NonFinite
+    let row = [
+      failure == nil ? none : finite == nil ? 0 : 1 + UInt64(max(finite?.sample ?? 0, 0))
+    ]
+    let verdicts = try cluster.gather(row).map { $0[0] }
+    guard let worst = verdicts.min(), worst != none else { return }
+    if let failure, finite == nil { throw failure }
+    if worst == 0 { throw OtherRankFailed() }
+    let rank = verdicts.firstIndex(of: worst)!
+    let said = try cluster.gather(bytes: Array((finite?.what ?? "").utf8))
+    let step = try cluster.gather([UInt64(finite?.step ?? 0)])[rank][0]
+    throw NonFinite(
+      String(decoding: said[rank], as: UTF8.self), step: Int(step), sample: Int(worst - 1))
+  }
+}
+
+/// Another rank has failed, and says why. This one ends without a word.
+public struct OtherRankFailed: Error {}

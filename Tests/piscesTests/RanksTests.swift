@@ -1,0 +1,171 @@
+import Files
+import FoundationEssentials
+import TensorRuntime
+import TestSupport
+import Testing
+
+/// Open MPI's launcher; nil where it is not installed.
+private let mpirun = ["/usr/bin/mpirun.openmpi", "/usr/bin/mpirun"].first {
+  FileManager.default.isExecutableFile(atPath: $0)
+}
+
+/// Runs of several ranks.
+@Suite(.serialized, .enabled(if: mpirun != nil, "mpirun of Open MPI is not installed"))
+struct RanksTests {
+  let folder = try! ScratchFolder()
+
+  func ranks(
+    _ count: Int, _ arguments: [String], options: [String] = [],
+    environment: [String: String?] = [:]
+  ) async throws -> ProgramRun {
+    var variables: [String: String?] = [
+      "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    ]
+    variables.merge(environment) { $1 }
+    return try await ProgramRun(
+      mpirun!,
+      ["--oversubscribe", "--bind-to", "none", "-n", "\(count)"] + options
+        + [ProgramRun.program] + arguments, environment: variables)
+  }
+  /// A small post-training run; `settings` come on top.
+  func post(_ run: String, _ settings: [String] = []) -> [String] {
+    let all =
+      [
+        "steps=2", "batch=2", "accumulation=5", "learning_rate=0.0001", "clips=16",
+        "checkpoint_every=1", "lora.rank=4", "post.index_range=[4,49]",
+      ] + settings
+    return [
+      "train", "post", "--threads", "1", "--model", "embedded:generator", "--reward",
+      "embedded:reward", "--run", folder(run),
+    ] + all.flatMap { ["--set", $0] }
+  }
+  /// Files of a run that must not depend on the number of ranks.
+  func results(_ run: String) throws -> [String: Data] {
+    var files: [String: Data] = [:]
+    for part in ["checkpoints", "model"] {
+      for file in try FolderContents.files(folder("\(run)/\(part)")) {
+        files["\(part)/\(file)"] = FileManager.default.contents(
+          atPath: folder("\(run)/\(part)/\(file)"))
+      }
+    }
+    return files.filter { !$0.value.isEmpty }
+  }
+  func expectSame(_ a: String, _ b: String) throws {
+    let (one, other) = (try results(a), try results(b))
+    #expect(one.count > 4 && one.keys.sorted() == other.keys.sorted())
+    for (name, bytes) in one { #expect(other[name] == bytes, "\(name) of \(a) and \(b)") }
+  }
+
+  @Test(arguments: [
+    ("lora", []), ("full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
+    (
+      "grpo",
+      [
+        "objective=grpo", "grpo.generations=4", "grpo.best_of=2", "grpo.prompts=2",
+        "grpo.sampling_steps=3", "grpo.chunk=3",
+      ]
+    ),
+  ]) func bitsDoNotDependOnRanks(_ name: String, _ settings: [String]) async throws {
+    let one = try await ProgramRun(ProgramRun.program, post("\(name)-1", settings))
+    #expect(one.status == 0, "\(one.error)")
+    for count in [2, 3] {
+      let run = try await ranks(count, post("\(name)-\(count)", settings))
+      #expect(run.status == 0, "\(run.error)")
+      #expect(run.error.contains("\(count) ranks on 1 host"))
+      try expectSame("\(name)-1", "\(name)-\(count)")
+    }
+  }
+  /// A checkpoint of any number of ranks is read by any other.
+  @Test func resumedOnOtherRanks() async throws {
+    let straight = try await ProgramRun(
+      ProgramRun.program, post("straight", ["steps=3", "lora.enabled=false"]))
+    #expect(straight.status == 0, "\(straight.error)")
+    let first = try await ranks(4, post("resumed", ["steps=3", "lora.enabled=false"]))
+    #expect(first.status == 0, "\(first.error)")
+    for (step, count) in [(2, 2), (1, 1)] {
+      // As if it had been killed after this step.
+      for later in step + 1...3 {
+        try? FileManager.default.removeItem(
+          atPath: folder("resumed/checkpoints/step-00000\(later)"))
+      }
+      try? FileManager.default.removeItem(atPath: folder("resumed/model"))
+      guard
+        FileManager.default.fileExists(atPath: folder("resumed/checkpoints/step-00000\(step)"))
+      else { continue }
+      try "step-00000\(step)\n".write(
+        toFile: folder("resumed/checkpoints/latest"), atomically: true, encoding: .utf8)
+      let run = try await ranks(count, ["train", "post", "--resume", folder("resumed")])
+      #expect(run.status == 0, "\(run.error)")
+      try expectSame("straight", "resumed")
+    }
+  }
+  /// Records come in input order, whoever computes them; a file is gone on with.
+  @Test func scoresAreThoseOfOneProcess() async throws {
+    func record(_ line: String) throws -> [String: String] {
+      var fields: [String: String] = [:]
+      let object = try JSONValue(parsing: line, name: "record").object
+      for (key, value) in object?.members ?? [] where key != "seconds" { fields[key] = value.line }
+      return fields
+    }
+    var manifest = ""
+    for i in 0..<9 {
+      let clip = ["red-circle", "gone", "blue-square"][i / 2 % 3]
+      manifest +=
+        i == 4 ? "no pair\n" : "{\"video\": \"\(clip).safetensors\", \"prompt\": \"clip \(i)\"}\n"
+    }
+    for (i, name) in ["red-circle", "blue-square"].enumerated() {
+      let clip = Tensor(
+        (0..<9 * 3 * 32 * 32).map { Float(($0 * (i + 3)) % 97) / 97 }, Shape(9, 3, 32, 32))
+      try SafetensorsWriter.write([("video", clip)], to: folder("\(name).safetensors"))
+    }
+    try manifest.write(toFile: folder("m.jsonl"), atomically: true, encoding: .utf8)
+    let score = [
+      "score", "--threads", "1", "--model", "embedded:reward", "--frames", "9", "--manifest",
+      folder("m.jsonl"), "--json",
+    ]
+    let one = try await ProgramRun(ProgramRun.program, score)
+    #expect(one.status == 4 && one.lines.count == 9, "\(one.error)")
+    let wanted = try one.lines.map(record)
+    let three = try await ranks(3, score)
+    #expect(three.status == 4, "\(three.error)")
+    #expect(try three.lines.map(record) == wanted)
+    // Three shards, put together by their items.
+    var parts: [(Int, [String: String])] = []
+    for i in 0..<3 {
+      for line in try await ProgramRun(ProgramRun.program, score + ["--shard", "\(i)/3"]).lines {
+        var fields = try record(line)
+        parts.append((Int(fields.removeValue(forKey: "item") ?? "") ?? -1, fields))
+      }
+    }
+    #expect(parts.sorted { $0.0 < $1.0 }.map(\.1) == wanted)
+    // A file whose last record is in parts.
+    let half = one.lines.prefix(4).joined(separator: "\n") + "\n{\"video\": \"bl"
+    try half.write(toFile: folder("half.jsonl"), atomically: true, encoding: .utf8)
+    let output = ["--output", folder("half.jsonl")]
+    #expect(try await ProgramRun(ProgramRun.program, score + output).status == 73)
+    let rest = try await ranks(2, score + output + ["--resume"])
+    #expect(rest.status == 4, "\(rest.error)")
+    let file = try String(contentsOfFile: folder("half.jsonl"), encoding: .utf8)
+    #expect(try file.split(separator: "\n").map { try record(String($0)) } == wanted)
+    let other = try await ProgramRun(
+      ProgramRun.program,
+      score.map { $0 == folder("m.jsonl") ? folder("other.jsonl") : $0 } + output + ["--resume"])
+    #expect(other.status == 66)
+  }
+  @Test func whatDiffersIsRefused() async throws {
+    let tooMany = try await ranks(3, post("many", ["accumulation=2"]))
+    #expect(tooMany.status == 64 && tooMany.error.contains("3 ranks for the 2 parts of a step"))
+    #expect(!FileManager.default.fileExists(atPath: folder("many")))
+    let none = try await ranks(
+      2, post("none"), options: ["-x", "PISCES_MPI=/nowhere/libmpi.so"],
+      environment: ["PISCES_MPI": "/nowhere/libmpi.so"])
+    #expect(none.status == 69 && none.error.contains("no MPI library"))
+    #expect(!FileManager.default.fileExists(atPath: folder("none")))
+  }
+  /// A fault of one rank ends all of them, with its status.
+  @Test func oneRanksFault() async throws {
+    _ = try await ProgramRun(ProgramRun.program, post("there"))
+    let run = try await ranks(2, post("there"))
+    #expect(run.status == 73 && run.error.contains("a run is there already"))
+  }
+}
