@@ -14,7 +14,7 @@ struct Launcher: Equatable {
   /// nil if nothing says that there is more than one process.
   init?(_ environment: [String: String] = ProcessInfo.processInfo.environment) {
     isOfOpenMPI =
-      environment.keys.contains { $0.hasPrefix("OMPI_") || $0.hasPrefix("PMIX_") }
+      environment["OMPI_COMM_WORLD_SIZE"] != nil || environment["PMIX_RANK"] != nil
       || environment["PMI_SIZE"] == nil
     func number(_ name: String) -> Int? { environment[name].flatMap { Int($0) } }
     if let n = number("OMPI_COMM_WORLD_SIZE"), n > 1 {
