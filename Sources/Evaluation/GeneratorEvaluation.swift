@@ -3,9 +3,11 @@ public import Models
 public import Pipelines
 public import Rewards
 public import TensorRuntime
+import Training
 public import World
 
-/// One generator on a fixed set of prompts and noise: what the oracle sees, and the rewards.
+/// One generator on a fixed set of prompts and noise: what the oracle sees, and the rewards. Ranks
+/// share out the samples.
 public struct GeneratorEvaluation: Sendable {
   public let captions: [String]
   public let judgements: [Judgement]
@@ -25,7 +27,7 @@ public struct GeneratorEvaluation: Sendable {
     _ generator: VideoGenerator, _ encoder: PromptEncoder, on prompts: [Prompt], oracle: Oracle,
     reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
     in work: borrowing Workspace
-  ) throws(NonFiniteSample) {
+  ) throws {
     var judgements: [Judgement] = []
     var readings: [Reading] = []
     var latents: [Tensor] = []
@@ -34,34 +36,53 @@ public struct GeneratorEvaluation: Sendable {
     var semantic: [Double] = []
     var plainQuality: [Double] = []
     var plainSemantic: [Double] = []
-    for start in stride(from: 0, to: prompts.count, by: batch) {
-      let range = start..<min(start + batch, prompts.count)
-      let list = prompts[range].map(\.caption)
-      let noise = work.stacked(
-        range.map {
-          RandomStream(seed: seed, .evaluation, sample: $0).normal(
-            Shape(generator.latentShape), in: work)
-        })
-      let z = generator.sampler.sample(
-        generator.transformer, noise: noise, captions: list, encoder, in: work)
-      let frames = try generator.decoder.samples(z, first: start, in: work)
-      latents.append(z)
-      for (i, index) in range.enumerated() {
-        let clip = frames[row: i]
-        let reading = oracle.read(clip)
-        readings.append(reading)
-        judgements.append(Judgement(reading, against: prompts[index].description))
-        if index < keepClips { clips.append(work.copy(clip)) }
+    func rows(_ block: Int) -> Range<Int> {
+      block * batch..<min((block + 1) * batch, prompts.count)
+    }
+    let blocks = (prompts.count + batch - 1) / batch
+    let canvas = generator.decoder.clipShape(of: generator.latentShape)
+    for first in stride(from: 0, to: blocks, by: BlockShare.width) {
+      let some = first..<min(first + BlockShare.width, blocks)
+      var found: [Int: [Tensor]] = [:]
+      try BlockShare.run(some.count, in: work) { i in
+        let n = rows(first + i).count
+        return [
+          (Shape([n] + generator.latentShape), .f32), (Shape([n] + canvas), .f32),
+          (Shape(4, n), .f64),
+        ]
+      } body: { i, work in
+        let range = rows(first + i)
+        let list = prompts[range].map(\.caption)
+        let noise = work.stacked(
+          range.map {
+            RandomStream(seed: seed, .evaluation, sample: $0).normal(
+              Shape(generator.latentShape), in: work)
+          })
+        let z = generator.sampler.sample(
+          generator.transformer, noise: noise, captions: list, encoder, in: work)
+        let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
+        return [z, frames, Self.scores(frames, list, reward, in: work)]
+      } take: { i, results, _ in
+        found[i] = results
       }
-      if let reward {
-        let c = reward.captions(list, in: work)
-        let v = reward.videos(frames, in: work)
-        let s = reward.allScores(
-          v, reward.fusion(of: v, in: work), withTransport: c, plain: c, in: work)
-        quality += s.quality ?? []
-        semantic += s.semantic
-        plainQuality += s.vanillaQuality
-        plainSemantic += s.vanillaSemantic
+      for block in some {
+        let (z, frames, scores) = (
+          found[block - first]![0], found[block - first]![1], found[block - first]![2]
+        )
+        latents.append(z)
+        for (i, index) in rows(block).enumerated() {
+          let clip = frames[row: i]
+          let reading = oracle.read(clip)
+          readings.append(reading)
+          judgements.append(Judgement(reading, against: prompts[index].description))
+          if index < keepClips { clips.append(work.copy(clip)) }
+        }
+        if reward == nil { continue }
+        // A model without a map gives no quality.
+        quality += scores[row: 0].doubles.filter { !$0.isNaN }
+        semantic += scores[row: 1].doubles
+        plainQuality += scores[row: 2].doubles
+        plainSemantic += scores[row: 3].doubles
       }
     }
     captions = prompts.map(\.caption)
@@ -73,6 +94,23 @@ public struct GeneratorEvaluation: Sendable {
         quality: quality.isEmpty ? nil : quality, semantic: semantic, vanillaQuality: plainQuality,
         vanillaSemantic: plainSemantic)
     }
+  }
+  /// Rewards of clips, `[4, clips]`: quality, semantic, and the same without transport; NaN where
+  /// there is none.
+  private static func scores(
+    _ frames: Tensor, _ captions: [String], _ reward: RewardModel?, in work: borrowing Workspace
+  ) -> Tensor {
+    let none = Array(repeating: Double.nan, count: captions.count)
+    guard let reward else {
+      return Tensor(none + none + none + none, Shape(4, captions.count))
+    }
+    let c = reward.captions(captions, in: work)
+    let v = reward.videos(frames, in: work)
+    let s = reward.allScores(
+      v, reward.fusion(of: v, in: work), withTransport: c, plain: c, in: work)
+    return Tensor(
+      (s.quality ?? none) + s.semantic + s.vanillaQuality + s.vanillaSemantic,
+      Shape(4, captions.count))
   }
   public var scoreboard: Scoreboard { Scoreboard(judgements) }
 

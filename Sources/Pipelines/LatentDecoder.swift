@@ -29,6 +29,14 @@ public struct LatentDecoder: Sendable {
     chunk <= 0 || chunk >= n
       ? [0..<n] : stride(from: 0, to: n, by: chunk).map { $0..<min($0 + chunk, n) }
   }
+  /// `[T, 3, H, W]` of the clip that latents `[C, n, h, w]` decode to.
+  public func clipShape(of latent: [Int]) -> [Int] {
+    let c = decoder.config
+    let frames = ranges(latent[1]).reduce(0) {
+      $0 + ($1.count - 1) * c.temporalCompressionRatio + 1
+    }
+    return [frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio]
+  }
   public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
     let unscaled = work.scaled(z, by: 1 / scalingFactor)
     var parts: [Tensor] = []

@@ -5,6 +5,8 @@ public import TensorRuntime
 /// by rank i mod N, and every rank gets the results of all. What a block is does not depend on the
 /// number of ranks, so neither do its bits.
 public enum BlockShare {
+  /// How many blocks are computed at the same time.
+  public static var width: Int { Cluster.current.size }
   /// `shapes(i)` and types of the tensors that `body` makes of block i; `take` gets them, in any
   /// order. A plan runs the first two blocks.
   public static func run(

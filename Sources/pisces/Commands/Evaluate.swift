@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Evaluation
 import Files
 import FoundationEssentials
@@ -61,7 +62,7 @@ struct Evaluate: AsyncParsableCommand {
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     if model == nil && vae == nil && reward == nil {
       throw ValidationError("give --model, --vae or --reward")
     }
@@ -126,7 +127,7 @@ struct Evaluate: AsyncParsableCommand {
       o["vanilla_quality"] = mean(r.vanillaQuality)
       o["vanilla_semantic"] = mean(r.vanillaSemantic)
     }
-    if let details {
+    if let details, Cluster.current.isFirst {
       try OutputFile.write(
         e.captions.indices.map { Self.detail(e, $0).line + "\n" }.joined(), to: details)
     }
@@ -164,6 +165,7 @@ struct Evaluate: AsyncParsableCommand {
   }
   /// Prints the fields of a result, and every measure of the scoreboard.
   private func show(_ fields: JSONObject, _ board: Scoreboard? = nil) {
+    if !Cluster.current.isFirst { return }
     var o = fields
     for m in Measure.allCases { if let v = board?[m] { o["\(m)"] = .number(v) } }
     if json { return StandardStreams.result(JSONValue.object(o).line) }

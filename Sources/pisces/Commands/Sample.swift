@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Diffusion
 import Files
 import FoundationEssentials
@@ -6,6 +7,7 @@ import Models
 import Pipelines
 import PostTraining
 import TensorRuntime
+import Training
 import World
 
 /// Settings for sampling a generator.
@@ -81,7 +83,7 @@ struct Sample: AsyncParsableCommand {
   private static let batch = 32
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     let captions = try captions()
     let folder = GeneratorFolder(model)
     let work = Workspace()
@@ -92,7 +94,7 @@ struct Sample: AsyncParsableCommand {
     } else {
       clips = try await sample(generator, try folder.promptEncoder(), captions, in: work)
     }
-    if let archive {
+    if let archive, Cluster.current.isFirst {
       try ClipArchive.write(
         work.converted(work.stacked(clips), to: .bf16), captions: captions, to: archive)
     }
@@ -134,14 +136,17 @@ struct Sample: AsyncParsableCommand {
   ) async throws -> [Tensor] {
     let embedding = try PromptFile.read(embeds, generator.transformer.config, in: work)
     try sampling.plan(generator, atOnce: 1, in: work) { _, _ in embedding }
+    if !Cluster.current.isFirst { return [] }
     let z = generator.sampler.sample(
       generator.transformer, noise: noise([0], generator.latentShape, in: work), embedding, in: work
     )
     let clip = try generator.decoder.samples(z, in: work)[row: 0]
     try await write(clip, 0, captions)
+    report(0, captions)
     return [clip]
   }
-  /// A clip of every caption.
+  /// A clip of every caption, or of ranks above the first none. Ranks share out the batches, and each
+  /// writes its own files.
   private func sample(
     _ generator: VideoGenerator, _ encoder: PromptEncoder, _ captions: [String],
     in work: borrowing Workspace
@@ -156,21 +161,41 @@ struct Sample: AsyncParsableCommand {
     try sampling.plan(generator, atOnce: min(captions.count, Self.batch), in: work) {
       encoder($0, in: $1)
     }
-    var clips: [Tensor] = []
-    for start in stride(from: 0, to: captions.count, by: Self.batch) {
-      let range = start..<min(start + Self.batch, captions.count)
+    let cluster = Cluster.current
+    let batches = (captions.count + Self.batch - 1) / Self.batch
+    func rows(_ batch: Int) -> Range<Int> {
+      batch * Self.batch..<min((batch + 1) * Self.batch, captions.count)
+    }
+    var own: [Int: [Tensor]] = [:]
+    for batch in stride(from: cluster.rank, to: batches, by: cluster.size) {
+      let range = rows(batch)
       let z = generator.sampler.sample(
         generator.transformer, noise: noise(range, generator.latentShape, in: work),
         captions: Array(captions[range]), encoder, in: work)
-      let frames = try generator.decoder.samples(z, first: start, in: work)
+      let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
       for (i, index) in range.enumerated() {
         let clip = work.copy(frames[row: i])
-        try await write(clip, index, captions, isTruncated: truncated.contains(index))
-        clips.append(clip)
+        try await write(clip, index, captions)
+        if cluster.size == 1 { report(index, captions, isTruncated: truncated.contains(index)) }
+        if archive != nil { own[batch, default: []].append(clip) }
       }
       common.note("\(range.upperBound) of \(captions.count)")
     }
-    return clips
+    try cluster.barrier()
+    if cluster.size > 1 && cluster.isFirst {
+      for i in captions.indices { report(i, captions, isTruncated: truncated.contains(i)) }
+    }
+    if archive == nil { return [] }
+    var clips: [Int: Tensor] = [:]
+    let shape = Shape(generator.decoder.clipShape(of: generator.latentShape))
+    try BlockShare.run(batches, in: work) {
+      Array(repeating: (shape, ElementType.f32), count: rows($0).count)
+    } body: { batch, _ in
+      own[batch]!
+    } take: { batch, list, _ in
+      for (index, clip) in zip(rows(batch), list) { clips[index] = clip }
+    }
+    return captions.indices.map { clips[$0]! }
   }
   private func noise(
     _ indices: some Sequence<Int>, _ shape: [Int], in work: borrowing Workspace
@@ -181,15 +206,17 @@ struct Sample: AsyncParsableCommand {
           Shape(shape), in: work)
       })
   }
-  /// Writes a clip to its place, if there is one, and reports it.
-  private func write(
-    _ clip: Tensor, _ index: Int, _ captions: [String], isTruncated: Bool = false
-  ) async throws {
-    guard let output else { return }
-    var path = output
-    if captions.count > 1 || VideoWriter.isFolder(output) {
+  /// The file of clip `index`; nil without `--output`.
+  private func path(_ index: Int, _ captions: [String]) -> String? {
+    guard let output else { return nil }
+    if captions.count == 1 && !VideoWriter.isFolder(output) { return output }
+    return "\(output)/\(String(String(100000 + index).dropFirst())).\(format.rawValue)"
+  }
+  /// Writes a clip to its place, if there is one.
+  private func write(_ clip: Tensor, _ index: Int, _ captions: [String]) async throws {
+    guard let output, let path = path(index, captions) else { return }
+    if path != output {
       try createFolder(output)
-      path = "\(output)/\(String(String(100000 + index).dropFirst())).\(format.rawValue)"
       try OutputFile.write(
         JSONValue.object([
           "prompt": .string(captions[index]), "seed": .integer(sampling.seed),
@@ -197,6 +224,10 @@ struct Sample: AsyncParsableCommand {
         ]).line + "\n", to: path + ".json")
     }
     try await VideoWriter.write(clip, to: path, framesPerSecond: fps)
+  }
+  /// Says where a clip is, if it was written.
+  private func report(_ index: Int, _ captions: [String], isTruncated: Bool = false) {
+    guard let path = path(index, captions) else { return }
     guard json else { return StandardStreams.result(path) }
     var record: JSONObject = [
       "index": .integer(index), "prompt": .string(captions[index]), "file": .string(path),
