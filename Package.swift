@@ -95,8 +95,8 @@ let package = Package(
     module(
       "Benchmarking",
       [
-        "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
-        "Pipelines", "Training", "PostTraining",
+        "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
+        "World", "Files", "Pipelines", "Training", "PostTraining",
       ]),
 
     module(

@@ -35,7 +35,9 @@ public struct LatentDecoder: Sendable {
     let frames = ranges(latent[1]).reduce(0) {
       $0 + ($1.count - 1) * c.temporalCompressionRatio + 1
     }
-    return [frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio]
+    return [
+      frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio,
+    ]
   }
   public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
     let unscaled = work.scaled(z, by: 1 / scalingFactor)

@@ -41,7 +41,7 @@ struct Pisces: AsyncParsableCommand {
     version: Version.text,
     subcommands: [
       Demo.self, Score.self, Embed.self, Sample.self, Train.self, Evaluate.self, OT.self,
-      Bench.self, Convert.self, Info.self, Doctor.self,
+      Bench.self, Plan.self, Convert.self, Info.self, Doctor.self,
     ])
 }
 

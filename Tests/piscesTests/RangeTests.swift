@@ -94,6 +94,8 @@ import Testing
     case "bench encoder", "bench generator", "bench vae", "bench startup", "bench all": return []
     // A model that cannot be written, so that nothing long begins.
     case "bench score": return ["--model", "/dev/null/model"]
+    case "bench cluster": return []
+    case "plan": return ["--run", f("none")]
     case "bench compare": return [f("bench.jsonl"), f("bench.jsonl")]
     case "convert": return ["--input", "\(models.reward)/model.safetensors", "--output", f("out")]
     case "info": return [models.vae]
@@ -106,7 +108,7 @@ import Testing
   private static func isOnlyRefused(_ command: String) -> Bool {
     [
       "bench encoder", "bench generator", "bench vae", "bench startup", "bench score", "bench all",
-      "doctor",
+      "bench cluster", "plan", "doctor",
     ].contains(command)
   }
 
@@ -228,7 +230,8 @@ import Testing
       ("train post", ["post.index_range=[5, 3]"]), ("train post", ["lora.targets=[\"x\"]"]),
       ("train post", ["post.latents=self", "post.pool=1"]),
       ("train post", ["objective=grpo", "lora.targets=[\"x\"]"]), ("demo", ["map.pairs=8"]),
-      ("demo", ["post.objective=grpo"]),
+      ("demo", ["post.objective=grpo"]), ("train post", ["accumulation=3", "cluster.leaf=2"]),
+      ("train generator", ["batch=2", "accumulation=3"]), ("train vae", ["accumulation=50"]),
     ]
     for (i, one) in cases.enumerated() {
       let base = invocation(one.command)!.map {

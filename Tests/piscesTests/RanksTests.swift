@@ -152,6 +152,26 @@ struct RanksTests {
       score.map { $0 == folder("m.jsonl") ? folder("other.jsonl") : $0 } + output + ["--resume"])
     #expect(other.status == 66)
   }
+  /// What a plan says of the nodes that a run could use.
+  @Test func planOfARun() async throws {
+    let one = try await ProgramRun(ProgramRun.program, post("planned", ["accumulation=4"]))
+    #expect(one.status == 0, "\(one.error)")
+    let plan = try await ProgramRun(
+      ProgramRun.program,
+      ["plan", "--run", folder("planned"), "--nodes", "1,2,4,8", "--gbit", "1", "--json"])
+    #expect(plan.status == 0 && plan.error.contains("8 nodes for the 4 parts of a step"))
+    let points = try plan.lines.map { try JSONValue(parsing: $0, name: "plan") }
+    #expect(points.map { $0["nodes"]?.integer } == [1, 2, 4])
+    let seconds = points.compactMap { $0["seconds"]?.number }
+    #expect(seconds.count == 3 && seconds == seconds.sorted().reversed())
+    let links = try await ranks(2, ["bench", "cluster", "--threads", "1", "--json"])
+    #expect(links.status == 0, "\(links.error)")
+    try links.output.write(toFile: folder("links.jsonl"), atomically: true, encoding: .utf8)
+    let measured = try await ProgramRun(
+      ProgramRun.program,
+      ["plan", "--run", folder("planned"), "--nodes", "2", "--links", folder("links.jsonl")])
+    #expect(measured.status == 0 && measured.lines.count == 1, "\(measured.error)")
+  }
   @Test func whatDiffersIsRefused() async throws {
     let tooMany = try await ranks(3, post("many", ["accumulation=2"]))
     #expect(tooMany.status == 64 && tooMany.error.contains("3 ranks for the 2 parts of a step"))

@@ -1,3 +1,4 @@
+import Cluster
 import Files
 import TensorRuntime
 
@@ -33,7 +34,7 @@ public enum MachineCheck {
 
   public static func run(_ threads: Threads) async -> [Finding] {
     [team(threads), quota(threads), affinityVariables(threads), openMP, blis] + [
-      await ffmpeg(), Finding("mpi", true, "not in this build: one process"),
+      await ffmpeg(), Finding("mpi", true, Cluster.current.library),
     ]
   }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Benchmarking
+import Cluster
 import Files
 import FoundationEssentials
 import TensorRuntime
@@ -22,7 +23,7 @@ struct Doctor: AsyncParsableCommand {
   @Flag(help: "JSON Lines on standard output.") var json = false
 
   func run() async throws {
-    try common.start()
+    try common.startRanks()
     let budget = ThreadBudget(requested: common.threads)
     let threads = MachineCheck.Threads(
       count: budget.count, origin: budget.origin, quota: ThreadBudget.quota,
@@ -31,6 +32,7 @@ struct Doctor: AsyncParsableCommand {
     func report(_ findings: [Finding]) {
       for finding in findings {
         isGood = isGood && finding.isGood
+        if !Cluster.current.isFirst { continue }
         if json {
           StandardStreams.result(
             JSONValue.object([
@@ -46,6 +48,7 @@ struct Doctor: AsyncParsableCommand {
     report(KernelCheck.run())
     report(await MachineCheck.run(threads))
     if let model { report(try ModelCheck.run(model)) }
+    report(try ClusterCheck.run(isGood: isGood, threads: budget.count, in: Workspace()))
     if !isGood { throw Failure.Status(code: 1) }
   }
 }

@@ -1,0 +1,82 @@
+import Layers
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Time, traffic and memory of a training step on N nodes, one rank a node, predicted from a run of
+/// one process and from the links. `Documentation/cluster.md` has the formulas.
+public struct ScalingPlan: Sendable {
+  /// Of a step of one process: seconds, leaves, trained parameters, peak memory.
+  public var seconds: Double, leaves: Int, parameters: Int, peakBytes: Int
+  /// Bytes of a checkpoint.
+  public var checkpointBytes: Int
+  /// Of a link: seconds of a message, and bytes a second each way with both directions busy.
+  public var latency: Double, bytesPerSecond: Double
+  /// Memory bandwidth of a node, and bytes a second of the file system.
+  public var memoryRate: Double, fileRate: Double
+  /// Seconds between two failures of one node.
+  public var failure = 365.0 * 86400
+  public init(
+    seconds: Double, leaves: Int, parameters: Int, peakBytes: Int, checkpointBytes: Int,
+    latency: Double, bytesPerSecond: Double, memoryRate: Double, fileRate: Double
+  ) {
+    (self.seconds, self.leaves, self.parameters, self.peakBytes) = (
+      seconds, leaves, parameters, peakBytes
+    )
+    (self.checkpointBytes, self.latency, self.bytesPerSecond) = (
+      checkpointBytes, latency, bytesPerSecond
+    )
+    (self.memoryRate, self.fileRate) = (memoryRate, fileRate)
+  }
+
+  public struct Point: Sendable {
+    public let nodes: Int
+    /// Of a step: all of it; what the slowest rank computes; what is exchanged, and its bytes sent
+    /// by a rank.
+    public let seconds, compute, exchange: Double
+    public let bytesSent: Int
+    /// Speed-up, divided by the number of nodes.
+    public let efficiency: Double
+    /// Of a rank.
+    public let peakBytes: Int
+    public let checkpointSeconds: Double
+    /// Young's interval (1974): √(2 x time of a checkpoint x time between failures).
+    public let checkpointInterval: Double
+    /// The shortest notice before a time limit in which a step and a checkpoint end.
+    public let notice: Double
+  }
+  /// nil if there are more nodes than leaves.
+  public subscript(nodes: Int) -> Point? {
+    if nodes < 1 || nodes > leaves { return nil }
+    let n = Double(nodes)
+    let gradient = 4 * Double(parameters)
+    // Gradient, value and both moments are read, three of them written.
+    let update = 7 * gradient / memoryRate
+    let leaf = max(seconds - update, 0) / Double(leaves)
+    let compute = Double((leaves + nodes - 1) / nodes) * leaf + update / n
+    let share = (n - 1) / n
+    let roots = (0..<nodes).map { rank in
+      TreeSum.parts(of: rank * leaves / nodes..<(rank + 1) * leaves / nodes).count
+    }.max()!
+    let bytes = nodes == 1 ? 0 : gradient * share * Double(roots + 1)
+    // Packed before it is sent, and put into its place afterwards; five rounds of small rows.
+    let exchange =
+      nodes == 1
+      ? 0
+      : bytes / bytesPerSecond + 3 * bytes / memoryRate + latency * (2 * (n - 1) + 5)
+    let step = (compute + exchange) * (nodes == 1 ? 1 : 1.02)
+    func alive(_ leaves: Int) -> Double {
+      Double(Int.bitWidth - 1 - max(leaves, 1).leadingZeroBitCount + 1)
+    }
+    let saved =
+      2 * gradient * share
+      + gradient * (alive(leaves) - alive((leaves + nodes - 1) / nodes))
+    let checkpoint = Double(checkpointBytes) / fileRate
+    return Point(
+      nodes: nodes, seconds: step, compute: compute, exchange: exchange, bytesSent: Int(bytes),
+      efficiency: seconds / step / n, peakBytes: max(peakBytes - Int(saved), 0),
+      checkpointSeconds: checkpoint,
+      checkpointInterval: (2 * checkpoint * failure / n).squareRoot(), notice: step + checkpoint)
+  }
+}
