@@ -4,7 +4,9 @@ public import TensorRuntime
 /// Checks of ranks, their processors and their links.
 public enum ClusterCheck {
   /// `isGood`: whether this rank has found everything else in order. Every rank calls this.
-  public static func run(isGood: Bool, threads: Int, in work: borrowing Workspace) throws -> [Finding] {
+  public static func run(isGood: Bool, threads: Int, in work: borrowing Workspace) throws
+    -> [Finding]
+  {
     let cluster = Cluster.current
     if cluster.size == 1 { return [] }
     let rows = try cluster.gather([

@@ -73,8 +73,7 @@ public struct LeafSum: ~Copyable {
   public mutating func finish<Model: Layer>(
     _ training: inout TrainableModel<Model>, in work: borrowing Workspace
   ) throws -> [[Double]] {
-    try Verdict.agree(on: failure, cluster, in: work)
-    let width = rows.first?.count ?? 0
+    let told = try Verdict.agree(on: failure, telling: rows.flatMap { $0 }, cluster, in: work)
     if cluster.size == 1 {
       var sums = tree.take().finish(in: work)
       var i = 0
@@ -89,10 +88,10 @@ public struct LeafSum: ~Copyable {
     training.shardGradient = try exchanged(training.shards, in: work)
     tree = TreeSum()
     if work.isPlanned { return rows }
-    let most = try cluster.gather([UInt64(width)]).map { Int($0[0]) }.max()!
-    let counts = (0..<cluster.size).map { share($0).count * most }
-    return try cluster.gather(rows.flatMap { $0 }, counts: counts).flatMap { row in
-      stride(from: 0, to: row.count, by: max(most, 1)).map { Array(row[$0..<$0 + most]) }
+    return told.indices.flatMap { rank in
+      let leaves = share(rank).count
+      let width = told[rank].count / max(leaves, 1)
+      return (0..<leaves).map { Array(told[rank][$0 * width..<($0 + 1) * width]) }
     }
   }
 

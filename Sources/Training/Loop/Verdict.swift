@@ -4,21 +4,25 @@ import TensorRuntime
 /// What all ranks agree on before any of them goes on.
 enum Verdict {
   /// Throws `failure`, or what another rank has met. Of several non-finite values it is that of the
-  /// lowest leaf.
+  /// lowest leaf. Otherwise returns the numbers of every rank, by rank, of any length.
+  @discardableResult
   static func agree(
-    on failure: (any Error)?, _ cluster: Cluster, in work: borrowing Workspace
-  ) throws {
+    on failure: (any Error)?, telling numbers: [Double] = [], _ cluster: Cluster,
+    in work: borrowing Workspace
+  ) throws -> [[Double]] {
     if cluster.size == 1 || work.isPlanned {
       if let failure { throw failure }
-      return
+      return [numbers]
     }
     let none = UInt64.max
     let finite = failure as? NonFinite
-    let row = [
+    let verdict =
       failure == nil ? none : finite == nil ? 0 : 1 + UInt64(max(finite?.sample ?? 0, 0))
-    ]
-    let verdicts = try cluster.gather(row).map { $0[0] }
-    guard let worst = verdicts.min(), worst != none else { return }
+    let told = try cluster.gather(bytes: bytes([verdict] + numbers.map(\.bitPattern))).map(words)
+    let verdicts = told.map { $0[0] }
+    guard let worst = verdicts.min(), worst != none else {
+      return told.map { $0.dropFirst().map { Double(bitPattern: $0) } }
+    }
     if let failure, finite == nil { throw failure }
     if worst == 0 { throw OtherRankFailed() }
     let rank = verdicts.firstIndex(of: worst)!
@@ -26,6 +30,14 @@ enum Verdict {
     let step = try cluster.gather([UInt64(finite?.step ?? 0)])[rank][0]
     throw NonFinite(
       String(decoding: said[rank], as: UTF8.self), step: Int(step), sample: Int(worst - 1))
+  }
+  private static func bytes(_ words: [UInt64]) -> [UInt8] {
+    words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+  }
+  private static func words(_ bytes: [UInt8]) -> [UInt64] {
+    stride(from: 0, to: bytes.count, by: 8).map { at in
+      (0..<8).reduce(0) { $0 | UInt64(bytes[at + $1]) << UInt64(8 * $1) }
+    }
   }
 }
 

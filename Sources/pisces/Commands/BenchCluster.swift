@@ -49,6 +49,7 @@ struct BenchCluster: AsyncParsableCommand {
       return StandardStreams.result(JSONValue.object(object).line)
     }
     StandardStreams.result(
-      record.members.map { "\($0.key) \($0.value.string ?? $0.value.line)" }.joined(separator: "  "))
+      record.members.map { "\($0.key) \($0.value.string ?? $0.value.line)" }.joined(separator: "  ")
+    )
   }
 }
