@@ -1,6 +1,9 @@
 /* The courier: the thread that makes all calls of MPI. MPI moves nothing between calls, so it tests
  * the open messages while the other threads compute. It sleeps while nothing is open, and for
- * moments while nothing moves. */
+ * moments while nothing moves.
+ *
+ * A lost link or a stopped process is noticed by nobody in MPI. So every courier sends the next rank
+ * a byte now and then, and expects one of the rank before it, however long that one computes. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,7 +16,9 @@
 #include "cmpi.h"
 #include "library.h"
 
-enum { TAG = 7, LARGEST = 1 << 30 };
+enum { TAG = 7, BEAT_TAG = 8, LARGEST = 1 << 30 };
+
+enum { ALIVE = 1, GOODBYE = 2 };
 
 struct message {
   uint64_t number;
@@ -36,6 +41,74 @@ static enum { STARTING, RUNNING, FAILED, ENDING, ENDED, ABORTING } state;
 
 static int abort_status;
 static int is_started;
+
+/* Signs of life: of the rank before this one, and to the one behind it. */
+static struct {
+  unsigned char heard, told;
+  mpi_handle receiving, sending;
+  int is_sending, is_over; /* over: the rank before has said goodbye */
+  double last_heard, last_told, patience;
+} beat = {.patience = 300};
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int before(void) { return (rank + size - 1) % size; }
+
+static int expect_sign(void) {
+  return mpi.receive(&beat.heard, 1, mpi.byte, before(), BEAT_TAG, mpi.world, &beat.receiving);
+}
+
+/* Sends a sign of life if it is due, and looks for one. Returns MPI's error code, or -1 if the rank
+ * before has been silent for too long. Without the lock. */
+static int live(void) {
+  int done = 0, code = 0;
+  double t = now();
+  if (beat.is_sending) {
+    code = mpi.test(&beat.sending, &done, mpi.status_ignore);
+    if (code) return code;
+    if (done) beat.is_sending = 0;
+  }
+  if (!beat.is_sending && t - beat.last_told > beat.patience / 10) {
+    beat.told = ALIVE;
+    beat.last_told = t;
+    code = mpi.send(&beat.told, 1, mpi.byte, (rank + 1) % size, BEAT_TAG, mpi.world, &beat.sending);
+    if (code) return code;
+    beat.is_sending = 1;
+  }
+  if (beat.is_over) return 0;
+  code = mpi.test(&beat.receiving, &done, mpi.status_ignore);
+  if (code) return code;
+  if (done) {
+    beat.last_heard = t;
+    beat.is_over = beat.heard == GOODBYE;
+    return beat.is_over ? 0 : expect_sign();
+  }
+  return t - beat.last_heard > beat.patience ? -1 : 0;
+}
+
+/* Says goodbye to the next rank, and waits for that of the one before. */
+static void part(void) {
+  int done = 0;
+  while (beat.is_sending && !mpi.test(&beat.sending, &done, mpi.status_ignore) && !done)
+    sched_yield();
+  beat.told = GOODBYE;
+  if (mpi.send(&beat.told, 1, mpi.byte, (rank + 1) % size, BEAT_TAG, mpi.world, &beat.sending))
+    return;
+  done = 0;
+  for (double end = now() + 20; now() < end && !(done && beat.is_over);) {
+    if (!done) mpi.test(&beat.sending, &done, mpi.status_ignore);
+    int came = 0;
+    if (!beat.is_over && !mpi.test(&beat.receiving, &came, mpi.status_ignore) && came) {
+      beat.is_over = beat.heard == GOODBYE;
+      if (!beat.is_over && expect_sign()) return;
+    }
+    sched_yield();
+  }
+}
 
 static struct timespec later(double seconds) {
   struct timespec t;
@@ -115,7 +188,8 @@ static int begin(void) {
   mpi.rank(mpi.world, &rank);
   mpi.size(mpi.world, &size);
   mpi_library_describe(&mpi);
-  return 0;
+  beat.last_heard = beat.last_told = now();
+  return size > 1 ? expect_sign() : 0;
 }
 
 static void *run(void *unused) {
@@ -125,9 +199,22 @@ static void *run(void *unused) {
   state = code ? FAILED : RUNNING;
   pthread_cond_broadcast(&moved);
   int idle = 0;
+  double looked = now();
   while (state == RUNNING || (state == ENDING && open_messages)) {
-    if (!open_messages) {
-      pthread_cond_wait(&wake, &lock);
+    if (size > 1 && !error && now() - looked > 0.2) {
+      looked = now();
+      pthread_mutex_unlock(&lock);
+      int fault = live();
+      pthread_mutex_lock(&lock);
+      if (fault && !error) {
+        error = fault;
+        pthread_cond_broadcast(&moved);
+      }
+    }
+    if (!open_messages || error) {
+      if (state == ENDING && error) break;
+      struct timespec t = later(0.3);
+      pthread_cond_timedwait(&wake, &lock, &t);
       continue;
     }
     int n = deliver();
@@ -135,7 +222,6 @@ static void *run(void *unused) {
       progress += (uint64_t)n;
       pthread_cond_broadcast(&moved);
       idle = 0;
-      if (error) pthread_cond_wait(&wake, &lock); /* nothing more can be moved */
     } else {
       int waits = is_waiting;
       pthread_mutex_unlock(&lock);
@@ -151,6 +237,7 @@ static void *run(void *unused) {
   }
   if (state == ENDING) {
     pthread_mutex_unlock(&lock);
+    if (size > 1 && !error) part();
     mpi.finalize();
     pthread_mutex_lock(&lock);
     state = ENDED;
@@ -231,30 +318,23 @@ static int is_open(uint64_t number) {
   return 0;
 }
 
-int pm_wait(uint64_t number, double patience) {
+int pm_wait(uint64_t number) {
   pthread_mutex_lock(&lock);
   is_waiting++;
-  int result = 0;
-  uint64_t seen = progress;
-  struct timespec limit = later(patience);
-  while (is_open(number)) {
-    if (error) {
-      result = error;
-      break;
-    }
-    int code = pthread_cond_timedwait(&moved, &lock, &limit);
-    if (progress != seen) {
-      seen = progress;
-      limit = later(patience);
-    } else if (code == ETIMEDOUT) {
-      result = -1;
-      break;
-    }
-  }
+  while (is_open(number) && !error) pthread_cond_wait(&moved, &lock);
   is_waiting--;
+  int result = is_open(number) ? error : 0;
   pthread_mutex_unlock(&lock);
   return result;
 }
+
+void pm_patience(double seconds) {
+  pthread_mutex_lock(&lock);
+  beat.patience = seconds;
+  pthread_mutex_unlock(&lock);
+}
+
+int pm_silent_rank(void) { return before(); }
 
 int pm_end(double patience) {
   if (!is_started) return 0;

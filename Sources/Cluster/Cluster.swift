@@ -36,11 +36,12 @@ public final class Cluster: Sendable {
   public var localRank: Int { hosts[..<rank].count { $0 == host } }
   public var isFirst: Bool { rank == 0 }
 
-  /// Opens MPI if a launcher has started several processes; otherwise does nothing. Throws
+  /// Opens MPI if a launcher has started several processes; otherwise, or with `PISCES_MPI=off` (for
+  /// a program that is itself a rank and starts others), does nothing. Throws
   /// `ClusterError` with status 69 if there is no library of MPI, or if it is another launcher's.
   public static func start() throws(ClusterError) {
     let environment = ProcessInfo.processInfo.environment
-    guard let launcher = Launcher(environment) else { return }
+    guard environment["PISCES_MPI"] != "off", let launcher = Launcher(environment) else { return }
     let path = environment["PISCES_MPI"].flatMap { $0.isEmpty ? nil : $0 }
     var why = [CChar](repeating: 0, count: 512)
     let status = unsafe why.withUnsafeMutableBufferPointer { room in
@@ -95,11 +96,14 @@ public final class Cluster: Sendable {
     exit(status)
   }
 
-  /// How long a rank waits without a byte from any other before it takes the run for lost, in
-  /// seconds.
+  /// After how many seconds without a sign of life of another rank the run is taken for lost. Ranks
+  /// give such signs while they compute, too.
   public var patience: Double {
     get { Self.patienceSeconds.withLock { $0 } }
-    set { Self.patienceSeconds.withLock { $0 = newValue } }
+    set {
+      Self.patienceSeconds.withLock { $0 = newValue }
+      if size > 1 { pm_patience(newValue) }
+    }
   }
   private static let patienceSeconds = Mutex(300.0)
   /// What this rank is doing, for the message of a lost run.

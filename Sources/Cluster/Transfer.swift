@@ -27,7 +27,7 @@ public struct Transfer: ~Copyable {
     received.append((number, x, peer))
   }
   /// Waits until everything has arrived and everything sent may be written again. Throws status 71
-  /// if no byte has moved for the cluster's patience.
+  /// if a rank gives no sign of life for the cluster's patience.
   public consuming func wait() throws(ClusterError) -> [Tensor] {
     for (number, _, peer) in received where number > 0 { try Self.wait(number, peer, cluster) }
     for (number, _, peer) in sent { try Self.wait(number, peer, cluster) }
@@ -35,15 +35,16 @@ public struct Transfer: ~Copyable {
   }
   static func wait(_ number: UInt64, _ peer: Int, _ cluster: Cluster) throws(ClusterError) {
     let begin = Date.now
-    let code = pm_wait(number, cluster.patience)
+    let code = pm_wait(number)
     Waiting.add(Date.now.timeIntervalSince(begin))
     if code == 0 { return }
-    let silent =
+    let silent = code < 0 ? Int(pm_silent_rank()) : peer
+    let how =
       code < 0
-      ? "nothing has moved for \(Int(cluster.patience)) s" : "MPI returned error \(code)"
+      ? "no sign of life for \(Int(cluster.patience)) s" : "MPI returned error \(code)"
     throw ClusterError(
       status: ClusterError.lost,
-      what: "waiting for rank \(peer) (\(cluster.hosts[peer])), \(silent)",
+      what: "waiting for rank \(silent) (\(cluster.hosts[silent])), \(how)",
       place: cluster.activity,
       mend: "a process or link of the job is lost: start it again with --resume")
   }

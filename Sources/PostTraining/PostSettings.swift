@@ -135,7 +135,7 @@ public struct PostSettings: TrainingSettings {
     public var leaf = 1
     @Setting(
       .real(above: 0, to: 1e6),
-      "Seconds without a byte from any rank after which the run is taken for lost (status 71).")
+      "Seconds without a sign of life of a rank after which the run is lost (status 71).")
     public var patience = 300.0
   }
   public struct GRPO: Codable, Sendable, Equatable {

@@ -19,9 +19,13 @@ int pm_size(void);
 /* Posts a message; the bytes must stay until it has arrived. Returns its number. */
 uint64_t pm_send(const void *bytes, size_t count, int to);
 uint64_t pm_receive(void *bytes, size_t count, int from);
-/* Waits until the message has been moved. Returns 0; or -1 if nothing at all has moved for
- * `patience` seconds; or MPI's error code. */
-int pm_wait(uint64_t message, double patience);
+/* Waits until the message has been moved. Returns 0; or -1 if a rank has given no sign of life, of
+ * which `pm_silent_rank` is the number; or MPI's error code. */
+int pm_wait(uint64_t message);
+int pm_silent_rank(void);
+/* How many seconds without a sign of life are too many; 300 at first. Signs come ten times as often,
+ * whatever a rank computes. */
+void pm_patience(double seconds);
 
 /* Bytes sent by this rank so far. */
 uint64_t pm_bytes_sent(void);

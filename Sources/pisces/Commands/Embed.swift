@@ -37,7 +37,8 @@ struct Embed: AsyncParsableCommand {
     if let shard { _ = try ShardOption.parse(shard) }
   }
   func run() async throws {
-    try common.startRanks()
+    // Tasks of a job that have parts of their own need no MPI.
+    if shard == nil { try common.startRanks() } else { try common.start() }
     common.use(compute)
     if reward == nil && generator == nil {
       throw ValidationError("give --reward or --generator, or both")

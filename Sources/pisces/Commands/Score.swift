@@ -87,7 +87,8 @@ struct Score: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try common.startRanks()
+    // Tasks of a job that have parts of their own need no MPI.
+    if shard == nil { try common.startRanks() } else { try common.start() }
     common.use(compute)
     let share = try ShardOption.share(shard)
     if Cluster.current.size > 1 && manifest == "-" {

@@ -123,7 +123,7 @@ struct TrainingOptions: ParsableArguments {
       ) { common.note($0) }
     } catch let error as ClusterError where error.status == ClusterError.lost {
       // A launcher that has lost a host may outlive its ranks; a job script can look for this file.
-      if cluster.isFirst { try? OutputFile.write("\(error.status)\n", to: "\(path)/ended") }
+      try? OutputFile.write("\(error.status)\n", to: "\(path)/ended")
       throw error
     }
     if cluster.isFirst { try RunReport.write(run: path) }
