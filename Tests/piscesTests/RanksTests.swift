@@ -182,6 +182,16 @@ struct RanksTests {
     #expect(none.status == 69 && none.error.contains("no MPI library"))
     #expect(!FileManager.default.fileExists(atPath: folder("none")))
   }
+  /// All ranks end by the lowest leaf that is not finite, as one process does.
+  @Test func notFinite() async throws {
+    let settings = ["lora.enabled=false", "learning_rate=1000", "weight_decay=0", "steps=3"]
+    let one = try await ProgramRun(ProgramRun.program, post("nan-1", settings))
+    let three = try await ranks(3, post("nan-3", settings))
+    #expect(one.status == 3 && three.status == 3)
+    let line = one.errorLines.first { $0.hasPrefix("pisces: error: ") }
+    #expect(line?.contains("is not finite: step 2, sample 0") == true)
+    #expect(three.errorLines.filter { $0.hasPrefix("pisces: error: ") } == [line])
+  }
   /// A fault of one rank ends all of them, with its status.
   @Test func oneRanksFault() async throws {
     _ = try await ProgramRun(ProgramRun.program, post("there"))
