@@ -79,6 +79,15 @@ public final class Cluster: Sendable {
       rank: rank, size: size, hosts: hosts, library: library, unbinding: launcher.unbinding)
     started.withLock { $0 = cluster }
   }
+  /// How many copies of a program that works in one process a launcher has started; nil if it is one,
+  /// if they have joined (`start`), or if this is not the first of them.
+  public static var idleCopies: Int? {
+    let environment = ProcessInfo.processInfo.environment
+    guard current.size == 1, environment["PISCES_MPI"] != "off",
+      let launcher = Launcher(environment), launcher.rank == 0
+    else { return nil }
+    return launcher.size
+  }
   private static func hostName() -> String {
     var name = [CChar](repeating: 0, count: 256)
     _ = unsafe name.withUnsafeMutableBufferPointer { unsafe gethostname($0.baseAddress!, 255) }

@@ -5,6 +5,8 @@ internal import FoundationEssentials
 struct Launcher: Equatable {
   let name: String
   let size: Int
+  /// The number of this process, as the launcher counts.
+  let rank: Int
   /// How to leave every rank all the processors of its host.
   let unbinding: String
 
@@ -17,6 +19,7 @@ struct Launcher: Equatable {
       environment["OMPI_COMM_WORLD_SIZE"] != nil || environment["PMIX_RANK"] != nil
       || environment["PMI_SIZE"] == nil
     func number(_ name: String) -> Int? { environment[name].flatMap { Int($0) } }
+    rank = number("OMPI_COMM_WORLD_RANK") ?? number("SLURM_PROCID") ?? number("PMI_RANK") ?? 0
     if let n = number("OMPI_COMM_WORLD_SIZE"), n > 1 {
       (name, size, unbinding) = ("mpirun of Open MPI", n, "mpirun --bind-to none")
     } else if let n = number("SLURM_STEP_NUM_TASKS") ?? number("SLURM_NTASKS"), n > 1,

@@ -16,8 +16,9 @@ struct CommonOptions: ParsableArguments {
   ) var threads: Int?
   @Flag(help: "No progress on standard error.") var quiet = false
 
-  /// Sets threads and instruction set, and prints them unless `--quiet`.
-  func start() throws {
+  /// Sets threads and instruction set, and prints them unless `--quiet`. `isPart`: each of several
+  /// processes has a part of its own.
+  func start(isPart: Bool = false) throws {
     if let name = ProcessInfo.processInfo.environment["PISCES_ISA"], !name.isEmpty {
       guard let isa = Machine.InstructionSet(rawValue: name.lowercased()) else {
         throw Failure.Message(
@@ -34,6 +35,13 @@ struct CommonOptions: ParsableArguments {
       \(Machine.current.rawValue) kernels
       """
     )
+    if !isPart, let copies = Cluster.idleCopies {
+      note(
+        """
+        warning: a launcher has started \(copies) processes of a command that works in one: each of \
+        them does all of it
+        """)
+    }
   }
   /// The same for a command whose work several ranks share: joins the others first.
   func startRanks() throws {

@@ -13,9 +13,9 @@ import Testing
     #expect(Launcher(step.merging(["SLURM_STEP_NUM_TASKS": "1"]) { $1 }) == nil)
 
     let open = Launcher(["OMPI_COMM_WORLD_SIZE": "3", "PMIX_RANK": "1"])
-    #expect(open?.size == 3 && open?.isOfOpenMPI == true)
-    let mpich = Launcher(["PMI_SIZE": "2", "PMI_RANK": "0", "OMPI_ALLOW_RUN_AS_ROOT": "1"])
-    #expect(mpich?.size == 2 && mpich?.isOfOpenMPI == false)
+    #expect(open?.size == 3 && open?.rank == 0 && open?.isOfOpenMPI == true)
+    let mpich = Launcher(["PMI_SIZE": "2", "PMI_RANK": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1"])
+    #expect(mpich?.size == 2 && mpich?.rank == 1 && mpich?.isOfOpenMPI == false)
     let slurm = Launcher(step.merging(["SLURM_STEP_NUM_TASKS": "4", "PMIX_RANK": "0"]) { $1 })
     #expect(slurm?.size == 4 && slurm?.isOfOpenMPI == true)
     let pmi2 = Launcher(step.merging(["SLURM_STEP_NUM_TASKS": "4", "PMI_SIZE": "4"]) { $1 })

@@ -182,6 +182,16 @@ struct RanksTests {
     #expect(none.status == 69 && none.error.contains("no MPI library"))
     #expect(!FileManager.default.fileExists(atPath: folder("none")))
   }
+  /// A command that is not shared out says that it runs several times.
+  @Test func copiesAreTold() async throws {
+    let doubled = try await ranks(2, ["ot", "solve", "--help"])
+    #expect(doubled.status == 0)
+    try SafetensorsWriter.write([("c", .ones(Shape(3, 3)))], to: folder("c.safetensors"))
+    let solve = ["ot", "solve", "--cost", folder("c.safetensors"), "--epsilon", "1"]
+    let told = try await ranks(2, solve)
+    #expect(told.error.split(separator: "\n").count { $0.contains("started 2 processes") } == 1)
+    #expect(try await !ranks(1, solve).error.contains("processes"))
+  }
   /// All ranks end by the lowest leaf that is not finite, as one process does.
   @Test func notFinite() async throws {
     let settings = ["lora.enabled=false", "learning_rate=1000", "weight_decay=0", "steps=3"]

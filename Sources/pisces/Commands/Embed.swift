@@ -38,7 +38,7 @@ struct Embed: AsyncParsableCommand {
   }
   func run() async throws {
     // Tasks of a job that have parts of their own need no MPI.
-    if shard == nil { try common.startRanks() } else { try common.start() }
+    if shard == nil { try common.startRanks() } else { try common.start(isPart: true) }
     common.use(compute)
     if reward == nil && generator == nil {
       throw ValidationError("give --reward or --generator, or both")

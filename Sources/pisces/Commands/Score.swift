@@ -88,7 +88,7 @@ struct Score: AsyncParsableCommand {
 
   func run() async throws {
     // Tasks of a job that have parts of their own need no MPI.
-    if shard == nil { try common.startRanks() } else { try common.start() }
+    if shard == nil { try common.startRanks() } else { try common.start(isPart: true) }
     common.use(compute)
     let share = try ShardOption.share(shard)
     if Cluster.current.size > 1 && manifest == "-" {
