@@ -34,7 +34,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake, moved; /* of the courier; of the one who waits */
 static pthread_t courier;
 static struct message *open_messages, **last_message = &open_messages, *spare;
-static uint64_t numbers, bytes_sent, progress;
+static uint64_t numbers, bytes_sent;
 static int rank, size, is_waiting, error;
 
 static enum { STARTING, RUNNING, FAILED, ENDING, ENDED, ABORTING } state;
@@ -63,8 +63,8 @@ static int expect_sign(void) {
 }
 
 /* Sends a sign of life if it is due, and looks for one. Returns MPI's error code, or -1 if the rank
- * before has been silent for too long. Without the lock. */
-static int live(void) {
+ * before has been silent for `patience` seconds. Without the lock. */
+static int live(double patience) {
   int done = 0, code = 0;
   double t = now();
   if (beat.is_sending) {
@@ -72,7 +72,7 @@ static int live(void) {
     if (code) return code;
     if (done) beat.is_sending = 0;
   }
-  if (!beat.is_sending && t - beat.last_told > beat.patience / 10) {
+  if (!beat.is_sending && t - beat.last_told > patience / 10) {
     beat.told = ALIVE;
     beat.last_told = t;
     code = mpi.send(&beat.told, 1, mpi.byte, (rank + 1) % size, BEAT_TAG, mpi.world, &beat.sending);
@@ -87,7 +87,7 @@ static int live(void) {
     beat.is_over = beat.heard == GOODBYE;
     return beat.is_over ? 0 : expect_sign();
   }
-  return t - beat.last_heard > beat.patience ? -1 : 0;
+  return t - beat.last_heard > patience ? -1 : 0;
 }
 
 /* Says goodbye to the next rank, and waits for that of the one before. */
@@ -203,8 +203,9 @@ static void *run(void *unused) {
   while (state == RUNNING || (state == ENDING && open_messages)) {
     if (size > 1 && !error && now() - looked > 0.2) {
       looked = now();
+      double patience = beat.patience;
       pthread_mutex_unlock(&lock);
-      int fault = live();
+      int fault = live(patience);
       pthread_mutex_lock(&lock);
       if (fault && !error) {
         error = fault;
@@ -219,7 +220,6 @@ static void *run(void *unused) {
     }
     int n = deliver();
     if (n || error) {
-      progress += (uint64_t)n;
       pthread_cond_broadcast(&moved);
       idle = 0;
     } else {
@@ -330,7 +330,7 @@ int pm_wait(uint64_t number) {
 
 void pm_patience(double seconds) {
   pthread_mutex_lock(&lock);
-  beat.patience = seconds;
+  beat.patience = seconds < 2 ? 2 : seconds; /* signs are looked for a few times a second */
   pthread_mutex_unlock(&lock);
 }
 

@@ -3,46 +3,29 @@ internal import CMpi
 extension Cluster {
   /// A row of every rank, by rank, on every rank. All rows have the same number of elements.
   public func gather(_ row: [UInt64]) throws(ClusterError) -> [[UInt64]] {
-    if size == 1 { return [row] }
-    var rows = Array(repeating: row, count: size)
-    try exchange(
-      sending: { _ in unsafe row.withUnsafeBytes { unsafe Array($0) } },
-      receiving: { _ in row.count * 8 }
-    ) { peer, bytes in
-      rows[peer] = (0..<row.count).map { i in
-        (0..<8).reduce(0) { $0 | UInt64(bytes[i * 8 + $1]) << UInt64(8 * $1) }
-      }
-    }
-    return rows
+    try gather(row, counts: Array(repeating: row.count, count: size))
+  }
+  /// Rows of unequal lengths, which are known: `counts[r]` words of rank r.
+  public func gather(_ row: [UInt64], counts: [Int]) throws(ClusterError) -> [[UInt64]] {
+    precondition(row.count == counts[rank], "\(row.count) words, \(counts[rank]) promised")
+    return size == 1
+      ? [row] : try exchange(Words.bytes(row), counts: counts.map { 8 * $0 }).map(Words.of)
   }
   /// The same of numbers.
   public func gather(_ row: [Double]) throws(ClusterError) -> [[Double]] {
-    try gather(row.map(\.bitPattern)).map { $0.map { Double(bitPattern: $0) } }
+    try gather(row, counts: Array(repeating: row.count, count: size))
   }
-  /// Bytes of every rank, of any length, on every rank.
-  public func gather(bytes: [UInt8]) throws(ClusterError) -> [[UInt8]] {
-    if size == 1 { return [bytes] }
-    let lengths = try gather([UInt64(bytes.count)]).map { Int($0[0]) }
-    var all = Array(repeating: bytes, count: size)
-    try exchange(sending: { _ in bytes }, receiving: { lengths[$0] }) { all[$0] = $1 }
-    return all
-  }
-  /// Rows of unequal lengths, which are known: `counts[r]` numbers of rank r.
   public func gather(_ row: [Double], counts: [Int]) throws(ClusterError) -> [[Double]] {
-    precondition(row.count == counts[rank], "\(row.count) numbers, \(counts[rank]) promised")
-    if size == 1 { return [row] }
-    var rows = Array(repeating: row, count: size)
-    let bits = row.map(\.bitPattern)
-    try exchange(
-      sending: { _ in unsafe bits.withUnsafeBytes { unsafe Array($0) } },
-      receiving: { counts[$0] * 8 }
-    ) { peer, bytes in
-      rows[peer] = (0..<counts[peer]).map { i in
-        Double(
-          bitPattern: (0..<8).reduce(0) { $0 | UInt64(bytes[i * 8 + $1]) << UInt64(8 * $1) })
-      }
-    }
-    return rows
+    try gather(row.map(\.bitPattern), counts: counts).map { $0.map { Double(bitPattern: $0) } }
+  }
+  /// Words of every rank, of any number, on every rank.
+  public func gather(words: [UInt64]) throws(ClusterError) -> [[UInt64]] {
+    try gather(words, counts: try gather([UInt64(words.count)]).map { Int($0[0]) })
+  }
+  /// Bytes of every rank, of any number, on every rank.
+  public func gather(bytes: [UInt8]) throws(ClusterError) -> [[UInt8]] {
+    size == 1
+      ? [bytes] : try exchange(bytes, counts: try gather([UInt64(bytes.count)]).map { Int($0[0]) })
   }
   /// The first rank's bytes, on every rank. The others give nothing.
   public func broadcast(_ bytes: [UInt8]) throws(ClusterError) -> [UInt8] {
@@ -51,18 +34,17 @@ extension Cluster {
   /// Waits for all ranks.
   public func barrier() throws(ClusterError) { _ = try gather([0 as UInt64]) }
 
-  /// Sends `sending(r)` to every other rank r, and gives `take` what each of them sent.
-  private func exchange(
-    sending: (Int) -> [UInt8], receiving: (Int) -> Int, take: (Int, [UInt8]) -> Void
-  ) throws(ClusterError) {
-    let others = (0..<size).filter { $0 != rank }
-    var transfers: [(message: Message, peer: Int, isReceived: Bool)] = []
-    for peer in others {
-      transfers.append((Message(receiving: receiving(peer), from: peer), peer, true))
-      transfers.append((Message(sending: sending(peer), to: peer), peer, false))
+  /// Sends `mine` to every other rank; returns what each rank has sent, `counts[r]` bytes of rank r.
+  private func exchange(_ mine: [UInt8], counts: [Int]) throws(ClusterError) -> [[UInt8]] {
+    var all = Array(repeating: mine, count: size)
+    let received = others.map { (Message(receiving: counts[$0], from: $0), $0) }
+    let sent = others.map { (Message(sending: mine, to: $0), $0) }
+    for (message, peer) in received {
+      try message.wait(peer, self)
+      all[peer] = message.bytes
     }
-    for (message, peer, _) in transfers { try message.wait(peer, self) }
-    for (message, peer, isReceived) in transfers where isReceived { take(peer, message.bytes) }
+    for (message, peer) in sent { try message.wait(peer, self) }
+    return all
   }
 }
 
@@ -72,7 +54,7 @@ public final class Outbox {
   private var sent: [(Message, Int)] = []
   public init(_ cluster: Cluster) { self.cluster = cluster }
   public func send(_ bytes: [UInt8], to peer: Int) {
-    let length = (0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) }
+    let length = Words.bytes([UInt64(bytes.count)])
     sent += [(Message(sending: length, to: peer), peer), (Message(sending: bytes, to: peer), peer)]
   }
   /// Waits until all of it has been received.
@@ -86,8 +68,7 @@ extension Cluster {
   public func receive(from peer: Int) throws(ClusterError) -> [UInt8] {
     let length = Message(receiving: 8, from: peer)
     try length.wait(peer, self)
-    let bytes = Message(
-      receiving: length.bytes.reversed().reduce(0) { $0 << 8 | Int($1) }, from: peer)
+    let bytes = Message(receiving: Int(Words.of(length.bytes)[0]), from: peer)
     try bytes.wait(peer, self)
     return bytes.bytes
   }

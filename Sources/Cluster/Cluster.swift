@@ -35,6 +35,8 @@ public final class Cluster: Sendable {
   public var localSize: Int { hosts.count { $0 == host } }
   public var localRank: Int { hosts[..<rank].count { $0 == host } }
   public var isFirst: Bool { rank == 0 }
+  /// All ranks but this one.
+  public var others: [Int] { (0..<size).filter { $0 != rank } }
 
   /// Opens MPI if a launcher has started several processes; otherwise, or with `PISCES_MPI=off` (for
   /// a program that is itself a rank and starts others), does nothing. Throws
@@ -97,8 +99,13 @@ public final class Cluster: Sendable {
   /// Bytes that this rank has sent so far.
   public var bytesSent: Int { size > 1 ? Int(pm_bytes_sent()) : 0 }
 
-  /// The end of an orderly run, on every rank.
-  public func end() { if size > 1 { _ = pm_end(30) } }
+  /// The end of an orderly run, on every rank: waits for the last of them, which may write for long.
+  public func end() {
+    if size == 1 { return }
+    activity = "ending"
+    guard (try? barrier()) != nil else { return }
+    _ = pm_end(30)
+  }
   /// Ends every rank of a run that cannot go on, with this status.
   public func abort(_ status: Int32) -> Never {
     if size > 1 { pm_abort(status) }

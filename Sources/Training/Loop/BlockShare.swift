@@ -32,7 +32,7 @@ public enum BlockShare {
     if cluster.size == 1 || work.isPlanned { return }
     var transfer = Transfer(cluster)
     var expected: [(block: Int, tensors: Int)] = []
-    for peer in 0..<cluster.size where peer != cluster.rank {
+    for peer in cluster.others {
       for block in stride(from: peer, to: count, by: cluster.size) {
         let shapes = shapes(block)
         for (shape, type) in shapes { transfer.receive(shape, type, from: peer, in: work) }

@@ -102,22 +102,15 @@ public struct LeafSum: ~Copyable {
     let roots = (0..<cluster.size).map { TreeSum.parts(of: share($0)) }
     let mine = shards.elements(of: cluster.rank)
     var sum = work.tensor(Shape(mine.count), type)
-    let others = (0..<cluster.size).filter { $0 != cluster.rank }
-    for start in stride(from: 0, to: shards.largest, by: Shards.bucket) {
-      func part(_ rank: Int) -> Range<Int> {
-        let e = shards.elements(of: rank)
-        return min(
-          e.lowerBound + start, e.upperBound)..<min(
-            e.lowerBound + start + Shards.bucket, e.upperBound)
-      }
-      let own = part(cluster.rank)
+    for start in shards.starts {
+      let own = shards.part(start, of: cluster.rank)
       var transfer = Transfer(cluster)
-      for peer in others {
+      for peer in cluster.others {
         for _ in roots[peer] { transfer.receive(Shape(own.count), type, from: peer, in: work) }
       }
-      for peer in others {
+      for peer in cluster.others {
         for root in tree.parts {
-          let packed = shards.packed(root.value, part(peer), in: work)
+          let packed = shards.packed(root.value, shards.part(start, of: peer), in: work)
           if !work.isPlanned { transfer.send(packed, to: peer) }
         }
       }

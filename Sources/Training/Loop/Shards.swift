@@ -32,9 +32,18 @@ struct Shards: Sendable {
     grains.elements(grains.share(rank, of: cluster.size))
   }
   /// The largest number of elements that a rank owns.
-  var largest: Int { (0..<cluster.size).map { elements(of: $0).count }.max()! }
+  private var largest: Int { (0..<cluster.size).map { elements(of: $0).count }.max()! }
   /// Elements in a message: 16 MiB of f32.
-  static let bucket = 1 << 22
+  private static let bucket = 1 << 22
+  /// Where messages begin, as distances from the first element of each shard.
+  var starts: StrideTo<Int> { stride(from: 0, to: largest, by: Self.bucket) }
+  /// The elements of rank `rank` in the message that begins at `start`; none behind its last.
+  func part(_ start: Int, of rank: Int) -> Range<Int> {
+    let all = elements(of: rank)
+    return min(
+      all.lowerBound + start, all.upperBound)..<min(
+        all.lowerBound + start + Self.bucket, all.upperBound)
+  }
 
   /// This rank's elements of each parameter's gradient: from `gradient`, which holds them one behind
   /// the other, or without it from the parameters.
@@ -59,8 +68,7 @@ struct Shards: Sendable {
     return try cluster.gather(mine, counts: counts).flatMap { $0 }
   }
 
-  /// Elements `range` of `list`, one tensor a parameter, packed one behind the other. `list` begins
-  /// at element `start`.
+  /// Elements `range` of `list`, one tensor a parameter, packed one behind the other.
   func packed(_ list: [Tensor], _ range: Range<Int>, in work: borrowing Workspace) -> Tensor {
     var x = work.tensor(Shape(range.count), type)
     var at = 0
@@ -80,21 +88,16 @@ struct Shards: Sendable {
     for (i, range) in owned.enumerated() where !range.isEmpty {
       work.paste(mine[i], into: &all[i], at: range.lowerBound)
     }
-    for start in stride(from: 0, to: largest, by: Self.bucket) {
-      func part(_ rank: Int) -> Range<Int> {
-        let e = elements(of: rank)
-        return min(
-          e.lowerBound + start, e.upperBound)..<min(
-            e.lowerBound + start + Self.bucket, e.upperBound)
-      }
-      let bucket = packed(all, part(cluster.rank), in: work)
+    for start in starts {
+      let bucket = packed(all, part(start, of: cluster.rank), in: work)
       var transfer = Transfer(cluster)
-      let others = (0..<cluster.size).filter { $0 != cluster.rank }
-      for peer in others { transfer.receive(Shape(part(peer).count), type, from: peer, in: work) }
-      if !work.isPlanned { for peer in others { transfer.send(bucket, to: peer) } }
-      for (peer, values) in zip(others, try transfer.wait()) {
+      for peer in cluster.others {
+        transfer.receive(Shape(part(start, of: peer).count), type, from: peer, in: work)
+      }
+      if !work.isPlanned { for peer in cluster.others { transfer.send(bucket, to: peer) } }
+      for (peer, values) in zip(cluster.others, try transfer.wait()) {
         var at = 0
-        for (i, range) in grains.pieces(part(peer)) {
+        for (i, range) in grains.pieces(part(start, of: peer)) {
           work.paste(values.flat(at..<at + range.count), into: &all[i], at: range.lowerBound)
           at += range.count
         }

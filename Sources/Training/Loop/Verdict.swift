@@ -18,7 +18,7 @@ enum Verdict {
     let finite = failure as? NonFinite
     let verdict =
       failure == nil ? none : finite == nil ? 0 : 1 + UInt64(max(finite?.sample ?? 0, 0))
-    let told = try cluster.gather(bytes: bytes([verdict] + numbers.map(\.bitPattern))).map(words)
+    let told = try cluster.gather(words: [verdict] + numbers.map(\.bitPattern))
     let verdicts = told.map { $0[0] }
     guard let worst = verdicts.min(), worst != none else {
       return told.map { $0.dropFirst().map { Double(bitPattern: $0) } }
@@ -30,14 +30,6 @@ enum Verdict {
     let step = try cluster.gather([UInt64(finite?.step ?? 0)])[rank][0]
     throw NonFinite(
       String(decoding: said[rank], as: UTF8.self), step: Int(step), sample: Int(worst - 1))
-  }
-  private static func bytes(_ words: [UInt64]) -> [UInt8] {
-    words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
-  }
-  private static func words(_ bytes: [UInt8]) -> [UInt64] {
-    stride(from: 0, to: bytes.count, by: 8).map { at in
-      (0..<8).reduce(0) { $0 | UInt64(bytes[at + $1]) << UInt64(8 * $1) }
-    }
   }
 }
 

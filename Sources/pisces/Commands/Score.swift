@@ -170,7 +170,8 @@ struct Score: AsyncParsableCommand {
     var own = own
     let kept = Int(String(decoding: try cluster.broadcast([]), as: UTF8.self)) ?? 0
     let outbox = Outbox(cluster)
-    while let item = try own.next() {
+    // What is wrong with the manifest is said by the first rank, behind the records before it.
+    while let item = try? own.next() {
       if own.number < kept { continue }
       outbox.send(try await worker.lines(item, own, json || output != nil).bytes, to: 0)
     }
