@@ -1,5 +1,5 @@
 import Cluster
-import Files
+import FoundationEssentials
 import TensorRuntime
 
 /// What the ranks of a run find out about each other before any work.
@@ -44,7 +44,7 @@ enum ClusterStart {
       let most = local.map { ranks[$0].processors }.max()!
       let total =
         local.allSatisfy { ranks[$0].processors == most }
-        ? processors : local.reduce(0) { $0 + ranks[$1].processors }
+        ? ProcessInfo.processInfo.processorCount : local.reduce(0) { $0 + ranks[$1].processors }
       if host == cluster.host && wanted > max(total, most) {
         common.note(
           """
@@ -55,20 +55,11 @@ enum ClusterStart {
       }
     }
   }
-  /// Processors of this host.
-  private static var processors: Int {
-    (TextFile.system("/proc/cpuinfo") ?? "").split(separator: "\n").count {
-      $0.hasPrefix("processor")
-    }
-  }
-
   /// Refuses a text that differs between ranks.
   static func same(_ text: String, what: String, _ place: String) throws {
     let cluster = Cluster.current
     if cluster.size == 1 { return }
-    // FNV-1a.
-    let hash = text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    let all = try cluster.gather([hash]).map { $0[0] }
+    let all = try cluster.gather(bytes: Array(text.utf8))
     if let other = all.firstIndex(where: { $0 != all[0] }) {
       throw Disagreement(
         message: Failure.Message(

@@ -36,18 +36,21 @@ struct ScoreOutput {
     self.lines = lines
     file = try JSONLinesWriter(path)
   }
-  /// Refuses a record of the file that is of another pair than item `number` of this run.
-  func check(_ number: Int, _ item: PairQueue.Item) throws {
-    guard number < kept, case .pair(let pair) = item else { return }
+  /// Refuses a record of the file that is of another pair than item `number` of this run; nil: the
+  /// run has no such item.
+  func check(_ number: Int, _ item: PairQueue.Item?) throws {
+    guard number < kept else { return }
     let line = lines[number]
-    if line["video"]?.string != pair.video || line["prompt"]?.string != pair.prompt {
+    let pair = if case .pair(let pair)? = item { pair } else { nil as PairQueue.Pair? }
+    if item == nil || line["video"]?.string != pair?.video
+      || line["prompt"]?.string != pair?.prompt
+    {
       throw FileError(
         .badData, "record \(number + 1) is of another pair than the run's", in: file!.path,
         mend: "resume with the videos and prompts of the run that began it")
     }
   }
   func write(_ line: String) throws {
-    guard let file else { return StandardStreams.result(line) }
-    try file.append(try JSONValue(parsing: line, name: "record"))
+    if let file { try file.append(line: line) } else { StandardStreams.result(line) }
   }
 }

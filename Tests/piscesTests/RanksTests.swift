@@ -147,6 +147,12 @@ struct RanksTests {
     #expect(rest.status == 4, "\(rest.error)")
     let file = try String(contentsOfFile: folder("half.jsonl"), encoding: .utf8)
     #expect(try file.split(separator: "\n").map { try record(String($0)) } == wanted)
+    // Fewer pairs than records.
+    let short = manifest.split(separator: "\n").prefix(3).joined(separator: "\n") + "\n"
+    try short.write(toFile: folder("short.jsonl"), atomically: true, encoding: .utf8)
+    let fewer = score.map { $0 == folder("m.jsonl") ? folder("short.jsonl") : $0 }
+    let refused = try await ranks(2, fewer + output + ["--resume"])
+    #expect(refused.status == 65 && refused.error.contains("record 4 is of another pair"))
     let other = try await ProgramRun(
       ProgramRun.program,
       score.map { $0 == folder("m.jsonl") ? folder("other.jsonl") : $0 } + output + ["--resume"])

@@ -27,6 +27,8 @@ public struct PairQueue {
   private let share: Share, returnsAll: Bool
   /// Items read so far, runs among them, and the video of the last one.
   private var items = 0, runs = 0, video: String?
+  /// Items of all owners that have been read; all there are, once `next` has returned nil.
+  public var itemCount: Int { items }
   /// Position among all items, from 0, of what `next` returned last, and its owner.
   public private(set) var number = -1, owner = 0
   private var aheadNumber = -1, aheadOwner = 0

@@ -20,7 +20,11 @@ public final class JSONLinesWriter: Sendable {
   deinit { close(descriptor) }
 
   public func append(_ value: JSONValue) throws(FileError) {
-    try append(bytes: Array(value.line.utf8) + [0x0a])
+    try append(line: value.line)
+  }
+  /// Appends a value that is a line already.
+  public func append(line: String) throws(FileError) {
+    try append(bytes: Array(line.utf8) + [0x0a])
   }
   private func append(bytes: [UInt8]) throws(FileError) {
     let code = unsafe bytes.withUnsafeBytes { unsafe Descriptor.write($0, to: descriptor) }

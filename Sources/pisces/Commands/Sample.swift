@@ -145,8 +145,8 @@ struct Sample: AsyncParsableCommand {
     report(0, captions)
     return [clip]
   }
-  /// A clip of every caption, or of ranks above the first none. Ranks share out the batches, and each
-  /// writes its own files.
+  /// Writes a clip of every caption; returns them if an archive is asked for. Ranks share out the
+  /// batches, and each writes its own files.
   private func sample(
     _ generator: VideoGenerator, _ encoder: PromptEncoder, _ captions: [String],
     in work: borrowing Workspace

@@ -147,6 +147,7 @@ struct Score: AsyncParsableCommand {
         try output.check(position, item)
         if position >= output.kept { try put(await worker.lines(item, own, output.isJSON)) }
       }
+      try output.check(position, nil)
       return failed
     }
     // One pass over all items says whose turn it is.
@@ -162,6 +163,7 @@ struct Score: AsyncParsableCommand {
         try put(Lines(try cluster.receive(from: all.owner)))
       }
     }
+    try output.check(all.itemCount, nil)
     return failed
   }
   /// Computes the records of a rank's share and sends them to the first one.
