@@ -1,4 +1,4 @@
-"""VideoCrafter2's denoising network in torch, as the comparison of Benchmarks/against-torch-unet.py.
+"""VideoCrafter2's denoising network in torch.
 
 The formulas are those of the specification (videocrafter.md, section 2). Written for speed in torch:
 channels-last convolutions for single frames, fused attention (scaled_dot_product_attention).

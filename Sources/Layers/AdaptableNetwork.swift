@@ -9,16 +9,19 @@ public protocol AdaptableNetwork: Layer {
   static var defaultTargets: [String] { get }
   /// The rank of the adapter of one layer where `rank` is asked for.
   static func adapterRank(_ rank: Int, of weight: Shape) -> Int
+  /// Parameters that are trained as a whole beside adapters.
+  static var trainedInFull: [String] { get }
 }
 
 extension AdaptableNetwork {
   public static func adapterRank(_ rank: Int, of weight: Shape) -> Int { rank }
+  public static var trainedInFull: [String] { [] }
 
   private static func matches(_ module: String, _ targets: [String]) -> Bool {
     targets.contains { $0 == "all" || module == $0 || module.hasSuffix(".\($0)") }
   }
-  /// Freezes everything and adds trainable adapters to the layers that match `targets`, with s = α
-  /// / rank. Returns their number.
+  /// Freezes everything but `trainedInFull` and adds trainable adapters to the layers that match
+  /// `targets`, with s = α / rank. Returns their number.
   @discardableResult
   public mutating func attachAdapters(
     targets: [String] = defaultTargets, rank: Int, alpha: Double, from source: ParameterSource,
@@ -33,6 +36,7 @@ extension AdaptableNetwork {
         rank: own, alpha: alpha * Double(own) / Double(rank), from: source, in: work)
       count += 1
     }
+    makeTrainable(in: work) { Self.trainedInFull.contains($0) }
     return count
   }
   /// W ← W + s B A in every adapted layer; the adapters are removed.

@@ -109,7 +109,7 @@ public enum GRPO {
   /// σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as
   /// many rows. `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
-    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
+    _ model: some VideoDenoiser, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
     window: Range<Int>? = nil, shared: SharedStart? = nil,
     noise: (Int, borrowing Workspace) -> Tensor, in work: borrowing Workspace
   ) -> Rollout {
@@ -175,9 +175,9 @@ public enum GRPO {
   /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the
   /// student's gradients. `prompt` has one row for each transition. The log-probabilities of the
   /// sampling policy are those of the rollout.
-  public static func train(
-    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout,
-    _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil,
+  public static func train<Model: VideoDenoiser>(
+    _ student: inout Model, _ policy: Policy, _ rollout: Rollout,
+    _ transitions: [Transition], prompt: PromptEmbedding, teacher: Model? = nil,
     _ o: Options,
     in work: borrowing Workspace
   ) -> [Term] {
@@ -194,7 +194,7 @@ public enum GRPO {
     let reference =
       o.divergence > 0
       ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
-    let (v, saved) = student.forward(
+    let (v, saved) = student.predict(
       z, times: times, prompt, guidance: guidance, checkpointing: o.checkpointing, in: work)
     let mean = steps.mean(z, velocity: v, in: work)
     let new = steps.logProbability(of: next, mean: mean, in: work)
@@ -223,7 +223,7 @@ public enum GRPO {
         steps.divergenceBackward(
           slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv)
     }
-    student.backward(dv, saved, in: work)
+    student.predictBackward(dv, saved, in: work)
     return terms
   }
 }

@@ -273,7 +273,8 @@ extension GRPOTask {
     _ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double,
     in work: borrowing Workspace
   ) -> DirectStep.Output {
-    var direct = DirectStep(schedule, DirectTask.options(settings, phases.phases(step: step + 1)))
+    var direct = DirectStep(
+      schedule, settings.directOptions(phases: phases.phases(step: step + 1)))
     (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight) = (
       0, 0, 0
     )

@@ -1,19 +1,6 @@
 public import Layers
 public import TensorRuntime
 
-/// The conditions of the velocity network for a batch.
-public struct PromptEmbedding: Sendable {
-  /// Text states `[B, L, text_embed_dim]`, right-padded, and the number of valid ones of each
-  /// sample.
-  public var states: Tensor
-  public var counts: [Int32]
-  /// `[B, pooled_projection_dim]`.
-  public var pooled: Tensor
-  public init(states: Tensor, counts: [Int32], pooled: Tensor) {
-    (self.states, self.counts, self.pooled) = (states, counts, pooled)
-  }
-}
-
 /// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream blocks, then
 /// single-stream blocks.
 public struct VideoTransformer: Layer {
@@ -78,8 +65,9 @@ public struct VideoTransformer: Layer {
     precondition(
       times.count == x.shape[0] && prompt.counts.count == x.shape[0],
       "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
+    guard let pooled = prompt.pooled else { preconditionFailure("this model reads a pooled vector") }
     let (vec, cs) = conditioning.forward(
-      times: times, pooled: prompt.pooled, guidance: guidance, in: work)
+      times: times, pooled: pooled, guidance: guidance, in: work)
     let active = work.activation(.silu, vec)
     var (txt, rs) = refiner.forward(prompt.states, counts: prompt.counts, times: times, in: work)
     var (img, ps) = imageIn.forward(x, in: work)
@@ -117,13 +105,6 @@ public struct VideoTransformer: Layer {
         single: singleSaved, textLength: txt.shape[1], modulationOut: m, norm: ns, out: os)
     )
   }
-  public func callAsFunction(
-    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    in work: borrowing Workspace
-  ) -> Tensor {
-    forward(x, times: times, prompt, guidance: guidance, checkpointing: true, in: work).velocity
-  }
-
   /// Whether the whole network is trained. Otherwise only adapters are, and conditioning, text
   /// input and patch embedding get no gradient (algorithm.md 6.11).
   public var trainsConditioning: Bool { conditioning.time.up.weight.isTrainable }

@@ -134,10 +134,6 @@ public struct VideoUNet: Layer {
         middle: middleSaved, up: upSaved, skipped: skipped, normOut: ns, convOut: os)
     )
   }
-  public func callAsFunction(
-    _ x: Tensor, times: [Float], _ c: Condition, in work: borrowing Workspace
-  ) -> Tensor { forward(x, times: times, c, checkpointing: true, in: work).noise }
-
   /// Whether something of the embedding is trained, so that its gradient is needed.
   private var trainsEmbedding: Bool { !embedding.trainableParameters().isEmpty }
 
@@ -203,6 +199,8 @@ extension VideoUNet: AdaptableNetwork {
   public static let defaultTargets = ["all"]
   /// The layers that the recipe of other models adapts.
   public static let attentionTargets = ["to_q", "to_k", "to_v", "to_out.0"]
+  /// The projection of the guidance embedding, which the teacher lacks (D-46).
+  public static let trainedInFull = ["time_cond_proj.weight"]
   /// At most the rank that the weight can have.
   public static func adapterRank(_ rank: Int, of weight: Shape) -> Int {
     min(rank, weight[0], weight[1])

@@ -1,0 +1,106 @@
+public import Layers
+public import TensorRuntime
+
+/// What a generator's network is told of the prompts of a batch.
+public struct PromptEmbedding: Sendable {
+  /// Text states `[B, L, width]`, right-padded, and the number of valid ones of each sample.
+  public var states: Tensor
+  public var counts: [Int32]
+  /// `[B, width]`, for networks that read a pooled vector.
+  public var pooled: Tensor?
+  /// Frames a second, and the motion scale of each sample, for networks that embed them.
+  public var framesPerSecond: Float = 8
+  public var motion: [Float]?
+  public init(states: Tensor, counts: [Int32], pooled: Tensor? = nil) {
+    (self.states, self.counts, self.pooled) = (states, counts, pooled)
+  }
+}
+
+/// A generator's network: it predicts the velocity or the noise of noised latents.
+///
+/// Shapes: latents `[B, C, T, H, W]` and the prediction alike.
+public protocol VideoDenoiser: AdaptableNetwork {
+  associatedtype Config: ModelConfig
+  associatedtype Saved: Sendable
+  init(_ config: Config, from source: ParameterSource) throws
+  var config: Config { get }
+  /// Whether the guidance scale is an input.
+  var embedsGuidance: Bool { get }
+  /// Channels of the latents, and by what their H and W must be divisible.
+  var latentChannels: Int { get }
+  var spatialDivisor: Int { get }
+  /// A copy to be distilled from this network: with what a student needs more, which changes nothing
+  /// yet.
+  func student() throws -> Self
+
+  /// The prediction at `times`, from 0 (data) to about 1000 (noise). `guidance` is one number a
+  /// sample, or nil. With `checkpointing` only the inputs of the network's parts are kept for
+  /// backward.
+  func predict(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    checkpointing: Bool, in work: borrowing Workspace
+  ) -> (output: Tensor, saved: Saved)
+  /// Adds to the gradients of the trainable parameters.
+  mutating func predictBackward(_ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace)
+}
+
+extension VideoDenoiser {
+  public func student() throws -> Self { self }
+  /// The prediction alone.
+  public func callAsFunction(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]? = nil,
+    in work: borrowing Workspace
+  ) -> Tensor {
+    predict(x, times: times, prompt, guidance: guidance, checkpointing: true, in: work).output
+  }
+}
+
+extension VideoTransformer: VideoDenoiser {
+  public var embedsGuidance: Bool { config.guidanceEmbeds }
+  public var latentChannels: Int { config.inChannels }
+  public var spatialDivisor: Int { config.patchSize }
+
+  public func predict(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    checkpointing: Bool, in work: borrowing Workspace
+  ) -> (output: Tensor, saved: Saved) {
+    let (velocity, saved) = forward(
+      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, in: work)
+    return (velocity, saved)
+  }
+  public mutating func predictBackward(
+    _ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace
+  ) { backward(dOutput, s, in: work) }
+}
+
+extension VideoUNet: VideoDenoiser {
+  public var embedsGuidance: Bool { config.timeCondProjDim != nil }
+  /// With a guidance embedding of 256 numbers, whose projection is zero (D-46).
+  public func student() throws -> VideoUNet {
+    if embedsGuidance { return self }
+    var wide = config
+    wide.timeCondProjDim = 256
+    var own: [String: Tensor] = [:]
+    readParameters { own[$0.name] = $0.value }
+    return try VideoUNet(
+      wide,
+      from: ParameterSource { name, shape, _, _ in own[name] ?? .zeros(shape) })
+  }
+  public var latentChannels: Int { config.inChannels }
+  public var spatialDivisor: Int { config.spatialDivisor }
+
+  public func predict(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    checkpointing: Bool, in work: borrowing Workspace
+  ) -> (output: Tensor, saved: Saved) {
+    let condition = Condition(
+      text: prompt.states, fps: times.map { _ in prompt.framesPerSecond },
+      guidance: guidance?.map { Double($0) }, motion: prompt.motion?.map { Double($0) })
+    let (noise, saved) = forward(
+      x, times: times, condition, checkpointing: checkpointing, in: work)
+    return (noise, saved)
+  }
+  public mutating func predictBackward(
+    _ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace
+  ) { backward(dOutput, s, in: work) }
+}
