@@ -17,9 +17,11 @@ public struct Linear: Layer {
 
   public init(
     _ name: String, _ input: Int, _ output: Int, bias: Bool = true,
-    initial: ParameterSource.Initial? = nil, biasName: String? = nil, from source: ParameterSource
+    initial: ParameterSource.Initial? = nil, weightName: String? = nil, biasName: String? = nil,
+    from source: ParameterSource
   ) throws {
-    weight = try source("\(name).weight", Shape(output, input), initial ?? .fanIn(input))
+    weight = try source(
+      weightName ?? "\(name).weight", Shape(output, input), initial ?? .fanIn(input))
     self.bias =
       bias
       ? try source(

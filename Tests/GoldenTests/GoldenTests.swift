@@ -5,9 +5,11 @@ import Testing
 /// Each reference case against the engine. A kind that is not in the table is a failure.
 @Suite(.serialized) struct GoldenTests {
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
-  static let evaluators: [String: Evaluator] = layerKinds.merging(modelKinds) { a, _ in a }.merging(
-    transportKinds
-  ) { a, _ in a }.merging(postTrainingKinds) { a, _ in a }.merging(mapKinds) { a, _ in a }
+  static let evaluators: [String: Evaluator] = [
+    layerKinds, modelKinds, transportKinds, postTrainingKinds, mapKinds, openCLIPKinds,
+  ].reduce(into: [:]) { all, kinds in
+    all.merge(kinds) { _, _ in preconditionFailure("a kind twice") }
+  }
 
   @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws {
     try agrees(golden, coarser: 1)
