@@ -155,7 +155,7 @@ import Transport
     // Half of the change: every scale is halved.
     var half = student.scalingAdapters(by: 0.5)
     var scales: Set<Double> = []
-    half.forEachBlockLinear { layer in
+    half.forEachAdaptable { layer in
       if let adapter = layer.adapter { scales.insert(adapter.scale) }
     }
     #expect(scales == [1])

@@ -5,9 +5,9 @@ import TensorRuntime
 /// the encoder and upsampling in the decoder; the last level has none (algorithm.md 6.15).
 struct AutoencoderLevel: Layer {
   var residuals: [ResidualBlock]
-  var resampler: CausalConv3d?
+  var resampler: Convolution?
 
-  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], resampler: CausalConv3d.Saved? }
+  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], resampler: Convolution.Saved? }
 
   func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     var h = x

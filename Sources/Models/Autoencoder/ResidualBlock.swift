@@ -4,14 +4,14 @@ public import TensorRuntime
 /// conv2(SiLU(GN(conv1(SiLU(GN(x)))))) + shortcut(x) (algorithm.md 6.14). Shapes `[B, C, T, H, W]`.
 public struct ResidualBlock: Layer {
   public var norm1: GroupNorm
-  public var conv1: CausalConv3d
+  public var conv1: Convolution
   public var norm2: GroupNorm
-  public var conv2: CausalConv3d
-  public var shortcut: CausalConv3d?
+  public var conv2: Convolution
+  public var shortcut: Convolution?
 
   public struct Saved: Sendable {
-    let norm1: GroupNorm.Saved, conv1: CausalConv3d.Saved, norm2: GroupNorm.Saved,
-      conv2: CausalConv3d.Saved, shortcut: CausalConv3d.Saved?
+    let norm1: GroupNorm.Saved, conv1: Convolution.Saved, norm2: GroupNorm.Saved,
+      conv2: Convolution.Saved, shortcut: Convolution.Saved?
   }
 
   init(_ name: String, _ input: Int, _ output: Int, groups: Int, from source: ParameterSource)
@@ -19,12 +19,12 @@ public struct ResidualBlock: Layer {
   {
     norm1 = try GroupNorm(
       "\(name).norm1", input, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    conv1 = try CausalConv3d("\(name).conv1.conv", input, output, kernel: 3, from: source)
+    conv1 = try Convolution.causal("\(name).conv1.conv", input, output, kernel: 3, from: source)
     norm2 = try GroupNorm(
       "\(name).norm2", output, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    conv2 = try CausalConv3d("\(name).conv2.conv", output, output, kernel: 3, from: source)
+    conv2 = try Convolution.causal("\(name).conv2.conv", output, output, kernel: 3, from: source)
     if input != output {
-      shortcut = try CausalConv3d(
+      shortcut = try Convolution.causal(
         "\(name).conv_shortcut.conv", input, output, kernel: 1, from: source)
     }
   }
