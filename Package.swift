@@ -47,7 +47,7 @@ let package = Package(
       name: "CExact", path: "CSupport/Exact", publicHeadersPath: "include",
       cxxSettings: [.unsafeFlags(["-std=gnu++14", "-O2", "-Wno-deprecated-declarations"])]),
     .target(
-      name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"],
+      name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models", "openclip"],
       publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
     .target(
       name: "CMpi", path: "CSupport/Mpi", exclude: ["README.md"], publicHeadersPath: "include",

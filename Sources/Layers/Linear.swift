@@ -17,11 +17,11 @@ public struct Linear: Layer {
 
   public init(
     _ name: String, _ input: Int, _ output: Int, bias: Bool = true,
-    initial: ParameterSource.Initial? = nil, biasName: String? = nil, cellAxes: Int = 0,
-    from source: ParameterSource
+    initial: ParameterSource.Initial? = nil, weightName: String? = nil, biasName: String? = nil,
+    cellAxes: Int = 0, from source: ParameterSource
   ) throws {
     let shape = Shape([output, input] + Array(repeating: 1, count: cellAxes))
-    weight = try source("\(name).weight", shape, initial ?? .fanIn(input))
+    weight = try source(weightName ?? "\(name).weight", shape, initial ?? .fanIn(input))
     self.bias =
       bias
       ? try source(

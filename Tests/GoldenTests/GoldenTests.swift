@@ -7,7 +7,10 @@ import Testing
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
   static let evaluators: [String: Evaluator] = [
     layerKinds, modelKinds, transportKinds, postTrainingKinds, mapKinds, shortVideoKinds,
-  ].reduce(into: [:]) { $0.merge($1) { a, _ in a } }
+    openCLIPKinds,
+  ].reduce(into: [:]) { all, kinds in
+    all.merge(kinds) { _, _ in preconditionFailure("a kind twice") }
+  }
 
   @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws {
     try agrees(golden, coarser: 1)
