@@ -24,11 +24,16 @@ public protocol VideoDenoiser: AdaptableNetwork {
   associatedtype Saved: Sendable
   init(_ config: Config, from source: ParameterSource) throws
   var config: Config { get }
+  /// Its folder in a generator directory, and the class in `config.json`.
+  static var component: (folder: String, kind: String) { get }
   /// Whether the guidance scale is an input.
   var embedsGuidance: Bool { get }
-  /// Channels of the latents, and by what their H and W must be divisible.
+  /// Channels of the latents, and by what their frames, H and W must be divisible.
   var latentChannels: Int { get }
-  var spatialDivisor: Int { get }
+  var latentDivisors: SIMD3<Int> { get }
+  /// Width of the text states, and of the pooled vector; nil: none is read.
+  var textWidth: Int { get }
+  var pooledWidth: Int? { get }
   /// A copy to be distilled from this network: with what a student needs more, which changes nothing
   /// yet.
   func student() throws -> Self
@@ -56,9 +61,12 @@ extension VideoDenoiser {
 }
 
 extension VideoTransformer: VideoDenoiser {
+  public static let component = (folder: "transformer", kind: "HunyuanVideoTransformer3DModel")
   public var embedsGuidance: Bool { config.guidanceEmbeds }
   public var latentChannels: Int { config.inChannels }
-  public var spatialDivisor: Int { config.patchSize }
+  public var latentDivisors: SIMD3<Int> { config.patch }
+  public var textWidth: Int { config.textEmbedDim }
+  public var pooledWidth: Int? { config.pooledProjectionDim }
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
@@ -74,6 +82,7 @@ extension VideoTransformer: VideoDenoiser {
 }
 
 extension VideoUNet: VideoDenoiser {
+  public static let component = (folder: "unet", kind: "VideoCrafterUNet")
   public var embedsGuidance: Bool { config.timeCondProjDim != nil }
   /// With a guidance embedding of 256 numbers, whose projection is zero (D-46).
   public func student() throws -> VideoUNet {
@@ -87,7 +96,11 @@ extension VideoUNet: VideoDenoiser {
       from: ParameterSource { name, shape, _, _ in own[name] ?? .zeros(shape) })
   }
   public var latentChannels: Int { config.inChannels }
-  public var spatialDivisor: Int { config.spatialDivisor }
+  public var latentDivisors: SIMD3<Int> {
+    SIMD3(1, config.spatialDivisor, config.spatialDivisor)
+  }
+  public var textWidth: Int { config.contextDim }
+  public var pooledWidth: Int? { nil }
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,

@@ -50,7 +50,9 @@ public struct PipelineComponents: Sendable {
 
   /// Copies everything in a generator directory except its transformer.
   public static func copy(from source: String, to folder: String) throws {
-    for part in ["vae", "text_encoder", "scheduler", "model_index.json"]
+    for part in [
+      "vae", "text_encoder", "tokenizer", "scheduler", "scheduler.json", "model_index.json",
+    ]
     where FileTree.exists("\(source)/\(part)") {
       try FileTree.copy("\(source)/\(part)", to: "\(folder)/\(part)")
     }
