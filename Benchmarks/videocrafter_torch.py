@@ -209,7 +209,7 @@ class VideoUNet(nn.Module):
             ]
 
         def has_pair(level):
-            return 2**level in c["attention_resolutions"]
+            return 2 ** level in c["attention_resolutions"]
 
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(4, mc, 3, padding=1)])])
         inner = c["init_attn_heads"] * c["num_head_channels"]

@@ -7,7 +7,7 @@ import Testing
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
   static let evaluators: [String: Evaluator] = [
     layerKinds, modelKinds, transportKinds, postTrainingKinds, mapKinds, shortVideoKinds,
-    openCLIPKinds,
+    openCLIPKinds, imageAutoencoderKinds,
   ].reduce(into: [:]) { all, kinds in
     all.merge(kinds) { _, _ in preconditionFailure("a kind twice") }
   }

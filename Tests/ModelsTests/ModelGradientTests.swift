@@ -155,6 +155,33 @@ import Testing
       return ([y], { e, dy, work in [e.backward(dy[0], s, in: work)] })
     }.run(seed: 20)
   }
+  static var smallImageAutoencoder: ImageAutoencoderConfig {
+    var c = ImageAutoencoderConfig()
+    (c.channels, c.channelMult, c.numResBlocks, c.normNumGroups) = (2, [2, 1, 2], 1, 2)
+    (c.zChannels, c.embedDim) = (3, 2)
+    return c
+  }
+  /// Two images; sizes that the encoder's halvings round down.
+  @Test(arguments: [false, true]) func imageDecoder(_ checkpointing: Bool) throws {
+    GradientCheck(
+      try ImageAutoencoderDecoder(Self.smallImageAutoencoder, from: noisySource(seed: 23)),
+      inputs: [randomTensor(Shape(2, 2, 3, 2), seed: 24)], step: 1e-3, tolerance: 1e-6
+    ) { d, x, work in
+      let (y, s) = d.forward(x[0], checkpointing: checkpointing, in: work)
+      #expect(y.shape == Shape(2, 3, 12, 8))
+      return ([y], { d, dy, work in [d.backward(dy[0], s, in: work)] })
+    }.run(seed: 25)
+  }
+  @Test(arguments: [false, true]) func imageCompressor(_ checkpointing: Bool) throws {
+    GradientCheck(
+      try ImageAutoencoderEncoder(Self.smallImageAutoencoder, from: noisySource(seed: 26)),
+      inputs: [randomTensor(Shape(2, 3, 9, 14), seed: 27)], step: 1e-3, tolerance: 1e-6
+    ) { e, x, work in
+      let (y, s) = e.forward(x[0], checkpointing: checkpointing, in: work)
+      #expect(y.shape == Shape(2, 4, 2, 3))
+      return ([y], { e, dy, work in [e.backward(dy[0], s, in: work)] })
+    }.run(seed: 28)
+  }
   @Test func preprocessing() {
     struct Nothing: Layer {
       mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {}

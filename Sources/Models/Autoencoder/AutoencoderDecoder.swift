@@ -33,14 +33,18 @@ public struct AutoencoderDecoder: TiledNetwork {
       "post_quant_conv", c.latentChannels, c.latentChannels, kernel: 1, from: source)
     convIn = try Convolution.causal(
       "decoder.conv_in.conv", c.latentChannels, channels[0], kernel: 3, from: source)
-    middle = try MiddleBlock("decoder.mid_block", c, from: source)
+    middle = try MiddleBlock(
+      "decoder.mid_block", channels[0], groups: groups, attends: c.midBlockAddAttention,
+      family: .video,
+      from: source)
     up = try channels.indices.map { i in
       let name = "decoder.up_blocks.\(i)"
       let input = channels[max(i - 1, 0)]
       let output = channels[i]
       let residuals = try (0...c.layersPerBlock).map {
         try ResidualBlock(
-          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups,
+          family: .video, from: source)
       }
       let upsampler = try c.factor(i).map {
         try Convolution.causal(

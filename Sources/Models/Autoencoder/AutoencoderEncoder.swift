@@ -32,7 +32,8 @@ public struct AutoencoderEncoder: TiledNetwork {
       let output = channels[i]
       let residuals = try (0..<c.layersPerBlock).map {
         try ResidualBlock(
-          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups,
+          family: .video, from: source)
       }
       let downsampler = try c.factor(i).map {
         try Convolution.causal(
@@ -40,7 +41,10 @@ public struct AutoencoderEncoder: TiledNetwork {
       }
       return AutoencoderLevel(residuals: residuals, resampler: downsampler)
     }
-    middle = try MiddleBlock("encoder.mid_block", c, from: source)
+    middle = try MiddleBlock(
+      "encoder.mid_block", channels.last!, groups: groups, attends: c.midBlockAddAttention,
+      family: .video,
+      from: source)
     normOut = try GroupNorm(
       "encoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,
       from: source)
