@@ -8,7 +8,7 @@ public struct ConsistencySampler: LatentSampler, Equatable {
   /// Times in descending order.
   public let times: [Int]
   /// The guidance that the network embeds.
-  public let guidance: Double
+  public var guidanceScale: Double
   /// The motion scale that it embeds, while the time is at least (1 − share) of all; then 0.
   public var motion = 0.0, motionShare = 0.5
   public var steps: Int { times.count }
@@ -24,7 +24,7 @@ public struct ConsistencySampler: LatentSampler, Equatable {
     let r = schedule.alphas.count / originSteps
     let stride = originSteps / steps
     times = (0..<steps).map { (originSteps - $0 * stride) * r - 1 }
-    (self.schedule, self.guidance) = (schedule, guidance)
+    (self.schedule, guidanceScale) = (schedule, guidance)
   }
 
   public func sample(
@@ -64,7 +64,7 @@ public struct ConsistencySampler: LatentSampler, Equatable {
     let early = Double(time) >= Double(schedule.alphas.count) * (1 - motionShare)
     prompt.motion = all(early ? motion : 0)
     return model(
-      x, times: all(Double(time)), prompt, guidance: model.embedsGuidance ? all(guidance) : nil,
+      x, times: all(Double(time)), prompt, guidance: model.embedsGuidance ? all(guidanceScale) : nil,
       in: work)
   }
 }

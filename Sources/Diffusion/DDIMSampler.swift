@@ -7,7 +7,8 @@ public struct DDIMSampler: LatentSampler, Equatable {
   public let schedule: DiffusionSchedule
   /// Times in ascending order.
   public let times: [Int]
-  public let eta, guidanceScale: Double
+  public let eta: Double
+  public var guidanceScale: Double
   public let usesScale: Bool
   public var steps: Int { times.count }
   public var usesUnconditional: Bool { guidanceScale != 1 }

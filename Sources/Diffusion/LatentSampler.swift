@@ -5,6 +5,8 @@ public import TensorRuntime
 public protocol LatentSampler: Sendable {
   /// Number of steps.
   var steps: Int { get }
+  /// Classifier-free guidance, or the guidance that a distilled network embeds.
+  var guidanceScale: Double { get set }
   /// Whether an unconditional prompt is used.
   var usesUnconditional: Bool { get }
   /// Scaled latents from noise `[B, C, T, H, W]`. `stepNoise(k)` is the noise that step k adds, for

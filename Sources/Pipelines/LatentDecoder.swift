@@ -12,7 +12,7 @@ public struct LatentDecoder: Sendable {
   }
   private var network: Network
   /// 1 / s. Latents are multiplied by the scaling factor s when they enter training.
-  public var scalingFactor: Double { geometry.scalingFactor }
+  public let scalingFactor: Double
   public let geometry: any ClipGeometry
   public var tiling: Tiling?
   /// Latent frames decoded together; 0: the whole clip (algorithm.md 6.17).
@@ -29,14 +29,18 @@ public struct LatentDecoder: Sendable {
     case frames(ImageAutoencoderDecoder.Saved)
   }
 
-  public init(_ network: Network, tiling: Tiling? = nil, chunk: Int = 0, checkpointing: Bool = false)
-  {
+  /// `scalingFactor`: the autoencoder's own when nil.
+  public init(
+    _ network: Network, scalingFactor: Double? = nil, tiling: Tiling? = nil, chunk: Int = 0,
+    checkpointing: Bool = false
+  ) {
     self.network = network
     geometry =
       switch network {
       case .clips(let decoder): decoder.config
       case .frames(let decoder): decoder.config
       }
+    self.scalingFactor = scalingFactor ?? geometry.scalingFactor
     (self.tiling, self.chunk, self.checkpointing) = (tiling, chunk, checkpointing)
   }
   /// Whether a latent frame can be decoded without the others.

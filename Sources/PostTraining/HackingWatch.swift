@@ -100,7 +100,7 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
   let watch: HackingWatch<Base.Model>, every: Int, stops: Bool
   public private(set) var stopReason: String?
 
-  public init(_ base: Base, _ watch: HackingWatch, every: Int, stopsWhenHacking: Bool) {
+  public init(_ base: Base, _ watch: HackingWatch<Base.Model>, every: Int, stopsWhenHacking: Bool) {
     (self.base, self.watch, self.every, stops) = (base, watch, every, stopsWhenHacking)
   }
   public var totalSteps: Int { base.totalSteps }

@@ -91,6 +91,16 @@ extension PostSettings {
         "\(guidance.range[0]) to \(guidance.range[1]) is no range", "guidance.range",
         "give the lower bound first")
     }
+    if objective == .grpo && grpo.sampling_steps > schedule.levels {
+      throw ConfigurationError(
+        "rollouts of \(grpo.sampling_steps) steps on \(schedule.levels) levels",
+        "grpo.sampling_steps", "give at most schedule.levels, such as 4 or 8")
+    }
+    if objective == .grpo && grpo.kl > 0 {
+      throw ConfigurationError(
+        "the divergence from an undistilled teacher has no meaning", "grpo.kl",
+        "set it to 0 for a generator of denoising diffusion")
+    }
     if objective == .grpo && grpo.mode == .singleStep {
       throw ConfigurationError(
         "groups of one step need a generator of rectified flow", "grpo.mode",

@@ -97,7 +97,7 @@ public struct SingleStepGRPO: Sendable {
       prompt = PromptEmbedding(
         states: work.repeated(group.prompt.states[row: 0], k),
         counts: Array(repeating: group.prompt.counts[0], count: k),
-        pooled: work.repeated(group.prompt.pooled[row: 0], k))
+        pooled: group.prompt.pooled.map { work.repeated($0[row: 0], k) })
       x = work.noised(
         work.repeated(group.latents[row: 0], k), group.noise,
         sigmas: Array(repeating: sigma, count: k))

@@ -141,7 +141,7 @@ import World
   // MARK: generator
 
   private func generatorTask(_ set: (inout GeneratorSettings) -> Void = { _ in }) throws
-    -> GeneratorTask
+    -> GeneratorTask<VideoTransformer>
   {
     var text = SmallModels.videoText.textEncoder
     text.numHiddenLayers = text.fusionLayer
@@ -151,16 +151,19 @@ import World
     (s.model, s.steps, s.batch, s.clips, s.learning_rate) = (SmallModels.transformer, 9, 4, 3, 0)
     (s.drop_prompt, s.shift, s.warmup) = (0.4, 5, 0)
     set(&s)
+    var autoencoder = SmallModels.autoencoder
+    autoencoder.scalingFactor = 0.7
     let work = Workspace()
     return try GeneratorTask(
       s, source: Self.source,
       frozen: .init(
-        encoder: try AutoencoderEncoder(SmallModels.autoencoder, from: .random(seed: 8)),
-        scalingFactor: 0.7,
+        process: .flow(shift: 5),
+        encoder: LatentEncoder(
+          .clips(try AutoencoderEncoder(autoencoder, from: .random(seed: 8)))),
         prompts: PromptEncoder(
           encoder: try TextEncoder(text, from: .random(seed: 9)), tokenizer: tokenizer,
           maxLength: 8), preview: nil),
-      parameters: noisySingle, early: "", components: { _ in }, report: { _ in }, in: work)
+      model: try VideoTransformer(s.model, from: noisySingle), early: "", components: { _ in }, report: { _ in }, in: work)
   }
   /// Parameters without zeros, in f32.
   private var noisySingle: ParameterSource {

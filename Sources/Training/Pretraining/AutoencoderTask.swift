@@ -172,7 +172,7 @@ public struct AutoencoderTask: TrainingTask {
     let final = training.averaged
     var config = settings.model
     let latents = try source.latents(
-      64, of: final.encoder, times: 1, atOnce: settings.clips_per_step, in: work)
+      64, of: LatentEncoder(.clips(final.encoder)), times: 1, atOnce: settings.clips_per_step, in: work)
     let n = Double(latents.count)
     let sum = work.total(latents)
     let squares = work.sumOfSquares(latents)

@@ -1,3 +1,4 @@
+import Models
 public import Pipelines
 public import TensorRuntime
 

@@ -49,6 +49,26 @@ enum ModelKeys {
       "rope_axes_dim", .list(of: .whole(2...4096), count: 3...3),
       "Rotary widths of time, height, width; even."),
   ]
+  static let unet: [DeclaredKey] = [
+    DeclaredKey("in_channels", width, "Taken from the autoencoder."),
+    DeclaredKey("out_channels", width, "Taken from the autoencoder."),
+    DeclaredKey("model_channels", width, "Width of the first level; even."),
+    DeclaredKey(
+      "channel_mult", .list(of: .whole(1...64), count: 1...8),
+      "Width of each level in widths of the first; begins with 1."),
+    DeclaredKey(
+      "num_res_blocks", .whole(1...64), "Residual blocks of a level down; one more on the way up."),
+    DeclaredKey(
+      "attention_resolutions", .list(of: .whole(1...128), count: 0...8),
+      "Downsampling factors at which there are transformers."),
+    DeclaredKey("num_head_channels", .whole(1...4096), "Width of a head; divides the widths."),
+    DeclaredKey("init_attn_heads", heads, "Heads of the first transformer in time."),
+    DeclaredKey("transformer_depth", .whole(1...64), "Blocks of a transformer."),
+    DeclaredKey("context_dim", width, "Taken from the text encoder."),
+    DeclaredKey("norm_num_groups", width, "Groups of the group norms; divides the widths."),
+    DeclaredKey("temporal_conv", .toggle, "Convolutions over time: always."),
+    DeclaredKey("fps_cond", .toggle, "Takes the frame rate as an input: always."),
+  ]
   private static let vision: [DeclaredKey] = [
     DeclaredKey("img_size", .whole(1...4096), "Side of a frame, in pixels."),
     DeclaredKey("num_frames", .frames, "Frames of a clip."),
