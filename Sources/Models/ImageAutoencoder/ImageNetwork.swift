@@ -1,8 +1,8 @@
 import Layers
 import TensorRuntime
 
-/// A network that maps images `[N, C, H, W]` to such a grid, each image by itself. Images go through
-/// it in groups, so that memory is that of a few, however many there are.
+/// A network that maps images `[N, C, H, W]` to such a grid, each image by itself. Images go
+/// through it in groups, so that memory is that of a few, however many there are.
 protocol ImageNetwork: Layer {
   associatedtype PassSaved: Sendable
   /// Pixels per element of the input, along H and along W.
