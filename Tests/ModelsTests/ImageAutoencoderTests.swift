@@ -41,6 +41,7 @@ import Testing
       return (y.floats, decoder.backward(y, saved, in: work).floats)
     }
     let frozen = gradient()
+    #expect(decoder(z, in: work).floats == frozen.y)
     decoder.makeTrainable(in: work)
     let trainable = gradient()
     for (a, b) in [(frozen.y, trainable.y), (frozen.dz, trainable.dz)] {
