@@ -41,12 +41,31 @@ import Testing
       return (y.floats, decoder.backward(y, saved, in: work).floats)
     }
     let frozen = gradient()
+    #expect(decoder(z, in: work).floats == frozen.y)
     decoder.makeTrainable(in: work)
     let trainable = gradient()
     for (a, b) in [(frozen.y, trainable.y), (frozen.dz, trainable.dz)] {
       let scale = b.reduce(0) { max($0, abs($1)) }
       #expect(scale > 0 && zip(a, b).allSatisfy { abs($0 - $1) <= 1e-5 * scale })
     }
+  }
+  /// Weights in the types that they are stored in are read as their values, forward and backward.
+  @Test(arguments: [ElementType.bf16, .f16]) func storedWeightsAreRead(_ type: ElementType) throws {
+    let work = Workspace()
+    let stored = ParameterSource { name, shape, initial, _ in
+      let work = Workspace()
+      return work.converted(
+        try ParameterSource.random(seed: 6)(name, shape, initial).value, to: type)
+    }
+    var narrow = try ImageAutoencoderDecoder(config, from: stored)
+    var wide = narrow
+    wide.forEachParameter { $0.value = work.widened($0.value) }
+    let z = randomTensor(Shape(2, 2, 3, 2), seed: 7, type: .f32)
+    let (y, saved) = narrow.forward(z, in: work)
+    let (expected, kept) = wide.forward(z, in: work)
+    #expect(y.type == .f32 && y.floats == expected.floats)
+    #expect(
+      narrow.backward(y, saved, in: work).floats == wide.backward(y, kept, in: work).floats)
   }
   /// The memory of one frame serves the next.
   @Test func framesShareMemory() throws {
@@ -111,16 +130,20 @@ import Testing
     ] { n.replace(a, with: b) }
     return n
   }
-  @Test(arguments: [
-    ("decoder.up_blocks.0.resnets.2.conv_shortcut.bias", "decoder.up.3.block.2.nin_shortcut.bias"),
-    ("decoder.up_blocks.2.upsamplers.0.conv.weight", "decoder.up.1.upsample.conv.weight"),
-    ("decoder.mid_block.attentions.0.query.weight", "decoder.mid.attn_1.q.weight"),
-    ("encoder.mid_block.attentions.0.proj_attn.bias", "encoder.mid.attn_1.proj_out.bias"),
-    ("post_quant_conv.weight", "post_quant_conv.weight"),
-    ("decoder.up_blocks.4.resnets.0.conv1.weight", nil), ("encoder.up_blocks.0.resnets.0.x", nil),
-    ("encoder.down_blocks.0.resnets.0.time_emb_proj.weight", nil), ("weight", nil),
-    ("encoder.conv_in.0.weight", nil), ("encoder.mid_block.resnets.2.conv1.weight", nil),
-  ] as [(String, String?)]) func namesOfDiffusers(_ name: String, _ original: String?) {
+  @Test(
+    arguments: [
+      (
+        "decoder.up_blocks.0.resnets.2.conv_shortcut.bias", "decoder.up.3.block.2.nin_shortcut.bias"
+      ),
+      ("decoder.up_blocks.2.upsamplers.0.conv.weight", "decoder.up.1.upsample.conv.weight"),
+      ("decoder.mid_block.attentions.0.query.weight", "decoder.mid.attn_1.q.weight"),
+      ("encoder.mid_block.attentions.0.proj_attn.bias", "encoder.mid.attn_1.proj_out.bias"),
+      ("post_quant_conv.weight", "post_quant_conv.weight"),
+      ("decoder.up_blocks.4.resnets.0.conv1.weight", nil), ("encoder.up_blocks.0.resnets.0.x", nil),
+      ("encoder.down_blocks.0.resnets.0.time_emb_proj.weight", nil), ("weight", nil),
+      ("encoder.conv_in.0.weight", nil), ("encoder.mid_block.resnets.2.conv1.weight", nil),
+    ] as [(String, String?)]) func namesOfDiffusers(_ name: String, _ original: String?)
+  {
     #expect(ImageAutoencoderNames.original(ofDiffusers: name, levels: 4) == original)
   }
   @Test func faultsOfSizesAreNamed() {

@@ -66,6 +66,24 @@ import Testing
     #expect(Array(two[48..<72]) == Array(one[..<24]))
     #expect(zip(two[72...], one[24...]).allSatisfy { $0 != $1 })
   }
+  /// Weights in the types that they are stored in are read as their values.
+  @Test(arguments: [ElementType.bf16, .f16]) func storedWeightsAreRead(_ type: ElementType) throws {
+    let work = Workspace()
+    let stored = ParameterSource { name, shape, initial, _ in
+      let work = Workspace()
+      return work.converted(
+        try ParameterSource.random(seed: 3)(name, shape, initial).value, to: type)
+    }
+    let narrow = try OpenCLIPTextEncoder(small, from: stored)
+    var wide = narrow
+    wide.forEachParameter { $0.value = work.widened($0.value) }
+    let rows: [[Int32]] = [[5, 6, 7, 8, 9, 10]]
+    let states = narrow(rows, in: work)
+    #expect(states.type == .f32 && states.floats == wide(rows, in: work).floats)
+    #expect(
+      states.floats
+        != (try OpenCLIPTextEncoder(small, from: .random(seed: 3)))(rows, in: work).floats)
+  }
   @Test func promptsBecomeStates() throws {
     let work = Workspace()
     let tokenizer = try BytePairTokenizer(merges: merges)

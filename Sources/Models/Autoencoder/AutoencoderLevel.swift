@@ -12,12 +12,15 @@ struct AutoencoderLevel: Layer {
 
   struct Saved: Sendable { let residuals: [ResidualBlock.Saved], resampler: Convolution.Saved? }
 
-  func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+  /// With `keeping` false the residual blocks keep nothing for backward.
+  func forward(_ x: Tensor, keeping: Bool = true, in work: borrowing Workspace) -> (
+    y: Tensor, saved: Saved
+  ) {
     var h = x
     var saved: [ResidualBlock.Saved] = []
     for r in residuals {
       let (y, s) = r.forward(h, in: work)
-      saved.append(s)
+      if keeping { saved.append(s) }
       h = y
     }
     guard let resampler else { return (h, Saved(residuals: saved, resampler: nil)) }

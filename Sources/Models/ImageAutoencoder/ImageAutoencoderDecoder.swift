@@ -58,6 +58,10 @@ public struct ImageAutoencoderDecoder: ImageNetwork {
     let (y, s) = grouped(z, checkpointing: checkpointing, in: work)
     return (y, Saved(images: s))
   }
+  /// Without what backward needs.
+  public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(z, checkpointing: true, in: work).y
+  }
   /// Gradient of the latents.
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     groupedBackward(dy, s.images, wantsInput: true, in: work)!
@@ -65,13 +69,15 @@ public struct ImageAutoencoderDecoder: ImageNetwork {
 
   var inputRatio: Int { config.ratio }
 
-  func pass(_ z: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
+  func pass(_ z: Tensor, keeping: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  ) {
     let (p, ps) = postQuant.forward(z, in: work)
     let (c, cs) = convIn.forward(p, in: work)
     var (h, ms) = middle.forward(c, in: work)
     var saved: [AutoencoderLevel.Saved] = []
     for level in up {
-      let (y, s) = level.forward(h, in: work)
+      let (y, s) = level.forward(h, keeping: keeping, in: work)
       saved.append(s)
       h = y
     }

@@ -59,6 +59,10 @@ public struct ImageAutoencoderEncoder: ImageNetwork {
     let (y, s) = grouped(x, checkpointing: checkpointing, in: work)
     return (y, Saved(images: s))
   }
+  /// Without what backward needs.
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    forward(x, checkpointing: true, in: work).y
+  }
   /// dx, or nil if `wantsInput` is false: training the autoencoder needs no gradient of the images.
   @discardableResult
   public mutating func backward(
@@ -69,11 +73,13 @@ public struct ImageAutoencoderEncoder: ImageNetwork {
 
   var inputRatio: Int { 1 }
 
-  func pass(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved) {
+  func pass(_ x: Tensor, keeping: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  ) {
     var (h, cs) = convIn.forward(x, in: work)
     var saved: [AutoencoderLevel.Saved] = []
     for level in down {
-      let (y, s) = level.forward(h, in: work)
+      let (y, s) = level.forward(h, keeping: keeping, in: work)
       saved.append(s)
       h = y
     }

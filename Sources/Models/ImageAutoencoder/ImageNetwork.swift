@@ -1,16 +1,19 @@
 import Layers
 import TensorRuntime
 
-/// A network that maps images `[N, C, H, W]` to such a grid, each image by itself. Images go through
-/// it in groups, so that memory is that of a few, however many there are.
+/// A network that maps images `[N, C, H, W]` to such a grid, each image by itself. Images go
+/// through it in groups, so that memory is that of a few, however many there are.
 protocol ImageNetwork: Layer {
   associatedtype PassSaved: Sendable
   /// Pixels per element of the input, along H and along W.
   var inputRatio: Int { get }
   /// Pixels of a group, unless one image has more.
   var pixelsAtOnce: Int { get }
-  /// x and y are `[N, C, 1, H, W]`.
-  func pass(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: PassSaved)
+  /// x and y are `[N, C, 1, H, W]`. With `keeping` false nothing large is kept, and no backward can
+  /// follow.
+  func pass(_ x: Tensor, keeping: Bool, in work: borrowing Workspace) -> (
+    y: Tensor, saved: PassSaved
+  )
   mutating func passBackward(
     _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
   ) -> Tensor?
@@ -52,7 +55,7 @@ extension ImageNetwork {
     var saved: [ImageSaved<PassSaved>.Group] = []
     for start in stride(from: 0, to: x.shape[0], by: size) {
       let part = frames(x, start..<min(start + size, x.shape[0]))
-      let (y, s) = pass(part, in: work)
+      let (y, s) = pass(part, keeping: !checkpointing, in: work)
       parts.append(images(y))
       saved.append(checkpointing ? .input(part) : .pass(s))
     }
@@ -70,7 +73,8 @@ extension ImageNetwork {
       case .pass(let saved):
         dx = passBackward(part, saved, wantsInput: wantsInput, in: work)
       case .input(let x):
-        dx = passBackward(part, pass(x, in: work).saved, wantsInput: wantsInput, in: work)
+        let again = pass(x, keeping: true, in: work).saved
+        dx = passBackward(part, again, wantsInput: wantsInput, in: work)
       }
       if let dx { parts.append(images(dx)) }
     }

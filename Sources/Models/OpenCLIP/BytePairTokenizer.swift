@@ -22,8 +22,8 @@ public struct BytePairTokenizer: Sendable {
     case repeated(Int)
   }
 
-  /// `merges`: `left right` in order of rank. A heading with `#version` is skipped, and lines beyond
-  /// `mergeCount`.
+  /// `merges`: `left right` in order of rank. A heading with `#version` is skipped, and so are
+  /// lines beyond `mergeCount`.
   public init(merges: [String]) throws(MergeError) {
     let heading = merges.first?.contains("#version") == true ? 1 : 0
     let lines = merges.dropFirst(heading).prefix(Self.mergeCount)

@@ -41,8 +41,8 @@ enum CharacterReferences {
     }
   }
 
-  /// Calls `replace` with what follows each `&`. It returns what stands for the `&` and for how many
-  /// of the scalars after it; nil if there is no reference.
+  /// Calls `replace` with what follows each `&`. It returns what stands for the `&` and for how
+  /// many of the scalars after it; nil if there is no reference.
   private static func eachReference(
     in text: Scalars, replace: (ArraySlice<Unicode.Scalar>) -> (Scalars, Int)?
   ) -> Scalars {

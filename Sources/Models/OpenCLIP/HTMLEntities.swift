@@ -1,5 +1,5 @@
-/// The named character references of HTML, with their characters. Source: HTML Living Standard, 13.5
-/// "Named character references" (the dictionary `html.entities.html5` of Python 3.11).
+/// The named character references of HTML, with their characters. Source: HTML Living Standard,
+/// 13.5 "Named character references" (the dictionary `html.entities.html5` of Python 3.11).
 enum HTMLEntities {
   /// Characters by name, without `&` and semicolon.
   static let values: [[Unicode.Scalar]: [Unicode.Scalar]] = {

@@ -1,5 +1,5 @@
-/// The repairs of the Python library ftfy with its default settings, without that of wrongly decoded
-/// text (D-47): videocrafter.md 4.2, steps a and c to k.
+/// The repairs of the Python library ftfy with its default settings, without that of wrongly
+/// decoded text (D-47): videocrafter.md 4.2, steps a and c to k.
 struct TextRepair {
   typealias Scalars = [Unicode.Scalar]
 

@@ -39,8 +39,8 @@ enum UnicodeText {
     Scalars(text.split(whereSeparator: isSpace).joined(separator: [" "]))
   }
 
-  /// Full lower case. Capital sigma at the end of a word becomes final sigma (Unicode Standard 3.13,
-  /// Final_Sigma).
+  /// Full lower case. Capital sigma at the end of a word becomes final sigma (Unicode Standard
+  /// 3.13, Final_Sigma).
   static func lowercased(_ text: Scalars) -> Scalars {
     var out = Scalars()
     out.reserveCapacity(text.count)
