@@ -1,6 +1,8 @@
+import Diffusion
 import Files
 import Layers
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing
@@ -134,7 +136,9 @@ import World
     let found = try #require(config["scaling_factor"]?.number)
     #expect(abs(found - 1 / variance.squareRoot()) < 1e-4 * found)
     // Many at once are the same as one at a time, times the scale.
-    let all = try Self.source.latents(7, of: encoder, times: 0.5, atOnce: 4, in: work).doubles
+    let all = try Self.source.latents(
+      7, of: LatentEncoder(.clips(encoder)), times: 0.5, atOnce: 4, in: work
+    ).doubles
     #expect(zip(all, latents).allSatisfy { abs($0 - 0.5 * $1) < 1e-5 })
   }
 
