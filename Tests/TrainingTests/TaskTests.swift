@@ -63,12 +63,12 @@ import World
 
   // MARK: autoencoder
 
-  private func autoencoderTask() throws -> AutoencoderTask {
+  private func autoencoderTask() throws -> AutoencoderTask<ClipAutoencoder> {
     var s = AutoencoderSettings()
     (s.model, s.steps, s.single_frame_share) = (SmallModels.autoencoder, 4, 0.5)
     (s.frames_per_step, s.clips_per_step, s.learning_rate, s.kl_weight) = (3, 2, 0, 0.5)
     return try AutoencoderTask(
-      s, source: Self.source, parameters: .random(seed: 7), in: Workspace())
+      s, try ClipAutoencoder(s.model, from: .random(seed: 7)), source: Self.source, in: Workspace())
   }
   /// mean of w (|e| + e²/2) over pixels in [-1, 1], and kl_weight times the mean over the latent's
   /// elements of KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - log σ²) / 2.
