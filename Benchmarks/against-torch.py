@@ -86,6 +86,21 @@ CASES |= {
         ["generator", "--preset", "mmdit-768", "--pass", "step"],
         {"f32": 1.7, "bf16": 1.9},
     ),
+    "UNet forward, 128 wide": (
+        "unet",
+        ["generator", "--preset", "unet-small"],
+        {"f32": 1.5, "bf16": 1.5},
+    ),
+    "UNet step, 128 wide": (
+        "step",
+        ["generator", "--preset", "unet-small", "--pass", "step"],
+        {"f32": 1.5, "bf16": 1.5},
+    ),
+    "UNet forward, full size": (
+        "unet-full",
+        ["generator", "--preset", "unet-full"],
+        {"f32": 1.3, "bf16": 1.5},
+    ),
     "VAE decode": ("vae", ["vae", "--pass", "forward"], {"f32": 1.8, "bf16": 1.3}),
     "VAE decode and back to the latents": ("vae", ["vae", "--pass", "latents"], {"f32": 1.8}),
     "OT-map round, 1 f + 10 T": ("ot-map", ["ot-map"], {"f32": 1.6, "bf16": 2.5}),
@@ -153,6 +168,8 @@ def torch_case(name, threads, tuned, narrow):
             with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
                 step()
 
+    elif name.startswith("UNet"):
+        run = unet("step" in name, "full" in name, narrow)
     elif name.startswith("ViT"):
         d, h, hidden, n = 1408, 16, 6144, 2049
         w = {
@@ -567,6 +584,54 @@ def generator_step(width, heads, batch):
         optimizer.step()
 
     return run
+
+
+def unet(steps, full, narrow):
+    """VideoCrafter2's network at the sizes of `pisces bench generator`, channels last: forward alone
+    in the type asked for, or a step of training under autocast."""
+    import torch
+    import torch.nn.functional as F
+    from videocrafter_torch import VideoUNet
+
+    config = dict(
+        model_channels=320 if full else 128,
+        channel_mult=[1, 2, 4, 4] if full else [1, 2, 2],
+        num_res_blocks=2,
+        attention_resolutions=[4, 2, 1] if full else [2, 1],
+        num_head_channels=64,
+        init_attn_heads=8 if full else 4,
+        transformer_depth=1,
+        context_dim=1024 if full else 512,
+        norm_num_groups=32,
+    )
+    kind = torch.bfloat16 if narrow and not steps else torch.float32
+    network = VideoUNet(config).to(kind)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    size = (16, 40, 64) if full else (16, 16, 24)
+    z, text = torch.randn(1, 4, *size, dtype=kind), torch.randn(1, 77, config["context_dim"]).to(
+        kind
+    )
+    times, fps = torch.tensor([500]), torch.tensor([8])
+    if not steps:
+
+        def forward():
+            with torch.no_grad():
+                network(z, times, text, fps)
+
+        return forward
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
+    target = torch.randn_like(z)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            noise = network(z, times, text, fps)
+        F.mse_loss(noise.float(), target).backward()
+        optimizer.step()
+
+    return step
 
 
 def peers_of(name, group, threads, tuned, narrow):

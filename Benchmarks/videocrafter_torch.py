@@ -251,14 +251,15 @@ class VideoUNet(nn.Module):
 
     def embedding(self, times, fps, guidance=None, motion=None):
         mc = self.config["model_channels"]
-        a = sinusoid(times, mc)
+        kind = self.time_embed[0].weight.dtype
+        a = sinusoid(times, mc).to(kind)
         if guidance is not None and hasattr(self, "time_cond_proj"):
             g = self.time_cond_proj(scale_embedding(guidance, self.config["time_cond_proj_dim"]))
             if hasattr(self, "combine_proj"):
                 m = scale_embedding(motion, self.config["motion_cond_proj_dim"])
                 g = self.combine_proj(torch.cat([g, self.motion_cond_proj(m)], dim=-1))
             a = a + g
-        return self.time_embed(a) + self.fps_embedding(sinusoid(fps, mc))
+        return self.time_embed(a) + self.fps_embedding(sinusoid(fps, mc).to(kind))
 
     def stage(self, parts, h, emb, text, frames):
         for part in parts:
@@ -274,6 +275,7 @@ class VideoUNet(nn.Module):
         b, c, t, height, width = x.shape
         emb = self.embedding(times, fps, guidance, motion).repeat_interleave(t, 0)
         h = x.transpose(1, 2).reshape(b * t, c, height, width)
+        h = h.to(memory_format=torch.channels_last)
         h = self.init_attn[0](self.input_blocks[0][0](h), t)
         kept = [h]
         for parts in self.input_blocks[1:]:

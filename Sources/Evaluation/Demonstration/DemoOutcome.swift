@@ -101,7 +101,7 @@ struct DemoOutcome {
       })
     return o
   }
-  private static func json(_ c: PairedComparison.Change) -> JSONValue {
+  static func json(_ c: PairedComparison.Change) -> JSONValue {
     [
       "before": .number(c.before), "after": .number(c.after), "difference": .number(c.difference),
       "low": .number(c.low), "high": .number(c.high),

@@ -169,7 +169,7 @@ struct DemoReport {
   private static func word(_ c: PairedComparison.Change) -> String {
     c.low > 0 ? "rose" : c.high < 0 ? "fell" : "did not change measurably"
   }
-  private static func interval(_ c: PairedComparison.Change) -> String {
+  static func interval(_ c: PairedComparison.Change) -> String {
     "\(c.difference >= 0 ? "+" : "")\(short(c.difference)) [\(short(c.low)), \(short(c.high))]"
   }
   /// A number with at most four decimals.

@@ -34,7 +34,7 @@ struct BenchEncoder: AsyncParsableCommand {
 struct BenchGenerator: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generator",
-    abstract: "A small velocity network: forward, with backward, or a training step.")
+    abstract: "A generator's network: forward, with backward, or a training step.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: BenchOptions
   @Option(in: .choice(GeneratorBenchmark.Preset.self)) var preset = GeneratorBenchmark.Preset

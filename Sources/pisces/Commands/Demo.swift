@@ -1,4 +1,5 @@
 import ArgumentParser
+import Diffusion
 import Evaluation
 import Files
 import Pipelines
@@ -23,23 +24,45 @@ struct Demo: AsyncParsableCommand {
     name: .customLong("set"), parsing: .singleValue, in: .text,
     help: "Override one key: --set post.steps=50.") var overrides: [String] = []
   @Option(in: .seed, help: "Seed of post-training and map (overrides the run file).") var seed: Int?
-  @Option(in: .path, help: "Generator directory.") var generator = "embedded:generator"
+  @Option(
+    in: .path,
+    help:
+      """
+      Generator directory; short: the embedded one of short video, whose demo distils it to few \
+      steps.
+      """) var generator = "embedded:generator"
   @Option(in: .path, help: "Reward-model directory.") var reward = "embedded:reward"
   @Flag(help: "Also run the same post-training with the rewards switched off.") var control = false
   @Flag(help: "The summary as JSON on standard output.") var json = false
 
   func run() async throws {
     try common.start()
+    let folder = GeneratorFolder(generator == "short" ? "embedded:short" : generator)
+    if case .diffusion = try folder.process() { return try await runShort(folder) }
     var settings: DemoSettings = try SettingsReader.read(
       file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []),
       note: { common.note($0) })
     try settings.settle()
     common.use(settings.compute_dtype)
     var demonstration = Demonstration(
-      settings, generator: GeneratorFolder(generator), reward: reward, output: output,
+      settings, generator: folder, reward: reward, output: output,
       machine: Environment.cpuModel
     ) { common.note($0) }
     let summary = try await demonstration.run(control: control)
+    if json { StandardStreams.result(JSONValue.object(summary).line) }
+    common.note("the report is \(output)/report.html")
+  }
+  private func runShort(_ folder: GeneratorFolder) async throws {
+    if control { throw ValidationError("--control is of the demo of rectified flow") }
+    var settings: ShortDemoSettings = try SettingsReader.read(
+      file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []),
+      note: { common.note($0) })
+    try settings.settle()
+    common.use(settings.compute_dtype)
+    var demonstration = ShortDemonstration(
+      settings, generator: folder, reward: reward, output: output, machine: Environment.cpuModel
+    ) { common.note($0) }
+    let summary = try await demonstration.run()
     if json { StandardStreams.result(JSONValue.object(summary).line) }
     common.note("the report is \(output)/report.html")
   }

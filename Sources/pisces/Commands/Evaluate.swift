@@ -64,6 +64,7 @@ struct Evaluate: AsyncParsableCommand {
 
   func run() async throws {
     try common.startRanks()
+    common.use(sampling.compute)
     if model == nil && vae == nil && reward == nil {
       throw ValidationError("give --model, --vae or --reward")
     }

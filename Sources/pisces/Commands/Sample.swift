@@ -38,6 +38,10 @@ struct SamplingOptions: ParsableArguments {
     in: .embeddedGuidance,
     help: "Embedded guidance (1000 times the scale), for models that have it.")
   var embeddedGuidance = 6016.0
+  @Option(
+    in: .choice(ComputeChoice.self),
+    help: "Operands of products, attention and convolutions; auto: bf16 where it is no slower.")
+  var compute = ComputeChoice.f32
   @Option(in: .frames, help: "Frames.") var frames = 9
   @Option(in: .pixels, help: "Height.") var height = 32
   @Option(in: .pixels, help: "Width.") var width = 32
@@ -147,6 +151,7 @@ struct Sample: AsyncParsableCommand {
     let captions = try captions()
     let folder = GeneratorFolder(model)
     let work = Workspace()
+    common.use(sampling.compute)
     let generator = try sampling.open(folder)
     let clips: [Tensor]
     if let promptEmbeds {
