@@ -1,5 +1,5 @@
 public import Diffusion
-import Layers
+public import Layers
 public import Models
 public import Pipelines
 public import Rewards
@@ -37,8 +37,13 @@ public struct DirectStep: Sendable {
   }
   public let schedule: NoiseSchedule
   public var options: Options
-  public init(_ schedule: NoiseSchedule, _ options: Options = Options()) {
-    (self.schedule, self.options) = (schedule, options)
+  /// What this process has of the rows of student, teacher and target; decoder and rewards are
+  /// computed whole, on every process that shares them.
+  public let rows: RowShare
+  public init(
+    _ schedule: NoiseSchedule, _ options: Options = Options(), sharing rows: RowShare = .whole
+  ) {
+    (self.schedule, self.options, self.rows) = (schedule, options, rows)
   }
 
   /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise of the same shape, a level and a
@@ -88,7 +93,7 @@ public struct DirectStep: Sendable {
     let (v, saved) = student.forward(
       x, times: sigma.map { Float(1000 * $0) }, batch.prompt,
       guidance: Self.guidance(student, options.studentGuidance, sigma.count),
-      checkpointing: options.checkpointing, in: work)
+      checkpointing: options.checkpointing, sharing: rows, in: work)
     var out = Output(noisy: x, velocity: v)
     var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
@@ -100,7 +105,7 @@ public struct DirectStep: Sendable {
           var copy = student
           copy.zeroGradients(in: work)
           copy.backward(dv, saved, in: work)
-          return copy.trainableParameters().compactMap(\.gradient)
+          return rows.sum(copy.trainableParameters().compactMap(\.gradient), in: work)
         }, in: work)
       reward = model
     }
@@ -127,7 +132,8 @@ public struct DirectStep: Sendable {
   ) -> Tensor {
     model(
       x, times: levels.map { Float(1000 * $0) }, prompt,
-      guidance: Self.guidance(model, options.teacherGuidance, levels.count), in: work)
+      guidance: Self.guidance(model, options.teacherGuidance, levels.count), sharing: rows,
+      in: work)
   }
 
   /// Consistency, and decay of its prediction: adds to `dv`. Returns the teacher's velocity at x

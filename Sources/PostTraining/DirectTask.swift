@@ -17,6 +17,8 @@ public struct DirectTask: PostTask {
     _modify { yield &training.model }
   }
   let schedule: NoiseSchedule, phases: PhaseSchedule
+  /// The ranks that share a micro-step.
+  private let groups: RankGroups
   let poolCaptions: [String]
   var pool: LatentPool
   /// Running mean of the velocity drift, over about ten steps.
@@ -38,6 +40,11 @@ public struct DirectTask: PostTask {
       shift: settings.schedule.shift, steps: settings.schedule.levels,
       end: settings.schedule.end)
     phases = PhaseSchedule(settings.schedule.phases)!
+    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
+    try groups.check(
+      models.teacher.config,
+      latentShape: data.map { Array($0.latents.shape.dims.dropFirst()) }
+        ?? latentShape)
     poolCaptions = captions
     pool =
       try data
@@ -50,7 +57,8 @@ public struct DirectTask: PostTask {
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
-  public var leaves: Int? { settings.accumulation / settings.cluster.leaf }
+  private var leafCount: Int { settings.accumulation / settings.cluster.leaf }
+  public var leaves: Int? { leafCount * groups.size }
   public var isFinished: Bool {
     settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
@@ -65,13 +73,14 @@ public struct DirectTask: PostTask {
     phases?.begin(in: work)
     let g = settings.accumulation
     try refreshPool(step, in: work)
-    var direct = DirectStep(schedule, Self.options(settings, self.phases.phases(step: step + 1)))
+    var direct = DirectStep(
+      schedule, Self.options(settings, self.phases.phases(step: step + 1)), sharing: groups.rows)
     var sums = TermSums()
     direct.options.accumulation = g
     direct.options.comparesRewards =
       settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
     let target = training.average?.applied(to: student)
-    var sum = LeafSum(leaves: leaves!)
+    var sum = LeafSum(leaves: leafCount, groups)
     let size = settings.cluster.leaf
     for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)

@@ -22,6 +22,12 @@ public struct GeneratorSettings: TrainingSettings {
     .batch,
     "Parts of a step that are computed one after the other, or by several ranks; at most batch.")
   public var accumulation = 1
+  public struct Processes: Codable, Sendable, Equatable {
+    @Setting(.group) public var group = 1
+    @Setting(.strips) public var strips = 1
+    public init() {}
+  }
+  public var cluster = Processes()
   @Setting(
     .whole(1...100_000_000),
     "Clips of the world, encoded once before training; a dataset is used whole.") public var clips =
@@ -78,6 +84,8 @@ public struct GeneratorTask: TrainingTask {
   let components: @Sendable (String) throws -> Void
   /// The network at the start, which is the teacher when guidance is distilled.
   let teacher: VideoTransformer?
+  /// The ranks that share a leaf.
+  let groups: RankGroups
   var training: TrainableModel<VideoTransformer>
   private var model: VideoTransformer {
     get { training.model }
@@ -112,10 +120,12 @@ public struct GeneratorTask: TrainingTask {
     (self.settings, self.source, self.frozen, self.early, self.components) = (
       settings, source, frozen, early, components
     )
+    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
     latents = try source.latents(
       settings.clips, of: frozen.encoder, times: frozen.scalingFactor, atOnce: 64, isShared: true,
       in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
+    try groups.check(settings.model, latentShape: Array(latents.shape.dims.dropFirst()))
     var model = try VideoTransformer(settings.model, from: parameters)
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
@@ -126,7 +136,7 @@ public struct GeneratorTask: TrainingTask {
       averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
-  public var leaves: Int? { settings.accumulation }
+  public var leaves: Int? { settings.accumulation * groups.size }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let b = settings.batch
@@ -142,7 +152,7 @@ public struct GeneratorTask: TrainingTask {
     }
     let noise = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([b] + latents.shape.dims.dropFirst()), in: work)
-    var sum = LeafSum(leaves: settings.accumulation)
+    var sum = LeafSum(leaves: settings.accumulation, groups)
     for leaf in sum.mine(in: work) {
       sum.begin(&training, in: work)
       let rows = LeafSum.rows(leaf, of: settings.accumulation, count: b)
@@ -184,13 +194,16 @@ public struct GeneratorTask: TrainingTask {
       ? Array(repeating: Float(settings.embedded_guidance), count: indices.count) : nil
     let times = sigmas.map { Float(1000 * $0) }
     let prompt = frozen.prompts(captions, in: work)
-    let (v, saved) = model.forward(x, times: times, prompt, guidance: guidance, in: work)
+    let rows = groups.rows
+    let (v, saved) = model.forward(
+      x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
     let target: Tensor
     if let teacher {
-      let with = teacher(x, times: times, prompt, guidance: guidance, in: work)
+      let with = teacher(
+        x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
       let without = teacher(
         x, times: times, frozen.prompts(captions.map { _ in "" }, in: work), guidance: guidance,
-        in: work)
+        sharing: rows, in: work)
       target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
     } else {
       target = work.difference(noise, z)

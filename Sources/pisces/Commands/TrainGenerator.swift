@@ -42,6 +42,8 @@ struct TrainGenerator: AsyncParsableCommand {
     }
     try options.check(settings.model.problem)
     try options.check(accumulation: settings.accumulation, of: settings.batch)
+    try RankGroups.check(group: settings.cluster.group, strips: settings.cluster.strips)
+    if let note = RankGroups.note(group: settings.cluster.group) { common.note(note) }
     try config.check(
       frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width,
       patch: settings.model.patch)

@@ -55,6 +55,7 @@ struct TrainPost: AsyncParsableCommand {
     try override(&settings, inputs)
     try settings.check(hasRewardModel: paths.reward != nil)
     Cluster.current.patience = settings.cluster.patience
+    if let note = RankGroups.note(group: settings.cluster.group) { common.note(note) }
     let work = Workspace()
     let run = try await open(paths, settings, clips, in: work)
     let loop = TrainingLoop.Options(
