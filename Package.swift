@@ -152,7 +152,10 @@ let package = Package(
       ]),
     tests(
       "BenchmarkingTests",
-      ["Benchmarking", "Pipelines", "Files", "Models", "Layers", "TensorRuntime"]),
+      [
+        "Benchmarking", "PostTraining", "Pipelines", "Rewards", "Transport", "Files", "Models",
+        "Layers", "TensorRuntime",
+      ]),
     tests(
       "piscesTests",
       ["pisces", "Evaluation", "PostTraining", "Training", "Files", "TensorRuntime"]),

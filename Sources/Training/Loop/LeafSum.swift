@@ -154,7 +154,7 @@ extension LeafSum {
       for place in groups.others {
         let packed = shards.packed(
           part.value, Shards.part(start, of: slice(place, shards)), in: work)
-        if !work.isPlanned { transfer.send(packed, to: groups.rank(place, of: groups.mine)) }
+        transfer.send(packed, to: groups.rank(place, of: groups.mine), .sample, in: work)
       }
       var received = try transfer.wait()[...]
       var tree = TreeSum()
@@ -189,7 +189,7 @@ extension LeafSum {
       for peer in cluster.others where self.place(ofShard: peer) == groups.place {
         for root in tree.parts {
           let packed = packed(root, shards.part(start, of: peer), shards, in: work)
-          if !work.isPlanned { transfer.send(packed, to: peer) }
+          transfer.send(packed, to: peer, .step, in: work)
         }
       }
       var received = try transfer.wait()[...]

@@ -100,10 +100,8 @@ final class GroupExchange: RowExchange {
         transfer.receive(shape, own.type, from: first + place, in: work)
       }
     }
-    if !work.isPlanned {
-      for place in others {
-        for x in pieces[place] { transfer.send(x, to: first + place) }
-      }
+    for place in others {
+      for x in pieces[place] { transfer.send(x, to: first + place, .sample, in: work) }
     }
     do {
       var received = try transfer.wait()[...]

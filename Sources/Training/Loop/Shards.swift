@@ -96,7 +96,7 @@ struct Shards: Sendable {
       for peer in cluster.others {
         transfer.receive(Shape(part(start, of: peer).count), type, from: peer, in: work)
       }
-      if !work.isPlanned { for peer in cluster.others { transfer.send(bucket, to: peer) } }
+      for peer in cluster.others { transfer.send(bucket, to: peer, .step, in: work) }
       for (peer, values) in zip(cluster.others, try transfer.wait()) {
         var at = 0
         for (i, range) in grains.pieces(part(start, of: peer)) {
