@@ -101,7 +101,8 @@ public struct ClusterRates: Sendable {
     let checkpoint = Double(checkpointBytes) / file
     let sent = c.leaves * c.sampleTraffic.bytes + c.stepTraffic.bytes
     return ScalingPlan.Point(
-      nodes: c.ranks, group: c.group, seconds: step.all, compute: step.compute, exchange: step.exchange,
+      nodes: c.ranks, group: c.group, seconds: step.all, compute: step.compute,
+      exchange: step.exchange,
       bytesSent: sent, efficiency: one.all / step.all / Double(c.ranks), peakBytes: c.bytes,
       checkpointSeconds: checkpoint,
       checkpointInterval: ScalingPlan.interval(checkpoint, nodes: c.ranks),

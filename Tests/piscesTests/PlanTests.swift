@@ -8,7 +8,8 @@ import Testing
   let folder = try! ScratchFolder()
 
   private func plan(_ settings: [String], _ options: [String]) async throws -> ProgramRun {
-    try (["gemm", "attention", "conv"].map { "{\"bench\": \"\($0)\", \"gflops\": 100}" }
+    try
+      (["gemm", "attention", "conv"].map { "{\"bench\": \"\($0)\", \"gflops\": 100}" }
       .joined(separator: "\n") + "\n")
       .write(toFile: folder("rates.jsonl"), atomically: true, encoding: .utf8)
     return try await ProgramRun(

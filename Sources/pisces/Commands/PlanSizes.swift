@@ -16,9 +16,12 @@ struct PlanSizes: ParsableArguments {
     help: "Override one key of the run file: --set accumulation=128.") var overrides: [String] = []
   @Option(in: .path, help: "With --config or --set: generator directory with other sizes.")
   var model: String?
+  @Option(in: .path, help: "With --config or --set: reward-model directory with other sizes.")
+  var reward: String?
   @Option(in: .frames, help: "Frames of a clip.") var frames = 29
   @Option(in: .pixels, help: "Height of a clip.") var height = 480
   @Option(in: .pixels, help: "Width of a clip.") var width = 848
+  @Option(in: .whole(1...4096), help: "Tokens of a prompt.") var tokens = 256
   @Option(in: .path, help: "Output of `pisces bench rates --json` on a node.") var rates: String?
   @Option(in: .real(0.001...1e6), help: "GB/s of a node's memory; default: measured here.")
   var memoryRate: Double?
@@ -37,10 +40,15 @@ struct PlanSizes: ParsableArguments {
         "only the direct step is planned", "objective", "set it to direct, or give --run")
     }
     var sizes = ModelSizes()
+    sizes.words = tokens
     if let model {
       let folder = GeneratorFolder(model)
       sizes.transformer = try folder.transformer().config
       sizes.autoencoder = try folder.autoencoderConfig()
+    }
+    if let reward {
+      let file = "\(reward)/config.json"
+      sizes.reward = try JSONValue(contentsOf: file).decoded(name: file)
     }
     try sizes.autoencoder.check(
       frames: frames, height: height, width: width, patch: sizes.transformer.patch)
@@ -49,7 +57,9 @@ struct PlanSizes: ParsableArguments {
       sizes.autoencoder.latentShape(batch: 1, frames: frames, height: height, width: width)
         .dropFirst())
     let rates = ClusterRates(
-      operations: try operationRates(), memory: memoryRate.map { $0 * 1e9 } ?? MachineRates
+      operations: try operationRates(),
+      memory: memoryRate.map { $0 * 1e9 }
+        ?? MachineRates
         .measure().bytes, file: file, latency: network.latency, link: network.link)
     // A plan may be of more than this machine has.
     MemoryLimit.set(check: { _ in }, refuse: { _ in fatalError("no address space for a plan") })
@@ -72,7 +82,8 @@ struct PlanSizes: ParsableArguments {
   /// Operations a second of each kind.
   private func operationRates() throws -> [OperationCount.Kind: Double] {
     guard let rates else {
-      throw ValidationError("a plan of a configuration needs --rates, from pisces bench rates --json")
+      throw ValidationError(
+        "a plan of a configuration needs --rates, from pisces bench rates --json")
     }
     let rows = try JSONLines.read(rates).map(\.value)
     var found: [OperationCount.Kind: Double] = [:]
