@@ -7,8 +7,9 @@ public import TensorRuntime
 import Training
 
 /// What a step of direct post-training costs a rank, found by running the step itself without its
-/// arithmetic (`MemoryPlan`), as the last rank of as many as are asked for: operations, memory and
-/// traffic are those of the program, not of a formula.
+/// arithmetic (`MemoryPlan`), as two ranks of the last group of as many as are asked for: operations
+/// and traffic of the one that computes more, and the larger memory, are those of the program, not of
+/// a formula.
 public struct StepCost: Sendable {
   /// Ranks, and those of a group.
   public let ranks, group: Int
@@ -40,9 +41,14 @@ public struct StepCost: Sendable {
     (s.cluster.group, s.cluster.strips) = (group, max(group, settings.cluster.strips))
     let groups = ranks / group
     let own = (leaves + groups - 1) / groups
-    let (plan, frozen, parameters) = try Cluster.imagining(rank: ranks - 1, size: ranks) {
-      try Self.plan(sizes, s, frames: frames, latentShape: latentShape)
+    // The last rank of a group has the text; the first one decodes.
+    let plans = try Set([ranks - 1, ranks - group]).sorted().map { rank in
+      try Cluster.imagining(rank: rank, size: ranks) {
+        try Self.plan(sizes, s, frames: frames, latentShape: latentShape)
+      }
     }
+    func total(_ plan: MemoryPlan) -> Int { plan.operations.values.reduce(0, +) }
+    let (plan, frozen, parameters) = plans.max { total($0.0) < total($1.0) }!
     let planned = min(own, 2)
     func traffic(_ occasion: MemoryPlan.Occasion, of count: Int) -> (bytes: Int, messages: Int) {
       ((plan.traffic[occasion] ?? 0) / count, (plan.messages[occasion] ?? 0) / count)
@@ -50,7 +56,7 @@ public struct StepCost: Sendable {
     (self.ranks, self.group, self.leaves, self.parameters) = (ranks, group, own, parameters)
     operations = plan.operations.mapValues { $0 / planned }
     (sampleTraffic, stepTraffic) = (traffic(.sample, of: planned), traffic(.step, of: 1))
-    (bytes, frozenBytes) = (plan.bytes - frozen, frozen)
+    (bytes, frozenBytes) = (plans.map { $0.0.bytes }.max()! - frozen, frozen)
   }
   /// A step of a task of this rank, which holds at most two leaves; also the bytes of frozen weights
   /// and the number of trained parameters.

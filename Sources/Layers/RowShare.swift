@@ -7,7 +7,8 @@ public protocol RowExchange: Sendable {
   var index: Int { get }
   var count: Int { get }
   /// Gives process j the tensors `pieces[j]`. Returns what each process has given to this one, of
-  /// shapes `shapes[j]` and the type of the pieces; its own come back as they are.
+  /// shapes `shapes[j]` and the types of its own pieces for itself, which come back as they are.
+  /// Processes that get and give nothing need not take part.
   func exchange(_ pieces: [[Tensor]], shapes: [[Shape]], in work: borrowing Workspace)
     -> [[Tensor]]
 }
@@ -85,6 +86,38 @@ extension RowShare {
       shapes: rows.map { [Shape(x.shape[0], $0, x.shape[2])] }, in: work)
     return work.concatenated(received.map { $0[0] }, axis: 1)
   }
+  /// What the process at the same place of the other half gives: tensors of these shapes, and of
+  /// the types of `list`.
+  public func swapped(_ list: [Tensor], for shapes: [Shape], in work: borrowing Workspace)
+    -> [Tensor]
+  {
+    let other = (index + count / 2) % count
+    // What a process gives itself comes back.
+    let received = exchange!.exchange(
+      (0..<count).map { $0 == other || $0 == index ? list : [] },
+      shapes: (0..<count).map { $0 == other ? shapes : [] }, in: work)
+    return received[other]
+  }
+  /// The share of a process of the second half, if these processes alone share the rows.
+  public var secondHalf: RowShare {
+    count == 2
+      ? RowShare(strips: strips)
+      : RowShare(strips: strips, SecondHalf(whole: exchange!, index: index - count / 2))
+  }
+  private struct SecondHalf: RowExchange {
+    let whole: any RowExchange
+    let index: Int
+    var count: Int { whole.count / 2 }
+    func exchange(_ pieces: [[Tensor]], shapes: [[Shape]], in work: borrowing Workspace)
+      -> [[Tensor]]
+    {
+      let none = Array(repeating: [Shape](), count: count)
+      let received = whole.exchange(
+        none.map { _ in [] } + pieces, shapes: none + shapes, in: work)
+      return Array(received[count...])
+    }
+  }
+
   /// The sum over all processes, on each, of tensors that are sums over the strips of each.
   public func sum(_ list: [Tensor], in work: borrowing Workspace) -> [Tensor] {
     guard count > 1 else { return list }

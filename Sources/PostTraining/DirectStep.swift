@@ -95,10 +95,12 @@ public struct DirectStep: Sendable {
       guidance: Self.guidance(student, options.studentGuidance, sigma.count),
       checkpointing: options.checkpointing, sharing: rows, in: work)
     var out = Output(noisy: x, velocity: v)
-    var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
 
-    if let captions = batch.captions, var model = reward.take() {
+    let isRewarded = batch.captions != nil && reward != nil
+    let half = isRewarded ? halves : nil
+    var dv = work.zeros(v.shape, v.type)
+    if let captions = batch.captions, half?.isSecond != true, var model = reward.take() {
       dv = rewards(
         decoder: &decoder, &model, batch, captions, phases, &out,
         gradients: { dv, work in
@@ -109,16 +111,14 @@ public struct DirectStep: Sendable {
         }, in: work)
       reward = model
     }
-    // The anchor needs the teacher's velocity, which the consistency term may have made.
-    var phi: Tensor?
-    if options.consistencyWeight > 0 || options.decayWeight > 0 {
-      phi = consistency(
-        batch, &out, to: &dv, teacher: teacher, target: { target ?? student }, in: work)
+    var matching = Matching()
+    if half?.isSecond != false {
+      matching = self.matching(
+        batch, &out, teacher: teacher, target: { target ?? student },
+        sharing: half?.rows ?? rows, in: work)
     }
-    if options.anchorWeight > 0 {
-      let phi = phi ?? teacherVelocity(teacher, x, sigma, batch.prompt, in: work)
-      anchor(phi, &out, to: &dv, in: work)
-    }
+    if half != nil { swap(&dv, &matching, &out, reward!.options, in: work) }
+    add(matching, to: &dv, &out, in: work)
     if options.flowWeight > 0 { flow(batch, &out, to: &dv, in: work) }
     phases?.end("teacher", in: work)
     student.backward(dv, saved, in: work)
@@ -126,46 +126,49 @@ public struct DirectStep: Sendable {
     return out
   }
 
-  func teacherVelocity(
-    _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding,
-    in work: borrowing Workspace
-  ) -> Tensor {
-    model(
-      x, times: levels.map { Float(1000 * $0) }, prompt,
-      guidance: Self.guidance(model, options.teacherGuidance, levels.count), sharing: rows,
-      in: work)
+  /// What the teacher makes of a step: the gradient at the student's velocity and the losses of
+  /// consistency and of decay, and the teacher's velocity at x, where they are needed.
+  struct Matching {
+    var gradient, teacher: Tensor?
+    var consistencyLoss, decayLoss: Double?
   }
-
-  /// Consistency, and decay of its prediction: adds to `dv`. Returns the teacher's velocity at x
-  /// where it was needed.
-  private func consistency(
-    _ batch: Batch, _ out: inout Output, to dv: inout Tensor, teacher: VideoTransformer,
-    target: () -> VideoTransformer, in work: borrowing Workspace
-  ) -> Tensor? {
+  /// Consistency, and decay of its prediction.
+  private func matching(
+    _ batch: Batch, _ out: inout Output, teacher: VideoTransformer,
+    target: () -> VideoTransformer, sharing rows: RowShare, in work: borrowing Workspace
+  ) -> Matching {
     let o = options
     let g = Double(o.accumulation)
+    let x = out.noisy
+    var matching = Matching()
+    func velocity(
+      _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding
+    ) -> Tensor {
+      model(
+        x, times: levels.map { Float(1000 * $0) }, prompt,
+        guidance: Self.guidance(model, options.teacherGuidance, levels.count), sharing: rows,
+        in: work)
+    }
     let distillation = ConsistencyDistillation(
       schedule, indices: batch.indices, phases: o.phases, huberC: o.huberC)
-    let x = out.noisy
+    if o.consistencyWeight > 0 || o.anchorWeight > 0 {
+      matching.teacher = velocity(teacher, x, distillation.sigma, batch.prompt)
+    }
+    guard o.consistencyWeight > 0 || o.decayWeight > 0 else { return matching }
     let prediction = distillation.prediction(x, velocity: out.velocity, in: work)
     out.prediction = prediction
     var dPrediction = work.zeros(prediction.shape, prediction.type)
-    var plain: Tensor?
     if o.consistencyWeight > 0 {
-      var phi = teacherVelocity(teacher, x, distillation.sigma, batch.prompt, in: work)
-      plain = phi
+      var phi = matching.teacher!
       if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
         phi = work.combine(
-          1 + w, phi, -w,
-          teacherVelocity(teacher, x, distillation.sigma, unconditional, in: work))
+          1 + w, phi, -w, velocity(teacher, x, distillation.sigma, unconditional))
       }
       let (before, goal) = distillation.goal(
-        x, teacher: phi,
-        velocity: { teacherVelocity(target(), $0, $1, batch.prompt, in: work) }, in: work)
+        x, teacher: phi, velocity: { velocity(target(), $0, $1, batch.prompt) }, in: work)
       let (loss, d) = distillation.loss(prediction, goal: goal, in: work)
       work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
-      (out.previous, out.target, out.consistencyLoss) = (before, goal, loss / g)
-      out.loss += o.consistencyWeight * loss / g
+      (out.previous, out.target, matching.consistencyLoss) = (before, goal, loss)
     }
     if o.decayWeight > 0 {
       let zero = work.zeros(prediction.shape, prediction.type)
@@ -174,11 +177,26 @@ public struct DirectStep: Sendable {
         ? work.meanSquaredError(prediction, target: zero)
         : work.pseudoHuber(prediction, target: zero, c: 1e-12)
       work.add(d, times: o.decayWeight / g, to: &dPrediction)
-      out.decayLoss = loss / g
-      out.loss += o.decayWeight * loss / g
+      matching.decayLoss = loss
     }
-    work.add(distillation.predictionBackward(dPrediction, in: work), to: &dv)
-    return plain
+    matching.gradient = distillation.predictionBackward(dPrediction, in: work)
+    return matching
+  }
+  /// Adds it to the gradient of the velocity and to the loss; also the anchor.
+  private func add(
+    _ matching: Matching, to dv: inout Tensor, _ out: inout Output, in work: borrowing Workspace
+  ) {
+    let g = Double(options.accumulation)
+    if let loss = matching.consistencyLoss {
+      out.consistencyLoss = loss / g
+      out.loss += options.consistencyWeight * loss / g
+    }
+    if let loss = matching.decayLoss {
+      out.decayLoss = loss / g
+      out.loss += options.decayWeight * loss / g
+    }
+    if let gradient = matching.gradient { work.add(gradient, to: &dv) }
+    if options.anchorWeight > 0 { anchor(matching.teacher!, &out, to: &dv, in: work) }
   }
   /// mean (v − φ)² keeps the student near the teacher.
   private func anchor(

@@ -73,8 +73,8 @@ import Transport
     bytes = task.student.trainableParameters().reduce(0) { $0 + $1.value.count }
     #expect(planned.parameters == bytes)
   }
-  /// Groups where there are more ranks than leaves: q, k, v, o and their gradients cross, and each
-  /// block has a part of the rows.
+  /// Groups where there are more ranks than leaves: q, k, v, o and their gradients cross, each block
+  /// has a part of the rows, and the halves of a group swap rewards and teacher.
   @Test func groupsShareALeaf() throws {
     let one = try #require(try cost(2, ranks: 1))
     let two = try #require(try cost(2, ranks: 2))
@@ -88,17 +88,18 @@ import Transport
     }
     #expect(two.sampleTraffic.bytes == 0 && two.stepTraffic.bytes > 0)
     #expect(four.operations[.product]! < two.operations[.product]!)
-    #expect(four.operations[.convolution] == two.operations[.convolution])
-    // Two ranks with different rows: 8 image rows, and in the last 4 of them and 5 words. Student
-    // forward and backward, teacher, target; two blocks of width 32; latents' rows collected thrice.
-    let (rows, width) = (4 + 5, 32)
-    let toHeads = rows * width / 2
-    let toRows = 4 * width / 2
-    let forward = 2 * (3 * toHeads + toRows)
-    let backward = 2 * (toHeads + 3 * toRows)
-    let collected = 4 * 3 * 2 * 2
-    let gradient = four.sampleTraffic.bytes / 4 - (3 * forward + backward + 3 * collected)
-    #expect(gradient > 0 && abs(2 * gradient - four.parameters) <= four.parameters / 2)
+    #expect([0, two.operations[.convolution]!].contains(four.operations[.convolution, default: 0]))
+    // The student's passes: two blocks of width 32, 4 image rows here and 4 there, one of them with
+    // 5 words. Latents' rows of the velocity; what the halves swap: a gradient of the velocity and
+    // two numbers. The rest is a slice of the gradients, about half of them.
+    let latent = Self.latentShape.reduce(1, *)
+    let slices = [(own: 4, other: 9), (own: 9, other: 4)].map { rows in
+      let (toHeads, toRows) = (rows.own * 32 / 2, rows.other * 32 / 2)
+      let student = 2 * (3 * toHeads + toRows) + 2 * (toHeads + 3 * toRows)
+      let rest = four.sampleTraffic.bytes - 4 * (student + latent / 2) - (4 * latent + 2 * 8)
+      return rest / 4
+    }
+    #expect(slices.contains { abs(2 * $0 - four.parameters) <= four.parameters / 4 }, "\(slices)")
     #expect(try cost(2, ranks: 5) == nil)
   }
 }

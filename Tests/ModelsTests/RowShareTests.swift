@@ -72,6 +72,26 @@ import Testing
       }
     }
   }
+  /// The second half of a group alone has the bits of one process, and gives them to the first.
+  @Test(arguments: [2, 4]) func halves(_ ranks: Int) throws {
+    let network = try Self.network(adapted: false)
+    @Sendable func velocity(_ share: RowShare, in work: borrowing Workspace) -> Tensor {
+      network(
+        Self.latents, times: [300, 700], Self.prompt, guidance: nil, sharing: share, in: work)
+    }
+    let one = velocity(RowShare(strips: 4), in: Workspace())
+    let results = RankThreads.run(ranks, strips: 4) { share in
+      let work = Workspace()
+      let isSecond = share.index >= share.count / 2
+      let mine = isSecond ? velocity(share.secondHalf, in: work) : work.full(Shape(3), 7, .f32)
+      let theirs = share.swapped(
+        [mine], for: [isSecond ? Shape(3) : Self.latents.shape], in: work)[0]
+      return isSecond ? [mine, theirs] : [theirs, mine]
+    }
+    for pair in results {
+      #expect(pair[0].floats == one.floats && pair[1].floats == [7, 7, 7])
+    }
+  }
   /// Strips of rows in double against finite differences.
   @Test(arguments: [2, 4]) func gradients(_ strips: Int) throws {
     var c = SmallModels.transformer

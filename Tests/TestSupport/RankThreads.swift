@@ -7,13 +7,12 @@ import TensorRuntime
 public final class RankThreads: @unchecked Sendable {
   private let condition = NSCondition()
   private let count: Int
-  private var posted: [[[Tensor]]]
-  private var delivered: [[[Tensor]]] = []
-  private var arrived = 0, round = 0
+  /// What each has given to each, and is not taken yet.
+  private var mail: [[[[Tensor]]]]
 
   private init(_ count: Int) {
     self.count = count
-    posted = Array(repeating: [], count: count)
+    mail = Array(repeating: Array(repeating: [], count: count), count: count)
   }
   private struct Exchange: RowExchange {
     let threads: RankThreads
@@ -22,25 +21,23 @@ public final class RankThreads: @unchecked Sendable {
     func exchange(_ pieces: [[Tensor]], shapes: [[Shape]], in work: borrowing Workspace)
       -> [[Tensor]]
     {
-      let received = threads.deliver(pieces, from: index).map { work.copies($0[index]) }
-      precondition(received.map { $0.map(\.shape) } == shapes, "\(received), not \(shapes)")
-      return received
+      for to in 0..<count where to != index && !pieces[to].isEmpty {
+        threads.mail[index][to].append(pieces[to])
+      }
+      threads.condition.broadcast()
+      return (0..<count).map { from in
+        if from == index { return pieces[index] }
+        if shapes[from].isEmpty { return [] }
+        let received = work.copies(threads.next(from: from, to: index))
+        precondition(received.map(\.shape) == shapes[from], "\(received), not \(shapes[from])")
+        return received
+      }
     }
   }
-  private func deliver(_ pieces: [[Tensor]], from index: Int) -> [[[Tensor]]] {
-    posted[index] = pieces
-    arrived += 1
-    if arrived == count {
-      (arrived, delivered) = (0, posted)
-      round += 1
-      condition.broadcast()
-    } else {
-      let mine = round
-      while round == mine { condition.wait() }
-    }
-    return delivered
+  private func next(from: Int, to: Int) -> [Tensor] {
+    while mail[from][to].isEmpty { condition.wait() }
+    return mail[from][to].removeFirst()
   }
-
   /// What `body` returns for the share of each of `count` processes.
   public static func run<Result>(
     _ count: Int, strips: Int, _ body: @escaping @Sendable (RowShare) -> Result

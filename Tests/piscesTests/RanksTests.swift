@@ -79,7 +79,13 @@ struct RanksTests {
   /// are not shared out evenly, and three ranks make no group.
   @Test(arguments: [
     ("rows-lora", ["activation_checkpointing=true", "post.cosine_every=1"]),
-    ("rows-full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
+    (
+      "rows-full",
+      [
+        "lora.enabled=false", "moments=bf16", "ema.enabled=true", "post.anchor_weight=0.1",
+        "guidance.teacher_cfg=1", "weights.decay=0.01",
+      ]
+    ),
   ]) func bitsDoNotDependOnGroups(_ name: String, _ settings: [String]) async throws {
     let groups = ["cluster.group=4", "cluster.strips=4", "accumulation=3"] + settings
     let one = try await ProgramRun(ProgramRun.program, post("\(name)-1", groups))
