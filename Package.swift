@@ -47,7 +47,7 @@ let package = Package(
       name: "CExact", path: "CSupport/Exact", publicHeadersPath: "include",
       cxxSettings: [.unsafeFlags(["-std=gnu++14", "-O2", "-Wno-deprecated-declarations"])]),
     .target(
-      name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models"],
+      name: "CEmbedded", path: "CSupport/Embedded", exclude: ["models", "openclip"],
       publicHeadersPath: "include", cSettings: [.unsafeFlags(["-std=gnu23"])]),
     .target(
       name: "CMpi", path: "CSupport/Mpi", exclude: ["README.md"], publicHeadersPath: "include",
@@ -133,14 +133,16 @@ let package = Package(
     tests(
       "PipelinesTests",
       [
-        "Pipelines", "Benchmarking", "Training", "Rewards", "Transport", "Models", "Layers",
+        "Pipelines", "Benchmarking", "Training", "Diffusion", "Rewards", "Transport", "Models",
+        "Layers",
         "Files", "TensorRuntime",
       ]),
     tests(
       "InterfaceTests",
       ["Interface", "CInterface", "Pipelines", "Rewards", "Files", "TensorRuntime"]),
     tests(
-      "TrainingTests", ["Training", "World", "Files", "Models", "Layers", "TensorRuntime"]),
+      "TrainingTests",
+      ["Training", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers", "TensorRuntime"]),
     tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),

@@ -29,15 +29,18 @@ static const _Alignas(64) unsigned char file_8[] = {
 #embed "models/generator/vae/diffusion_pytorch_model.safetensors"
 };
 static const _Alignas(64) unsigned char file_9[] = {
-#embed "models/reward/config.json"
+#embed "openclip/merges.txt"
 };
 static const _Alignas(64) unsigned char file_10[] = {
-#embed "models/reward/model.safetensors"
+#embed "models/reward/config.json"
 };
 static const _Alignas(64) unsigned char file_11[] = {
-#embed "models/reward/ot_map.safetensors"
+#embed "models/reward/model.safetensors"
 };
 static const _Alignas(64) unsigned char file_12[] = {
+#embed "models/reward/ot_map.safetensors"
+};
+static const _Alignas(64) unsigned char file_13[] = {
 #embed "models/reward/vocab.txt"
 };
 static const pisces_embedded_file files[] = {
@@ -50,10 +53,11 @@ static const pisces_embedded_file files[] = {
   {"generator/transformer/diffusion_pytorch_model.safetensors", file_6, sizeof file_6},
   {"generator/vae/config.json", file_7, sizeof file_7},
   {"generator/vae/diffusion_pytorch_model.safetensors", file_8, sizeof file_8},
-  {"reward/config.json", file_9, sizeof file_9},
-  {"reward/model.safetensors", file_10, sizeof file_10},
-  {"reward/ot_map.safetensors", file_11, sizeof file_11},
-  {"reward/vocab.txt", file_12, sizeof file_12},
+  {"openclip/merges.txt", file_9, sizeof file_9},
+  {"reward/config.json", file_10, sizeof file_10},
+  {"reward/model.safetensors", file_11, sizeof file_11},
+  {"reward/ot_map.safetensors", file_12, sizeof file_12},
+  {"reward/vocab.txt", file_13, sizeof file_13},
 };
 const pisces_embedded_file *pisces_embedded_files(size_t *count) {
   *count = sizeof files / sizeof *files;

@@ -88,7 +88,7 @@ public struct GeneratorBenchmark: Sendable {
     if pass != .forward { wide.makeTrainable(in: work) }
     let prompt = PromptEmbedding(
       states: BenchmarkReference.wide(small.prompt.states, work), counts: small.prompt.counts,
-      pooled: BenchmarkReference.wide(small.prompt.pooled, work))
+      pooled: small.prompt.pooled.map { BenchmarkReference.wide($0, work) })
     let (y, s) = state.model.forward(
       small.latents, times: small.times, small.prompt, guidance: nil, in: work)
     let (y64, s64) = wide.forward(

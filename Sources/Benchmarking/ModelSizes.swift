@@ -19,7 +19,7 @@ public struct ModelSizes: Sendable {
 
   /// Networks without values, for plans: their weights are address space of `pool`, in bf16.
   func models(_ s: PostSettings, frames: Int, in pool: BufferPool) throws -> (
-    models: PostModels, bytes: Int
+    models: PostModels<VideoTransformer>, bytes: Int
   ) {
     var bytes = 0
     let source = ParameterSource { name, shape, _, _ in
@@ -30,7 +30,7 @@ public struct ModelSizes: Sendable {
     (c.textEmbedDim, c.pooledProjectionDim) = (r.textEncoder.hiddenSize, r.textEncoder.hiddenSize)
     let teacher = try VideoTransformer(c, from: source)
     let decoder = LatentDecoder(
-      try AutoencoderDecoder(autoencoder, from: source), scalingFactor: autoencoder.scalingFactor,
+      .clips(try AutoencoderDecoder(autoencoder, from: source)),
       chunk: s.vae.chunk_latents, checkpointing: s.vae.activation_checkpointing)
     r.visionEncoder.numFrames = frames
     let video = try VideoTextModel(r, from: source)
@@ -44,7 +44,7 @@ public struct ModelSizes: Sendable {
         video, tokenizer: tokenizer, map: { map($0, in: $1) }, options: s.rewardOptions) : nil
     return (
       PostModels(
-        teacher: teacher, decoder: decoder, reward: model,
+        teacher: teacher, process: .flow(shift: 7), decoder: decoder, reward: model,
         prompts: PromptEncoder(encoder: video.text, tokenizer: tokenizer, maxLength: words)), bytes
     )
   }

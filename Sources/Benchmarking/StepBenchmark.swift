@@ -1,5 +1,6 @@
 import Files
 import Layers
+public import Models
 import Pipelines
 public import PostTraining
 import TensorRuntime
@@ -7,11 +8,11 @@ import Training
 
 /// A whole post-training step on the given models: direct (student, teacher, decoding, both
 /// rewards, backward, update) or GRPO (rollouts, decoding, rewards, training, update).
-public struct StepBenchmark {
-  let settings: PostSettings, models: PostModels, captions: [String], latentShape: [Int],
+public struct StepBenchmark<Model: VideoDenoiser> {
+  let settings: PostSettings, models: PostModels<Model>, captions: [String], latentShape: [Int],
     preset: String
   public init(
-    _ settings: PostSettings, models: PostModels, captions: [String], latentShape: [Int],
+    _ settings: PostSettings, models: PostModels<Model>, captions: [String], latentShape: [Int],
     preset: String
   ) {
     (self.settings, self.models, self.captions, self.latentShape, self.preset) = (
@@ -25,7 +26,7 @@ public struct StepBenchmark {
     init(_ task: any PhasedTask) { self.task = task }
   }
   private func task(_ s: PostSettings, in work: borrowing Workspace) throws -> any PhasedTask {
-    try s.objective.task.init(
+    try s.objective.task(for: Model.self).init(
       s, models: models, pool: nil, captions: captions, latentShape: latentShape,
       components: { _ in }, in: work)
   }

@@ -3,7 +3,7 @@ public import TensorRuntime
 
 /// Settings for sampling a velocity network: Euler steps along the flow from noise to data
 /// (algorithm.md 7.8).
-public struct FlowSampler: Sendable, Equatable {
+public struct FlowSampler: LatentSampler, Equatable {
   public var steps = 50
   public var shift = 7.0
   /// Classifier-free guidance s: v = v_u + s (v_c - v_u). With 1 only the conditional network is
@@ -23,26 +23,26 @@ public struct FlowSampler: Sendable, Equatable {
     NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) }
   }
 
+  public var usesUnconditional: Bool { guidanceScale != 1 }
+
   /// The velocity at one level, with guidance.
   public func velocity(
-    _ model: VideoTransformer, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding,
+    _ model: some VideoDenoiser, _ x: Tensor, sigma: Double, _ prompt: PromptEmbedding,
     unconditional: PromptEmbedding?, in work: borrowing Workspace
   ) -> Tensor {
     let times = Array(repeating: Float(1000 * sigma), count: x.shape[0])
     let guidance =
-      model.config.guidanceEmbeds
-      ? Array(repeating: Float(embeddedGuidance), count: x.shape[0]) : nil
+      model.embedsGuidance ? Array(repeating: Float(embeddedGuidance), count: x.shape[0]) : nil
     let v = model(x, times: times, prompt, guidance: guidance, in: work)
     guard guidanceScale != 1, let unconditional else { return v }
     let u = model(x, times: times, unconditional, guidance: guidance, in: work)
     return work.combine(guidanceScale, v, 1 - guidanceScale, u)
   }
-  /// Scaled latents from noise `[B, 16, n, h, w]`. `each` is called with the state after every step
-  /// and may stop the run.
+  /// No step adds noise.
   public func sample(
-    _ model: VideoTransformer, noise: Tensor, _ prompt: PromptEmbedding,
-    unconditional: PromptEmbedding? = nil, in work: borrowing Workspace,
-    each: (Int, Tensor) -> Void = { _, _ in }
+    _ model: some VideoDenoiser, noise: Tensor, _ prompt: PromptEmbedding,
+    unconditional: PromptEmbedding?, stepNoise _: (Int, borrowing Workspace) -> Tensor,
+    in work: borrowing Workspace, each: (Int, Tensor) -> Void
   ) -> Tensor {
     var x = noise
     let levels = sigmas
@@ -52,15 +52,5 @@ public struct FlowSampler: Sendable, Equatable {
       each(k, x)
     }
     return x
-  }
-
-  /// Scaled latents for captions. Guidance takes the empty prompt as the unconditional one.
-  public func sample(
-    _ model: VideoTransformer, noise: Tensor, captions: [String], _ prompts: PromptEncoder,
-    in work: borrowing Workspace
-  ) -> Tensor {
-    let unconditional = guidanceScale == 1 ? nil : prompts(captions.map { _ in "" }, in: work)
-    return sample(
-      model, noise: noise, prompts(captions, in: work), unconditional: unconditional, in: work)
   }
 }

@@ -8,17 +8,26 @@ public import TensorRuntime
 ///
 ///   μ = z + Δ [(1 + η²(1-σ)/(2σ)) v + η²/(2σ) z],  s = η √(-Δ),  Δ = σ⁺ - σ < 0
 public struct StochasticStep: Sendable {
-  public let sigma, next, eta: Double
+  /// μ and s: the next state is normal.
+  public let mean: StateMixture, deviation: Double
+  /// What the network's output says of the data.
+  public let clean: StateMixture
+
   public init(sigma: Double, next: Double, eta: Double) {
     precondition(
       next < sigma && sigma > 0 && eta > 0,
       "a stochastic step goes from \(sigma) down to \(next) with η \(eta)")
-    (self.sigma, self.next, self.eta) = (sigma, next, eta)
+    let delta = next - sigma
+    self.init(
+      mean: StateMixture(
+        state: 1 + delta * eta * eta / (2 * sigma),
+        output: delta * (1 + eta * eta * (1 - sigma) / (2 * sigma))),
+      deviation: eta * (-delta).squareRoot(), clean: StateMixture(state: 1, output: -sigma))
   }
-  var delta: Double { next - sigma }
-  public var deviation: Double { eta * (-delta).squareRoot() }
-  var velocityWeight: Double { delta * (1 + eta * eta * (1 - sigma) / (2 * sigma)) }
-  var stateWeight: Double { 1 + delta * eta * eta / (2 * sigma) }
+  /// A step of any process with a normal next state.
+  public init(mean: StateMixture, deviation: Double, clean: StateMixture) {
+    (self.mean, self.deviation, self.clean) = (mean, deviation, clean)
+  }
 }
 
 /// A step with its own level for each sample of a batch `[B, ...]`: means, log-densities and their
@@ -32,7 +41,7 @@ public struct StochasticSteps: Sendable {
 
   /// μ
   public func mean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor {
-    work.mixEach(steps.map(\.stateWeight), z, steps.map(\.velocityWeight), v)
+    work.mixed(steps.map(\.mean), z, v)
   }
   /// z⁺ = μ + s ξ.
   public func sample(_ mean: Tensor, noise: Tensor, in work: borrowing Workspace) -> Tensor {
@@ -40,7 +49,7 @@ public struct StochasticSteps: Sendable {
   }
   /// x̂₀ = z - σ v.
   public func clean(_ z: Tensor, velocity v: Tensor, in work: borrowing Workspace) -> Tensor {
-    work.mixEach(steps.map { _ in 1 }, z, steps.map { -$0.sigma }, v)
+    work.mixed(steps.map(\.clean), z, v)
   }
 
   /// log π of each sample: mean over elements of -(z⁺ - μ)²/(2 s²) - log s - ½ log 2π.
@@ -81,6 +90,6 @@ public struct StochasticSteps: Sendable {
   }
   private func coefficients(_ weights: [Double], _ like: Tensor) -> [Double] {
     let n = Double(like.count / like.shape[0])
-    return zip(steps, weights).map { $1 * $0.velocityWeight / ($0.deviation * $0.deviation * n) }
+    return zip(steps, weights).map { $1 * $0.mean.output / ($0.deviation * $0.deviation * n) }
   }
 }

@@ -24,8 +24,10 @@ public struct GeneratorEvaluation: Sendable {
   /// Prompt i gets the noise identified by (seed, i), so that two generators are compared on equal
   /// noise. `batch`: clips sampled at once.
   public init(
-    _ generator: VideoGenerator, _ encoder: PromptEncoder, on prompts: [Prompt], oracle: Oracle,
-    reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
+    _ generator: VideoGenerator, _ encoder: any PromptEmbedder, on prompts: [Prompt],
+    oracle: Oracle,
+    reward: RewardModel?, seed: UInt64, framesPerSecond: Float = 8, keepClips: Int = 0,
+    batch: Int = 32,
     in work: borrowing Workspace
   ) throws {
     var judgements: [Judgement] = []
@@ -58,8 +60,9 @@ public struct GeneratorEvaluation: Sendable {
             RandomStream(seed: seed, .evaluation, sample: $0).normal(
               Shape(generator.latentShape), in: work)
           })
-        let z = generator.sampler.sample(
-          generator.transformer, noise: noise, captions: list, encoder, in: work)
+        let z = generator.latents(
+          noise, captions: list, encoder, framesPerSecond: framesPerSecond, seed: seed,
+          first: range.lowerBound, in: work)
         let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
         return [z, frames, Self.scores(frames, list, reward, in: work)]
       } take: { i, results, _ in

@@ -1,5 +1,5 @@
-public import Models
-import Pipelines
+import Models
+public import Pipelines
 public import TensorRuntime
 public import World
 
@@ -15,7 +15,7 @@ public struct ReconstructionEvaluation: Sendable {
   public let psnr: Double
 
   public init(
-    _ encoder: AutoencoderEncoder, _ decoder: AutoencoderDecoder, _ sampler: SceneSampler,
+    _ encoder: LatentEncoder, _ decoder: LatentDecoder, _ sampler: SceneSampler,
     _ renderer: Renderer, oracle: Oracle, count: Int, in work: borrowing Workspace
   ) {
     var judgements: [Judgement] = []
@@ -24,10 +24,8 @@ public struct ReconstructionEvaluation: Sendable {
     for start in stride(from: 0, to: count, by: 16) {
       let scenes = (start..<min(start + 16, count)).map { sampler.heldOut($0) }
       let clips = renderer.render(scenes, in: work)
-      let z = LatentPosterior(
-        encoder.forward(PixelRange.centered(clips, in: work), in: work).y, in: work
-      ).mean
-      let frames = PixelRange.unit(decoder.forward(z, in: work).y, in: work)
+      let z = work.scaled(encoder(clips, in: work), by: decoder.scalingFactor)
+      let frames = decoder(z, in: work)
       squares += work.sumOfSquares(work.difference(frames, clips))
       pixels += clips.count
       for (i, scene) in scenes.enumerated() {

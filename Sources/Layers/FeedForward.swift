@@ -38,3 +38,38 @@ public struct FeedForward: Layer {
     try down.forEachParameter(body)
   }
 }
+
+/// y = W₂ (a ⊙ f(b)) + b₂ with [a; b] = W₁ x + b₁ (GEGLU; Shazeer 2020, arXiv:2002.05202, eq. 6).
+public struct GatedFeedForward: Layer {
+  public var up: Linear
+  public var down: Linear
+  public let activation: Activation
+
+  public struct Saved: Sendable { let up: Linear.Saved, halves: Tensor, down: Linear.Saved }
+
+  /// `upName`, `downName` are the checkpoint names of the two linear layers.
+  public init(
+    _ upName: String, _ downName: String, width: Int, hidden: Int, activation: Activation,
+    from source: ParameterSource
+  ) throws {
+    up = try Linear(upName, width, 2 * hidden, from: source)
+    down = try Linear(downName, hidden, width, from: source)
+    self.activation = activation
+  }
+  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
+    let (halves, us) = up.forward(x, in: work)
+    let (y, ds) = down.forward(work.gated(activation, halves), in: work)
+    return (y, Saved(up: us, halves: halves, down: ds))
+  }
+  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
+    let dGated = down.backward(dy, saved.down, in: work)
+    return up.backward(
+      work.gatedBackward(activation, dGated, x: saved.halves), saved.up, in: work)
+  }
+  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
+    try up.forEachParameter(body)
+    try down.forEachParameter(body)
+  }
+}

@@ -3,7 +3,7 @@ public import TensorRuntime
 /// y = x Wᵀ + b (+ s (x Aᵀ) Bᵀ with a low-rank adapter; Hu et al. 2021, arXiv:2106.09685, eq. 3).
 ///
 /// Shapes: x `[..., in]`, W `[out, in]`, b `[out]`, y `[..., out]`; A `[r, in]`, B `[out, r]`, s =
-/// α / r.
+/// α / r. A checkpoint may hold W as a convolution of one cell, `[out, in, 1...]`.
 public struct Linear: Layer {
   public var weight: Parameter
   public var bias: Parameter?
@@ -17,9 +17,11 @@ public struct Linear: Layer {
 
   public init(
     _ name: String, _ input: Int, _ output: Int, bias: Bool = true,
-    initial: ParameterSource.Initial? = nil, biasName: String? = nil, from source: ParameterSource
+    initial: ParameterSource.Initial? = nil, weightName: String? = nil, biasName: String? = nil,
+    cellAxes: Int = 0, from source: ParameterSource
   ) throws {
-    weight = try source("\(name).weight", Shape(output, input), initial ?? .fanIn(input))
+    let shape = Shape([output, input] + Array(repeating: 1, count: cellAxes))
+    weight = try source(weightName ?? "\(name).weight", shape, initial ?? .fanIn(input))
     self.bias =
       bias
       ? try source(
@@ -29,9 +31,10 @@ public struct Linear: Layer {
 
   public var inputWidth: Int { weight.value.shape[1] }
   public var outputWidth: Int { weight.value.shape[0] }
+  private var matrix: Tensor { weight.value.reshaped(Shape(outputWidth, inputWidth)) }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
+    var y = work.linear(x, weight: matrix, bias: bias?.value, frozen: !weight.isTrainable)
     guard let adapter else { return (y, Saved(x: kept(x), down: nil)) }
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
     work.linear(down, weight: adapter.b.value, times: adapter.scale, addingTo: &y)
@@ -48,11 +51,11 @@ public struct Linear: Layer {
     guard let adapter else {
       return (
         work.linear(
-          x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f,
+          x, weight: matrix, bias: bias?.value, frozen: !weight.isTrainable, then: f,
           into: &active, at: column), Saved(x: kept(x), down: nil)
       )
     }
-    var y = work.linear(x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable)
+    var y = work.linear(x, weight: matrix, bias: bias?.value, frozen: !weight.isTrainable)
     let down = work.linear(x, weight: adapter.a.value, bias: nil)
     work.linear(
       down, weight: adapter.b.value, times: adapter.scale, addingTo: &y, then: f, into: &active,
@@ -69,7 +72,7 @@ public struct Linear: Layer {
       return active
     }
     return work.linear(
-      x, weight: weight.value, bias: bias?.value, frozen: !weight.isTrainable, then: f)
+      x, weight: matrix, bias: bias?.value, frozen: !weight.isTrainable, then: f)
   }
 
   /// Returns dx = dy W + s (dy B) A; adds dyᵀ x to W's gradient, Σ dy to b's, s dyᵀ (x Aᵀ) to B's
@@ -87,7 +90,7 @@ public struct Linear: Layer {
   ) {
     let low = lowRank(dy, in: work)
     parametersBackward(dy, low, saved, in: work)
-    work.linearBackwardInput(dy, weight: weight.value, frozen: !weight.isTrainable, addingTo: &dx)
+    work.linearBackwardInput(dy, weight: matrix, frozen: !weight.isTrainable, addingTo: &dx)
     if let adapter { work.linearBackwardInput(low!, weight: adapter.a.value, addingTo: &dx) }
   }
   /// dx alone, or some of its columns.
@@ -128,11 +131,11 @@ public struct Linear: Layer {
   ) -> Tensor {
     guard let adapter else {
       return work.linearBackwardInput(
-        dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns, through: f,
+        dy, weight: matrix, frozen: !weight.isTrainable, columns: columns, through: f,
         at: before)
     }
     var dx = work.linearBackwardInput(
-      dy, weight: weight.value, frozen: !weight.isTrainable, columns: columns)
+      dy, weight: matrix, frozen: !weight.isTrainable, columns: columns)
     work.linearBackwardInput(
       low!, weight: adapter.a.value, columns: columns, addingTo: &dx, through: f, at: before)
     return dx
@@ -157,53 +160,5 @@ public struct Linear: Layer {
     try body(&weight)
     if bias != nil { try body(&bias!) }
     try adapter?.forEachParameter(body)
-  }
-}
-
-/// The trainable low-rank part of an adapted linear layer. B starts at zero, so the adapted layer
-/// starts unchanged.
-public struct LowRankAdapter: Layer {
-  public var a: Parameter
-  public var b: Parameter
-  /// α / r.
-  public var scale: Double
-  public var rank: Int { a.value.shape[0] }
-  public var isTrainable: Bool { a.isTrainable || b.isTrainable }
-
-  public init(a: Parameter, b: Parameter, scale: Double) {
-    precondition(
-      a.value.shape[0] == b.value.shape[1],
-      "\(a.name): ranks \(a.value.shape), \(b.value.shape) differ")
-    (self.a, self.b, self.scale) = (a, b, scale)
-  }
-  /// `module` is the adapted layer's name; parameters are `module.lora_A.weight`,
-  /// `module.lora_B.weight`.
-  public init(
-    _ module: String, input: Int, output: Int, rank: Int, alpha: Double,
-    from source: ParameterSource
-  ) throws {
-    self.init(
-      a: try source("\(module).lora_A.weight", Shape(rank, input), .fanIn(input)),
-      b: try source("\(module).lora_B.weight", Shape(output, rank), .zeros),
-      scale: alpha / Double(rank))
-  }
-  /// s B A, the change of the weight, `[out, in]`.
-  public func delta(in work: borrowing Workspace) -> Tensor {
-    work.matmul(b.value, a.value, alpha: scale)
-  }
-
-  public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
-    try body(&a)
-    try body(&b)
-  }
-}
-
-extension Linear {
-  /// W ← W + s B A. The adapter is removed.
-  public mutating func mergeAdapter(in work: borrowing Workspace) {
-    guard let adapter else { return }
-    var w = work.widened(weight.value)
-    work.add(adapter.delta(in: work), to: &w)
-    (weight.value, self.adapter) = (w, nil)
   }
 }

@@ -103,25 +103,27 @@ public struct RMSNorm: Layer {
 }
 
 /// Group normalisation of `[B, C, ...]` (Wu, He 2018, arXiv:1803.08494), optionally followed by
-/// SiLU in the same pass.
+/// SiLU in the same pass; `eachFrame`: of every frame of `[B, C, T, ...]` by itself.
 public struct GroupNorm: Layer {
   public var scale: Parameter
   public var shift: Parameter
-  public let groups: Int, epsilon: Double, silu: Bool
+  public let groups: Int, epsilon: Double, silu: Bool, eachFrame: Bool
 
   public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
 
   public init(
     _ name: String, _ channels: Int, groups: Int, epsilon: Double, silu: Bool,
-    from source: ParameterSource
+    eachFrame: Bool = false, from source: ParameterSource
   ) throws {
     scale = try source("\(name).weight", Shape(channels), .ones)
     shift = try source("\(name).bias", Shape(channels), .zeros)
     (self.groups, self.epsilon, self.silu) = (groups, epsilon, silu)
+    self.eachFrame = eachFrame
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (y, statistics) = work.groupNorm(
-      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu,
+      eachFrame: eachFrame)
     return (y, Saved(x: x, statistics: statistics))
   }
   /// The norm in a form that a convolution applies as it reads x.
@@ -129,7 +131,8 @@ public struct GroupNorm: Layer {
     norm: Workspace.PendingNorm, saved: Saved
   ) {
     let (norm, statistics) = work.pendingGroupNorm(
-      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu)
+      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu,
+      eachFrame: eachFrame)
     return (norm, Saved(x: x, statistics: statistics))
   }
   public mutating func backward(
@@ -141,7 +144,7 @@ public struct GroupNorm: Layer {
   ) -> Tensor {
     work.groupNormBackward(
       dy, x: saved.x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon,
-      silu: silu, statistics: saved.statistics, adding: side,
+      silu: silu, eachFrame: eachFrame, statistics: saved.statistics, adding: side,
       addingTo: &scale.gradient, &shift.gradient)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -22,3 +22,20 @@ public enum SinusoidalEmbedding {
     return Tensor(values, shape, as: type)
   }
 }
+
+/// [sin(1000 w ν₀..), cos(1000 w ν₀..)], ν_k = exp(-ln(10000) k / (n/2 - 1)): sines first, of a scale
+/// such as that of guidance (T2V-Turbo; videocrafter.md 2.4).
+public enum ScaleEmbedding {
+  /// Scales `[B]` to `[B, width]`, in double.
+  public static func embed(_ scales: [Double], width: Int, type: ElementType) -> Tensor {
+    let half = width / 2
+    let nu = (0..<half).map { exp(-log(10000) * Double($0) / Double(max(half - 1, 1))) }
+    var values: [Double] = []
+    values.reserveCapacity(scales.count * width)
+    for w in scales {
+      for n in nu { values.append(sin(1000 * w * n)) }
+      for n in nu { values.append(cos(1000 * w * n)) }
+    }
+    return Tensor(values, Shape(scales.count, width), as: type)
+  }
+}

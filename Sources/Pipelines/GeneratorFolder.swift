@@ -1,3 +1,4 @@
+public import Diffusion
 import Files
 public import Layers
 public import Models
@@ -19,42 +20,71 @@ public struct SchedulerConfig: Codable, Sendable, Equatable {
   }
 }
 
-/// A generator directory in diffusers' layout (interfaces.md 5). Parts are read when they are
-/// needed.
+/// A generator directory (interfaces.md 5): HunyuanVideo's family in diffusers' layout with
+/// `transformer/`, or VideoCrafter2's with `unet/` (videocrafter.md 12.3). Parts are read when they
+/// are needed.
 public struct GeneratorFolder: Sendable {
   public let path: String
   public init(_ path: String) { self.path = path }
 
-  public func transformerConfig() throws -> TransformerConfig {
-    try ModelFolder.config("\(path)/transformer")
+  /// Whether the network is a UNet. Its folder says so.
+  private var hasUNet: Bool { TextFile.exists("\(path)/unet/config.json") }
+
+  /// The network.
+  public func denoiser() throws -> any VideoDenoiser {
+    hasUNet ? try network(VideoUNet.self) : try network(VideoTransformer.self)
   }
-  public func autoencoderConfig() throws -> AutoencoderConfig {
-    try ModelFolder.config("\(path)/vae")
+  private func network<Model: VideoDenoiser>(_: Model.Type) throws -> Model {
+    let folder = "\(path)/\(Model.component.folder)"
+    return try Model(
+      try ModelFolder.config(folder), from: try WeightHolder.opening(folder).source)
   }
-  public func scheduler() throws -> SchedulerConfig {
+  /// Writes the network alone.
+  public static func write<Model: VideoDenoiser>(_ model: Model, to folder: String) throws {
+    try ModelFolder.write(
+      model, config: model.config, kind: Model.component.kind,
+      weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/\(Model.component.folder)")
+  }
+
+  /// How data are made from noise.
+  public func process() throws -> GenerativeProcess {
+    if !hasUNet { return .flow(shift: try scheduler().shift) }
+    let file = "\(path)/scheduler.json"
+    if !TextFile.exists(file) { return .diffusion(.init()) }
+    let parameters: DiffusionSchedule.Parameters = try JSONValue(contentsOf: file).decoded(
+      name: file)
+    if let problem = parameters.problem {
+      throw FileError(.badData, problem, in: file, mend: "correct the field")
+    }
+    return .diffusion(parameters)
+  }
+  private func scheduler() throws -> SchedulerConfig {
     let file = "\(path)/scheduler/scheduler_config.json"
     return TextFile.exists(file)
       ? try JSONValue(contentsOf: file).decoded(name: file) : SchedulerConfig()
   }
-  public func transformer() throws -> VideoTransformer {
-    try VideoTransformer(
-      try transformerConfig(), from: try WeightHolder.opening("\(path)/transformer").source)
-  }
-  public func decoder() throws -> AutoencoderDecoder {
-    try AutoencoderDecoder(
-      try autoencoderConfig(),
-      from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source)
-  }
-  public func encoder() throws -> AutoencoderEncoder {
-    try AutoencoderEncoder(
-      try autoencoderConfig(),
-      from: try WeightHolder.opening("\(path)/vae", stripping: ["vae."]).source)
-  }
+
+  public var autoencoder: AutoencoderFolder { AutoencoderFolder("\(path)/vae") }
 
   public var hasPromptEncoder: Bool { TextFile.exists("\(path)/text_encoder/config.json") }
-  /// The text encoder of small models. Larger models take precomputed prompt embeddings.
-  public func promptEncoder() throws -> PromptEncoder {
-    try Self.promptEncoder("\(path)/text_encoder")
+  /// The text encoder: OpenCLIP's tower, or that of small models. Larger models of HunyuanVideo's
+  /// family take precomputed prompt embeddings.
+  public func promptEncoder() throws -> any PromptEmbedder {
+    let folder = "\(path)/text_encoder"
+    let json = try JSONValue(contentsOf: "\(folder)/config.json")
+    if json["context_length"] == nil { return try Self.promptEncoder(folder) }
+    let merges = "\(path)/tokenizer/merges.txt"
+    let file = TextFile.exists(merges) ? merges : "embedded:openclip/merges.txt"
+    do {
+      return try OpenCLIPPromptEncoder(
+        encoder: try OpenCLIPTextEncoder(
+          try ModelFolder.config(folder), from: try WeightHolder.opening(folder).source),
+        tokenizer: try BytePairTokenizer(merges: try TextFile.lines(file)))
+    } catch let fault as OpenCLIPPromptEncoder.VocabularyMismatch {
+      throw FileError(
+        .badData, "\(fault.ids) ids of the tokenizer for a table of \(fault.rows) rows", in: folder,
+        mend: "use the model's own tokenizer")
+    }
   }
 
   /// The text layers of a BERT directory or of a reward-model directory; from `source`, if its

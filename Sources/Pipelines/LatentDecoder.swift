@@ -1,29 +1,51 @@
 public import Models
 public import TensorRuntime
 
-/// The frozen decoder that turns latents into the frames that the rewards see: z / s, decoding (in
-/// groups of latents when chunked), clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n,
-/// h, w]` to frames `[B, T, 3, H, W]`.
+/// The frozen decoder that turns latents into the frames that the rewards see: z / s, decoding,
+/// clamp(x/2 + 1/2, 0, 1), frames first. Scaled latents `[B, C, n, h, w]` to frames `[B, T, 3, H,
+/// W]`.
 public struct LatentDecoder: Sendable {
-  public private(set) var decoder: AutoencoderDecoder
+  /// An autoencoder of clips, or of single frames.
+  public enum Network: Sendable {
+    case clips(AutoencoderDecoder)
+    case frames(ImageAutoencoderDecoder)
+  }
+  private var network: Network
   /// 1 / s. Latents are multiplied by the scaling factor s when they enter training.
   public let scalingFactor: Double
+  public let geometry: any ClipGeometry
   public var tiling: Tiling?
   /// Latent frames decoded together; 0: the whole clip (algorithm.md 6.17).
   public var chunk = 0
   public var checkpointing = false
 
   public struct Saved: Sendable {
-    let chunks: [(frames: Int, saved: AutoencoderDecoder.Saved)], raw: Tensor
+    let parts: Parts, raw: Tensor
+    /// Shape of the latents, and the latent frames that were decoded; nil: all.
+    let input: Shape, frames: [Int]?
+  }
+  enum Parts: Sendable {
+    case clips([(frames: Int, saved: AutoencoderDecoder.Saved)])
+    case frames(ImageAutoencoderDecoder.Saved)
   }
 
+  /// `scalingFactor`: the autoencoder's own when nil.
   public init(
-    _ decoder: AutoencoderDecoder, scalingFactor: Double, tiling: Tiling? = nil, chunk: Int = 0,
+    _ network: Network, scalingFactor: Double? = nil, tiling: Tiling? = nil, chunk: Int = 0,
     checkpointing: Bool = false
   ) {
-    (self.decoder, self.scalingFactor, self.tiling, self.chunk, self.checkpointing) = (
-      decoder, scalingFactor, tiling, chunk, checkpointing
-    )
+    self.network = network
+    geometry =
+      switch network {
+      case .clips(let decoder): decoder.config
+      case .frames(let decoder): decoder.config
+      }
+    self.scalingFactor = scalingFactor ?? geometry.scalingFactor
+    (self.tiling, self.chunk, self.checkpointing) = (tiling, chunk, checkpointing)
+  }
+  /// Whether a latent frame can be decoded without the others.
+  public var decodesSingleFrames: Bool {
+    if case .frames = network { true } else { false }
   }
   private func ranges(_ n: Int) -> [Range<Int>] {
     chunk <= 0 || chunk >= n
@@ -31,27 +53,44 @@ public struct LatentDecoder: Sendable {
   }
   /// `[T, 3, H, W]` of the clip that latents `[C, n, h, w]` decode to.
   public func clipShape(of latent: [Int]) -> [Int] {
-    let c = decoder.config
-    let frames = ranges(latent[1]).reduce(0) {
-      $0 + ($1.count - 1) * c.temporalCompressionRatio + 1
-    }
+    let c = geometry
+    let frames = ranges(latent[1]).reduce(0) { $0 + c.frames(latents: $1.count) }
     return [
       frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio,
     ]
   }
-  public func forward(_ z: Tensor, in work: borrowing Workspace) -> (frames: Tensor, saved: Saved) {
-    let unscaled = work.scaled(z, by: 1 / scalingFactor)
-    var parts: [Tensor] = []
-    var saved: [(frames: Int, saved: AutoencoderDecoder.Saved)] = []
-    for r in ranges(z.shape[2]) {
-      let (y, s) = decoder.forward(
-        work.narrowed(unscaled, axis: 2, r), tiling: tiling, checkpointing: checkpointing, in: work)
-      parts.append(y)
-      saved.append((y.shape[2], s))
-    }
-    let raw = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
+  /// `frames`: the latent frames that are decoded, for a decoder of single frames; nil: all.
+  public func forward(_ z: Tensor, frames: [Int]? = nil, in work: borrowing Workspace) -> (
+    frames: Tensor, saved: Saved
+  ) {
+    precondition(frames == nil || decodesSingleFrames, "single frames of a decoder of clips")
+    let chosen = frames.map { Self.frames($0, of: z, in: work) } ?? z
+    let unscaled = work.scaled(chosen, by: 1 / scalingFactor)
+    let (raw, parts) = decode(unscaled, in: work)
     let unit = work.affineClamp(raw, alpha: 0.5, beta: 0.5, to: 0...1)
-    return (work.permuted(unit, [0, 2, 1, 3, 4]), Saved(chunks: saved, raw: raw))
+    return (
+      work.permuted(unit, [0, 2, 1, 3, 4]),
+      Saved(parts: parts, raw: raw, input: z.shape, frames: frames)
+    )
+  }
+  /// Video `[B, 3, T, H, W]` in about [-1, 1].
+  private func decode(_ z: Tensor, in work: borrowing Workspace) -> (raw: Tensor, parts: Parts) {
+    switch network {
+    case .clips(let decoder):
+      var videos: [Tensor] = []
+      var saved: [(frames: Int, saved: AutoencoderDecoder.Saved)] = []
+      for r in ranges(z.shape[2]) {
+        let (y, s) = decoder.forward(
+          work.narrowed(z, axis: 2, r), tiling: tiling, checkpointing: checkpointing, in: work)
+        videos.append(y)
+        saved.append((y.shape[2], s))
+      }
+      return (videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2), .clips(saved))
+    case .frames(let decoder):
+      let (y, s) = decoder.forward(
+        ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)
+      return (ClipFrames.clip(y, of: z.shape, in: work), .frames(s))
+    }
   }
   public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor {
     forward(z, in: work).frames
@@ -78,15 +117,40 @@ public struct LatentDecoder: Sendable {
   {
     let dUnit = work.permuted(dFrames, [0, 2, 1, 3, 4])
     let dRaw = work.affineClampBackward(dUnit, x: s.raw, alpha: 0.5, beta: 0.5, to: 0...1)
-    var parts: [Tensor] = []
-    var start = 0
-    for (frames, saved) in s.chunks {
-      parts.append(
-        decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
-      start += frames
+    let dz = work.scaled(decodeBackward(dRaw, s, in: work), by: 1 / scalingFactor)
+    guard let frames = s.frames else { return dz }
+    var all = work.zeros(s.input, dz.type)
+    for (i, frame) in frames.enumerated() {
+      work.place(
+        work.narrowed(dz, axis: 2, i..<i + 1), into: &all, axis: 2, at: frame, accumulate: true)
     }
-    let dz = parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
-    return work.scaled(dz, by: 1 / scalingFactor)
+    return all
+  }
+  private mutating func decodeBackward(_ dRaw: Tensor, _ s: Saved, in work: borrowing Workspace)
+    -> Tensor
+  {
+    switch (network, s.parts) {
+    case (.clips(var decoder), .clips(let chunks)):
+      var parts: [Tensor] = []
+      var start = 0
+      for (frames, saved) in chunks {
+        parts.append(
+          decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
+        start += frames
+      }
+      network = .clips(decoder)
+      return parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
+    case (.frames(var decoder), .frames(let saved)):
+      let dz = decoder.backward(ClipFrames.images(dRaw, in: work), saved, in: work)
+      network = .frames(decoder)
+      return ClipFrames.clip(dz, of: dRaw.shape, in: work)
+    default: preconditionFailure("what another network saved")
+    }
+  }
+
+  /// Some frames of `[B, C, T, H, W]`.
+  private static func frames(_ list: [Int], of z: Tensor, in work: borrowing Workspace) -> Tensor {
+    work.concatenated(list.map { work.narrowed(z, axis: 2, $0..<$0 + 1) }, axis: 2)
   }
 }
 

@@ -3,12 +3,16 @@ public import Models
 public import TensorRuntime
 
 /// Precomputed prompt embeddings (interfaces.md 5): `prompt_embeds` `[L, D]`,
-/// `prompt_attention_mask` `[L]`, `pooled_prompt_embeds` `[P]` in one tensor file.
+/// `prompt_attention_mask` `[L]`, and `pooled_prompt_embeds` `[P]` where the generator reads it, in one
+/// tensor file.
 public enum PromptFile {
-  public static func read(_ path: String, _ c: TransformerConfig, in work: borrowing Workspace)
+  public static func read(
+    _ path: String, for model: any VideoDenoiser, in work: borrowing Workspace
+  )
     throws(FileError) -> PromptEmbedding
   {
     let file = try SafetensorsFile(path)
+    let width = model.textWidth
     func tensor(_ name: String, _ shape: (Int) -> Bool, _ expected: String) throws(FileError)
       -> Tensor
     {
@@ -21,12 +25,14 @@ public enum PromptFile {
       return t
     }
     let states = work.converted(
-      try tensor("prompt_embeds", { $0 == c.textEmbedDim }, "[L, \(c.textEmbedDim)]"), to: .f32)
-    let pooled = work.converted(
-      try tensor(
-        "pooled_prompt_embeds", { $0 == c.pooledProjectionDim }, "[\(c.pooledProjectionDim)]"),
-      to: .f32)
-    let l = states.count / c.textEmbedDim
+      try tensor("prompt_embeds", { $0 == width }, "[L, \(width)]"), to: .f32)
+    var pooled: Tensor?
+    if let width = model.pooledWidth {
+      pooled = work.converted(
+        try tensor("pooled_prompt_embeds", { $0 == width }, "[\(width)]"), to: .f32
+      ).reshaped(Shape(1, width))
+    }
+    let l = states.count / width
     let mask = try file.tensor(named: "prompt_attention_mask")
     guard mask.count == l, !mask.type.isFloating else {
       throw FileError(
@@ -41,7 +47,6 @@ public enum PromptFile {
         mend: "pad on the right")
     }
     return PromptEmbedding(
-      states: states.reshaped(Shape(1, l, c.textEmbedDim)), counts: [Int32(count)],
-      pooled: pooled.reshaped(Shape(1, c.pooledProjectionDim)))
+      states: states.reshaped(Shape(1, l, width)), counts: [Int32(count)], pooled: pooled)
   }
 }

@@ -5,28 +5,26 @@ import Pipelines
 import Rewards
 import TensorRuntime
 
-/// Both rewards of the prediction of clean latents, and their gradient at the student's velocity
-/// (algorithm.md 5.4, 7.6): x̄ = x + (σ_clean − σ) v, so v̄ = (σ_clean − σ) x̄̄.
+/// Both rewards of the prediction of clean latents, and their gradient at the student's output
+/// (algorithm.md 5.4, 7.6; videocrafter.md 9).
 extension DirectStep {
-  /// Fills what `out` says of the rewards; returns the gradient of the velocity. `gradients` gives
-  /// the gradients of the student's trainable parameters for a gradient of its velocity.
+  /// Fills what `out` says of the rewards; returns the gradient of the output. `gradients` gives
+  /// the gradients of the student's trainable parameters for a gradient of its output.
   func rewards(
     decoder: inout LatentDecoder, _ model: inout RewardModel, _ batch: Batch,
     _ captions: CaptionBatch, _ phases: StepPhases?, _ out: inout Output,
     gradients: (Tensor, borrowing Workspace) -> [Tensor], in work: borrowing Workspace
   ) -> Tensor {
     let o = options
-    let sigma = batch.indices.map { schedule.sigmas[$0] }
-    let reach = sigma.map { schedule.cleanLevel - $0 }
-    let prediction = work.flowStep(
-      out.noisy, velocity: out.velocity, from: sigma, to: sigma.map { _ in schedule.cleanLevel })
-    let (frames, decoded) = decoder.forward(prediction, in: work)
+    let clean = batch.indices.map { schedule.clean($0) }
+    let prediction = work.mixed(clean, out.noisy, out.output)
+    let (frames, decoded) = decoder.forward(prediction, frames: batch.rewardFrames, in: work)
     phases?.end("decode", in: work)
     let (scores, scored) = model.forward(
       frames, captions, crop: batch.crop, checkpointing: o.checkpointing, in: work)
     phases?.end("rewards", in: work)
     let g = Double(o.accumulation)
-    let weight = -o.rewardGradientScale / (Double(sigma.count) * g)
+    let weight = -o.rewardGradientScale / (Double(clean.count) * g)
     func slopes(_ rewards: [Double], _ w: Double) -> [Double] {
       let unit = o.normalisesRewards ? GRPO.deviation(rewards) + 1e-6 : 1
       return rewards.map { _ in weight * w / unit }
@@ -44,13 +42,13 @@ extension DirectStep {
         let dClean = decoder.backward(
           reward.backward(dQuality: dQuality, dSemantic: dSemantic, scored, in: work), decoded,
           in: work)
-        return gradients(work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean), work)
+        return gradients(work.mixedBackward(clean, dClean), work)
       }
     }
     phases?.end("decode backward", in: work)
     (out.clean, out.frames) = (prediction, frames)
     note(scores, in: &out)
-    return work.mixEach(reach, dClean, reach.map { _ in 0 }, dClean)
+    return work.mixedBackward(clean, dClean)
   }
   /// The rewards and their part of the loss.
   func note(_ scores: RewardModel.Scores, in out: inout Output) {

@@ -12,16 +12,17 @@ public struct DirectStep: Sendable {
     public var phases = 1
     public var consistencyWeight = 1.0, qualityWeight = 1.0, semanticWeight = 1.0
     public var huberC = 0.001
-    /// Weight of flow matching: mean (v - (ε - z))² at x_t.
+    /// Weight of plain denoising: mean (v - (ε - z))² at x_t, or mean (ε̂ - ε)².
     public var flowWeight = 0.0
     /// Each reward's gradient is divided by the reward's standard deviation over the batch
     /// (algorithm.md 5.5, the adaptive variant).
     public var normalisesRewards = false
     /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
     public var decayWeight = 0.0, decayIsSquared = false
-    /// Classifier-free guidance of the teacher, v_φ + w (v_φ - v_uncond), if it is set.
+    /// Classifier-free guidance of the teacher, v_φ + w (v_φ - v_uncond), if it is set and the batch
+    /// has no weights of its own.
     public var teacherGuidanceWeight: Double?
-    /// Embedded guidance of student and teacher, for models with that input.
+    /// Embedded guidance of student and teacher, for models with that input, if the batch has none.
     public var studentGuidance = 6016.0, teacherGuidance = 6016.0
     /// Losses are divided by the number of accumulation steps.
     public var accumulation = 1
@@ -35,13 +36,14 @@ public struct DirectStep: Sendable {
     public var comparesRewards = false
     public init() {}
   }
-  public let schedule: NoiseSchedule
+  public let schedule: any DistillationSchedule
   public var options: Options
   /// What this process has of the rows of student, teacher and target; decoder and rewards are
-  /// computed whole, on every process that shares them.
+  /// computed whole.
   public let rows: RowShare
   public init(
-    _ schedule: NoiseSchedule, _ options: Options = Options(), sharing rows: RowShare = .whole
+    _ schedule: any DistillationSchedule, _ options: Options = Options(),
+    sharing rows: RowShare = .whole
   ) {
     (self.schedule, self.options, self.rows) = (schedule, options, rows)
   }
@@ -53,21 +55,29 @@ public struct DirectStep: Sendable {
     public var indices: [Int]
     public var prompt: PromptEmbedding
     public var unconditional: PromptEmbedding?
+    /// Guidance weights w: the teacher is guided with them, and the student embeds them
+    /// (videocrafter.md 8).
+    public var guidance: [Double]?
     public var captions: CaptionBatch?
     public var crop: PixelPreprocessing.Crop
+    /// Latent frames that are decoded for the rewards; nil: all.
+    public var rewardFrames: [Int]?
     public init(
       latents: Tensor, noise: Tensor, indices: [Int], prompt: PromptEmbedding,
-      unconditional: PromptEmbedding? = nil, captions: CaptionBatch? = nil,
-      crop: PixelPreprocessing.Crop = .center
+      unconditional: PromptEmbedding? = nil, guidance: [Double]? = nil,
+      captions: CaptionBatch? = nil, crop: PixelPreprocessing.Crop = .center,
+      rewardFrames: [Int]? = nil
     ) {
       (self.latents, self.noise, self.indices, self.prompt) = (latents, noise, indices, prompt)
       (self.unconditional, self.captions, self.crop) = (unconditional, captions, crop)
+      (self.guidance, self.rewardFrames) = (guidance, rewardFrames)
     }
   }
   /// Every quantity of the step; nil if its term is off. Losses are divided by the number of
   /// accumulation steps. Their weights are not applied.
   public struct Output: Sendable {
-    public var noisy, velocity: Tensor
+    /// x_t and the student's output there: its velocity, or its noise.
+    public var noisy, output: Tensor
     public var clean, frames: Tensor?
     public var scores = RewardModel.Scores()
     public var prediction, previous, target: Tensor?
@@ -76,25 +86,25 @@ public struct DirectStep: Sendable {
     public var loss = 0.0
     /// Cosine of the gradients of the two rewards.
     public var rewardCosine: Double?
-    /// rms of the difference of the student's and the teacher's velocity, relative to the rms of
+    /// rms of the difference of the student's and the teacher's output, relative to the rms of
     /// the teacher's (nil without a teacher pass).
     public var velocityDrift: Double?
   }
 
   /// Adds to the student's gradients. `target` is the network of the consistency target: the moving
   /// average, or nil for the student itself.
-  public func run(
-    student: inout VideoTransformer, teacher: VideoTransformer, target: VideoTransformer? = nil,
+  public func run<Model: VideoDenoiser>(
+    student: inout Model, teacher: Model, target: Model? = nil,
     decoder: inout LatentDecoder, reward: inout RewardModel?, _ batch: Batch,
     phases: StepPhases? = nil, in work: borrowing Workspace
   ) -> Output {
-    let sigma = batch.indices.map { schedule.sigmas[$0] }
-    let x = work.noised(batch.latents, batch.noise, sigmas: sigma)
-    let (v, saved) = student.forward(
-      x, times: sigma.map { Float(1000 * $0) }, batch.prompt,
-      guidance: Self.guidance(student, options.studentGuidance, sigma.count),
+    let x = Self.noised(batch, schedule, in: work)
+    let times = batch.indices.map { schedule.time($0) }
+    let (v, saved) = student.predict(
+      x, times: times, batch.prompt,
+      guidance: Self.guidance(student, batch, otherwise: options.studentGuidance),
       checkpointing: options.checkpointing, sharing: rows, in: work)
-    var out = Output(noisy: x, velocity: v)
+    var out = Output(noisy: x, output: v)
     phases?.end("student forward", in: work)
 
     let isRewarded = batch.captions != nil && reward != nil
@@ -106,7 +116,7 @@ public struct DirectStep: Sendable {
         gradients: { dv, work in
           var copy = student
           copy.zeroGradients(in: work)
-          copy.backward(dv, saved, in: work)
+          copy.predictBackward(dv, saved, in: work)
           return rows.sum(copy.trainableParameters().compactMap(\.gradient), in: work)
         }, in: work)
       reward = model
@@ -121,51 +131,64 @@ public struct DirectStep: Sendable {
     add(matching, to: &dv, &out, in: work)
     if options.flowWeight > 0 { flow(batch, &out, to: &dv, in: work) }
     phases?.end("teacher", in: work)
-    student.backward(dv, saved, in: work)
+    student.predictBackward(dv, saved, in: work)
     phases?.end("student backward", in: work)
     return out
   }
 
-  /// What the teacher makes of a step: the gradient at the student's velocity and the losses of
-  /// consistency and of decay, and the teacher's velocity at x, where they are needed.
+  private static func noised(
+    _ batch: Batch, _ schedule: some DistillationSchedule, in work: borrowing Workspace
+  ) -> Tensor { work.noised(batch.latents, batch.noise, at: batch.indices, of: schedule) }
+
+  /// What the teacher makes of a step: the gradient at the student's output and the losses of
+  /// consistency and of decay, and the teacher's output at x, where they are needed.
   struct Matching {
     var gradient, teacher: Tensor?
     var consistencyLoss, decayLoss: Double?
   }
-  /// Consistency, and decay of its prediction.
-  private func matching(
-    _ batch: Batch, _ out: inout Output, teacher: VideoTransformer,
-    target: () -> VideoTransformer, sharing rows: RowShare, in work: borrowing Workspace
+  /// Consistency, and decay of its prediction. The teacher embeds no weights of a batch: it is guided
+  /// with them.
+  private func matching<Model: VideoDenoiser>(
+    _ batch: Batch, _ out: inout Output, teacher: Model, target: () -> Model,
+    sharing rows: RowShare, in work: borrowing Workspace
   ) -> Matching {
     let o = options
     let g = Double(o.accumulation)
-    let x = out.noisy
     var matching = Matching()
-    func velocity(
-      _ model: VideoTransformer, _ x: Tensor, _ levels: [Double], _ prompt: PromptEmbedding
-    ) -> Tensor {
-      model(
-        x, times: levels.map { Float(1000 * $0) }, prompt,
-        guidance: Self.guidance(model, options.teacherGuidance, levels.count), sharing: rows,
-        in: work)
-    }
     let distillation = ConsistencyDistillation(
       schedule, indices: batch.indices, phases: o.phases, huberC: o.huberC)
+    let x = out.noisy
+    let times = distillation.times
+    func teacherOutput(_ prompt: PromptEmbedding) -> Tensor {
+      let guidance =
+        batch.guidance == nil
+        ? Self.guidance(teacher, batch, otherwise: o.teacherGuidance) : nil
+      return teacher(x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
+    }
     if o.consistencyWeight > 0 || o.anchorWeight > 0 {
-      matching.teacher = velocity(teacher, x, distillation.sigma, batch.prompt)
+      matching.teacher = teacherOutput(batch.prompt)
     }
     guard o.consistencyWeight > 0 || o.decayWeight > 0 else { return matching }
-    let prediction = distillation.prediction(x, velocity: out.velocity, in: work)
+    let prediction = distillation.prediction(x, output: out.output, in: work)
     out.prediction = prediction
     var dPrediction = work.zeros(prediction.shape, prediction.type)
     if o.consistencyWeight > 0 {
       var phi = matching.teacher!
-      if let w = o.teacherGuidanceWeight, let unconditional = batch.unconditional {
-        phi = work.combine(
-          1 + w, phi, -w, velocity(teacher, x, distillation.sigma, unconditional))
+      let weights =
+        batch.guidance ?? o.teacherGuidanceWeight.map { w in batch.indices.map { _ in w } }
+      if let weights, let unconditional = batch.unconditional {
+        phi = work.mixEach(
+          weights.map { 1 + $0 }, phi, weights.map { -$0 }, teacherOutput(unconditional))
       }
       let (before, goal) = distillation.goal(
-        x, teacher: phi, velocity: { velocity(target(), $0, $1, batch.prompt) }, in: work)
+        x, teacher: phi,
+        output: { x, times in
+          let model = target()
+          return model(
+            x, times: times, batch.prompt,
+            guidance: Self.guidance(model, batch, otherwise: o.teacherGuidance), sharing: rows,
+            in: work)
+        }, in: work)
       let (loss, d) = distillation.loss(prediction, goal: goal, in: work)
       work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
       (out.previous, out.target, matching.consistencyLoss) = (before, goal, loss)
@@ -203,25 +226,35 @@ public struct DirectStep: Sendable {
     _ phi: Tensor, _ out: inout Output, to dv: inout Tensor, in work: borrowing Workspace
   ) {
     let g = Double(options.accumulation)
-    let (loss, d) = work.meanSquaredError(out.velocity, target: phi)
+    let (loss, d) = work.meanSquaredError(out.output, target: phi)
     work.add(d, times: options.anchorWeight / g, to: &dv)
     out.anchorLoss = loss / g
     out.loss += options.anchorWeight * loss / g
     out.velocityDrift = (loss / (work.sumOfSquares(phi) / Double(phi.count))).squareRoot()
   }
-  /// Flow matching: mean (v − (ε − z))².
+  /// Plain denoising: the mean squared difference from the ideal output, ε − z or ε.
   private func flow(
     _ batch: Batch, _ out: inout Output, to dv: inout Tensor, in work: borrowing Workspace
   ) {
     let g = Double(options.accumulation)
     let (loss, d) = work.meanSquaredError(
-      out.velocity, target: work.difference(batch.noise, batch.latents))
+      out.output,
+      target: work.combine(schedule.ideal.noise, batch.noise, schedule.ideal.data, batch.latents))
     work.add(d, times: options.flowWeight / g, to: &dv)
     out.flowLoss = loss / g
     out.loss += options.flowWeight * loss / g
   }
 
-  static func guidance(_ model: VideoTransformer, _ value: Double, _ count: Int) -> [Float]? {
-    model.config.guidanceEmbeds ? Array(repeating: Float(value), count: count) : nil
+  static func guidance(_ model: some VideoDenoiser, _ value: Double, _ count: Int) -> [Float]? {
+    model.embedsGuidance ? Array(repeating: Float(value), count: count) : nil
+  }
+  /// The batch's own weights, or the same number for all samples.
+  private static func guidance(_ model: some VideoDenoiser, _ batch: Batch, otherwise value: Double)
+    -> [Float]?
+  {
+    guard model.embedsGuidance, let own = batch.guidance else {
+      return guidance(model, value, batch.indices.count)
+    }
+    return own.map { Float($0) }
   }
 }

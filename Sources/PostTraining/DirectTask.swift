@@ -8,15 +8,15 @@ public import Training
 
 /// `train post --objective direct`: G accumulation steps of algorithm.md 7.5, then clipping, AdamW
 /// and the moving average.
-public struct DirectTask: PostTask {
+public struct DirectTask<Model: VideoDenoiser>: PostTask {
   public let settings: PostSettings
-  public private(set) var models: PostModels
-  private var training: TrainableModel<VideoTransformer>
-  public private(set) var student: VideoTransformer {
+  public private(set) var models: PostModels<Model>
+  private var training: TrainableModel<Model>
+  public private(set) var student: Model {
     get { training.model }
     _modify { yield &training.model }
   }
-  let schedule: NoiseSchedule, phases: PhaseSchedule
+  let schedule: any DistillationSchedule, phases: PhaseSchedule
   /// The ranks that share a micro-step.
   private let groups: RankGroups
   let poolCaptions: [String]
@@ -31,27 +31,26 @@ public struct DirectTask: PostTask {
   /// `pool` holds data latents. With nil, the generator's own samples for `captions` are used
   /// instead.
   public init(
-    _ settings: PostSettings, models: PostModels, pool data: LatentPool?, captions: [String],
+    _ settings: PostSettings, models: PostModels<Model>, pool data: LatentPool?, captions: [String],
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.components) = (settings, models, components)
-    schedule = NoiseSchedule(
-      shift: settings.schedule.shift, steps: settings.schedule.levels,
-      end: settings.schedule.end)
+    schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
     groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
     try groups.check(
-      models.teacher.config,
+      models.teacher,
       latentShape: data.map { Array($0.latents.shape.dims.dropFirst()) }
         ?? latentShape)
     poolCaptions = captions
     pool =
       try data
       ?? LatentPool.sampled(
-        models.teacher, settings.sampler, captions: captions, shape: latentShape,
-        prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent), in: work
-      )
+        models.teacher, settings.sampler(models.process, for: models.teacher), captions: captions,
+        shape: latentShape, prompts: models.prompts,
+        noise: RandomStream(seed: UInt64(settings.seed), .latent),
+        seed: UInt64(settings.seed), in: work)
     training = try settings.trainableStudent(
       of: models.teacher, averageDecay: settings.ema.enabled ? settings.ema.decay : nil, in: work)
     contexts = CaptionCache()
@@ -63,7 +62,7 @@ public struct DirectTask: PostTask {
     settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
   /// The student as it would be used: with averaged parameters if an average is kept.
-  public var result: VideoTransformer {
+  public var result: Model {
     settings.ema.export ? training.averaged : student
   }
 
@@ -74,7 +73,8 @@ public struct DirectTask: PostTask {
     let g = settings.accumulation
     try refreshPool(step, in: work)
     var direct = DirectStep(
-      schedule, Self.options(settings, self.phases.phases(step: step + 1)), sharing: groups.rows)
+      schedule, settings.directOptions(phases: self.phases.phases(step: step + 1)),
+      sharing: groups.rows)
     var sums = TermSums()
     direct.options.accumulation = g
     direct.options.comparesRewards =
@@ -113,9 +113,10 @@ public struct DirectTask: PostTask {
       step % settings.post.refresh == 0
     else { return }
     pool = try LatentPool.sampled(
-      student, settings.sampler, captions: poolCaptions,
+      student, settings.sampler(models.process, for: student), captions: poolCaptions,
       shape: Array(pool.latents.shape.dims.dropFirst()), prompts: models.prompts,
-      noise: RandomStream(seed: UInt64(settings.seed), .latent, step: step), in: work)
+      noise: RandomStream(seed: UInt64(settings.seed), .latent, step: step),
+      seed: UInt64(settings.seed) &+ UInt64(step), in: work)
   }
 
   /// What accumulation step `micro` trains on.
@@ -137,36 +138,20 @@ public struct DirectTask: PostTask {
     let range = settings.post.index_range
     let captions = rows.map { pool.captions[$0] }
     let z = pool.rows(rows, in: work)
+    let weights = settings.guidanceWeights(models.process, count: b, drawing: stream(.augmentation))
     return DirectStep.Batch(
       latents: z, noise: stream(.noise).normal(z.shape, in: work),
       indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-      prompt: models.prompts(captions, in: work),
-      unconditional: settings.guidance.teacher_cfg > 0
-        ? models.prompts(captions.map { _ in "" }, in: work) : nil,
+      prompt: models.prompt(captions, settings, in: work),
+      unconditional: weights != nil || settings.guidance.teacher_cfg > 0
+        ? models.prompt(captions.map { _ in "" }, settings, in: work) : nil,
+      guidance: weights,
       captions: models.reward.map { contexts.batch(captions, $0, in: work) },
       crop: settings.reward.crop == .random
-        ? .random(row: crops.uniform(), column: crops.uniform()) : .center)
+        ? .random(row: crops.uniform(), column: crops.uniform()) : .center,
+      rewardFrames: models.rewardFrames(of: z.shape[2], settings, drawing: stream(.dropout)))
   }
 
-  static func options(_ settings: PostSettings, _ phases: Int) -> DirectStep.Options {
-    var o = DirectStep.Options()
-    o.phases = phases
-    (o.flowWeight, o.normalisesRewards) = (
-      settings.weights.flow, settings.reward.normalise == .group
-    )
-    (o.consistencyWeight, o.qualityWeight, o.semanticWeight, o.decayWeight) = (
-      settings.weights.consistency, settings.weights.quality, settings.weights.semantic,
-      settings.weights.decay
-    )
-    (o.huberC, o.anchorWeight, o.rewardGradientScale, o.checkpointing) = (
-      settings.huber_c, settings.post.anchor_weight, settings.reward.grad_scale,
-      settings.activation_checkpointing
-    )
-    (o.studentGuidance, o.teacherGuidance) = (settings.guidance.student, settings.guidance.teacher)
-    o.teacherGuidanceWeight =
-      settings.guidance.teacher_cfg > 0 ? settings.guidance.teacher_cfg : nil
-    return o
-  }
   public func state(in work: borrowing Workspace) throws -> TrainingState {
     var s = try training.state("student.", onlyTrainable: true, in: work)
     if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }

@@ -1,4 +1,4 @@
-import Diffusion
+public import Diffusion
 public import Models
 public import TensorRuntime
 
@@ -6,7 +6,7 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// Group-relative policy optimisation on a flow (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
+/// Group-relative policy optimisation on a flow or a few-step sampler (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
 /// PISCES eq. 6).
 public enum GRPO {
   /// Advantages (R - mean) / (std + 1e-6) of the K rewards of one prompt; std has the divisor K -
@@ -54,19 +54,18 @@ public enum GRPO {
     /// Log-probabilities, `[step of the window][sample]`.
     public var logProbabilities: [[Double]]
     public var clean: Tensor
-    public let sigmas: [Double]
-    init(window: Range<Int>, states: [Tensor], clean: Tensor, sigmas: [Double]) {
-      (self.window, self.states, self.clean, self.sigmas) = (window, states, clean, sigmas)
+    init(window: Range<Int>, states: [Tensor], clean: Tensor) {
+      (self.window, self.states, self.clean) = (window, states, clean)
       logProbabilities = []
     }
     /// Memory for `rows` samples `[C, n, h, w]`, which are filled in parts.
     init(
-      rows: Int, latent: [Int], _ policy: Policy, window: Range<Int>, in work: borrowing Workspace
+      rows: Int, latent: [Int], window: Range<Int>, in work: borrowing Workspace
     ) {
       let shape = Shape([rows] + latent)
       self.init(
         window: window, states: (0...window.count).map { _ in work.tensor(shape) },
-        clean: work.tensor(shape), sigmas: policy.sigmas)
+        clean: work.tensor(shape))
       logProbabilities = Array(repeating: Array(repeating: 0, count: rows), count: window.count)
     }
     /// Copies the rows of a part, which has the same steps, to the rows from `start` on.
@@ -78,22 +77,45 @@ public enum GRPO {
         logProbabilities[i].replaceSubrange(rows, with: part.logProbabilities[i])
       }
     }
-    /// The network's time input, floor(1000 σ_k).
-    public func time(_ k: Int) -> Float { Float((1000 * sigmas[k]).rounded(.down)) }
   }
   public struct Policy: Sendable {
     public var steps = 16, shift = 5.0, eta = 0.25, guidance = 6016.0
     /// Euler steps after the window, over the remaining levels; 0: one for each level (MixGRPO's
     /// flash variant has fewer, too).
     public var tail = 0
+    /// The few-step sampler of a distilled network instead of a flow (D-53): noise is what it adds
+    /// between its predictions.
+    public var consistency: ConsistencySampler?
     public init(steps: Int = 16, shift: Double = 5, eta: Double = 0.25, guidance: Double = 6016) {
       (self.steps, self.shift, self.eta, self.guidance) = (steps, shift, eta, guidance)
     }
     public var sigmas: [Double] {
       NoiseSchedule.samplerLevels(steps: steps, shift: shift).map { Double(Float($0)) }
     }
+    /// The network's time input: floor(1000 σ_k), or the sampler's time.
+    public func time(_ k: Int) -> Float {
+      consistency.map { Float($0.times[k]) } ?? Float((1000 * sigmas[k]).rounded(.down))
+    }
+    /// The noisy step k. Behind the last prediction of the few-step sampler no noise is used.
     func step(_ k: Int) -> StochasticStep {
-      StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta)
+      guard let c = consistency else {
+        return StochasticStep(sigma: sigmas[k], next: sigmas[k + 1], eta: eta)
+      }
+      let clean = c.schedule.boundary(c.times[k])
+      let alpha = c.schedule.alphas[k + 1 < c.steps ? c.times[k + 1] : 0]
+      let a = alpha.squareRoot()
+      return StochasticStep(
+        mean: StateMixture(state: a * clean.state, output: a * clean.output),
+        deviation: (1 - alpha).squareRoot(), clean: clean)
+    }
+    /// The step without noise from k to `next`, which may be the end.
+    func step(_ k: Int, to next: Int) -> StateMixture {
+      guard let c = consistency else {
+        return StateMixture(state: 1, output: sigmas[next] - sigmas[k])
+      }
+      return next < c.steps
+        ? c.schedule.step(from: c.times[k], to: c.times[next])
+        : c.schedule.boundary(c.times[k])
     }
   }
   /// A group whose members start from the same noise: `prompt` has one row for each group, which
@@ -109,22 +131,22 @@ public enum GRPO {
   /// σ = 0. `initial` is `[R, ...]`, or `[R / members, ...]` with `shared`, whose prompt has as
   /// many rows. `noise(k)` `[R, ...]` is ξ of step k. MixGRPO, arXiv:2507.21802.
   public static func rollout(
-    _ model: VideoTransformer, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
+    _ model: some VideoDenoiser, _ policy: Policy, initial: Tensor, prompt: PromptEmbedding,
     window: Range<Int>? = nil, shared: SharedStart? = nil,
     noise: (Int, borrowing Workspace) -> Tensor, in work: borrowing Workspace
   ) -> Rollout {
-    let sigmas = policy.sigmas
     let window = window ?? 0..<policy.steps
-    var out = Rollout(window: window, states: [], clean: initial, sigmas: sigmas)
+    var out = Rollout(window: window, states: [], clean: initial)
     var z = initial
     func velocity(_ k: Int, _ prompt: PromptEmbedding) -> Tensor {
       let rows = z.shape[0]
       return model(
-        z, times: Array(repeating: out.time(k), count: rows), prompt,
+        z, times: Array(repeating: policy.time(k), count: rows), prompt,
         guidance: DirectStep.guidance(model, policy.guidance, rows), in: work)
     }
     for k in 0..<window.lowerBound {
-      z = work.combine(1, z, sigmas[k + 1] - sigmas[k], velocity(k, shared?.prompt ?? prompt))
+      let m = policy.step(k, to: k + 1)
+      z = work.combine(m.state, z, m.output, velocity(k, shared?.prompt ?? prompt))
     }
     if let shared {
       let each = (0..<z.shape[0] * shared.members).map { Int32($0 / shared.members) }
@@ -135,7 +157,7 @@ public enum GRPO {
       let v = velocity(k, prompt)
       let step = StochasticSteps(repeating: policy.step(k), count: z.shape[0])
       let mean = step.mean(z, velocity: v, in: work)
-      if k == policy.steps - 1 { out.clean = work.combine(1, z, -sigmas[k], v) }
+      if k == policy.steps - 1 { out.clean = step.clean(z, velocity: v, in: work) }
       out.states.append(z)
       z = step.sample(mean, noise: noise(k, work), in: work)
       out.logProbabilities.append(step.logProbability(of: z, mean: mean, in: work))
@@ -145,7 +167,8 @@ public enum GRPO {
     let count = policy.tail > 0 ? min(policy.tail, left) : left
     let levels = (0...count).map { window.upperBound + ($0 * left + count / 2) / max(count, 1) }
     for (k, next) in zip(levels, levels.dropFirst()) {
-      z = work.combine(1, z, sigmas[next] - sigmas[k], velocity(k, prompt))
+      let m = policy.step(k, to: next)
+      z = work.combine(m.state, z, m.output, velocity(k, prompt))
     }
     if count > 0 { out.clean = z }
     return out
@@ -175,9 +198,9 @@ public enum GRPO {
   /// Trains on transitions in one pass: adds the gradient of `scale` Σ (Σ_r c_r L_r + w KL) to the
   /// student's gradients. `prompt` has one row for each transition. The log-probabilities of the
   /// sampling policy are those of the rollout.
-  public static func train(
-    _ student: inout VideoTransformer, _ policy: Policy, _ rollout: Rollout,
-    _ transitions: [Transition], prompt: PromptEmbedding, teacher: VideoTransformer? = nil,
+  public static func train<Model: VideoDenoiser>(
+    _ student: inout Model, _ policy: Policy, _ rollout: Rollout,
+    _ transitions: [Transition], prompt: PromptEmbedding, teacher: Model? = nil,
     _ o: Options,
     in work: borrowing Workspace
   ) -> [Term] {
@@ -188,13 +211,13 @@ public enum GRPO {
     }
     let z = rows(0)
     let next = rows(1)
-    let times = transitions.map { rollout.time($0.step) }
+    let times = transitions.map { policy.time($0.step) }
     let steps = StochasticSteps(transitions.map { policy.step($0.step) })
     let guidance = DirectStep.guidance(student, policy.guidance, n)
     let reference =
       o.divergence > 0
       ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
-    let (v, saved) = student.forward(
+    let (v, saved) = student.predict(
       z, times: times, prompt, guidance: guidance, checkpointing: o.checkpointing, in: work)
     let mean = steps.mean(z, velocity: v, in: work)
     let new = steps.logProbability(of: next, mean: mean, in: work)
@@ -223,7 +246,7 @@ public enum GRPO {
         steps.divergenceBackward(
           slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv)
     }
-    student.backward(dv, saved, in: work)
+    student.predictBackward(dv, saved, in: work)
     return terms
   }
 }

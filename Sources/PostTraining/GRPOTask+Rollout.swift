@@ -75,6 +75,12 @@ extension GRPOTask {
     var policy = GRPO.Policy(
       steps: o.sampling_steps, shift: o.shift, eta: o.eta, guidance: settings.guidance.student)
     policy.tail = o.tail
+    if case .diffusion(let parameters) = models.process {
+      policy.consistency = ConsistencySampler(
+        DiffusionSchedule(parameters), steps: o.sampling_steps,
+        originSteps: settings.schedule.levels)
+      policy.guidance = settings.post.sampler_guidance
+    }
     let (rollout, rewards) = try rollouts(list, policy, step, parts, in: work)
     return Groups(captions: list, policy: policy, rollout: rollout, rewards: rewards)
   }
@@ -101,7 +107,7 @@ extension GRPOTask {
     let latent = latentShape
     let total = list.count * k
     let window = window(step: step) ?? 0..<o.sampling_steps
-    var all = GRPO.Rollout(rows: total, latent: latent, policy, window: window, in: work)
+    var all = GRPO.Rollout(rows: total, latent: latent, window: window, in: work)
     var rewards = coefficients.map { _ in Array(repeating: 0.0, count: total) }
     let starts = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([list.count] + latent), in: work)
@@ -139,12 +145,12 @@ extension GRPOTask {
       let shared =
         o.same_noise
         ? GRPO.SharedStart(
-          prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
+          prompt: models.prompt(Array(list[prompts]), settings, in: work), members: members.count)
         : nil
       let run = GRPO.rollout(
         student, policy,
         initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
-        prompt: models.prompts(captions, in: work), window: window, shared: shared,
+        prompt: models.prompt(captions, settings, in: work), window: window, shared: shared,
         noise: { own(.rollout, $0, in: $1) }, in: work)
       parts?.end("rollout", in: work)
       let context = contexts.batch(captions, models.reward!, in: work)
@@ -157,7 +163,7 @@ extension GRPOTask {
     } take: { piece, results, work in
       var part = GRPO.Rollout(
         window: window, states: Array(results[0...window.count]),
-        clean: results[window.count + 1], sigmas: policy.sigmas)
+        clean: results[window.count + 1])
       let numbers = (0..<window.count + coefficients.count).map {
         results[window.count + 2][row: $0].doubles
       }
@@ -240,8 +246,8 @@ extension GRPOTask {
         continue
       }
       let pass = passes[leaf - draws.count]
-      let prompt = models.prompts(
-        pass.map { groups.captions[$0.sample / o.generations] }, in: work)
+      let prompt = models.prompt(
+        pass.map { groups.captions[$0.sample / o.generations] }, settings, in: work)
       let terms = GRPO.train(
         &training.model, groups.policy, groups.rollout, pass, prompt: prompt,
         teacher: models.teacher, options, in: work)
@@ -273,7 +279,8 @@ extension GRPOTask {
     _ pool: LatentPool, _ draws: Range<Int>, of kept: Int, _ step: Int, share: Double,
     in work: borrowing Workspace
   ) -> DirectStep.Output {
-    var direct = DirectStep(schedule, DirectTask.options(settings, phases.phases(step: step + 1)))
+    var direct = DirectStep(
+      schedule, settings.directOptions(phases: phases.phases(step: step + 1)))
     (direct.options.qualityWeight, direct.options.semanticWeight, direct.options.anchorWeight) = (
       0, 0, 0
     )
@@ -285,15 +292,20 @@ extension GRPOTask {
     let z = pool.rows(rows, in: work)
     let captions = rows.map { pool.captions[$0] }
     var levels = RandomStream(seed: seed, .timestep, step: step, sample: draws.lowerBound)
+    let weights = settings.guidanceWeights(
+      models.process, count: draws.count,
+      drawing: RandomStream(
+        seed: seed, .augmentation, step: step, sample: draws.lowerBound))
     var none: RewardModel?
     let batch = DirectStep.Batch(
       latents: z,
       noise: RandomStream(seed: seed, .latent, step: step, sample: draws.lowerBound).normal(
         z.shape, in: work),
       indices: draws.map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-      prompt: models.prompts(captions, in: work),
-      unconditional: settings.guidance.teacher_cfg > 0
-        ? models.prompts(captions.map { _ in "" }, in: work) : nil)
+      prompt: models.prompt(captions, settings, in: work),
+      unconditional: weights != nil || settings.guidance.teacher_cfg > 0
+        ? models.prompt(captions.map { _ in "" }, settings, in: work) : nil,
+      guidance: weights)
     return direct.run(
       student: &training.model, teacher: models.teacher, decoder: &models.decoder, reward: &none,
       batch, in: work)

@@ -10,7 +10,10 @@ extension GRPOTask {
   mutating func singleStep(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let pool = pool!
     let k = settings.grpo.generations
-    let grpo = SingleStepGRPO(schedule, singleStepOptions(step))
+    guard let flow = schedule as? NoiseSchedule else {
+      preconditionFailure("groups of one step are of a flow (PostSettings.check(for:))")
+    }
+    let grpo = SingleStepGRPO(flow, singleStepOptions(step))
     let old = student
     var sum = LeafSum(leaves: settings.accumulation)
     for micro in sum.mine(in: work) where !sum.hasFailed {

@@ -9,37 +9,35 @@ public import Training
 
 /// `train post --objective grpo`: rewards are scores within a group. No gradient goes through the
 /// decoder or the encoders (algorithm.md 9).
-public struct GRPOTask: PostTask {
+public struct GRPOTask<Model: VideoDenoiser>: PostTask {
   public let settings: PostSettings
-  var models: PostModels
-  var training: TrainableModel<VideoTransformer>
-  public internal(set) var student: VideoTransformer {
+  var models: PostModels<Model>
+  var training: TrainableModel<Model>
+  public internal(set) var student: Model {
     get { training.model }
     _modify { yield &training.model }
   }
   let captions: [String], latentShape: [Int]
   /// Data latents, for the single-step mode and the consistency term.
   let pool: LatentPool?
-  let schedule: NoiseSchedule, phases: PhaseSchedule
+  let schedule: any DistillationSchedule, phases: PhaseSchedule
   var contexts = CaptionCache()
   let components: @Sendable (String) throws -> Void
 
   public init(
-    _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String],
+    _ settings: PostSettings, models: PostModels<Model>, pool: LatentPool?, captions: [String],
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.pool, self.captions, self.latentShape, self.components) = (
       settings, models, pool, captions, latentShape, components
     )
-    schedule = NoiseSchedule(
-      shift: settings.schedule.shift, steps: settings.schedule.levels,
-      end: settings.schedule.end)
+    schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
     training = try settings.trainableStudent(of: models.teacher, averageDecay: nil, in: work)
   }
   public var totalSteps: Int { settings.steps }
-  public var result: VideoTransformer { student }
+  public var result: Model { student }
 
   /// In rollout mode a step takes the groups of a few prompts, with an optimiser step after every G
   /// kept samples. In single-step mode it takes G groups of one sample each.
@@ -52,7 +50,8 @@ public struct GRPOTask: PostTask {
   }
   /// Rewards of clean predictions: quality, then semantic, if enabled.
   static func score(
-    _ clean: Tensor, _ models: PostModels, _ context: CaptionBatch, in work: borrowing Workspace
+    _ clean: Tensor, _ models: PostModels<Model>, _ context: CaptionBatch,
+    in work: borrowing Workspace
   ) -> [[Double]] {
     let s = models.reward!.forward(
       models.decoder(clean, in: work), context, checkpointing: true, in: work

@@ -7,7 +7,7 @@ import TensorRuntime
 /// directory with the adapters merged.
 enum GeneratorExport {
   static func write(
-    _ student: VideoTransformer, _ settings: PostSettings, to folder: String,
+    _ student: some VideoDenoiser, _ settings: PostSettings, to folder: String,
     _ components: (String) throws -> Void
   ) throws {
     let work = Workspace()
@@ -18,9 +18,7 @@ enum GeneratorExport {
         targets: settings.lora.targets, step: settings.steps, to: "\(folder)/lora")
       merged.mergeAdapters(in: work)
     }
-    try ModelFolder.write(
-      merged, config: merged.config, kind: "HunyuanVideoTransformer3DModel",
-      weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try GeneratorFolder.write(merged, to: folder)
     try components(folder)
   }
 }

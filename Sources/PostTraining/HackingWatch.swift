@@ -14,7 +14,7 @@ public import Training
 /// 2023, arXiv:2210.10760: over-optimisation shows in a reward that was not trained on). At
 /// intervals the student samples the same prompts from the same noise. The samples are scored by
 /// the rewards of the run and by a held-out reward model, such as one trained from another seed.
-public struct HackingWatch: Sendable {
+public struct HackingWatch<Model: VideoDenoiser>: Sendable {
   public struct Finding: Sendable {
     /// Mean changes since the start.
     public let reward, heldOut: Double
@@ -24,14 +24,14 @@ public struct HackingWatch: Sendable {
     /// errors; or the share exceeds the limit.
     public let isHacking: Bool
   }
-  let settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
+  let settings: PostSettings, models: PostModels<Model>, heldOut: RewardModel, captions: [String],
     latentShape: [Int]
   /// Weighted rewards of the teacher's samples, by the model of the run and by the held-out one.
   private let first: (reward: [Double], heldOut: [Double])
 
   /// Each of `captions` is sampled once. The held-out model has the run's rewards and weights.
   public init(
-    _ settings: PostSettings, models: PostModels, heldOut: RewardModel, captions: [String],
+    _ settings: PostSettings, models: PostModels<Model>, heldOut: RewardModel, captions: [String],
     latentShape: [Int], in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (
@@ -40,7 +40,7 @@ public struct HackingWatch: Sendable {
     first = try Self.scores(
       models.teacher, settings, models, heldOut, captions, latentShape, in: work)
   }
-  public func look(at student: VideoTransformer, in work: borrowing Workspace) throws -> Finding {
+  public func look(at student: Model, in work: borrowing Workspace) throws -> Finding {
     let now = try Self.scores(student, settings, models, heldOut, captions, latentShape, in: work)
     return Self.judge(
       reward: zip(now.reward, first.reward).map { $0 - $1 },
@@ -64,13 +64,14 @@ public struct HackingWatch: Sendable {
   }
 
   private static func scores(
-    _ model: VideoTransformer, _ s: PostSettings, _ models: PostModels, _ heldOut: RewardModel,
+    _ model: Model, _ s: PostSettings, _ models: PostModels<Model>, _ heldOut: RewardModel,
     _ captions: [String], _ shape: [Int], in work: borrowing Workspace
   ) throws -> (reward: [Double], heldOut: [Double]) {
     let noise = RandomStream(seed: UInt64(s.seed), .evaluation, step: 1)
     let latents = try LatentPool.sampled(
-      model, s.sampler, captions: captions, shape: shape, prompts: models.prompts, noise: noise,
-      in: work
+      model, s.sampler(models.process, for: model), captions: captions, shape: shape,
+      prompts: models.prompts,
+      noise: noise, seed: UInt64(s.seed), in: work
     ).latents
     var mine: [Double] = []
     var other: [Double] = []
@@ -97,10 +98,10 @@ public struct HackingWatch: Sendable {
 /// A post-training task with a watch, whose results are added to the record of every few steps.
 public struct WatchedTask<Base: PostTask>: TrainingTask {
   public private(set) var base: Base
-  let watch: HackingWatch, every: Int, stops: Bool
+  let watch: HackingWatch<Base.Model>, every: Int, stops: Bool
   public private(set) var stopReason: String?
 
-  public init(_ base: Base, _ watch: HackingWatch, every: Int, stopsWhenHacking: Bool) {
+  public init(_ base: Base, _ watch: HackingWatch<Base.Model>, every: Int, stopsWhenHacking: Bool) {
     (self.base, self.watch, self.every, stops) = (base, watch, every, stopsWhenHacking)
   }
   public var totalSteps: Int { base.totalSteps }

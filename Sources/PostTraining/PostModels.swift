@@ -6,16 +6,19 @@ public import TensorRuntime
 import Training
 
 /// The models from which a post-training run starts. The student starts as a copy of the teacher.
-public struct PostModels: Sendable {
-  public var teacher: VideoTransformer
+public struct PostModels<Model: VideoDenoiser>: Sendable {
+  public var teacher: Model
+  public let process: GenerativeProcess
   public var decoder: LatentDecoder
   public var reward: RewardModel?
   /// Embeds captions for the generator.
-  public var prompts: PromptEncoder
+  public var prompts: any PromptEmbedder
   public init(
-    teacher: VideoTransformer, decoder: LatentDecoder, reward: RewardModel?, prompts: PromptEncoder
+    teacher: Model, process: GenerativeProcess, decoder: LatentDecoder, reward: RewardModel?,
+    prompts: any PromptEmbedder
   ) {
-    (self.teacher, self.decoder, self.reward, self.prompts) = (teacher, decoder, reward, prompts)
+    (self.teacher, self.process, self.decoder) = (teacher, process, decoder)
+    (self.reward, self.prompts) = (reward, prompts)
   }
 }
 
@@ -37,8 +40,8 @@ public struct LatentPool: Sendable {
 
   /// The generator's own samples for `captions`, in batches of 64, shared out over the ranks.
   public static func sampled(
-    _ model: VideoTransformer, _ sampler: FlowSampler, captions: [String], shape: [Int],
-    prompts: PromptEncoder, noise: RandomStream, in work: borrowing Workspace
+    _ model: some VideoDenoiser, _ sampler: any LatentSampler, captions: [String], shape: [Int],
+    prompts: any PromptEmbedder, noise: RandomStream, seed: UInt64, in work: borrowing Workspace
   ) throws -> LatentPool {
     let all = noise.normal(Shape([captions.count] + shape), in: work)
     var latents = work.tensor(all.shape)
@@ -48,7 +51,7 @@ public struct LatentPool: Sendable {
     } body: { block, work in
       let z = sampler.sample(
         model, noise: work.copy(all.slice(rows(block))), captions: Array(captions[rows(block)]),
-        prompts, in: work)
+        prompts, seed: seed, first: 64 * block, in: work)
       return [z]
     } take: { block, z, work in
       work.place(z[0], into: &latents, axis: 0, at: 64 * block)

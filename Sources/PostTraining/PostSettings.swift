@@ -41,10 +41,13 @@ public struct PostSettings: TrainingSettings {
       """
     ) public var cosine_every = 0
     @Setting(.whole(1...10_000_000), "Own samples kept.") public var pool = 768
-    @Setting(.whole(1...10_000), "Euler steps of own samples.") public var sampler_steps = 16
+    @Setting(.whole(1...10_000), "Steps of own samples.") public var sampler_steps = 16
     @Setting(.shift, "Schedule shift of own samples.") public var sampler_shift = 3.0
     @Setting(.guidance, "Classifier-free guidance of own samples; 1: none.") public
       var sampler_guidance = 1.0
+    @Setting(
+      .real(0.1...1000), "Frames a second that the network is told, if it embeds them.") public
+      var fps = 8.0
   }
   public struct Lora: Codable, Sendable, Equatable {
     @Setting(.toggle, "Train low-rank adapters; otherwise every weight.") public var enabled = true
@@ -78,12 +81,20 @@ public struct PostSettings: TrainingSettings {
     @Setting(
       .real(0...1000, zero: "off"), "The teacher of the consistency loss is v + w (v - v_uncond).")
     public var teacher_cfg = 0.0
+    @Setting(
+      .list(of: .real(0...1000), count: 2...2),
+      "Guidance weights drawn for each sample, where the student embeds them (short video).")
+    public var range = [5.0, 15.0]
   }
   public struct Reward: Codable, Sendable, Equatable {
     @Setting(.toggle, "Rewards with optimal transport, or the same model without.") public
       var use_ot = true
     public enum Crop: String, Codable, Sendable, CaseIterable { case random, center }
     @Setting(.choice(Crop.self), "Crop of the decoded clip.") public var crop = Crop.random
+    @Setting(
+      .whole(0...1000, zero: "all"),
+      "Frames that are decoded for the rewards, where they can be decoded one by one.")
+    public var frames = 8
     @Setting(.real(0...1e6), "Factor of the rewards' gradient on the clip.") public var grad_scale =
       1.0
     public enum Normalisation: String, Codable, Sendable, CaseIterable { case none, group }
@@ -235,10 +246,10 @@ extension PostSettings {
   }
   /// The teacher with trainable adapters, or with all of its parameters trainable. `averageDecay` as
   /// in `TrainableModel`.
-  func trainableStudent(
-    of teacher: VideoTransformer, averageDecay: Double?, in work: borrowing Workspace
-  ) throws -> TrainableModel<VideoTransformer> {
-    var student = teacher
+  func trainableStudent<Model: VideoDenoiser>(
+    of teacher: Model, averageDecay: Double?, in work: borrowing Workspace
+  ) throws -> TrainableModel<Model> {
+    var student = try teacher.student()
     if lora.enabled {
       let source = ParameterSource.random(seed: UInt64(seed))
       let count = try student.attachAdapters(
@@ -250,12 +261,6 @@ extension PostSettings {
     return TrainableModel(
       student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
       averageDecay: averageDecay, in: work)
-  }
-  /// How own samples are drawn: for the pool, the previews and the watch.
-  var sampler: FlowSampler {
-    FlowSampler(
-      steps: post.sampler_steps, shift: post.sampler_shift, guidanceScale: post.sampler_guidance,
-      embeddedGuidance: guidance.student)
   }
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {

@@ -7,16 +7,17 @@ extension PostModels {
   /// Samples for the first captions, one row each: the teacher on the left and `student` on the
   /// right, from the same noise.
   func preview(
-    _ student: VideoTransformer, _ settings: PostSettings, captions: [String], latentShape: [Int],
+    _ student: Model, _ settings: PostSettings, captions: [String], latentShape: [Int],
     in work: borrowing Workspace
   ) -> [[Tensor]] {
     let list = Array(captions.prefix(4))
-    let sampler = settings.sampler
     let noise = RandomStream(seed: UInt64(settings.seed), .evaluation).normal(
       Shape([list.count] + latentShape), in: work)
-    func clips(_ model: VideoTransformer) -> Tensor {
+    func clips(_ model: Model) -> Tensor {
       decoder(
-        sampler.sample(model, noise: noise, captions: list, prompts, in: work), in: work)
+        settings.sampler(process, for: model).sample(
+          model, noise: noise, captions: list, prompts, seed: UInt64(settings.seed), in: work),
+        in: work)
     }
     let before = clips(teacher)
     let after = clips(student)

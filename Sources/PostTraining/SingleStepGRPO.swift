@@ -49,9 +49,8 @@ public struct SingleStepGRPO: Sendable {
 
   /// `old` (θ_old) samples. `score` gives the rewards of clean predictions, `[reward][member]`. Adds
   /// to the student's gradients.
-  public func run(
-    student: inout VideoTransformer, old: VideoTransformer, teacher: VideoTransformer,
-    target: VideoTransformer? = nil, _ group: Group,
+  public func run<Model: VideoDenoiser>(
+    student: inout Model, old: Model, teacher: Model, target: Model? = nil, _ group: Group,
     score: (Tensor, borrowing Workspace) -> [[Double]], in work: borrowing Workspace
   ) -> Output {
     let members = Members(group, sigma: schedule.sigmas[group.index], in: work)
@@ -69,7 +68,7 @@ public struct SingleStepGRPO: Sendable {
       x, velocity: vOld, from: members.all(members.sigma), to: members.all(schedule.cleanLevel))
     let advantages = score(clean, work).map { GRPO.advantages($0) }
 
-    let (v, saved) = student.forward(
+    let (v, saved) = student.predict(
       x, times: members.times(members.sigma), members.prompt,
       guidance: DirectStep.guidance(student, options.studentGuidance, members.count),
       checkpointing: options.checkpointing, in: work)
@@ -84,7 +83,7 @@ public struct SingleStepGRPO: Sendable {
         members, group.index, v, teacher: teacher, target: { target ?? student }, &out, to: &dv,
         in: work)
     }
-    student.backward(dv, saved, in: work)
+    student.predictBackward(dv, saved, in: work)
     return out
   }
 
@@ -98,7 +97,7 @@ public struct SingleStepGRPO: Sendable {
       prompt = PromptEmbedding(
         states: work.repeated(group.prompt.states[row: 0], k),
         counts: Array(repeating: group.prompt.counts[0], count: k),
-        pooled: work.repeated(group.prompt.pooled[row: 0], k))
+        pooled: group.prompt.pooled.map { work.repeated($0[row: 0], k) })
       x = work.noised(
         work.repeated(group.latents[row: 0], k), group.noise,
         sigmas: Array(repeating: sigma, count: k))
@@ -108,7 +107,8 @@ public struct SingleStepGRPO: Sendable {
     func times(_ sigma: Double) -> [Float] { all(sigma).map { Float(1000 * $0) } }
   }
   private func velocity(
-    _ model: VideoTransformer, _ x: Tensor, at sigma: Double, guidance: Double, _ members: Members,
+    _ model: some VideoDenoiser, _ x: Tensor, at sigma: Double, guidance: Double,
+    _ members: Members,
     in work: borrowing Workspace
   ) -> Tensor {
     model(
@@ -139,9 +139,9 @@ public struct SingleStepGRPO: Sendable {
   }
 
   /// The consistency losses of the members, at the student's velocity `v`. Adds to `dv`.
-  private func consistency(
-    _ members: Members, _ index: Int, _ v: Tensor, teacher: VideoTransformer,
-    target: () -> VideoTransformer, _ out: inout Output, to dv: inout Tensor,
+  private func consistency<Model: VideoDenoiser>(
+    _ members: Members, _ index: Int, _ v: Tensor, teacher: Model, target: () -> Model,
+    _ out: inout Output, to dv: inout Tensor,
     in work: borrowing Workspace
   ) {
     let o = options
@@ -150,13 +150,13 @@ public struct SingleStepGRPO: Sendable {
     let end = schedule.endLevel(index, phases: o.phases)
     let distillation = ConsistencyDistillation(
       schedule, indices: Array(repeating: index, count: k), phases: o.phases, huberC: o.huberC)
-    let prediction = distillation.prediction(members.x, velocity: v, in: work)
-    func velocity(_ model: VideoTransformer, _ x: Tensor, at sigma: Double) -> Tensor {
+    let prediction = distillation.prediction(members.x, output: v, in: work)
+    func velocity(_ model: Model, _ x: Tensor, at sigma: Double) -> Tensor {
       self.velocity(model, x, at: sigma, guidance: o.teacherGuidance, members, in: work)
     }
     let goal = distillation.goal(
       members.x, teacher: velocity(teacher, members.x, at: members.sigma),
-      velocity: { velocity(target(), $0, at: $1[0]) }, in: work
+      output: { x, _ in velocity(target(), x, at: schedule.previous[index]) }, in: work
     ).goal
     for i in 0..<k {
       let (loss, d) = distillation.loss(

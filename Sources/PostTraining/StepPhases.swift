@@ -8,19 +8,22 @@ public protocol PhasedTask: TrainingTask {
     -> StepRecord
 }
 /// A task that trains a generator.
-public protocol PostTask: PhasedTask {
+public protocol PostTask<Model>: PhasedTask {
+  associatedtype Model: VideoDenoiser
   /// The generator as it would be used: with averaged parameters if an average is kept.
-  var result: VideoTransformer { get }
+  var result: Model { get }
   /// `pool` holds data latents; nil: what the task needs of them is sampled from the generator. The
   /// captions are for own samples. `components` copies the other parts of the generator directory.
   init(
-    _ settings: PostSettings, models: PostModels, pool: LatentPool?, captions: [String],
+    _ settings: PostSettings, models: PostModels<Model>, pool: LatentPool?, captions: [String],
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws
 }
 extension PostSettings.Objective {
-  public var task: any PostTask.Type { self == .grpo ? GRPOTask.self : DirectTask.self }
+  public func task<Model: VideoDenoiser>(for _: Model.Type) -> any PostTask<Model>.Type {
+    self == .grpo ? GRPOTask<Model>.self : DirectTask<Model>.self
+  }
 }
 extension PhasedTask {
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {

@@ -117,7 +117,8 @@ public enum Reference {
     pk_conv3d_shape(
       batch: x[0], in: x[1], out: weight[0], t: x[2], h: x[3], w: x[4], kt: g.kernel.x,
       kh: g.kernel.y, kw: g.kernel.z, st: g.stride.x, sh: g.stride.y, sw: g.stride.z,
-      front: g.front, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y, fw: g.upsampling.z)
+      front: g.front, back: g.back, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y,
+      fw: g.upsampling.z, zeros: g.padding == .zeros ? 1 : 0)
   }
 
   // MARK: Norms
@@ -191,7 +192,7 @@ public enum Reference {
     -> pk_groupnorm_shape
   {
     pk_groupnorm_shape(
-      batch: x.shape[0], channels: x.shape[1], groups: groups,
+      batch: x.shape[0], channels: x.shape[1], groups: groups, frames: 1,
       spatial: x.count / (x.shape[0] * x.shape[1]), eps: epsilon, silu: silu ? 1 : 0)
   }
 

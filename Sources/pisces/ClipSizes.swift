@@ -3,8 +3,8 @@ import Models
 
 // What a model's configuration requires of the clips it is given (status 64).
 
-extension AutoencoderConfig {
-  /// `patch`: latent frames, rows and columns of one token of a generator.
+extension ClipGeometry {
+  /// `patch`: by what latent frames, rows and columns of a generator must be divisible.
   func check(frames: Int, height: Int, width: Int, patch: SIMD3<Int> = SIMD3(1, 1, 1)) throws {
     let t = temporalCompressionRatio
     let s = spatialCompressionRatio

@@ -48,7 +48,7 @@ import Transport
     try fill(&models.teacher)
     var decoder = try AutoencoderDecoder(sizes.autoencoder, from: random)
     try fill(&decoder)
-    models.decoder = LatentDecoder(decoder, scalingFactor: sizes.autoencoder.scalingFactor)
+    models.decoder = LatentDecoder(.clips(decoder))
     var video = sizes.reward
     video.visionEncoder.numFrames = Self.frames
     let map = try NeuralMap(.init(input: 6, hidden: 8, output: 6), from: random)
@@ -56,7 +56,7 @@ import Transport
       try VideoTextModel(video, from: random), tokenizer: models.reward?.tokenizer,
       map: { map($0, in: $1) }, options: s.rewardOptions)
     models.prompts = PromptEncoder(
-      encoder: models.reward!.model.text, tokenizer: models.prompts.tokenizer, maxLength: 5)
+      encoder: models.reward!.model.text, tokenizer: models.reward!.tokenizer!, maxLength: 5)
     let pool = LatentPool(
       latents: randomTensor(Shape([1] + Self.latentShape), seed: 2, type: .f32),
       captions: ["a a a a a"])

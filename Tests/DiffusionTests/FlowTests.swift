@@ -97,7 +97,8 @@ import Testing
 
     var seen: [Tensor] = []
     let found = sampler.sample(
-      model, noise: noise, with, unconditional: without, in: work,
+      model, noise: noise, with, unconditional: without,
+      stepNoise: { _, _ in preconditionFailure("a flow's steps add no noise") }, in: work,
       each: { step, state in
         #expect(step == seen.count)
         seen.append(state)

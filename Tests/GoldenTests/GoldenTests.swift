@@ -5,9 +5,12 @@ import Testing
 /// Each reference case against the engine. A kind that is not in the table is a failure.
 @Suite(.serialized) struct GoldenTests {
   typealias Evaluator = @Sendable (GoldenCase) throws -> [String: Tensor]
-  static let evaluators: [String: Evaluator] = layerKinds.merging(modelKinds) { a, _ in a }.merging(
-    transportKinds
-  ) { a, _ in a }.merging(postTrainingKinds) { a, _ in a }.merging(mapKinds) { a, _ in a }
+  static let evaluators: [String: Evaluator] = [
+    layerKinds, modelKinds, transportKinds, postTrainingKinds, mapKinds, shortVideoKinds,
+    openCLIPKinds, imageAutoencoderKinds,
+  ].reduce(into: [:]) { all, kinds in
+    all.merge(kinds) { _, _ in preconditionFailure("a kind twice") }
+  }
 
   @Test(arguments: GoldenCase.all) func agrees(_ golden: GoldenCase) throws {
     try agrees(golden, coarser: 1)
@@ -27,13 +30,15 @@ import Testing
     arguments: GoldenCase.all) func agreesOnAVX2(_ golden: GoldenCase) throws
   { try agrees(golden, on: .avx2) }
   /// Tolerances are 10 to 20 errors of f32 (Golden/README.md); bf16 operands are rounded 2^15 times
-  /// more coarsely, and an eighth of that is allowed.
+  /// more coarsely, and an eighth of that is allowed; half for the UNet's small cases, which amplify
+  /// it (torch's bf16 is off by .52 of the largest value in `unet-frames16`, and weights alone,
+  /// rounded, move it by .44).
   @Test(
     .enabled(if: Machine.hasBF16, "this processor has no AVX512-BF16"), arguments: GoldenCase.all)
   func agreesInBF16(_ golden: GoldenCase) throws {
     Machine.computeType = .bf16
     defer { Machine.computeType = .f32 }
-    try agrees(golden, coarser: 4096)
+    try agrees(golden, coarser: golden.kind.hasPrefix("videocrafter") ? 16384 : 4096)
   }
   private func agrees(_ golden: GoldenCase, on isa: Machine.InstructionSet) throws {
     Machine.limit(to: isa)

@@ -22,7 +22,7 @@ extension GoldenTests {
       let w = try g.weight("weight")
       var layer = try Linear("", w.shape[1], w.shape[0], bias: g.has("weight.bias"), from: g.bare)
       layer.adapter = try LowRankAdapter(
-        "", input: w.shape[1], output: w.shape[0], rank: g.integer("rank"),
+        "", weight: w.shape, rank: g.integer("rank"),
         alpha: g.number("alpha"), from: g.bare)
       layer.makeTrainable(in: work) { g.has("grad.weight.\($0.dropFirst())") }
       let (y, saved) = layer.forward(x, in: work)
@@ -78,7 +78,7 @@ extension GoldenTests {
       let x = try g.input("x")
       let w = try g.weight("weight")
       let stride = g.config["stride"]!.array!.map { $0.integer! }
-      var layer = try CausalConv3d(
+      var layer = try Convolution.causal(
         "", w.shape[1], w.shape[0], kernel: w.shape[2],
         stride: SIMD3(stride[0], stride[1], stride[2]), from: g.bare)
       layer.makeTrainable(in: work)

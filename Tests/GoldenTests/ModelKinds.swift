@@ -179,9 +179,10 @@ extension GoldenTests {
     let sampler = FlowSampler(
       steps: g.integer("steps"), shift: g.number("shift"), embeddedGuidance: g.number("guidance"))
     var trajectory: [Tensor] = []
-    let x = sampler.sample(model, noise: try g.input("noise"), try prompt(g), in: work) {
-      _, state in trajectory.append(state)
-    }
+    let x = sampler.sample(
+      model, noise: try g.input("noise"), try prompt(g), unconditional: nil,
+      stepNoise: { _, _ in preconditionFailure("a flow's steps add no noise") }, in: work
+    ) { _, state in trajectory.append(state) }
     let sigmas = sampler.sigmas
     return [
       "output.latents": x, "output.trajectory": work.stacked(trajectory),

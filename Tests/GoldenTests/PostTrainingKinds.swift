@@ -37,7 +37,7 @@ extension GoldenTests {
     func copies(_ t: Tensor) -> Tensor { work.repeated(t[row: 0], count) }
     return PromptEmbedding(
       states: copies(p.states), counts: Array(repeating: p.counts[0], count: count),
-      pooled: copies(p.pooled))
+      pooled: p.pooled.map(copies))
   }
 
   /// Noise of a group `[K, ...]`: one for each member, or one `[1, ...]` for all.
@@ -99,7 +99,7 @@ extension GoldenTests {
     let out: DirectStep.Output
     if rewarded {
       var decoder = LatentDecoder(
-        try AutoencoderDecoder(vae, from: g.source(prefix: "vae.")),
+        .clips(try AutoencoderDecoder(vae, from: g.source(prefix: "vae."))),
         scalingFactor: g.number("scaling_factor"))
       out = step.run(
         student: &student, teacher: teacher, target: target, decoder: &decoder, reward: &reward,
@@ -109,7 +109,7 @@ extension GoldenTests {
       var small = AutoencoderConfig()
       (small.blockOutChannels, small.normNumGroups, small.latentChannels) = ([2, 2, 2, 2], 1, 2)
       var decoder = LatentDecoder(
-        try AutoencoderDecoder(small, from: .random(seed: 1)), scalingFactor: 1)
+        .clips(try AutoencoderDecoder(small, from: .random(seed: 1))), scalingFactor: 1)
       out = step.run(
         student: &student, teacher: teacher, target: target, decoder: &decoder, reward: &reward,
         batch, in: work)
@@ -117,7 +117,7 @@ extension GoldenTests {
     var all = g.gradients(of: student, prefix: "student.")
     func number(_ x: Double?) -> Tensor? { x.map { Tensor(scalar: Float($0)) } }
     all["output.noisy"] = out.noisy
-    all["output.velocity"] = out.velocity
+    all["output.velocity"] = out.output
     all["output.prediction"] = out.prediction
     all["output.x_prev"] = out.previous
     all["output.target"] = out.target
@@ -131,7 +131,7 @@ extension GoldenTests {
     all["output.loss_semantic"] = number(out.semanticLoss)
     return all
   }
-  private static func rewardModel(_ g: GoldenCase) throws -> RewardModel {
+  static func rewardModel(_ g: GoldenCase) throws -> RewardModel {
     let config: VideoTextConfig = try g.decode(g.config["reward"]!)
     let c = config.otMap
     let map = try NeuralMap(
@@ -208,8 +208,8 @@ extension GoldenTests {
     all["output.log_probs"] = work.permuted(
       Tensor(run.logProbabilities.flatMap { $0 }, Shape(s, k)), [1, 0])
     all["output.clean"] = run.clean
-    all["output.sigmas"] = vector(run.sigmas)
-    all["output.timesteps"] = vector((0..<s).map { Double(run.time($0)) })
+    all["output.sigmas"] = vector(policy.sigmas)
+    all["output.timesteps"] = vector((0..<s).map { Double(policy.time($0)) })
     all["output.advantage_quality"] = vector(aq)
     all["output.advantage_semantic"] = vector(asem)
     all["output.kept"] = Tensor(kept.map { Int32($0) }, Shape(kept.count))

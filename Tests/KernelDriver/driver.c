@@ -183,11 +183,11 @@ static void rows(void) {
     done();
   }
   for (int silu = 0; silu < 2; silu++) {
-    pk_groupnorm_shape s = {2, 12, 4, 35, 1e-6, silu};
+    pk_groupnorm_shape s = {2, 12, 4, 5, 7, 1e-6, silu};
     const idx n = 2 * 12 * 35;
     void *x = array(n), *y = array(n), *dy = array(n), *dx = array(n), *g = array(12),
          *b = array(12), *dg = array(12), *db = array(12);
-    void *mean = array(8), *rstd = array(8), *scratch = array(pk_groupnorm_scratch(&s));
+    void *mean = array(40), *rstd = array(40), *scratch = array(pk_groupnorm_scratch(&s));
     expect("groupnorm", pk_groupnorm_forward(T, &s, x, g, b, y, mean, rstd, scratch));
     expect("groupnorm backward",
            pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, y, dx, dg, db, scratch));
@@ -268,19 +268,24 @@ static void elements(void) {
 
 static void convolution(void) {
   const pk_conv3d_shape shapes[] = {
-      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-      {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
-      {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 1, 1, 1, 1},
-      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1},
-      {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 1, 1, 1, 1},
-      {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-      {2, 5, 6, 3, 7, 9, 3, 3, 3, 1, 1, 1, 2, 1, 2, 2, 2},
-      {1, 5, 17, 1, 1, 1, 3, 3, 3, 1, 1, 1, 2, 1, 1, 2, 2},
-      {1, 3, 4, 4, 3, 5, 5, 5, 5, 1, 1, 1, 4, 2, 2, 3, 4},
+      {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0},
+      {2, 3, 5, 3, 5, 7, 3, 3, 3, 1, 1, 1, 2, 0, 1, 1, 1, 1, 0},
+      {1, 8, 9, 2, 17, 16, 3, 3, 3, 1, 1, 1, 2, 0, 1, 1, 1, 1, 0},
+      {1, 4, 4, 5, 8, 8, 3, 3, 3, 2, 2, 2, 2, 0, 1, 1, 1, 1, 0},
+      {1, 4, 6, 5, 9, 9, 3, 3, 3, 1, 2, 2, 2, 0, 1, 1, 1, 1, 0},
+      {1, 16, 33, 3, 6, 50, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0},
+      {2, 5, 6, 3, 7, 9, 3, 3, 3, 1, 1, 1, 2, 0, 1, 2, 2, 2, 0},
+      {1, 5, 17, 1, 1, 1, 3, 3, 3, 1, 1, 1, 2, 0, 1, 1, 2, 2, 0},
+      {1, 3, 4, 4, 3, 5, 5, 5, 5, 1, 1, 1, 4, 0, 2, 2, 3, 4, 0},
+      {2, 5, 9, 3, 7, 18, 1, 3, 3, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1},
+      {1, 6, 5, 2, 7, 9, 1, 3, 3, 1, 2, 2, 0, 0, 1, 1, 1, 1, 1},
+      {1, 6, 5, 2, 5, 4, 1, 3, 3, 1, 1, 1, 0, 0, 1, 1, 2, 2, 1},
+      {1, 6, 5, 4, 5, 4, 3, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1},
+      {1, 6, 5, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1},
   };
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     const pk_conv3d_shape *s = &shapes[i];
-    const idx to = (1 + (s->t - 1) * s->ft + s->front - s->kt) / s->st + 1,
+    const idx to = (1 + (s->t - 1) * s->ft + s->front + s->back - s->kt) / s->st + 1,
               ho = (s->h * s->fh + 2 * s->side - s->kh) / s->sh + 1,
               wo = (s->w * s->fw + 2 * s->side - s->kw) / s->sw + 1;
     const idx nx = s->batch * s->in * s->t * s->h * s->w, ny = s->batch * s->out * to * ho * wo,

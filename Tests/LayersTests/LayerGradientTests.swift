@@ -8,7 +8,7 @@ import Testing
   @Test func linearAndAdapter() throws {
     var layer = try Linear("l", 7, 5, from: noisySource(seed: 1))
     layer.adapter = try LowRankAdapter(
-      "l", input: 7, output: 5, rank: 3, alpha: 6, from: noisySource(seed: 2))
+      "l", weight: Shape(5, 7), rank: 3, alpha: 6, from: noisySource(seed: 2))
     GradientCheck(layer, inputs: [randomTensor(Shape(4, 7), seed: 3)]) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
@@ -20,9 +20,9 @@ import Testing
     var feedForward = try FeedForward(
       "a", "b", width: 5, hidden: 9, activation: .geluTanh, from: noisySource(seed: 14))
     feedForward.up.adapter = try LowRankAdapter(
-      "a", input: 5, output: 9, rank: 2, alpha: 3, from: noisySource(seed: 66))
+      "a", weight: Shape(9, 5), rank: 2, alpha: 3, from: noisySource(seed: 66))
     feedForward.down.adapter = try LowRankAdapter(
-      "b", input: 9, output: 5, rank: 3, alpha: 2, from: noisySource(seed: 67))
+      "b", weight: Shape(5, 9), rank: 3, alpha: 2, from: noisySource(seed: 67))
     GradientCheck(feedForward, inputs: [randomTensor(Shape(4, 5), seed: 15)]) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
@@ -85,7 +85,7 @@ import Testing
   /// A frozen convolution that normalises as it reads, with a sum beside it, and the norm's
   /// gradient with another.
   struct NormalisedConvolution: Layer {
-    var norm: GroupNorm, convolution: CausalConv3d
+    var norm: GroupNorm, convolution: Convolution
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try norm.forEachParameter(body)
     }
@@ -94,7 +94,7 @@ import Testing
     let layer = NormalisedConvolution(
       norm: try GroupNorm(
         "n", 4, groups: 2, epsilon: 1e-5, silu: true, from: noisySource(seed: 40)),
-      convolution: try CausalConv3d("c", 4, 4, kernel: 3, from: noisySource(seed: 41)))
+      convolution: try Convolution.causal("c", 4, 4, kernel: 3, from: noisySource(seed: 41)))
     GradientCheck(layer, inputs: [randomTensor(Shape(2, 4, 2, 3, 5), seed: 42)]) { l, x, work in
       let (y, n, s) = l.convolution.forward(x[0], after: l.norm, adding: x[0], in: work)
       return (
@@ -193,7 +193,8 @@ import Testing
     (1, SIMD3(1, 1, 1)), (3, SIMD3(1, 1, 1)), (3, SIMD3(2, 2, 2)), (3, SIMD3(1, 2, 2)),
   ]) func convolution(_ kernel: Int, _ stride: SIMD3<Int>) throws {
     GradientCheck(
-      try CausalConv3d("c", 3, 5, kernel: kernel, stride: stride, from: noisySource(seed: 17)),
+      try Convolution.causal(
+        "c", 3, 5, kernel: kernel, stride: stride, from: noisySource(seed: 17)),
       inputs: [randomTensor(Shape(2, 3, 5, 6, 7), seed: 18)]
     ) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)
@@ -206,7 +207,7 @@ import Testing
     _ factor: SIMD3<Int>
   ) throws {
     GradientCheck(
-      try CausalConv3d("c", 3, 5, kernel: 3, upsampling: factor, from: noisySource(seed: 17)),
+      try Convolution.causal("c", 3, 5, kernel: 3, upsampling: factor, from: noisySource(seed: 17)),
       inputs: [randomTensor(Shape(2, 3, 3, 4, 5), seed: 18)]
     ) { l, x, work in
       let (y, s) = l.forward(x[0], in: work)

@@ -92,6 +92,42 @@ import Testing
       )
     }.run(seed: 14)
   }
+  /// A student with adapters on some layers: linear, of an image and of time.
+  @Test(arguments: [false, true]) func denoisingNetwork(_ checkpointing: Bool) throws {
+    let work = Workspace()
+    var c = VideoUNetConfig()
+    (c.inChannels, c.outChannels, c.modelChannels, c.channelMult, c.numResBlocks) = (
+      2, 2, 4, [1, 2], 1
+    )
+    (c.attentionResolutions, c.numHeadChannels, c.initAttnHeads, c.contextDim, c.normNumGroups) = (
+      [2], 2, 3, 3, 2
+    )
+    (c.timeCondProjDim, c.motionCondProjDim) = (4, 6)
+    var model = try VideoUNet(c, from: noisySource(seed: 24))
+    if checkpointing {
+      try model.attachAdapters(
+        targets: ["attn2.to_k", "in_layers.2", "conv2.3", "op", "time_embed.0", "out.2"], rank: 3,
+        alpha: 4, from: noisySource(seed: 25), in: work)
+    }
+    GradientCheck(
+      model,
+      inputs: [
+        randomTensor(Shape(2, 2, 3, 4, 4), seed: 26), randomTensor(Shape(2, 5, 3), seed: 27),
+      ], step: 1e-5, tolerance: 1e-6
+    ) { m, x, work in
+      let condition = VideoUNet.Condition(
+        text: x[1], fps: [8, 24], guidance: [7.5, 5], motion: [0.1, 0])
+      let (y, saved) = m.forward(
+        x[0], times: [300, 700], condition, checkpointing: checkpointing, in: work)
+      return (
+        [y],
+        { m, dy, work in
+          let d = m.backward(dy[0], saved, wantsInputs: true, in: work)
+          return [d.latents, d.text]
+        }
+      )
+    }.run(seed: 28)
+  }
   static var smallAutoencoder: AutoencoderConfig {
     var c = AutoencoderConfig()
     (
@@ -118,6 +154,33 @@ import Testing
       let (y, s) = e.forward(x[0], in: work)
       return ([y], { e, dy, work in [e.backward(dy[0], s, in: work)] })
     }.run(seed: 20)
+  }
+  static var smallImageAutoencoder: ImageAutoencoderConfig {
+    var c = ImageAutoencoderConfig()
+    (c.channels, c.channelMult, c.numResBlocks, c.normNumGroups) = (2, [2, 1, 2], 1, 2)
+    (c.zChannels, c.embedDim) = (3, 2)
+    return c
+  }
+  /// Two images; sizes that the encoder's halvings round down.
+  @Test(arguments: [false, true]) func imageDecoder(_ checkpointing: Bool) throws {
+    GradientCheck(
+      try ImageAutoencoderDecoder(Self.smallImageAutoencoder, from: noisySource(seed: 23)),
+      inputs: [randomTensor(Shape(2, 2, 3, 2), seed: 24)], step: 1e-3, tolerance: 1e-6
+    ) { d, x, work in
+      let (y, s) = d.forward(x[0], checkpointing: checkpointing, in: work)
+      #expect(y.shape == Shape(2, 3, 12, 8))
+      return ([y], { d, dy, work in [d.backward(dy[0], s, in: work)] })
+    }.run(seed: 25)
+  }
+  @Test(arguments: [false, true]) func imageCompressor(_ checkpointing: Bool) throws {
+    GradientCheck(
+      try ImageAutoencoderEncoder(Self.smallImageAutoencoder, from: noisySource(seed: 26)),
+      inputs: [randomTensor(Shape(2, 3, 9, 14), seed: 27)], step: 1e-3, tolerance: 1e-6
+    ) { e, x, work in
+      let (y, s) = e.forward(x[0], checkpointing: checkpointing, in: work)
+      #expect(y.shape == Shape(2, 4, 2, 3))
+      return ([y], { e, dy, work in [e.backward(dy[0], s, in: work)] })
+    }.run(seed: 28)
   }
   @Test func preprocessing() {
     struct Nothing: Layer {

@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Layers
 import Models
@@ -99,26 +100,30 @@ import Transport
       parts, config: config, weights: "diffusion_pytorch_model.safetensors", to: folder("vae"))
     let model = try VideoTextModel(Self.config, from: .random(seed: 6))
     try Self.write(model, to: folder("rewards"))
-    try PipelineComponents(vae: folder("vae"), textEncoder: folder("rewards"), shift: 4.5)
-      .write(to: folder("generator"))
+    try PipelineComponents(
+      vae: folder("vae"), textEncoder: folder("rewards"), process: .flow(shift: 4.5)
+    )
+    .write(to: folder("generator"))
 
     let generator = GeneratorFolder(folder("generator"))
-    #expect(try generator.autoencoderConfig() == config && generator.scheduler().shift == 4.5)
+    #expect(try ModelFolder.config(folder("generator/vae")) == config)
+    #expect(try generator.process() == .flow(shift: 4.5))
     let z = randomTensor(Shape(1, 3, 2, 2, 2), seed: 7, type: .f32)
     #expect(
-      try generator.decoder().forward(z, in: work).y.floats
-        == parts.decoder.forward(z, in: work).y.floats)
-    let clip = PixelRange.centered(.full(Shape(1, 5, 3, 16, 16), 0.3), in: work)
+      try generator.autoencoder.decoder()(z, in: work).floats
+        == LatentDecoder(.clips(parts.decoder))(z, in: work).floats)
+    let clip = Tensor.full(Shape(1, 5, 3, 16, 16), 0.3)
     #expect(
-      try generator.encoder().forward(clip, in: work).y.floats
-        == parts.encoder.forward(clip, in: work).y.floats)
+      try generator.autoencoder.encoder()(clip, in: work).floats
+        == LatentEncoder(.clips(parts.encoder))(clip, in: work).floats)
     // Prompts: the states of the text layers, [CLS] as the pooled vector, the empty prompt [CLS].
-    let prompt = try generator.promptEncoder()(["a red star", ""], in: work)
+    let embedder = try generator.promptEncoder()
+    let prompt = embedder(["a red star", ""], in: work)
     let hidden = model.text.text(TokenBatch([[2, 4, 5, 6], [2]], special: [0, 2]), in: work).hidden
     #expect(prompt.states.floats == hidden.floats && prompt.counts == [4, 1])
-    #expect(prompt.pooled[row: 1].floats == Array(hidden[row: 1].floats[..<8]))
+    #expect(prompt.pooled![row: 1].floats == Array(hidden[row: 1].floats[..<8]))
     // A folder without a scheduler: HunyuanVideo's shift.
-    #expect(try GeneratorFolder(folder("nothing")).scheduler().shift == 7)
+    #expect(try GeneratorFolder(folder("nothing")).process() == .flow(shift: 7))
   }
 
   /// A trained student's adapters, written and merged, give the student's velocity.
@@ -155,7 +160,7 @@ import Transport
     // Half of the change: every scale is halved.
     var half = student.scalingAdapters(by: 0.5)
     var scales: Set<Double> = []
-    half.forEachBlockLinear { layer in
+    half.forEachAdaptable { layer in
       if let adapter = layer.adapter { scales.insert(adapter.scale) }
     }
     #expect(scales == [1])
@@ -178,6 +183,7 @@ import Transport
   @Test func embeddedPrompts() throws {
     let work = Workspace()
     let c = LayoutTests.config
+    let model = try LayoutTests.model()
     let states = randomTensor(Shape(5, c.textEmbedDim), seed: 10, type: .f32)
     let pooled = randomTensor(Shape(c.pooledProjectionDim), seed: 11, type: .f32)
     func read(_ mask: [Int32], _ states: Tensor) throws -> PromptEmbedding {
@@ -186,11 +192,11 @@ import Transport
           ("prompt_embeds", states), ("prompt_attention_mask", Tensor(mask, Shape(mask.count))),
           ("pooled_prompt_embeds", pooled),
         ], to: folder("p.safetensors"))
-      return try PromptFile.read(folder("p.safetensors"), c, in: work)
+      return try PromptFile.read(folder("p.safetensors"), for: model, in: work)
     }
     let prompt = try read([1, 1, 1, 0, 0], states)
     #expect(prompt.states.shape == Shape(1, 5, c.textEmbedDim) && prompt.counts == [3])
-    #expect(prompt.states.floats == states.floats && prompt.pooled.floats == pooled.floats)
+    #expect(prompt.states.floats == states.floats && prompt.pooled!.floats == pooled.floats)
     for mask in [[1, 0, 1, 0, 0], [1, 1, 1]] as [[Int32]] {
       #expect(throws: FileError.self) { try read(mask, states) }
     }

@@ -11,15 +11,18 @@ import Testing
   private var z: Tensor { randomTensor(shape, seed: 1) }
   private func decoder(chunk: Int = 0, checkpointing: Bool = false) throws -> LatentDecoder {
     LatentDecoder(
-      try AutoencoderDecoder(SmallModels.autoencoder, from: noisySource(seed: 2)),
+      .clips(try network()),
       scalingFactor: 0.7, chunk: chunk, checkpointing: checkpointing)
+  }
+  private func network() throws -> AutoencoderDecoder {
+    try AutoencoderDecoder(SmallModels.autoencoder, from: noisySource(seed: 2))
   }
   /// clamp(y / 2 + ½, 0, 1) of what is decoded from z / s, frames before channels. Chunks are decoded
   /// each as a clip of its own.
   private func definition(_ z: Tensor, chunks: [Range<Int>], in work: borrowing Workspace) throws
     -> (Shape, [Double])
   {
-    let network = try decoder().decoder
+    let network = try network()
     let parts = chunks.map { range in
       network.forward(
         work.scaled(work.narrowed(z, axis: 2, range), by: 1 / 0.7), in: work
@@ -85,13 +88,13 @@ import Testing
       } catch { #expect("\(error)".hasPrefix(words), "\(error)") }
     }
     refuse(try decoder(), Tensor(values, shape), "the latent of sample 8 is not finite")
-    var network = try decoder().decoder
+    var network = try network()
     network.forEachParameter { p in
       if p.name.hasSuffix("conv_out.conv.bias") {
         p.value = .full(p.value.shape, .infinity, type: .f64)
       }
     }
-    let broken = LatentDecoder(network, scalingFactor: 0.7)
+    let broken = LatentDecoder(.clips(network), scalingFactor: 0.7)
     refuse(broken, z, "the decoded clip of sample 7 is not finite")
     let sound = try decoder()
     #expect(try sound.samples(z, in: work).doubles == sound(z, in: work).doubles)

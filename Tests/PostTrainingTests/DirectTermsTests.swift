@@ -34,7 +34,7 @@ import Testing
       c.spatialCompressionRatio
     ) = (3, [4, 4, 4], 1, 2, 4)
     return LatentDecoder(
-      try AutoencoderDecoder(c, from: .random(seed: 5, type: type)), scalingFactor: 0.7)
+      .clips(try AutoencoderDecoder(c, from: .random(seed: 5, type: type))), scalingFactor: 0.7)
   }
   private static func batch(
     _ type: ElementType, captions: CaptionBatch? = nil, in work: borrowing Workspace
@@ -72,7 +72,7 @@ import Testing
     }
     let (out, trained) = run(base)
     // By definition: mean (v - (ε - z))².
-    let difference = work.difference(out.velocity, work.difference(batch.noise, batch.latents))
+    let difference = work.difference(out.output, work.difference(batch.noise, batch.latents))
     #expect(abs(out.flowLoss! - work.sumOfSquares(difference) / Double(difference.count)) < 1e-12)
     #expect(abs(out.loss - 0.7 * out.flowLoss! - 0.3 * out.anchorLoss!) < 1e-12)
     for (k, p) in trained.trainableParameters().enumerated() where k % 3 == 0 {
@@ -127,7 +127,7 @@ import Testing
             indices: [batch.indices[i]],
             prompt: PromptEmbedding(
               states: p.states.slice(i..<i + 1), counts: [p.counts[i]],
-              pooled: p.pooled.slice(i..<i + 1))))
+              pooled: p.pooled!.slice(i..<i + 1))))
     }
     #expect(abs(loss - sum) < 1e-12 * loss)
     for (a, b) in zip(whole.trainableParameters(), single.trainableParameters()) {

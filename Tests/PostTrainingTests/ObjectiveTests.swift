@@ -70,11 +70,11 @@ import Testing
     let predicted = (0..<shape.count).map {
       x.doubles[$0] + (end[$0] - sigma[$0]) * v.doubles[$0]
     }
-    #expect(difference(step.prediction(x, velocity: v, in: work), predicted) < 1e-14)
+    #expect(difference(step.prediction(x, output: v, in: work), predicted) < 1e-14)
     let (previous, goal) = step.goal(
       x, teacher: phi,
-      velocity: { state, levels in
-        #expect(levels == indices.map { schedule.previous[$0] })
+      output: { state, times in
+        #expect(times == indices.map { Float(1000 * schedule.previous[$0]) })
         return work.scaled(state, by: 0.5)
       }, in: work)
     let led = (0..<shape.count).map {
@@ -92,13 +92,13 @@ import Testing
     let (x, v) = (randomTensor(shape, seed: 4), randomTensor(shape, seed: 5))
     let goal = randomTensor(shape, seed: 6)
     func loss(_ v: Tensor) -> Double {
-      let p = step.prediction(x, velocity: v, in: work).doubles
+      let p = step.prediction(x, output: v, in: work).doubles
       return zip(p, goal.doubles).reduce(0) {
         let e = $1.0 - $1.1
         return $0 + ((e * e + 0.01).squareRoot() - 0.1) / Double(shape.count)
       }
     }
-    let (found, d) = step.loss(step.prediction(x, velocity: v, in: work), goal: goal, in: work)
+    let (found, d) = step.loss(step.prediction(x, output: v, in: work), goal: goal, in: work)
     #expect(abs(found - loss(v)) < 1e-14)
     let u = randomTensor(shape, seed: 7)
     let numeric = directionalDerivative(v.doubles, along: u.doubles) { loss(Tensor($0, shape)) }

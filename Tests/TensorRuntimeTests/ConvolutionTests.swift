@@ -31,17 +31,38 @@ import Testing
     check(extents, .causal(kernel: 3, upsampling: factors))
   }
 
+  /// An image network's convolution of every frame, with zeros around.
+  @Test(arguments: [
+    ([1, 3, 5, 2, 7, 9], 1, 1), ([2, 16, 32, 3, 8, 8], 1, 1), ([1, 33, 18, 2, 5, 70], 1, 1),
+    ([1, 7, 20, 4, 18, 21], 1, 1), ([1, 96, 130, 2, 6, 9], 1, 1), ([2, 8, 3, 1, 1, 1], 1, 1),
+    ([1, 40, 20, 2, 40, 64], 1, 1), ([2, 3, 5, 2, 7, 9], 2, 1), ([1, 16, 32, 3, 8, 12], 2, 1),
+    ([2, 3, 5, 2, 7, 9], 1, 2), ([1, 16, 32, 3, 8, 12], 1, 2), ([1, 4, 7, 1, 1, 1], 1, 2),
+  ])
+  func image(extents: [Int], stride: Int, upsampling: Int) {
+    check(extents, .image(kernel: 3, stride: stride, upsampling: upsampling))
+  }
+
+  /// Zeros only beyond the right and the lower edge are part of the input; nothing is padded here.
+  @Test func imageWithoutPadding() {
+    check([2, 5, 7, 2, 9, 11], .image(kernel: 3, stride: 2, side: 0))
+  }
+
+  @Test(arguments: [
+    [1, 3, 5, 2, 7, 9], [2, 16, 32, 5, 3, 8], [1, 33, 18, 16, 5, 7], [2, 8, 3, 1, 4, 1],
+  ])
+  func temporal(extents: [Int]) { check(extents, .temporal(kernel: 3)) }
+
   @Test func ofOneCell() { check([2, 9, 16, 3, 7, 11], .causal(kernel: 1)) }
 
   /// extents: batch, channels, result channels, frames, rows, columns.
   private func check(_ extents: [Int], _ g: ConvolutionGeometry) {
     let (input, output) = (extents[1], extents[2])
-    let k = g.kernel.x
+    let k = g.kernel
     let x = Inputs.numbers(Shape(extents[0], input, extents[3], extents[4], extents[5]), 1)
-    let weight = Inputs.quarters(Shape(output, input, k, k, k), 2)
+    let weight = Inputs.quarters(Shape(output, input, k.x, k.y, k.z), 2)
     let bias = Inputs.numbers(Shape(output), 3)
     let dy = Inputs.numbers(Workspace.outputShape(x.shape, out: output, g), 4)
-    let what = "conv \(extents), stride \(g.stride), upsampling \(g.upsampling)"
+    let what = "conv \(extents), kernel \(k), stride \(g.stride), upsampling \(g.upsampling)"
     compare(what, [x, weight, bias], tolerance: tolerance) { t in
       [Reference.convolution(t[0], weight: t[1], bias: t[2], g)]
     } _: { t, w in
@@ -61,13 +82,14 @@ import Testing
       w.convolutionBackwardWeight(t[0], x: t[1], weight: weight.shape, g, addingTo: &dw, &db)
       return [dw!, db!]
     }
-    if k > 1 { fusion(what, x, weight, bias, dy, g) }
+    if k == SIMD3(1, 1, 1) { return }
+    for eachFrame in [false, true] { fusion(what, x, weight, bias, dy, g, eachFrame) }
   }
 
   /// Normalised as it is read and added to as it is written: the bits of the separate operations.
   private func fusion(
     _ what: String, _ x: Tensor, _ weight: Tensor, _ bias: Tensor, _ side: Tensor,
-    _ g: ConvolutionGeometry
+    _ g: ConvolutionGeometry, _ eachFrame: Bool
   ) {
     let scale = Inputs.numbers(Shape(x.shape[1]), 5)
     let shift = Inputs.numbers(Shape(x.shape[1]), 6)
@@ -75,9 +97,13 @@ import Testing
       let (fused, separate) = variant.use {
         let work = Workspace()
         let (norm, _) = work.pendingGroupNorm(
-          x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true)
+          x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true,
+          eachFrame: eachFrame)
         var y = work.convolution(
-          work.groupNorm(x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true).y,
+          work.groupNorm(
+            x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true,
+            eachFrame: eachFrame
+          ).y,
           weight: weight, bias: bias, g)
         work.add(side, to: &y)
         return (work.convolution(x, weight: weight, bias: bias, g, after: norm, adding: side), y)

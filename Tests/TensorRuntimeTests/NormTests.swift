@@ -153,4 +153,39 @@ import Testing
       return [y, dx, dScale!, dShift!]
     }
   }
+
+  /// Every frame by itself: the same as a batch of frames.
+  @Test(arguments: [[2, 8, 4, 3, 35], [1, 12, 3, 16, 6], [3, 4, 4, 1, 40]])
+  func framesOfGroups(sizes: [Int]) {
+    let (b, c, groups, frames, spatial) = (sizes[0], sizes[1], sizes[2], sizes[3], sizes[4])
+    let shape = Shape(b, c, frames, spatial)
+    let inputs = [
+      Inputs.numbers(shape, 1), Inputs.numbers(shape, 2), Inputs.numbers(Shape(c), 3),
+      Inputs.numbers(Shape(c), 4),
+    ]
+    compare("group norm of frames \(sizes)", inputs, tolerance: 2e-5) { t in
+      let work = Workspace()
+      func batch(_ x: Tensor) -> Tensor {
+        work.permuted(x, [0, 2, 1, 3]).reshaped(Shape(b * frames, c, spatial))
+      }
+      func frame(_ x: Tensor) -> Tensor {
+        work.permuted(x.reshaped(Shape(b, frames, c, spatial)), [0, 2, 1, 3])
+      }
+      let y = Reference.groupNorm(
+        batch(t[0]), groups: groups, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true)
+      let d = Reference.groupNormBackward(
+        batch(t[1]), x: batch(t[0]), groups: groups, scale: t[2], shift: t[3], epsilon: 1e-6,
+        silu: true)
+      return [frame(y), frame(d.dx), d.dScale, d.dShift]
+    } _: { t, w in
+      var dScale: Tensor? = w.zeros(Shape(c), t[0].type)
+      var dShift: Tensor? = w.zeros(Shape(c), t[0].type)
+      let (y, s) = w.groupNorm(
+        t[0], groups: groups, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true, eachFrame: true)
+      let dx = w.groupNormBackward(
+        t[1], x: t[0], groups: groups, scale: t[2], shift: t[3], epsilon: 1e-6, silu: true,
+        eachFrame: true, statistics: s, addingTo: &dScale, &dShift)
+      return [y, dx, dScale!, dShift!]
+    }
+  }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models
-and the C table of their bytes.
+and the C table of their bytes, with those of OpenCLIP's tokenizer.
 
 usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP        (needs numpy; run tools/build
 afterwards)
@@ -10,6 +10,8 @@ import json, os, shutil, struct, sys
 import numpy as np
 
 LIMIT = 25_000_000
+# Under CSupport/Embedded: what is not made here.
+GIVEN = ["openclip/merges.txt"]
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "CSupport", "Embedded")
 
 
@@ -56,15 +58,16 @@ def main():
                 files.append(path)
     narrowed(sys.argv[3], os.path.join(models, "reward/ot_map.safetensors"))
     files.append("reward/ot_map.safetensors")
-    files.sort()
-    total = sum(os.path.getsize(os.path.join(models, f)) for f in files)
+    embedded = {f: f"models/{f}" for f in files} | {f: f for f in GIVEN}
+    total = sum(os.path.getsize(os.path.join(root, path)) for path in embedded.values())
     if total > LIMIT:
         sys.exit(f"embed: {total} bytes are more than the {LIMIT} the program may carry")
     lines = ["/* Written by tools/embedded/embed.py: do not edit. */", '#include "embedded.h"', ""]
+    files = sorted(embedded)
     for i, f in enumerate(files):
         lines += [
             f"static const _Alignas(64) unsigned char file_{i}[] = {{",
-            f'#embed "models/{f}"',
+            f'#embed "{embedded[f]}"',
             "};",
         ]
     lines += ["static const pisces_embedded_file files[] = {"]

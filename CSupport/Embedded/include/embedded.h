@@ -1,4 +1,5 @@
-/* Files inside the program: the default generator and reward model. The table is written by
+/* Files inside the program: the default generator and reward model, and the merges of OpenCLIP's
+ * tokenizer (openclip/merges.LICENCE). The table is written by
  * tools/embedded/embed.py. */
 #ifndef PISCES_EMBEDDED_H
 #define PISCES_EMBEDDED_H

@@ -9,7 +9,7 @@ void pk_conv_pack_winograd(const conv_job *j, const char *x, const void *norm, i
     n = MIN(rows_at_a_time, count - r);
     j->conv->pack_rows(p->in, n, p->source_pixels, pk_at(x, j->type, r * p->source_pixels),
                        p->source_frames * p->source_rows * p->source_pixels, norm, j->silu, packed,
-                       row, p->before, p->gap, p->packed_pixels, !p->backward);
+                       row, p->before, p->gap, p->packed_pixels, !p->backward && !p->zeros);
     for (idx i = 0; i < n; i++)
       j->kernels->winograd_transform_w(p->component_pixels, p->in, packed + i * row * size,
                                        out + (r + i) * step * size, plane);
@@ -37,14 +37,16 @@ static void fill_ring(const conv_band *band, idx first, idx last) {
   for (idx f = first; f <= last; f++) {
     const char *x =
         pk_at(band->source, j->type, (f * p->source_rows + band->low) * p->source_pixels);
+    const void *norm = conv_frame_norm(j, band->norm, f);
     char *out = band->t->ring + f % p->ring_frames * band->rows * j->row_elements * size;
     if (p->winograd_w)
-      pk_conv_pack_winograd(j, x, band->norm, band->rows, band->t->packed_rows, out,
-                            band->row_elements, band->plane);
+      pk_conv_pack_winograd(j, x, norm, band->rows, band->t->packed_rows, out, band->row_elements,
+                            band->plane);
     else
       j->conv->pack_rows(p->in, band->rows, p->source_pixels, x,
-                         p->source_frames * p->source_rows * p->source_pixels, band->norm, j->silu,
-                         out, j->row_elements, p->before, p->gap, p->packed_pixels, !p->backward);
+                         p->source_frames * p->source_rows * p->source_pixels, norm, j->silu, out,
+                         j->row_elements, p->before, p->gap, p->packed_pixels,
+                         !p->backward && !p->zeros);
   }
 }
 
@@ -163,7 +165,7 @@ void pk_conv_band(const conv_job *j, idx b, idx h0, idx h1, idx t0, idx t1, char
   conv_band band = {.j = j,
                     .t = &t,
                     .source = conv_sample(j, j->source, b, p->in, source_plane),
-                    .norm = conv_sample(j, j->norm, b, 3, p->in),
+                    .norm = conv_sample(j, j->norm, b, 3 * j->norm_frames, p->in),
                     .add = conv_sample(j, j->add, b, p->out, plane),
                     .result = conv_sample(j, j->result, b, p->out, plane),
                     .low = low,

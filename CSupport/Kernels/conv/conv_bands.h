@@ -18,6 +18,7 @@ typedef struct {
   const char *panels; /* [line][component][panel][k][nr] */
   const void *bias;   /* [padded_out], or NULL */
   const void *source, *norm, *add;
+  idx norm_frames;
   int silu;
   void *result;
 } conv_job;
@@ -33,6 +34,11 @@ typedef struct {
 static inline void *conv_sample(const conv_job *j, const void *array, idx b, idx planes,
                                 idx plane) {
   return array ? pk_at(array, j->type, b * planes * plane) : NULL;
+}
+
+/* What normalises frame f of a sample. */
+static inline const void *conv_frame_norm(const conv_job *j, const void *norm, idx f) {
+  return norm && j->norm_frames > 1 ? pk_at(norm, j->type, 3 * f * j->p->in) : norm;
 }
 
 static inline conv_thread conv_thread_of(const conv_job *j, char *scratch) {

@@ -77,6 +77,7 @@ static void run(pk_type type, const pk_conv3d_shape *s, const conv_plan *p, cons
   j.result = result;
   if (fusion) {
     j.norm = fusion->norm;
+    j.norm_frames = fusion->norm_frames;
     j.add = fusion->add;
     j.silu = fusion->silu;
   }
@@ -109,6 +110,8 @@ pk_status pk_conv3d_forward(pk_type type, const pk_conv3d_shape *s, const void *
   extents e;
   if (!k) return PK_BAD_TYPE;
   if (conv_bad(s, &e)) return PK_BAD_SHAPE;
+  if (fusion && fusion->norm && fusion->norm_frames != 1 && fusion->norm_frames != s->t)
+    return PK_BAD_SHAPE;
   if (!pointwise(s)) {
     const conv_plan p = pk_conv_plan(s, &e, 0, type == PK_F32 && !pk_bf16(type));
     run(type, s, &p, x, weight, bias, fusion, y, scratch);

@@ -12,14 +12,17 @@ static inline int conv_bad(const pk_conv3d_shape *s, extents *e) {
       s->kh < 1 || s->kw < 1)
     return 1;
   if (s->kt > PK_CONV_TAPS || s->kh > PK_CONV_TAPS || s->kw > PK_CONV_TAPS) return 1;
-  if (s->st < 1 || s->sh < 1 || s->sw < 1 || s->front < 0 || s->side < 0 || s->ft < 1 ||
-      s->fh < 1 || s->fw < 1)
+  if (s->st < 1 || s->sh < 1 || s->sw < 1 || s->front < 0 || s->back < 0 || s->side < 0 ||
+      s->ft < 1 || s->fh < 1 || s->fw < 1)
     return 1;
-  if (s->ft * s->fh * s->fw > 1 && (s->st * s->sh * s->sw > 1 || s->front != s->kt - 1 ||
+  /* every result reads something */
+  if (s->zeros && (s->front >= s->kt || s->back >= s->kt || s->side >= s->kh || s->side >= s->kw))
+    return 1;
+  if (s->ft * s->fh * s->fw > 1 && (s->st * s->sh * s->sw > 1 || s->front + s->back != s->kt - 1 ||
                                     s->kh != 2 * s->side + 1 || s->kw != s->kh))
     return 1;
   e->t = 1 + (s->t - 1) * s->ft, e->h = s->h * s->fh, e->w = s->w * s->fw;
-  e->tp = e->t + s->front, e->hp = e->h + 2 * s->side, e->wp = e->w + 2 * s->side;
+  e->tp = e->t + s->front + s->back, e->hp = e->h + 2 * s->side, e->wp = e->w + 2 * s->side;
   if (e->tp < s->kt || e->hp < s->kh || e->wp < s->kw) return 1;
   e->to = (e->tp - s->kt) / s->st + 1, e->ho = (e->hp - s->kh) / s->sh + 1,
   e->wo = (e->wp - s->kw) / s->sw + 1;
@@ -31,7 +34,7 @@ static inline int upsampled(const pk_conv3d_shape *s) { return s->ft * s->fh * s
 
 static inline int pointwise(const pk_conv3d_shape *s) {
   return s->kt * s->kh * s->kw == 1 && s->st * s->sh * s->sw == 1 && s->front == 0 &&
-         s->side == 0 && !upsampled(s);
+         s->back == 0 && s->side == 0 && !upsampled(s);
 }
 
 /* A 1x1x1 convolution of one sample as a product: pass 0 forward, 1 backward data, 2 backward
@@ -50,11 +53,11 @@ typedef struct {
 } axis_range;
 
 /* T or H. A result reads k neighbours of the source, repeated `factor` times (but for the first of
- * T) and padded by its edges. Neighbours that are copies of one source row are one read, with the
+ * T) and padded by its edges, or by zeros, which are not read. Neighbours that are copies of one source row are one read, with the
  * sum of their weights: a range of taps. */
 typedef struct {
   idx n, factor, first, k, stride, pad, results; /* first: 1 where the first is not repeated */
-  int merge;                                     /* or else a range for each tap */
+  int merge, zeros;                              /* merge: or else a range for each tap */
   /* how many are used; first * k + last -> its number, -1 if unused */
   idx ranges, id[PK_CONV_TAPS * PK_CONV_TAPS];
   axis_range taps[PK_CONV_TAPS * (PK_CONV_TAPS + 1) / 2];
@@ -64,12 +67,24 @@ typedef struct {
   idx row, range;
 } axis_read;
 
+/* The position that a tap of a result reads, in the repeated source before it is padded. */
+static inline idx axis_position(const axis *a, idx result, idx tap) {
+  return result * a->stride + tap - a->pad;
+}
+
+static inline idx axis_end(const axis *a) {
+  return a->first ? (a->n - 1) * a->factor : a->n * a->factor - 1;
+}
+
+/* Whether a tap reads a zero of the padding. */
+static inline int axis_is_zero(const axis *a, idx result, idx tap) {
+  const idx q = axis_position(a, result, tap);
+  return a->zeros && (q < 0 || q > axis_end(a));
+}
+
+/* The row of the source that a tap reads, or the nearest one. */
 static inline idx axis_source(const axis *a, idx result, idx tap) {
-  const idx end = a->first ? (a->n - 1) * a->factor : a->n * a->factor - 1,
-            q = result * a->stride + tap - a->pad,
-            p = q < 0     ? 0
-                : q > end ? end
-                          : q;
+  const idx end = axis_end(a), q = axis_position(a, result, tap), p = q < 0 ? 0 : q > end ? end : q;
   return a->factor == 1 ? p : a->first ? (p + a->factor - 1) / a->factor : p / a->factor;
 }
 
@@ -79,7 +94,11 @@ static inline idx axis_ranges(const axis *a, idx result, axis_read *out) {
   idx n = 0;
   for (idx from = 0, to; from < a->k; from = to) {
     const idx source = axis_source(a, result, from);
-    for (to = from + 1; a->merge && to < a->k && axis_source(a, result, to) == source;) to++;
+    to = from + 1;
+    if (axis_is_zero(a, result, from)) continue;
+    while (a->merge && to < a->k && axis_source(a, result, to) == source &&
+           !axis_is_zero(a, result, to))
+      to++;
     const idx code = from * a->k + to - 1;
     out[n++] = (axis_read){source, a->ranges ? a->id[code] : code};
   }
@@ -87,8 +106,8 @@ static inline idx axis_ranges(const axis *a, idx result, axis_read *out) {
 }
 
 static inline axis axis_of(idx n, idx factor, idx first, idx k, idx stride, idx pad, idx results,
-                           int merge) {
-  axis a = {n, factor, first, k, stride, pad, results, merge, 0, {0}, {{0, 0}}};
+                           int merge, int zeros) {
+  axis a = {n, factor, first, k, stride, pad, results, merge, zeros, 0, {0}, {{0, 0}}};
   idx used = 0;
   axis_read reads[PK_CONV_TAPS];
   for (idx i = 0; i < k * k; i++) a.id[i] = -1;

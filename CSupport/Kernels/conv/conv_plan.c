@@ -85,7 +85,7 @@ static void plan_bands(conv_plan *p) {
 }
 
 conv_plan pk_conv_plan(const pk_conv3d_shape *s, const extents *e, int backward, int winograd) {
-  const idx edge = CEIL_DIV(s->side, s->fw);
+  const idx edge = backward && s->zeros ? 0 : CEIL_DIV(s->side, s->fw);
   conv_plan p = {.backward = backward,
                  .batch = s->batch,
                  .in = backward ? s->out : s->in,
@@ -100,9 +100,10 @@ conv_plan pk_conv_plan(const pk_conv3d_shape *s, const extents *e, int backward,
                  .edge = backward ? edge : 0,
                  .phases = s->fw,
                  .side = s->side,
-                 .kw = s->kw};
-  p.t = axis_of(s->t, s->ft, 1, s->kt, s->st, s->front, e->to, 1);
-  p.h = axis_of(s->h, s->fh, 0, s->kh, s->sh, s->side, e->ho, s->fh > 1);
+                 .kw = s->kw,
+                 .zeros = s->zeros};
+  p.t = axis_of(s->t, s->ft, 1, s->kt, s->st, s->front, e->to, 1, s->zeros);
+  p.h = axis_of(s->h, s->fh, 0, s->kh, s->sh, s->side, e->ho, s->fh > 1, s->zeros);
   p.component_pixels = backward ? s->w + 2 * edge : s->fw > 1 ? s->w : e->wo;
   p.winograd_w = winograd && s->kw == 3 && s->sw == 1 && s->fw == 1 && p.component_pixels >= 4;
   p.components = p.winograd_w ? 6 : backward ? 1 : s->fw;

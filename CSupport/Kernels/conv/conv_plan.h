@@ -36,6 +36,7 @@ typedef struct {
   idx component_pixels; /* results of a component in a row (Winograd: its tiles) */
   idx edge;             /* pixels that are accumulated onto each edge */
   idx phases, side, kw;
+  int zeros;
   idx max_lines;   /* lines of a row, at most */
   idx ring_frames; /* frames that the ring holds */
   /* Units along H: rows of the result, or pairs of rows (backward: of padded rows). A band is an

@@ -22,10 +22,14 @@ idx pk_conv_weights_scratch(const pk_conv3d_shape *s, const extents *e) {
          (grid_size(e, s->batch * s->in) + grid_size(e, s->batch * s->out));
 }
 
-/* Row y of the source as a row of the grid: upsampled along W, its edges repeated. */
+/* Row y of the source as a row of the grid: upsampled along W, and padded. */
 static void pad_row(const pk_conv3d_shape *s, const extents *e, size_t z, const char *source,
                     char *grid) {
-  for (idx j = 0; j < s->side; j++) {
+  if (s->zeros) {
+    memset(grid, 0, (size_t)s->side * z);
+    memset(grid + (size_t)(s->side + e->w) * z, 0, (size_t)s->side * z);
+  }
+  for (idx j = 0; j < s->side && !s->zeros; j++) {
     memcpy(grid + (size_t)j * z, source, z);
     memcpy(grid + (size_t)(s->side + e->w + j) * z, source + (size_t)(s->w - 1) * z, z);
   }
@@ -36,19 +40,23 @@ static void pad_row(const pk_conv3d_shape *s, const extents *e, size_t z, const 
       memcpy(grid + (size_t)(s->side + j) * z, source + (size_t)(j / s->fw) * z, z);
 }
 
-/* x [batch * in, T, H, W], upsampled and with its edges repeated. */
+/* x [batch * in, T, H, W], upsampled and padded. */
 static void pad_input(pk_type type, const pk_conv3d_shape *s, const extents *e, const void *x,
                       void *grid) {
   const idx planes = s->batch * s->in;
   const size_t z = (size_t)pk_size(type);
 #pragma omp parallel for schedule(static)
   for (idx r = 0; r < planes * e->tp; r++) {
-    const idx p = r / e->tp, f = MAX(r % e->tp - s->front, 0);
+    const idx p = r / e->tp, frame = r % e->tp - s->front, f = MIN(MAX(frame, 0), e->t - 1);
     for (idx i = 0; i < e->hp; i++) {
-      const idx y = MIN(MAX(i - s->side, 0), e->h - 1);
+      const idx row = i - s->side, y = MIN(MAX(row, 0), e->h - 1);
+      void *to = pk_at(grid, type, (r * e->hp + i) * e->wp);
+      if (s->zeros && (f != frame || y != row)) {
+        memset(to, 0, (size_t)e->wp * z);
+        continue;
+      }
       pad_row(s, e, z,
-              pk_at(x, type, ((p * s->t + (f + s->ft - 1) / s->ft) * s->h + y / s->fh) * s->w),
-              pk_at(grid, type, (r * e->hp + i) * e->wp));
+              pk_at(x, type, ((p * s->t + (f + s->ft - 1) / s->ft) * s->h + y / s->fh) * s->w), to);
     }
   }
   memset(pk_at(grid, type, planes * e->tp * e->hp * e->wp), 0, (size_t)slack(e) * z);

@@ -24,19 +24,19 @@ static char *ring_pair(const pair_band *band, idx f, idx u) {
 }
 
 /* Packs source frame f and transforms it along W and along H. Rows outside the source repeat its
- * edge (forward) or are zero (backward). */
+ * edge, or are zero (backward, or where the padding is). */
 static void fill_frame(const pair_band *band, idx f) {
   const conv_job *j = band->j;
   const conv_plan *p = j->p;
   const idx size = pk_size(j->type), n = band->pair_elements;
   const char *x = pk_at(band->source, j->type, (f * p->source_rows + band->low) * p->source_pixels);
-  pk_conv_pack_winograd(j, x, band->norm, band->high - band->low + 1, band->t->packed_rows,
-                        band->t->row_components, 6 * n, n);
+  pk_conv_pack_winograd(j, x, conv_frame_norm(j, band->norm, f), band->high - band->low + 1,
+                        band->t->packed_rows, band->t->row_components, 6 * n, n);
   for (idx u = band->u0; u < band->u1; u++) {
     const void *rows[4];
     for (idx i = 0; i < 4; i++) {
       const idx r = 2 * u + i - band->padding, inside = MAX(0, MIN(r, p->source_rows - 1));
-      rows[i] = p->backward && r != inside
+      rows[i] = (p->backward || p->zeros) && r != inside
                     ? NULL
                     : band->t->row_components + (inside - band->low) * 6 * n * size;
     }
@@ -80,7 +80,8 @@ static void invert_forward(const pair_band *band, idx v, const char *products, i
                                2 * v + 1 < p->rows ? below : unused, p->pixels);
 }
 
-/* Pair v of padded rows, backward. The first and the last padded row belong to an edge row. */
+/* Pair v of padded rows, backward. The first and the last padded row belong to an edge row, or to
+ * zeros. */
 static void invert_backward(const pair_band *band, idx v, const char *products, idx plane,
                             char *out) {
   const conv_job *j = band->j;
@@ -94,7 +95,8 @@ static void invert_backward(const pair_band *band, idx v, const char *products, 
   const int is_top = v == 0, is_bottom = 2 * v == p->rows;
   j->conv->accumulate_edges(p->pixels, p->edge, p->out, bordered, is_top ? edge : out, padded);
   j->conv->accumulate_edges(p->pixels, p->edge, p->out, other, is_bottom ? edge : below, padded);
-  if (is_top || is_bottom) j->kernels->axpby(p->pixels * padded, 1, edge, 1, is_top ? below : out);
+  if (!p->zeros && (is_top || is_bottom))
+    j->kernels->axpby(p->pixels * padded, 1, edge, 1, is_top ? below : out);
 }
 
 /* `pairs` pairs from u on of frame f, into the result. */
@@ -127,7 +129,7 @@ void pk_conv_winograd_band(const conv_job *j, idx b, idx u0, idx u1, idx t0, idx
   pair_band band = {.j = j,
                     .t = &t,
                     .source = conv_sample(j, j->source, b, p->in, source_plane),
-                    .norm = conv_sample(j, j->norm, b, 3, p->in),
+                    .norm = conv_sample(j, j->norm, b, 3 * j->norm_frames, p->in),
                     .add = conv_sample(j, j->add, b, p->out, plane),
                     .result = conv_sample(j, j->result, b, p->out, plane),
                     .u0 = u0,

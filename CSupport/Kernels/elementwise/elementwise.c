@@ -212,6 +212,24 @@ static double fold_dot(pk_type type, idx n, const void *x, const void *y, int di
   return total;
 }
 
+pk_status pk_add_to_rows(pk_type type, idx rows, idx columns, const void *v, void *y) {
+  SELECT(type);
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) {
+    void *row = pk_at(y, type, r * columns);
+    k->affine_clamp_forward(columns, 1, pk_read(v, type, r), -INFINITY, INFINITY, row, row);
+  }
+  return PK_OK;
+}
+
+pk_status pk_row_sums(pk_type type, idx rows, idx columns, const void *x, void *y) {
+  SELECT(type);
+#pragma omp parallel for schedule(static) if (rows * columns > PK_SERIAL)
+  for (idx r = 0; r < rows; r++)
+    pk_write(y, type, r, k->dot(columns, pk_at(x, type, r * columns), NULL));
+  return PK_OK;
+}
+
 double pk_sum(pk_type type, idx n, const void *x) { return fold_dot(type, n, x, NULL, 0); }
 
 double pk_dot(pk_type type, idx n, const void *x, const void *y) {

@@ -2,17 +2,18 @@
  *
  *   y[b,o,t,h,w] = bias[o] + sum over c, kt, kh, kw of
  *                  W[o,c,kt,kh,kw] xp[b,c,t st+kt,h sh+kh,w sw+kw]      (cross-correlation)
- *   xp is x, upsampled as pk_upsample_forward does by (ft, fh, fw), and padded by edge replication:
- *   `front` frames before the first, none after, `side` cells on each side of H and W
- *   (HunyuanVideo: front = kt-1, side = k/2). dx sums the gradients of every copy. Neither copies
- *   nor padding are stored or multiplied: taps that read copies of one cell become one, so that
- *   upsampling by 2 in every direction takes 8 products a result instead of 27.
+ *   xp is x, upsampled as pk_upsample_forward does by (ft, fh, fw), and padded by `front` frames
+ *   before the first, `back` after the last, `side` cells on each side of H and W: copies of the
+ *   edge (HunyuanVideo: front = kt-1, back = 0, side = k/2; dx sums the gradients of every copy) or
+ *   zeros (`zeros`; image networks). Neither copies nor padding are stored or multiplied: taps that
+ *   read copies of one cell become one, so that upsampling by 2 in every direction takes 8 products
+ *   a result instead of 27.
  * Source: Kong et al. 2024 (arXiv:2412.03603), CausalConv3d.
  *
  * Shapes   x [batch, in, T, H, W], W [out, in, kt, kh, kw], y [batch, out, To, Ho, Wo] with T' = 1
- *          + (T-1) ft, To = (T'+front-kt)/st + 1, H' = H fh, Ho = (H'+2 side-kh)/sh + 1. Kernel
- *          extents at most PK_CONV_TAPS; with upsampling strides are 1, front = kt-1 and kh = kw =
- *          2 side + 1.
+ *          + (T-1) ft, To = (T'+front+back-kt)/st + 1, H' = H fh, Ho = (H'+2 side-kh)/sh + 1.
+ *          Kernel extents at most PK_CONV_TAPS; with upsampling strides are 1, front + back = kt-1
+ *          and kh = kw = 2 side + 1; zeros are fewer than the kernel's extent on each side.
  * Numerics f32 without bf16 products, kw = 3 and no stride or upsampling along W: Winograd's
  *          F(4, 3), about 2.5 times the rounding errors of a plain sum.
  * Fusion   what a forward pass does with x as it reads it and with y as it writes it
@@ -25,14 +26,16 @@
 
 typedef struct {
   ptrdiff_t batch, in, out, t, h, w;
-  ptrdiff_t kt, kh, kw, st, sh, sw, front, side;
+  ptrdiff_t kt, kh, kw, st, sh, sw, front, back, side;
   ptrdiff_t ft, fh, fw; /* upsampling before it: 1 for none */
+  int zeros;            /* padding by zeros instead of copies of the edge */
 } pk_conv3d_shape;
 
 typedef struct PK_SAFE {
-  /* [batch, 3, in], of pk_groupnorm_statistics: the convolution reads n = (x - mean) factor +
-   * shift; NULL: x */
+  /* [batch, frames, 3, in], of pk_groupnorm_statistics: the convolution reads n = (x - mean)
+   * factor + shift; NULL: x. norm_frames: T, or 1 for one table a sample. */
   const void *norm;
+  ptrdiff_t norm_frames;
   int silu;        /* SiLU(n) instead */
   const void *add; /* [batch, out, To, Ho, Wo]: y is the convolution plus this; NULL: nothing */
 } pk_conv_fusion;

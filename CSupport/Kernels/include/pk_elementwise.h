@@ -33,6 +33,10 @@ ptrdiff_t pk_column_sums_scratch(ptrdiff_t rows, ptrdiff_t columns);
 pk_status pk_column_sums(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *x,
                          void *add_sums, void *scratch);
 
+/* y[r,:] += v[r]; y[r] = sum of x[r,:], added in double. */
+pk_status pk_add_to_rows(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *v, void *y);
+pk_status pk_row_sums(pk_type type, ptrdiff_t rows, ptrdiff_t columns, const void *x, void *y);
+
 /* Strided copy of rank <= 8: dst[sum i_k dst_strides[k]] = src[sum i_k src_strides[k]] (or += with
  * accumulate).
  * Distinct indices must address distinct elements of dst. */

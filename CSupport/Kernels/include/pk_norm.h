@@ -57,8 +57,10 @@ pk_status pk_head_norm_backward(pk_type type, const pk_head_norm_shape *s, const
                                 const void *sines, const void *rstd, void *dx, void *add_dgamma,
                                 void *scratch);
 
+/* x [batch, channels, frames, spatial]: each frame is normalised by itself. frames = 1: a sample
+ * as a whole. mean, rstd [batch, groups, frames]. */
 typedef struct {
-  ptrdiff_t batch, channels, groups, spatial;
+  ptrdiff_t batch, channels, groups, frames, spatial;
   double eps;
   int silu;
 } pk_groupnorm_shape;
@@ -70,7 +72,7 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
                                const void *gamma, const void *beta, void *y, void *mean, void *rstd,
                                void *scratch);
 /* mean and rstd alone, and what a convolution needs to normalise as it reads (pk_conv_fusion): norm
- * [batch, 3, channels], a channel's mean, rstd gamma and beta. */
+ * [batch, frames, 3, channels], a channel's mean, rstd gamma and beta. */
 pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x,
                                   const void *gamma, const void *beta, void *mean, void *rstd,
                                   void *norm, void *scratch);

@@ -185,6 +185,10 @@ typedef struct {
    * -- */
   void (*activation_forward)(int f, idx n, const void *x, void *y);
   void (*activation_backward)(int f, idx n, const void *x, const void *dy, void *dx);
+  /* y = value f(gate) */
+  void (*gated_forward)(int f, idx n, const void *value, const void *gate, void *y);
+  void (*gated_backward)(int f, idx n, const void *value, const void *gate, const void *dy,
+                         void *dvalue, void *dgate);
   /* y = scale x, x of a type that weights are stored in (pk_weight). */
   void (*widen)(pk_type from, idx n, const void *x, float scale, float *y);
   /* y = alpha x + beta y; beta 0 does not read y. */

@@ -180,11 +180,31 @@ static double affine(const void *p, pk_type type, idx i, double absent) {
 }
 
 /* Scratch holds, per (sample, channel), two doubles. */
-ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s) { return 4 * s->batch * s->channels; }
+/* Group norm: a row is a channel of one frame, [batch, channels, frames]; its group is a number in
+ * [batch, groups, frames]. */
+static idx gn_rows(const pk_groupnorm_shape *s) { return s->batch * s->channels * s->frames; }
+
+static idx gn_groups(const pk_groupnorm_shape *s) { return s->batch * s->groups * s->frames; }
+
+static idx gn_channel(const pk_groupnorm_shape *s, idx row) {
+  return row / s->frames % s->channels;
+}
+
+static idx gn_group(const pk_groupnorm_shape *s, idx row) {
+  return row / s->frames / (s->channels / s->groups) * s->frames + row % s->frames;
+}
+
+/* Row of channel i of a group. */
+static idx gn_row(const pk_groupnorm_shape *s, idx group, idx i) {
+  const idx per = s->channels / s->groups;
+  return (group / s->frames * per + i) * s->frames + group % s->frames;
+}
+
+ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s) { return 4 * gn_rows(s); }
 
 static int gn_bad(const pk_groupnorm_shape *s) {
   return s->batch < 0 || s->channels < 1 || s->groups < 1 || s->channels % s->groups ||
-         s->spatial < 1;
+         s->frames < 1 || s->spatial < 1;
 }
 
 pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x,
@@ -193,29 +213,31 @@ pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, con
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (gn_bad(s)) return PK_BAD_SHAPE;
-  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+  const idx rows = gn_rows(s), per = s->channels / s->groups;
   double *sums = scratch;
 #pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
   /* shifted by the group's first value: no cancellation when the mean is large */
   for (idx r = 0; r < rows; r++) {
     sums[2 * r] = sums[2 * r + 1] = 0;
     k->moments(s->spatial, pk_at(x, type, r * s->spatial),
-               pk_read(x, type, r / per * per * s->spatial), sums + 2 * r, sums + 2 * r + 1);
+               pk_read(x, type, gn_row(s, gn_group(s, r), 0) * s->spatial), sums + 2 * r,
+               sums + 2 * r + 1);
   }
-  for (idx g = 0; g < s->batch * s->groups; g++) {
+  for (idx g = 0; g < gn_groups(s); g++) {
     double a = 0, q = 0, n = (double)(per * s->spatial),
-           shift = pk_read(x, type, g * per * s->spatial);
+           shift = pk_read(x, type, gn_row(s, g, 0) * s->spatial);
     if (type == PK_F32) shift = (double)(float)shift;
-    for (idx c = 0; c < per; c++) a += sums[2 * (g * per + c)], q += sums[2 * (g * per + c) + 1];
+    for (idx c = 0; c < per; c++)
+      a += sums[2 * gn_row(s, g, c)], q += sums[2 * gn_row(s, g, c) + 1];
     double var = q / n - a / n * (a / n);
     pk_write(mean, type, g, shift + a / n);
     pk_write(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
   }
   for (idx r = 0; norm && r < rows; r++) {
-    const idx b = r / s->channels, c = r % s->channels, to = 3 * b * s->channels + c;
-    pk_write(norm, type, to, pk_read(mean, type, r / per));
-    pk_write(norm, type, to + s->channels,
-             pk_read(rstd, type, r / per) * affine(gamma, type, c, 1));
+    const idx b = r / (s->channels * s->frames), c = gn_channel(s, r), g = gn_group(s, r),
+              to = 3 * (b * s->frames + r % s->frames) * s->channels + c;
+    pk_write(norm, type, to, pk_read(mean, type, g));
+    pk_write(norm, type, to + s->channels, pk_read(rstd, type, g) * affine(gamma, type, c, 1));
     pk_write(norm, type, to + 2 * s->channels, affine(beta, type, c, 0));
   }
   return PK_OK;
@@ -228,10 +250,10 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
   const pk_status status =
       pk_groupnorm_statistics(type, s, x, gamma, beta, mean, rstd, NULL, scratch);
   if (status != PK_OK) return status;
-  const idx rows = s->batch * s->channels, per = s->channels / s->groups;
+  const idx rows = gn_rows(s);
 #pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
   for (idx r = 0; r < rows; r++) {
-    const idx c = r % s->channels, g = r / per;
+    const idx c = gn_channel(s, r), g = gn_group(s, r);
     k->groupnorm_channel(s->spatial, s->silu, pk_read(mean, type, g), pk_read(rstd, type, g),
                          affine(gamma, type, c, 1), affine(beta, type, c, 0),
                          pk_at(x, type, r * s->spatial), pk_at(y, type, r * s->spatial));
@@ -239,19 +261,19 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
   return PK_OK;
 }
 
-/* What backward knows of a channel (row of x) and of its group. */
+/* What backward knows of a row of x and of its group. */
 typedef struct {
   const pk_kernels *k;
   pk_type type;
   const pk_groupnorm_shape *s;
   const void *dy, *x, *gamma, *beta, *mean, *rstd, *add;
   void *dx;
-  double *sums; /* of each channel: of the gradient of the norm's own output g, and of g n */
+  double *sums; /* of each row: of the gradient of the norm's own output g, and of g n */
 } gn_backward;
 
-/* The sums of a channel; its g goes to dx. */
-static void gn_channel_sums(const gn_backward *w, idx r) {
-  const idx c = r % w->s->channels, g = r / (w->s->channels / w->s->groups), at = r * w->s->spatial;
+/* The sums of a row; its g goes to dx. */
+static void gn_row_sums(const gn_backward *w, idx r) {
+  const idx c = gn_channel(w->s, r), g = gn_group(w->s, r), at = r * w->s->spatial;
   w->sums[2 * r] = w->sums[2 * r + 1] = 0;
   w->k->groupnorm_channel_sums(
       w->s->spatial, w->s->silu, pk_read(w->mean, w->type, g), pk_read(w->rstd, w->type, g),
@@ -259,16 +281,17 @@ static void gn_channel_sums(const gn_backward *w, idx r) {
       pk_at(w->x, w->type, at), pk_at(w->dx, w->type, at), w->sums + 2 * r, w->sums + 2 * r + 1);
 }
 
-static void gn_channel_backward(const gn_backward *w, idx r) {
-  const idx per = w->s->channels / w->s->groups, g = r / per, at = r * w->s->spatial;
+static void gn_row_backward(const gn_backward *w, idx r) {
+  const idx per = w->s->channels / w->s->groups, g = gn_group(w->s, r), at = r * w->s->spatial;
   double m1 = 0, m2 = 0, n = (double)(per * w->s->spatial);
-  for (idx o = g * per; o < (g + 1) * per; o++) {
-    const double factor = affine(w->gamma, w->type, o % w->s->channels, 1);
+  for (idx i = 0; i < per; i++) {
+    const idx o = gn_row(w->s, g, i);
+    const double factor = affine(w->gamma, w->type, gn_channel(w->s, o), 1);
     m1 += factor * w->sums[2 * o], m2 += factor * w->sums[2 * o + 1];
   }
   w->k->groupnorm_channel_backward(
       w->s->spatial, pk_read(w->mean, w->type, g), pk_read(w->rstd, w->type, g),
-      affine(w->gamma, w->type, r % w->s->channels, 1), m1 / n, m2 / n, pk_at(w->x, w->type, at),
+      affine(w->gamma, w->type, gn_channel(w->s, r), 1), m1 / n, m2 / n, pk_at(w->x, w->type, at),
       w->add ? pk_at(w->add, w->type, at) : NULL, pk_at(w->dx, w->type, at));
 }
 
@@ -279,8 +302,7 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (gn_bad(s)) return PK_BAD_SHAPE;
-  const idx rows = s->batch * s->channels, groups = s->batch * s->groups,
-            per = s->channels / s->groups;
+  const idx rows = gn_rows(s), groups = gn_groups(s), per = s->channels / s->groups;
   double *sums = scratch;
   const gn_backward w = {k, type, s, dy, x, gamma, beta, mean, rstd, add, dx, sums};
 #pragma omp parallel if (rows * s->spatial > PK_SERIAL)
@@ -289,20 +311,22 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
     if (groups >= 2 * omp_get_num_threads()) {
 #pragma omp for schedule(static)
       for (idx g = 0; g < groups; g++) {
-        for (idx r = g * per; r < (g + 1) * per; r++) gn_channel_sums(&w, r);
-        for (idx r = g * per; r < (g + 1) * per; r++) gn_channel_backward(&w, r);
+        for (idx i = 0; i < per; i++) gn_row_sums(&w, gn_row(s, g, i));
+        for (idx i = 0; i < per; i++) gn_row_backward(&w, gn_row(s, g, i));
       }
     } else {
 #pragma omp for schedule(static)
-      for (idx r = 0; r < rows; r++) gn_channel_sums(&w, r);
+      for (idx r = 0; r < rows; r++) gn_row_sums(&w, r);
 #pragma omp for schedule(static)
-      for (idx r = 0; r < rows; r++) gn_channel_backward(&w, r);
+      for (idx r = 0; r < rows; r++) gn_row_backward(&w, r);
     }
   }
   for (idx c = 0; c < s->channels; c++) {
     double a = 0, b = 0;
-    for (idx i = 0; i < s->batch; i++)
-      b += sums[2 * (i * s->channels + c)], a += sums[2 * (i * s->channels + c) + 1];
+    for (idx i = 0; i < s->batch * s->frames; i++) {
+      const idx r = (i / s->frames * s->channels + c) * s->frames + i % s->frames;
+      b += sums[2 * r], a += sums[2 * r + 1];
+    }
     if (add_dgamma) pk_write(add_dgamma, type, c, pk_read(add_dgamma, type, c) + a);
     if (add_dbeta) pk_write(add_dbeta, type, c, pk_read(add_dbeta, type, c) + b);
   }

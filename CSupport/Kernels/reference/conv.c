@@ -6,7 +6,7 @@ typedef ptrdiff_t idx;
 static idx result_extent(idx n, idx pad, idx k, idx stride) { return (n + pad - k) / stride + 1; }
 
 static idx frames_of(const pk_conv3d_shape *s) {
-  return result_extent(1 + (s->t - 1) * s->ft, s->front, s->kt, s->st);
+  return result_extent(1 + (s->t - 1) * s->ft, s->front + s->back, s->kt, s->st);
 }
 
 static idx rows_of(const pk_conv3d_shape *s) {
@@ -17,11 +17,17 @@ static idx columns_of(const pk_conv3d_shape *s) {
   return result_extent(s->w * s->fw, 2 * s->side, s->kw, s->sw);
 }
 
+static int is_outside(idx i, idx n) { return i < 0 || i >= n; }
+
 static idx clamp(idx i, idx n) { return i < 0 ? 0 : i >= n ? n - 1 : i; }
 
 /* The element of x [channels, T, H, W] that tap (kt, kh, kw) of result (t, h, w) reads: padding
- * repeats the edge, upsampling repeats pixels and every frame but the first. */
+ * repeats the edge, or is zero (-1); upsampling repeats pixels and every frame but the first. */
 static idx element(const pk_conv3d_shape *s, idx c, idx t, idx h, idx w, idx kt, idx kh, idx kw) {
+  if (s->zeros && (is_outside(t * s->st + kt - s->front, 1 + (s->t - 1) * s->ft) ||
+                   is_outside(h * s->sh + kh - s->side, s->h * s->fh) ||
+                   is_outside(w * s->sw + kw - s->side, s->w * s->fw)))
+    return -1;
   const idx ft = clamp(t * s->st + kt - s->front, 1 + (s->t - 1) * s->ft),
             fh = clamp(h * s->sh + kh - s->side, s->h * s->fh),
             fw = clamp(w * s->sw + kw - s->side, s->w * s->fw);
@@ -44,8 +50,11 @@ static idx element(const pk_conv3d_shape *s, idx c, idx t, idx h, idx w, idx kt,
               for (idx kt = 0; kt < s->kt; kt++) \
                 for (idx kh = 0; kh < s->kh; kh++) \
                   for (idx kw = 0; kw < s->kw; kw++, at_w++) { \
-                    const idx at_x = b * size_x + element(s, c, t, h, w, kt, kh, kw); \
-                    body; \
+                    const idx in_sample = element(s, c, t, h, w, kt, kh, kw); \
+                    const idx at_x = b * size_x + in_sample; \
+                    if (in_sample >= 0) { \
+                      body; \
+                    } \
                   } \
           }
 

@@ -150,7 +150,7 @@ public enum ModelCheck {
     let encoder = try GeneratorFolder.promptEncoder(folder, from: source)
     return { work in
       let prompt = encoder(["a red circle moves to the left"], in: work)
-      return [("prompt states", prompt.states), ("pooled prompt", prompt.pooled)]
+      return [("prompt states", prompt.states), ("pooled prompt", prompt.pooled!)]
     }
   }
   private static func transformer(_ c: TransformerConfig, _ source: ParameterSource) throws

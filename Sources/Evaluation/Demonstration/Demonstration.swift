@@ -45,15 +45,21 @@ public struct Demonstration {
 
   /// Runs everything and writes the report. Returns the summary.
   public mutating func run(control: Bool) async throws -> JSONObject {
-    let s = settings
     let (original, encoder) = try openGenerator()
+    return try await run(original.denoiser, original, encoder, control: control)
+  }
+  private mutating func run(
+    _ teacher: some VideoDenoiser, _ original: VideoGenerator, _ encoder: any PromptEmbedder,
+    control: Bool
+  ) async throws -> JSONObject {
+    let s = settings
     let path = rewardPath
     let opened = try phase("open the reward model") { _ in try RewardFolder(path, frames: 9) }
     let (map, metrics) = try phase("fit the OT map") { work in
       try Demonstration.fitMap(s.map, opened, in: work)
     }
     let models = PostModels(
-      teacher: original.transformer, decoder: original.decoder,
+      teacher: teacher, process: try generator.process(), decoder: original.decoder,
       reward: try RewardModel(
         opened.model, tokenizer: opened.tokenizer, map: { x, work in map(x, in: work) },
         options: s.post.rewardOptions),
@@ -85,20 +91,25 @@ public struct Demonstration {
   }
 
   /// What all evaluations share.
-  private struct Judge { let encoder: PromptEncoder, reward: RewardModel, prompts: [Prompt] }
+  private struct Judge {
+    let encoder: any PromptEmbedder, reward: RewardModel, prompts: [Prompt]
+  }
 
-  private mutating func openGenerator() throws -> (VideoGenerator, PromptEncoder) {
+  private mutating func openGenerator() throws -> (VideoGenerator, any PromptEmbedder) {
     let folder = generator
     let steps = settings.sampler_steps
     return try phase("open the generator") { _ in
-      let c = try folder.autoencoderConfig()
-      let transformer = try folder.transformer()
-      let decoder = LatentDecoder(
-        try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: false)
-      let encoder = try folder.promptEncoder()
-      let sampler = FlowSampler(steps: steps, shift: try folder.scheduler().shift)
-      let shape = c.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst()
-      return (VideoGenerator(transformer, sampler, decoder, latentShape: Array(shape)), encoder)
+      guard case .flow(let shift) = try folder.process() else {
+        throw ConfigurationError(
+          "the demo runs on a generator of rectified flow", folder.path,
+          "give a generator of HunyuanVideo's family")
+      }
+      let decoder = try folder.autoencoder.decoder()
+      let sampler = FlowSampler(steps: steps, shift: shift)
+      let shape = decoder.geometry.latentShape(batch: 1, frames: 9, height: 32, width: 32)
+      let generator = VideoGenerator(
+        try folder.denoiser(), sampler, decoder, latentShape: Array(shape.dropFirst()))
+      return (generator, try folder.promptEncoder())
     }
   }
   /// Judges a generator without guidance and at `guidance`.
@@ -122,7 +133,8 @@ public struct Demonstration {
     }
   }
   private mutating func train(
-    _ name: String, _ post: PostSettings, _ models: PostModels, _ original: VideoGenerator
+    _ name: String, _ post: PostSettings, _ models: PostModels<some VideoDenoiser>,
+    _ original: VideoGenerator
   ) throws -> (VideoGenerator, [Curve]) {
     let captions = settings.captions(count: settings.post.post.pool)
     let note = note
@@ -130,7 +142,7 @@ public struct Demonstration {
     let curves = try phase(name) { work in
       let (model, curves) = try Demonstration.postTrain(
         post, models, captions, original.latentShape, note, in: work)
-      tuned.transformer = model
+      tuned.denoiser = model
       return curves
     }
     return (tuned, curves)
@@ -169,10 +181,10 @@ public struct Demonstration {
     )
   }
 
-  private static func postTrain(
-    _ s: PostSettings, _ models: PostModels, _ captions: [String], _ shape: [Int],
+  private static func postTrain<Model: VideoDenoiser>(
+    _ s: PostSettings, _ models: PostModels<Model>, _ captions: [String], _ shape: [Int],
     _ note: (String) -> Void, in work: borrowing Workspace
-  ) throws -> (VideoTransformer, [Curve]) {
+  ) throws -> (Model, [Curve]) {
     var task = try DirectTask(
       s, models: models, pool: nil, captions: captions, latentShape: shape, components: { _ in },
       in: work)

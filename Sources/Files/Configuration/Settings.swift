@@ -19,16 +19,16 @@ public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equa
 }
 
 public enum SettingsReader {
-  /// Applies the defaults, then the file (YAML or JSON), then `overrides` ("a.b=value" each). Each
+  /// Applies the defaults (or `published` ones), then the file (YAML or JSON), then `overrides` ("a.b=value" each). Each
   /// key is checked against its declaration. A key under its former name is accepted, and `note` is
   /// called.
   public static func read<S: Settings>(
-    _: S.Type = S.self, file: String? = nil, overrides: [String] = [],
+    _: S.Type = S.self, over published: S = S(), file: String? = nil, overrides: [String] = [],
     note: @escaping (String) -> Void = { _ in }
   ) throws -> S {
     let renamed = S.keys.compactMap { key in key.formerly.map { ($0, key.name) } }
     var layers = Layers(
-      tree: try resolved(S()),
+      tree: try resolved(published),
       limits: Dictionary(uniqueKeysWithValues: S.keys.map { ($0.name, $0.limits) }),
       renamed: Dictionary(uniqueKeysWithValues: renamed))
     if let file {

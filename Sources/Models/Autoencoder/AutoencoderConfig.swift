@@ -52,14 +52,6 @@ public struct AutoencoderConfig: ModelConfig, Equatable {
     if !space && !time { return nil }
     return SIMD3(time ? 2 : 1, space ? 2 : 1, space ? 2 : 1)
   }
-  public func latentShape(batch: Int, frames: Int, height: Int, width: Int) -> [Int] {
-    [
-      batch, latentChannels, (frames - 1) / temporalCompressionRatio + 1,
-      height / spatialCompressionRatio, width / spatialCompressionRatio,
-    ]
-  }
-  public func frames(latents n: Int) -> Int { 1 + (n - 1) * temporalCompressionRatio }
-
   /// The fault in these sizes, as `field: reason`; nil if there is none.
   public var problem: String? {
     if blockOutChannels.isEmpty || blockOutChannels.count > 8 {

@@ -5,20 +5,20 @@ public import TensorRuntime
 /// (algorithm.md 6.15).
 public struct AutoencoderDecoder: TiledNetwork {
   public let config: AutoencoderConfig
-  public var postQuant: CausalConv3d
-  public var convIn: CausalConv3d
+  public var postQuant: Convolution
+  public var convIn: Convolution
   public var middle: MiddleBlock
   var up: [AutoencoderLevel]
   public var normOut: GroupNorm
-  public var convOut: CausalConv3d
+  public var convOut: Convolution
 
   public struct Saved: Sendable {
     let tiles: TiledSaved<PassSaved>, tiling: Tiling?
   }
   public struct PassSaved: Sendable {
-    let postQuant, convIn: CausalConv3d.Saved, middle: MiddleBlock.Saved
+    let postQuant, convIn: Convolution.Saved, middle: MiddleBlock.Saved
     let up: [UpSaved]
-    let normOut: GroupNorm.Saved, convOut: CausalConv3d.Saved
+    let normOut: GroupNorm.Saved, convOut: Convolution.Saved
   }
   enum UpSaved: Sendable {
     case all(AutoencoderLevel.Saved)
@@ -29,21 +29,25 @@ public struct AutoencoderDecoder: TiledNetwork {
     config = c
     let channels = Array(c.blockOutChannels.reversed())
     let groups = c.normNumGroups
-    postQuant = try CausalConv3d(
+    postQuant = try Convolution.causal(
       "post_quant_conv", c.latentChannels, c.latentChannels, kernel: 1, from: source)
-    convIn = try CausalConv3d(
+    convIn = try Convolution.causal(
       "decoder.conv_in.conv", c.latentChannels, channels[0], kernel: 3, from: source)
-    middle = try MiddleBlock("decoder.mid_block", c, from: source)
+    middle = try MiddleBlock(
+      "decoder.mid_block", channels[0], groups: groups, attends: c.midBlockAddAttention,
+      family: .video,
+      from: source)
     up = try channels.indices.map { i in
       let name = "decoder.up_blocks.\(i)"
       let input = channels[max(i - 1, 0)]
       let output = channels[i]
       let residuals = try (0...c.layersPerBlock).map {
         try ResidualBlock(
-          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups,
+          family: .video, from: source)
       }
       let upsampler = try c.factor(i).map {
-        try CausalConv3d(
+        try Convolution.causal(
           "\(name).upsamplers.0.conv.conv", output, output, kernel: 3, upsampling: $0, from: source)
       }
       return AutoencoderLevel(residuals: residuals, resampler: upsampler)
@@ -51,7 +55,7 @@ public struct AutoencoderDecoder: TiledNetwork {
     normOut = try GroupNorm(
       "decoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,
       from: source)
-    convOut = try CausalConv3d(
+    convOut = try Convolution.causal(
       "decoder.conv_out.conv", channels.last!, c.outChannels, kernel: 3, from: source)
   }
 

@@ -5,26 +5,26 @@ public import TensorRuntime
 /// mean then log-variance (algorithm.md 6.15). One pass.
 public struct AutoencoderEncoder: TiledNetwork {
   public let config: AutoencoderConfig
-  public var convIn: CausalConv3d
+  public var convIn: Convolution
   var down: [AutoencoderLevel]
   public var middle: MiddleBlock
   public var normOut: GroupNorm
-  public var convOut: CausalConv3d
-  public var quant: CausalConv3d
+  public var convOut: Convolution
+  public var quant: Convolution
 
   public struct Saved: Sendable {
     let tiles: TiledSaved<PassSaved>, tiling: Tiling?
   }
   public struct PassSaved: Sendable {
-    let convIn: CausalConv3d.Saved, down: [AutoencoderLevel.Saved], middle: MiddleBlock.Saved,
-      normOut: GroupNorm.Saved, convOut, quant: CausalConv3d.Saved
+    let convIn: Convolution.Saved, down: [AutoencoderLevel.Saved], middle: MiddleBlock.Saved,
+      normOut: GroupNorm.Saved, convOut, quant: Convolution.Saved
   }
 
   public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
     config = c
     let channels = c.blockOutChannels
     let groups = c.normNumGroups
-    convIn = try CausalConv3d(
+    convIn = try Convolution.causal(
       "encoder.conv_in.conv", c.inChannels, channels[0], kernel: 3, from: source)
     down = try channels.indices.map { i in
       let name = "encoder.down_blocks.\(i)"
@@ -32,21 +32,25 @@ public struct AutoencoderEncoder: TiledNetwork {
       let output = channels[i]
       let residuals = try (0..<c.layersPerBlock).map {
         try ResidualBlock(
-          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups, from: source)
+          "\(name).resnets.\($0)", $0 == 0 ? input : output, output, groups: groups,
+          family: .video, from: source)
       }
       let downsampler = try c.factor(i).map {
-        try CausalConv3d(
+        try Convolution.causal(
           "\(name).downsamplers.0.conv.conv", output, output, kernel: 3, stride: $0, from: source)
       }
       return AutoencoderLevel(residuals: residuals, resampler: downsampler)
     }
-    middle = try MiddleBlock("encoder.mid_block", c, from: source)
+    middle = try MiddleBlock(
+      "encoder.mid_block", channels.last!, groups: groups, attends: c.midBlockAddAttention,
+      family: .video,
+      from: source)
     normOut = try GroupNorm(
       "encoder.conv_norm_out", channels.last!, groups: groups, epsilon: 1e-6, silu: true,
       from: source)
-    convOut = try CausalConv3d(
+    convOut = try Convolution.causal(
       "encoder.conv_out.conv", channels.last!, 2 * c.latentChannels, kernel: 3, from: source)
-    quant = try CausalConv3d(
+    quant = try Convolution.causal(
       "quant_conv", 2 * c.latentChannels, 2 * c.latentChannels, kernel: 1, from: source)
   }
 

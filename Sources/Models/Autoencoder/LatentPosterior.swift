@@ -4,8 +4,8 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// The autoencoder's diagonal normal: moments `[B, 2C, n, h, w]` are mean then log-variance,
-/// clamped to [-30, 20].
+/// An autoencoder's diagonal normal: moments `[B, 2C, ...]` are mean then log-variance, clamped to
+/// [-30, 20].
 public struct LatentPosterior: Sendable {
   public let mean, logVariance: Tensor
   static let limits = -30.0...20.0
@@ -15,6 +15,10 @@ public struct LatentPosterior: Sendable {
     mean = work.narrowed(moments, axis: 1, 0..<c)
     logVariance = work.affineClamp(
       work.narrowed(moments, axis: 1, c..<2 * c), alpha: 1, beta: 0, to: Self.limits)
+  }
+  /// mean + exp(½ log-variance) noise.
+  public func sample(_ noise: Tensor, in work: borrowing Workspace) -> Tensor {
+    work.sampleNormal(mean: mean, logVariance: logVariance, noise: noise).z
   }
   /// exp(½ log-variance).
   public func deviation(in work: borrowing Workspace) -> Tensor {

@@ -4,29 +4,32 @@ public import TensorRuntime
 /// conv2(SiLU(GN(conv1(SiLU(GN(x)))))) + shortcut(x) (algorithm.md 6.14). Shapes `[B, C, T, H, W]`.
 public struct ResidualBlock: Layer {
   public var norm1: GroupNorm
-  public var conv1: CausalConv3d
+  public var conv1: Convolution
   public var norm2: GroupNorm
-  public var conv2: CausalConv3d
-  public var shortcut: CausalConv3d?
+  public var conv2: Convolution
+  public var shortcut: Convolution?
 
   public struct Saved: Sendable {
-    let norm1: GroupNorm.Saved, conv1: CausalConv3d.Saved, norm2: GroupNorm.Saved,
-      conv2: CausalConv3d.Saved, shortcut: CausalConv3d.Saved?
+    let norm1: GroupNorm.Saved, conv1: Convolution.Saved, norm2: GroupNorm.Saved,
+      conv2: Convolution.Saved, shortcut: Convolution.Saved?
   }
 
-  init(_ name: String, _ input: Int, _ output: Int, groups: Int, from source: ParameterSource)
-    throws
-  {
-    norm1 = try GroupNorm(
-      "\(name).norm1", input, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    conv1 = try CausalConv3d("\(name).conv1.conv", input, output, kernel: 3, from: source)
-    norm2 = try GroupNorm(
-      "\(name).norm2", output, groups: groups, epsilon: 1e-6, silu: true, from: source)
-    conv2 = try CausalConv3d("\(name).conv2.conv", output, output, kernel: 3, from: source)
-    if input != output {
-      shortcut = try CausalConv3d(
-        "\(name).conv_shortcut.conv", input, output, kernel: 1, from: source)
+  init(
+    _ name: String, _ input: Int, _ output: Int, groups: Int, family: AutoencoderFamily,
+    from source: ParameterSource
+  ) throws {
+    func norm(_ part: String, _ channels: Int) throws -> GroupNorm {
+      try GroupNorm(
+        "\(name).\(part)", channels, groups: groups, epsilon: 1e-6, silu: true, from: source)
     }
+    func convolution(_ part: String, _ input: Int, kernel: Int) throws -> Convolution {
+      try family.convolution("\(name).\(part)", input, output, kernel: kernel, from: source)
+    }
+    norm1 = try norm("norm1", input)
+    conv1 = try convolution("conv1", input, kernel: 3)
+    norm2 = try norm("norm2", output)
+    conv2 = try convolution("conv2", output, kernel: 3)
+    if input != output { shortcut = try convolution(family.shortcut, input, kernel: 1) }
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (h, n1, c1) = conv1.forward(x, after: norm1, in: work)
@@ -71,14 +74,20 @@ public struct FrameCausalAttention: Layer {
     let shape: Shape
   }
 
-  init(_ name: String, _ channels: Int, groups: Int, from source: ParameterSource) throws {
+  init(
+    _ name: String, _ channels: Int, groups: Int, family: AutoencoderFamily,
+    from source: ParameterSource
+  ) throws {
+    let parts = family.attention
     norm = try GroupNorm(
-      "\(name).group_norm", channels, groups: groups, epsilon: 1e-6, silu: false, from: source)
+      "\(name).\(parts.norm)", channels, groups: groups, epsilon: 1e-6, silu: false, from: source)
     func linear(_ part: String) throws -> Linear {
-      try Linear("\(name).\(part)", channels, channels, from: source)
+      try Linear(
+        "\(name).\(part)", channels, channels, cellAxes: family.cellAxes, from: source)
     }
     (query, key, value, out) = (
-      try linear("to_q"), try linear("to_k"), try linear("to_v"), try linear("to_out.0")
+      try linear(parts.query), try linear(parts.key), try linear(parts.value),
+      try linear(parts.out)
     )
   }
   private var scale: Double { 1 / Double(query.outputWidth).squareRoot() }
@@ -136,16 +145,22 @@ public struct MiddleBlock: Layer {
       second: ResidualBlock.Saved
   }
 
-  init(_ name: String, _ c: AutoencoderConfig, from source: ParameterSource) throws {
-    let channels = c.blockOutChannels.last!
-    let groups = c.normNumGroups
-    first = try ResidualBlock("\(name).resnets.0", channels, channels, groups: groups, from: source)
+  init(
+    _ name: String, _ channels: Int, groups: Int, attends: Bool = true, family: AutoencoderFamily,
+    from source: ParameterSource
+  ) throws {
+    let parts = family.middle
+    func residual(_ part: String) throws -> ResidualBlock {
+      try ResidualBlock(
+        "\(name).\(part)", channels, channels, groups: groups, family: family, from: source)
+    }
+    first = try residual(parts.first)
     attention =
-      c.midBlockAddAttention
-      ? try FrameCausalAttention("\(name).attentions.0", channels, groups: groups, from: source)
+      attends
+      ? try FrameCausalAttention(
+        "\(name).\(parts.attention)", channels, groups: groups, family: family, from: source)
       : nil
-    second = try ResidualBlock(
-      "\(name).resnets.1", channels, channels, groups: groups, from: source)
+    second = try residual(parts.second)
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     var (h, s1) = first.forward(x, in: work)

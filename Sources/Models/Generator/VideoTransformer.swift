@@ -1,19 +1,6 @@
 public import Layers
 public import TensorRuntime
 
-/// The conditions of the velocity network for a batch.
-public struct PromptEmbedding: Sendable {
-  /// Text states `[B, L, text_embed_dim]`, right-padded, and the number of valid ones of each
-  /// sample.
-  public var states: Tensor
-  public var counts: [Int32]
-  /// `[B, pooled_projection_dim]`.
-  public var pooled: Tensor
-  public init(states: Tensor, counts: [Int32], pooled: Tensor) {
-    (self.states, self.counts, self.pooled) = (states, counts, pooled)
-  }
-}
-
 /// HunyuanVideo's velocity network (arXiv:2412.03603; algorithm.md 6): double-stream blocks, then
 /// single-stream blocks.
 public struct VideoTransformer: Layer {
@@ -77,8 +64,11 @@ public struct VideoTransformer: Layer {
     precondition(
       times.count == x.shape[0] && prompt.counts.count == x.shape[0],
       "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
+    guard let pooled = prompt.pooled else {
+      preconditionFailure("this model reads a pooled vector")
+    }
     let (vec, cs) = conditioning.forward(
-      times: times, pooled: prompt.pooled, guidance: guidance, in: work)
+      times: times, pooled: pooled, guidance: guidance, in: work)
     let active = work.activation(.silu, vec)
     let rows = sequence(x, prompt, share)
     let refined =
@@ -141,14 +131,6 @@ public struct VideoTransformer: Layer {
       h = y
     }
     return (h, doubleSaved, singleSaved)
-  }
-  public func callAsFunction(
-    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    sharing share: RowShare = .whole, in work: borrowing Workspace
-  ) -> Tensor {
-    forward(
-      x, times: times, prompt, guidance: guidance, checkpointing: true, sharing: share, in: work
-    ).velocity
   }
 
   /// Whether the whole network is trained. Otherwise only adapters are, and conditioning, text

@@ -1,28 +1,46 @@
 internal import CKernels
 
-/// Geometry of a 3-D convolution with edge replication, after nearest upsampling: `pk_conv.h`.
+/// Geometry of a 3-D convolution of a padded input, after nearest upsampling: `pk_conv.h`.
 public struct ConvolutionGeometry: Hashable, Sendable {
+  /// What lies outside the input: copies of its edge, or zeros.
+  public enum Padding: Hashable, Sendable { case edges, zeros }
   private var kernelExtents, strides, factors: Extents3
   public var kernel: SIMD3<Int> { kernelExtents.vector }
   public var stride: SIMD3<Int> { strides.vector }
   /// Nearest upsampling of the input, of the first frame in space only. Strides are then 1.
   public var upsampling: SIMD3<Int> { factors.vector }
-  /// Replicated frames before the first; replicated cells on each side of H and W.
-  public var front: Int, side: Int
+  /// Padding: frames before the first and after the last; cells on each side of H and W.
+  public var front: Int, back: Int, side: Int
+  public var padding: Padding
   public init(
-    kernel: SIMD3<Int>, stride: SIMD3<Int>, front: Int, side: Int,
-    upsampling: SIMD3<Int> = SIMD3(1, 1, 1)
+    kernel: SIMD3<Int>, stride: SIMD3<Int> = SIMD3(1, 1, 1), front: Int = 0, back: Int = 0,
+    side: Int, upsampling: SIMD3<Int> = SIMD3(1, 1, 1), padding: Padding
   ) {
-    (kernelExtents, strides, factors, self.front, self.side) = (
-      Extents3(kernel), Extents3(stride), Extents3(upsampling), front, side
+    (kernelExtents, strides, factors) = (
+      Extents3(kernel), Extents3(stride), Extents3(upsampling)
     )
+    (self.front, self.back, self.side, self.padding) = (front, back, side, padding)
   }
   /// HunyuanVideo's causal convolution: k-1 replicated frames in front, k/2 replicated cells
   /// around.
   public static func causal(
     kernel k: Int, stride: SIMD3<Int> = SIMD3(1, 1, 1), upsampling: SIMD3<Int> = SIMD3(1, 1, 1)
   ) -> Self {
-    Self(kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2, upsampling: upsampling)
+    Self(
+      kernel: SIMD3(k, k, k), stride: stride, front: k - 1, side: k / 2, upsampling: upsampling,
+      padding: .edges)
+  }
+  /// Each frame by itself: an image network's convolution, with zeros around.
+  public static func image(
+    kernel k: Int, stride: Int = 1, side: Int? = nil, upsampling f: Int = 1
+  ) -> Self {
+    Self(
+      kernel: SIMD3(1, k, k), stride: SIMD3(1, stride, stride), side: side ?? k / 2,
+      upsampling: SIMD3(1, f, f), padding: .zeros)
+  }
+  /// Neighbouring frames of each pixel, with zeros before the first and after the last.
+  public static func temporal(kernel k: Int) -> Self {
+    Self(kernel: SIMD3(k, 1, 1), front: k / 2, back: k / 2, side: 0, padding: .zeros)
   }
 }
 
@@ -41,7 +59,8 @@ extension Workspace {
     let area = unsafe scratch(pk_conv3d_scratch(&s, 0), x.type)
     precondition(
       norm == nil
-        || norm!.table.shape == Shape(x.shape[0], 3, x.shape[1]) && norm!.table.type == x.type,
+        || norm!.table.shape == Shape(x.shape[0], norm!.frames, 3, x.shape[1])
+          && norm!.table.type == x.type,
       "convolution after a norm of \(norm!.table.shape): x \(x.shape)")
     precondition(
       side == nil || side!.shape == y.shape && side!.type == y.type,
@@ -53,7 +72,8 @@ extension Workspace {
         "convolution")
     } else {
       var fusion = unsafe pk_conv_fusion(
-        norm: norm.map { unsafe UnsafeRawPointer($0.table.base) }, silu: norm?.silu == true ? 1 : 0,
+        norm: norm.map { unsafe UnsafeRawPointer($0.table.base) },
+        norm_frames: norm?.frames ?? 1, silu: norm?.silu == true ? 1 : 0,
         add: unsafe side.map { unsafe UnsafeRawPointer($0.base) })
       unsafe check(
         pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, &fusion, y.base, area.base),
@@ -95,7 +115,7 @@ extension Workspace {
     let f = g.upsampling
     let (t, h, w) = (1 + (x[2] - 1) * f.x, x[3] * f.y, x[4] * f.z)
     return Shape(
-      x[0], out, extent(t + g.front, g.kernel.x, g.stride.x),
+      x[0], out, extent(t + g.front + g.back, g.kernel.x, g.stride.x),
       extent(h + 2 * g.side, g.kernel.y, g.stride.y), extent(w + 2 * g.side, g.kernel.z, g.stride.z)
     )
   }
@@ -106,7 +126,8 @@ extension Workspace {
     return pk_conv3d_shape(
       batch: x[0], in: x[1], out: w[0], t: x[2], h: x[3], w: x[4], kt: g.kernel.x, kh: g.kernel.y,
       kw: g.kernel.z, st: g.stride.x, sh: g.stride.y, sw: g.stride.z,
-      front: g.front, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y, fw: g.upsampling.z)
+      front: g.front, back: g.back, side: g.side, ft: g.upsampling.x, fh: g.upsampling.y,
+      fw: g.upsampling.z, zeros: g.padding == .zeros ? 1 : 0)
   }
 
   /// Nearest upsampling. The first frame is upsampled in space only.

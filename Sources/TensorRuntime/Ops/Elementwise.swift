@@ -25,12 +25,41 @@ extension Workspace {
     unsafe check(pk_activation_backward(x.type.pk, f.pk, x.count, x.base, dy.base, dx.base))
     return dx
   }
+  /// a ⊙ f(b) for rows [a, b] of x `[..., 2 D]`; y `[..., D]` (GEGLU with `geluErf`; Shazeer 2020,
+  /// arXiv:2002.05202, eq. 6).
+  public func gated(_ f: Activation, _ x: Tensor) -> Tensor {
+    precondition(x.shape.last % 2 == 0, "gated \(f): no halves in \(x.shape)")
+    let y = tensor(x.shape.replacingLast(with: x.shape.last / 2), x.type)
+    unsafe check(pk_gated_forward(x.type.pk, f.pk, x.shape.rows, y.shape.last, x.base, y.base))
+    return y
+  }
+  public func gatedBackward(_ f: Activation, _ dy: Tensor, x: Tensor) -> Tensor {
+    precondition(2 * dy.count == x.count, "gated \(f) backward: dy \(dy.shape), x \(x.shape)")
+    let dx = tensor(x.shape, x.type)
+    unsafe check(
+      pk_gated_backward(
+        x.type.pk, f.pk, x.shape.rows, dy.shape.last, x.base, dy.base, dx.base))
+    return dx
+  }
 
   /// y += alpha x, in place.
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor) {
     precondition(x.count == y.count && x.type == y.type, "add \(x.shape) to \(y.shape)")
     y.makeUnique(in: self)
     unsafe check(pk_axpby(x.type.pk, x.count, alpha, x.base, 1, y.base))
+  }
+  /// x[b, c, ...] += v[b, c], in place: one number for every plane.
+  public func addToPlanes(_ v: Tensor, of x: inout Tensor) {
+    precondition(
+      v.count > 0 && x.count % v.count == 0 && x.type == v.type, "add \(v.shape) to \(x.shape)")
+    x.makeUnique(in: self)
+    unsafe check(pk_add_to_rows(x.type.pk, v.count, x.count / v.count, v.base, x.base))
+  }
+  /// The sum of every plane of x `[B, C, ...]`, `[B, C]`: the adjoint of `addToPlanes`.
+  public func planeSums(_ x: Tensor) -> Tensor {
+    let y = tensor(Shape(x.shape[0], x.shape[1]), x.type)
+    unsafe check(pk_row_sums(x.type.pk, y.count, x.count / y.count, x.base, y.base))
+    return y
   }
   /// As `add`, for a sum that may be absent.
   public func add(_ x: Tensor, times alpha: Double = 1, to y: inout Tensor?) {

@@ -111,15 +111,17 @@ extension Workspace {
     return dx
   }
 
-  /// Group norm of x `[B, C, ...]`, optionally followed by SiLU in the same pass.
+  /// Group norm of x `[B, C, ...]`, optionally followed by SiLU in the same pass. `eachFrame`: of
+  /// every frame of x `[B, C, T, ...]` by itself.
   public func groupNorm(
-    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool
+    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool,
+    eachFrame: Bool = false
   ) -> (y: Tensor, statistics: RowStatistics) {
-    var s = groupShape(x, groups, epsilon, silu)
+    var s = groupShape(x, groups, epsilon, silu, eachFrame)
     let gamma = scale.map { widened($0) }
     let beta = shift.map { widened($0) }
     let y = tensor(x.shape, x.type)
-    let stats = Shape(x.shape[0], groups)
+    let stats = Shape(x.shape[0], groups, s.frames)
     let mean = tensor(stats, x.type)
     let rstd = tensor(stats, x.type)
     let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
@@ -129,20 +131,24 @@ extension Workspace {
     return (y, RowStatistics(mean: mean, rstd: rstd))
   }
   /// A group norm that a convolution applies as it reads its input: mean, factor and shift of each
-  /// channel, `[B, 3, C]`.
-  public struct PendingNorm: Sendable { let table: Tensor, silu: Bool }
+  /// channel, `[B, frames, 3, C]`; one frame stands for all.
+  public struct PendingNorm: Sendable {
+    let table: Tensor, silu: Bool
+    var frames: Int { table.shape[1] }
+  }
 
   /// Only the statistics, and the norm for `convolution` to apply.
   public func pendingGroupNorm(
-    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool
+    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool,
+    eachFrame: Bool = false
   ) -> (norm: PendingNorm, statistics: RowStatistics) {
-    var s = groupShape(x, groups, epsilon, silu)
+    var s = groupShape(x, groups, epsilon, silu, eachFrame)
     let gamma = scale.map { widened($0) }
     let beta = shift.map { widened($0) }
-    let stats = Shape(x.shape[0], groups)
+    let stats = Shape(x.shape[0], groups, s.frames)
     let mean = tensor(stats, x.type)
     let rstd = tensor(stats, x.type)
-    let table = tensor(Shape(x.shape[0], 3, x.shape[1]), x.type)
+    let table = tensor(Shape(x.shape[0], s.frames, 3, x.shape[1]), x.type)
     let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
     unsafe check(
       pk_groupnorm_statistics(
@@ -154,13 +160,13 @@ extension Workspace {
   /// nothing else holds it.
   public func groupNormBackward(
     _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double,
-    silu: Bool, statistics: RowStatistics, adding side: Tensor? = nil,
+    silu: Bool, eachFrame: Bool = false, statistics: RowStatistics, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
     precondition(
       dy.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type),
       "group norm backward: dy \(dy.shape), x \(x.shape)")
-    var s = groupShape(x, groups, epsilon, silu)
+    var s = groupShape(x, groups, epsilon, silu, eachFrame)
     let gamma = scale.map { widened($0) }
     let beta = shift.map { widened($0) }
     dScale?.makeUnique(in: self)
@@ -173,13 +179,14 @@ extension Workspace {
         statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))
     return dx
   }
-  private func groupShape(_ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool)
-    -> pk_groupnorm_shape
-  {
+  private func groupShape(
+    _ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool, _ eachFrame: Bool
+  ) -> pk_groupnorm_shape {
     precondition(
       x.shape.rank >= 2 && x.shape[1] % groups == 0, "group norm: \(groups) groups of \(x.shape)")
+    let frames = eachFrame ? x.shape[2] : 1
     return pk_groupnorm_shape(
-      batch: x.shape[0], channels: x.shape[1], groups: groups,
-      spatial: x.count / (x.shape[0] * x.shape[1]), eps: epsilon, silu: silu ? 1 : 0)
+      batch: x.shape[0], channels: x.shape[1], groups: groups, frames: frames,
+      spatial: x.count / (x.shape[0] * x.shape[1] * frames), eps: epsilon, silu: silu ? 1 : 0)
   }
 }

@@ -62,11 +62,18 @@ public struct RankGroups: Sendable {
     }
   }
   /// Refuses a network or latents `[C, n, h, w]` that are too small for these groups.
-  public func check(_ c: TransformerConfig, latentShape shape: [Int]) throws(ConfigurationError) {
-    let tokens = shape.dropFirst().reduce(1, *) / (c.patch.x * c.patch.y * c.patch.z)
-    if size > c.numAttentionHeads {
+  public func check(
+    _ model: some VideoDenoiser, latentShape shape: [Int]
+  ) throws(ConfigurationError) {
+    if rows.strips == 1 { return }
+    guard let (tokens, heads) = model.shared(latentShape: shape) else {
       throw ConfigurationError(
-        "groups of \(size) ranks for \(c.numAttentionHeads) heads of attention", "cluster.group",
+        "this network is not cut into strips", "cluster.strips",
+        "set cluster.strips and cluster.group to 1")
+    }
+    if size > heads {
+      throw ConfigurationError(
+        "groups of \(size) ranks for \(heads) heads of attention", "cluster.group",
         "give at most as many ranks as heads")
     }
     if rows.strips > tokens {

@@ -1,5 +1,5 @@
-public import Models
-import Pipelines
+import Models
+public import Pipelines
 public import TensorRuntime
 
 extension ClipSource {
@@ -9,19 +9,18 @@ extension ClipSource {
   /// the number of encoded clips, about every 4096 clips. `isShared`: every rank calls this, and they
   /// share the work.
   public func latents(
-    _ count: Int, of encoder: AutoencoderEncoder, times scale: Double, atOnce most: Int,
+    _ count: Int, of encoder: LatentEncoder, times scale: Double, atOnce most: Int,
     isShared: Bool = false, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }
   ) throws -> Tensor {
-    let cells = canvas.frames * canvas.height * canvas.width * encoder.config.blockOutChannels[0]
+    let cells = canvas.frames * canvas.height * canvas.width * encoder.firstChannels
     let few = max(1, min(most, (1 << 25) / cells))
-    let shape = encoder.config.latentShape(
+    let shape = encoder.geometry.latentShape(
       batch: count, frames: canvas.frames, height: canvas.height, width: canvas.width)
     var all = work.tensor(Shape(shape))
     func block(_ i: Int) -> Range<Int> { i * few..<min((i + 1) * few, count) }
     func encoded(_ range: Range<Int>, in work: borrowing Workspace) -> Tensor {
       if range.lowerBound % 4096 < few { progress(range.lowerBound) }
-      let x = PixelRange.centered(clips(Array(range), in: work), in: work)
-      return work.scaled(LatentPosterior(encoder.forward(x, in: work).y, in: work).mean, by: scale)
+      return work.scaled(encoder(clips(Array(range), in: work), in: work), by: scale)
     }
     let blocks = (count + few - 1) / few
     if !isShared {

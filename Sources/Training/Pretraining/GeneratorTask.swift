@@ -1,18 +1,20 @@
 import Cluster
-import Diffusion
+public import Diffusion
 public import Files
 public import Layers
 public import Models
 public import Pipelines
 public import TensorRuntime
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// The settings of `train generator`.
 public struct GeneratorSettings: TrainingSettings {
+  public enum Network: String, Codable, Sendable, CaseIterable { case transformer, unet }
+  @Setting(
+    .choice(Network.self),
+    "HunyuanVideo's transformer (model.*), a flow, or VideoCrafter2's UNet (unet.*), diffusion.")
+  public var network = Network.transformer
   @Setting(keys: ModelKeys.transformer) public var model = TransformerConfig()
+  @Setting(keys: ModelKeys.unet) public var unet = VideoUNetConfig()
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
@@ -53,7 +55,8 @@ public struct GeneratorSettings: TrainingSettings {
     """
   )
   public var caption_noise = 0.0
-  @Setting(.shift, "Shift s of the levels s u / (1 + (s - 1) u), u the logistic of a normal.")
+  @Setting(
+    .shift, "Flow: shift s of the levels s u / (1 + (s - 1) u), u the logistic of a normal.")
   public var shift = 3.0
   @Setting(.embeddedGuidance, "Embedded guidance, 1000 times the scale.") public
     var embedded_guidance = 6016.0
@@ -61,6 +64,8 @@ public struct GeneratorSettings: TrainingSettings {
     .real(0...1000, zero: "off"),
     "Guidance to distil: v∅ + w (v - v∅) of the first model is then the target.")
   public var distil_guidance = 0.0
+  @Setting(.real(0.1...1000), "Frames a second that the network is told, if it embeds them.")
+  public var fps = 8.0
   @Setting(.every, "Steps between checkpoints.") public var checkpoint_every = 250
   @Setting(.every, "Steps between pictures of progress.") public var sample_every = 0
   @Setting(
@@ -70,50 +75,58 @@ public struct GeneratorSettings: TrainingSettings {
   public init() {}
 }
 
-/// Trains the velocity network by flow matching, mean (v - (ε - z))² (Lipman et al. 2023,
-/// arXiv:2210.02747), or distils classifier-free guidance into it (Meng et al. 2023,
-/// arXiv:2210.03142, stage one, at one fixed weight).
-public struct GeneratorTask: TrainingTask {
+extension GeneratorSettings {
+  /// What the parts around the network say of it.
+  public mutating func fit(channels: Int, textWidth: Int) {
+    (model.inChannels, model.outChannels, unet.inChannels, unet.outChannels) = (
+      channels, channels, channels, channels
+    )
+    (model.textEmbedDim, model.pooledProjectionDim, unet.contextDim) = (
+      textWidth, textWidth, textWidth
+    )
+  }
+  /// How the network's family makes data.
+  public var process: GenerativeProcess {
+    guard network == .unet else { return .flow(shift: shift) }
+    var parameters = DiffusionSchedule.Parameters()
+    parameters.useScale = false
+    return .diffusion(parameters)
+  }
+  /// The fault in the sizes of the network; nil if there is none.
+  public var problem: String? { network == .unet ? unet.problem : model.problem }
+  /// By what latent frames, rows and columns must be divisible.
+  public var latentDivisors: SIMD3<Int> {
+    network == .unet ? SIMD3(1, unet.spatialDivisor, unet.spatialDivisor) : model.patch
+  }
+}
+
+/// Trains a generator's network by flow matching, mean (v - (ε - z))² (Lipman et al. 2023,
+/// arXiv:2210.02747), or to predict noise, mean (ε̂ - ε)² (Ho et al. 2020, arXiv:2006.11239, eq. 14);
+/// or distils classifier-free guidance into it (Meng et al. 2023, arXiv:2210.03142, stage one, at
+/// one fixed weight).
+public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource
   let frozen: FrozenModels
-  /// Latents of the clips, scaled, `[N, 16, n, h, w]`.
+  /// Latents of the clips, scaled, `[N, C, n, h, w]`.
   let latents: Tensor
   let early: String
   /// Copies text encoder, autoencoder and scheduler into an exported generator directory.
   let components: @Sendable (String) throws -> Void
   /// The network at the start, which is the teacher when guidance is distilled.
-  let teacher: VideoTransformer?
+  let teacher: Model?
   /// The ranks that share a leaf.
   let groups: RankGroups
-  var training: TrainableModel<VideoTransformer>
-  private var model: VideoTransformer {
+  var training: TrainableModel<Model>
+  private var model: Model {
     get { training.model }
     _modify { yield &training.model }
-  }
-
-  /// The models around the network, which are not trained.
-  public struct FrozenModels: Sendable {
-    let encoder: AutoencoderEncoder
-    /// Latents are multiplied by it.
-    let scalingFactor: Double
-    let prompts: PromptEncoder
-    /// Draws samples for the report; nil if none are asked for.
-    let preview: LatentDecoder?
-    public init(
-      encoder: AutoencoderEncoder, scalingFactor: Double, prompts: PromptEncoder,
-      preview: LatentDecoder?
-    ) {
-      (self.encoder, self.scalingFactor, self.prompts, self.preview) = (
-        encoder, scalingFactor, prompts, preview
-      )
-    }
   }
 
   /// `early` is the folder of the models kept before the end.
   public init(
     _ settings: GeneratorSettings, source: ClipSource, frozen: FrozenModels,
-    parameters: ParameterSource, early: String,
+    model: Model, early: String,
     components: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
     in work: borrowing Workspace
   ) throws {
@@ -122,11 +135,12 @@ public struct GeneratorTask: TrainingTask {
     )
     groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
     latents = try source.latents(
-      settings.clips, of: frozen.encoder, times: frozen.scalingFactor, atOnce: 64, isShared: true,
+      settings.clips, of: frozen.encoder, times: frozen.encoder.geometry.scalingFactor, atOnce: 64,
+      isShared: true,
       in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
-    try groups.check(settings.model, latentShape: Array(latents.shape.dims.dropFirst()))
-    var model = try VideoTransformer(settings.model, from: parameters)
+    try groups.check(model, latentShape: Array(latents.shape.dims.dropFirst()))
+    var model = model
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
     training = TrainableModel(
@@ -147,8 +161,8 @@ public struct GeneratorTask: TrainingTask {
     let indices = (0..<b).map { _ in order.below(latents.shape[0]) }
     var captions = source.captions(indices, noise: settings.caption_noise, drawing: &words)
     for i in 0..<b where order.uniform() < settings.drop_prompt { captions[i] = "" }
-    let sigmas = (0..<b).map { _ in
-      NoiseSchedule.shifted(1 / (1 + exp(-levels.normal())), settings.shift)
+    let at = (0..<b).map { _ in
+      frozen.process.drawnLevel(shift: settings.shift, drawing: &levels)
     }
     let noise = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([b] + latents.shape.dims.dropFirst()), in: work)
@@ -156,8 +170,8 @@ public struct GeneratorTask: TrainingTask {
     for leaf in sum.mine(in: work) {
       sum.begin(&training, in: work)
       let rows = LeafSum.rows(leaf, of: settings.accumulation, count: b)
-      let loss = flow(
-        Array(indices[rows]), Array(captions[rows]), sigmas: Array(sigmas[rows]),
+      let loss = denoise(
+        Array(indices[rows]), Array(captions[rows]), at: Array(at[rows]),
         noise: rows.count == b ? noise : work.copy(noise.slice(rows)),
         share: Double(rows.count) / Double(b), in: work)
       sum.add([loss], from: &training, leaf: leaf, in: work)
@@ -178,40 +192,46 @@ public struct GeneratorTask: TrainingTask {
     return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
   }
 
-  /// Adds the gradients of flow matching on some clips of a step, `share` of them; returns their
-  /// part of the loss.
-  private mutating func flow(
-    _ indices: [Int], _ captions: [String], sigmas: [Double], noise: Tensor, share: Double,
+  /// Adds the gradients of some clips of a step, `share` of them; returns their part of the loss.
+  private mutating func denoise(
+    _ indices: [Int], _ captions: [String], at levels: [TrainingLevel], noise: Tensor,
+    share: Double,
     in work: borrowing Workspace
   ) -> Double {
     let z = work.gather(
       latents.reshaped(Shape(latents.shape[0], latents.count / latents.shape[0])),
       indices.map { Int32($0) }
     ).reshaped(Shape([indices.count] + latents.shape.dims.dropFirst()))
-    let x = work.noised(z, noise, sigmas: sigmas)
+    let x = work.noised(z, noise, at: levels)
     let guidance =
-      settings.model.guidanceEmbeds
+      model.embedsGuidance
       ? Array(repeating: Float(settings.embedded_guidance), count: indices.count) : nil
-    let times = sigmas.map { Float(1000 * $0) }
-    let prompt = frozen.prompts(captions, in: work)
+    let times = levels.map(\.time)
+    let prompt = prompt(captions, in: work)
     let rows = groups.rows
-    let (v, saved) = model.forward(
-      x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
+    let (v, saved) = model.predict(
+      x, times: times, prompt, guidance: guidance, checkpointing: false, sharing: rows, in: work)
     let target: Tensor
     if let teacher {
       let with = teacher(
         x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
       let without = teacher(
-        x, times: times, frozen.prompts(captions.map { _ in "" }, in: work), guidance: guidance,
+        x, times: times, self.prompt(captions.map { _ in "" }, in: work), guidance: guidance,
         sharing: rows, in: work)
       target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
     } else {
-      target = work.difference(noise, z)
+      let ideal = frozen.process.ideal
+      target = work.combine(ideal.noise, noise, ideal.data, z)
     }
     var (loss, dv) = work.meanSquaredError(v, target: target)
     if share < 1 { work.scale(&dv, by: share) }
-    model.backward(dv, saved, in: work)
+    model.predictBackward(dv, saved, in: work)
     return share * loss
+  }
+  private func prompt(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding {
+    var prompt = frozen.prompts(captions, in: work)
+    prompt.framesPerSecond = Float(settings.fps)
+    return prompt
   }
 
   public func state(in work: borrowing Workspace) throws -> TrainingState {
@@ -223,9 +243,15 @@ public struct GeneratorTask: TrainingTask {
   /// Samples of the averaged model for the first captions.
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
     guard let preview = frozen.preview else { return [] }
-    let sampler = FlowSampler(
-      steps: 16, shift: settings.shift, guidanceScale: 1,
-      embeddedGuidance: settings.embedded_guidance)
+    let sampler: any LatentSampler =
+      switch frozen.process {
+      case .flow:
+        FlowSampler(
+          steps: 16, shift: settings.shift, guidanceScale: 1,
+          embeddedGuidance: settings.embedded_guidance)
+      case .diffusion(let parameters):
+        DDIMSampler(DiffusionSchedule(parameters), steps: 20, eta: 0, guidanceScale: 1)!
+      }
     let seed = UInt64(settings.seed)
     var words = RandomStream(seed: seed, .caption)
     let count = min(4, latents.shape[0])
@@ -237,11 +263,26 @@ public struct GeneratorTask: TrainingTask {
       in: work)
     return (0..<count).map { [work.copy(clips[row: $0])] }
   }
-  /// A generator directory: the averaged transformer and its components.
+  /// A generator directory: the averaged network and its components.
   public func export(to folder: String) throws {
-    try ModelFolder.write(
-      training.averaged, config: settings.model, kind: "HunyuanVideoTransformer3DModel",
-      weights: "diffusion_pytorch_model.safetensors", to: "\(folder)/transformer")
+    try GeneratorFolder.write(training.averaged, to: folder)
     try components(folder)
+  }
+}
+
+/// The models around a generator's network, which are not trained, and what is made of them.
+public struct FrozenModels: Sendable {
+  let process: GenerativeProcess
+  let encoder: LatentEncoder
+  let prompts: any PromptEmbedder
+  /// Draws samples for the report; nil if none are asked for.
+  let preview: LatentDecoder?
+  public init(
+    process: GenerativeProcess, encoder: LatentEncoder, prompts: any PromptEmbedder,
+    preview: LatentDecoder?
+  ) {
+    (self.process, self.encoder, self.prompts, self.preview) = (
+      process, encoder, prompts, preview
+    )
   }
 }

@@ -28,6 +28,23 @@ enum ModelKeys {
       "temporal_compression_ratio", .whole(1...128), "Frames of a latent frame; a power of two."),
     DeclaredKey("mid_block_add_attention", .toggle, "Attention in the middle block."),
   ]
+  static let imageAutoencoder: [DeclaredKey] = [
+    DeclaredKey("in_channels", .whole(3...3), "Channels of a frame."),
+    DeclaredKey("out_ch", .whole(3...3), "Channels of a decoded frame."),
+    DeclaredKey("ch", width, "Channels of the first level; a multiple of norm_num_groups."),
+    DeclaredKey(
+      "ch_mult", .list(of: .whole(1...64), count: 1...8),
+      "Channels of each level in those of the first; each level but the last halves a side."),
+    DeclaredKey(
+      "num_res_blocks", .whole(1...64),
+      "Residual blocks of an encoder level; a decoder level has one more."),
+    DeclaredKey("z_channels", width, "Channels of a latent inside the networks."),
+    DeclaredKey("embed_dim", width, "Channels of a latent."),
+    DeclaredKey("norm_num_groups", width, "Groups of the group norms."),
+    DeclaredKey(
+      "scaling_factor", .real(above: 0, to: 1e6),
+      "Latents are multiplied by it; measured and replaced at the end of training."),
+  ]
   static let transformer: [DeclaredKey] = [
     DeclaredKey("in_channels", width, "Taken from the autoencoder."),
     DeclaredKey("out_channels", width, "Taken from the autoencoder."),
@@ -48,6 +65,26 @@ enum ModelKeys {
     DeclaredKey(
       "rope_axes_dim", .list(of: .whole(2...4096), count: 3...3),
       "Rotary widths of time, height, width; even."),
+  ]
+  static let unet: [DeclaredKey] = [
+    DeclaredKey("in_channels", width, "Taken from the autoencoder."),
+    DeclaredKey("out_channels", width, "Taken from the autoencoder."),
+    DeclaredKey("model_channels", width, "Width of the first level; even."),
+    DeclaredKey(
+      "channel_mult", .list(of: .whole(1...64), count: 1...8),
+      "Width of each level in widths of the first; begins with 1."),
+    DeclaredKey(
+      "num_res_blocks", .whole(1...64), "Residual blocks of a level down; one more on the way up."),
+    DeclaredKey(
+      "attention_resolutions", .list(of: .whole(1...128), count: 0...8),
+      "Downsampling factors at which there are transformers."),
+    DeclaredKey("num_head_channels", .whole(1...4096), "Width of a head; divides the widths."),
+    DeclaredKey("init_attn_heads", heads, "Heads of the first transformer in time."),
+    DeclaredKey("transformer_depth", .whole(1...64), "Blocks of a transformer."),
+    DeclaredKey("context_dim", width, "Taken from the text encoder."),
+    DeclaredKey("norm_num_groups", width, "Groups of the group norms; divides the widths."),
+    DeclaredKey("temporal_conv", .toggle, "Convolutions over time: always."),
+    DeclaredKey("fps_cond", .toggle, "Takes the frame rate as an input: always."),
   ]
   private static let vision: [DeclaredKey] = [
     DeclaredKey("img_size", .whole(1...4096), "Side of a frame, in pixels."),

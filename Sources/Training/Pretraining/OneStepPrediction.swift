@@ -7,18 +7,15 @@ public import TensorRuntime
 /// data in one step (algorithm.md 7.3) and decoded. The direct step shows such pictures to the
 /// rewards. Near σ = 0 the prediction is the clip, near σ = 1 a blur of what the caption asks for.
 public struct OneStepPrediction: Sendable {
-  let encoder: AutoencoderEncoder, decoder: LatentDecoder, transformer: VideoTransformer,
-    prompts: PromptEncoder
-  /// Levels are shift u / (1 + (shift - 1) u) with u uniform, as in post-training.
-  let shift: Double
+  let encoder: LatentEncoder, decoder: LatentDecoder, denoiser: any VideoDenoiser,
+    prompts: any PromptEmbedder
+  let process: GenerativeProcess
 
   public init(_ folder: GeneratorFolder) throws {
-    let config = try folder.autoencoderConfig()
-    (encoder, transformer, prompts) = (
-      try folder.encoder(), try folder.transformer(), try folder.promptEncoder()
+    (encoder, decoder) = (try folder.autoencoder.encoder(), try folder.autoencoder.decoder())
+    (denoiser, prompts, process) = (
+      try folder.denoiser(), try folder.promptEncoder(), try folder.process()
     )
-    decoder = LatentDecoder(try folder.decoder(), scalingFactor: config.scalingFactor)
-    shift = try folder.scheduler().shift
   }
   /// The one-step predictions of clips `[B, T, 3, H, W]` in [0, 1] under `captions`. Each clip has
   /// its own level.
@@ -26,18 +23,19 @@ public struct OneStepPrediction: Sendable {
     _ clips: Tensor, _ captions: [String], levels: inout RandomStream, noise: RandomStream,
     in work: borrowing Workspace
   ) -> Tensor {
-    let mean = LatentPosterior(
-      encoder.forward(PixelRange.centered(clips, in: work), in: work).y, in: work
-    ).mean
-    let z = work.scaled(mean, by: decoder.scalingFactor)
-    let sigmas = captions.map { _ in NoiseSchedule.shifted(levels.uniform(), shift) }
-    let x = work.noised(z, noise.normal(z.shape, in: work), sigmas: sigmas)
+    let z = work.scaled(encoder(clips, in: work), by: decoder.scalingFactor)
+    // Uniform, with the shift of the sampler, as in post-training.
+    var shift = 1.0
+    if case .flow(let own) = process { shift = own }
+    let at = captions.map { _ in process.level(at: levels.uniform(), shift: shift) }
+    let x = work.noised(z, noise.normal(z.shape, in: work), at: at)
     let guidance =
-      transformer.config.guidanceEmbeds
+      denoiser.embedsGuidance
       ? captions.map { _ in Float(FlowSampler().embeddedGuidance) } : nil
-    let v = transformer(
-      x, times: sigmas.map { Float(1000 * $0) }, prompts(captions, in: work), guidance: guidance,
-      in: work)
-    return decoder(work.flowStep(x, velocity: v, from: sigmas, to: sigmas.map { _ in 0 }), in: work)
+    func output(_ model: some VideoDenoiser, in work: borrowing Workspace) -> Tensor {
+      model(
+        x, times: at.map(\.time), prompts(captions, in: work), guidance: guidance, in: work)
+    }
+    return decoder(work.mixed(at.map(\.clean), x, output(denoiser, in: work)), in: work)
   }
 }

@@ -89,20 +89,22 @@ struct BenchStep: AsyncParsableCommand {
     try settings.settle()
     if preset == .demoGRPO { settings.useGroups() }
     let folder = GeneratorFolder(generator)
-    let config = try folder.autoencoderConfig()
-    let models = PostModels(
-      teacher: try folder.transformer(),
-      decoder: LatentDecoder(
-        try folder.decoder(), scalingFactor: config.scalingFactor, checkpointing: false),
-      reward: try RewardFolder(reward, frames: 9).reward(settings.post.rewardOptions),
-      prompts: try folder.promptEncoder())
     settings.post.post.pool = settings.post.batch
     let captions = settings.captions(count: settings.post.post.pool)
-    let shape = Array(config.latentShape(batch: 1, frames: 9, height: 32, width: 32).dropFirst())
-    return try StepBenchmark(
-      settings.post, models: models, captions: captions, latentShape: shape,
-      preset: preset.rawValue
-    ).prepare()
+    let post = settings.post
+    func prepare(_ teacher: some VideoDenoiser) throws -> BenchmarkCase {
+      let models = PostModels(
+        teacher: teacher, process: try folder.process(),
+        decoder: try folder.autoencoder.decoder(),
+        reward: try RewardFolder(reward, frames: 9).reward(post.rewardOptions),
+        prompts: try folder.promptEncoder())
+      let shape = models.decoder.geometry.latentShape(batch: 1, frames: 9, height: 32, width: 32)
+      return try StepBenchmark(
+        post, models: models, captions: captions, latentShape: Array(shape.dropFirst()),
+        preset: preset.rawValue
+      ).prepare()
+    }
+    return try prepare(try folder.denoiser())
   }
 }
 

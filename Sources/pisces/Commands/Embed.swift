@@ -129,17 +129,13 @@ struct Embed: AsyncParsableCommand {
   private func latents(
     of dataset: Dataset, _ folder: GeneratorFolder, in work: borrowing Workspace
   ) async throws -> (tensors: [(name: String, tensor: Tensor)], captions: [String]) {
-    let encoder = try folder.encoder()
-    try encoder.config.check(frames: frames, height: size, width: size)
+    let encoder = try folder.autoencoder.encoder()
+    try encoder.geometry.check(frames: frames, height: size, width: size)
     let (clips, captions) = try await ClipLoader(frames: frames, size: size).load(
       dataset, strict: strict, in: work
     ) { common.note($0) }
     let latents = clips.map { clip in
-      LatentPosterior(
-        encoder.forward(
-          PixelRange.centered(clip.reshaped(Shape([1] + clip.shape.dims)), in: work), in: work
-        ).y, in: work
-      ).mean
+      encoder(clip.reshaped(Shape([1] + clip.shape.dims)), in: work)
     }
     var tensors = [(name: "latents", tensor: work.concatenated(latents, axis: 0))]
     if folder.hasPromptEncoder {
@@ -152,8 +148,8 @@ struct Embed: AsyncParsableCommand {
       tensors += [
         ("prompt_embeds", e.states),
         ("prompt_attention_mask", Tensor(mask, Shape(e.counts.count, e.states.shape[1]))),
-        ("pooled_prompt_embeds", e.pooled),
       ]
+      if let pooled = e.pooled { tensors.append(("pooled_prompt_embeds", pooled)) }
     }
     return (tensors, captions)
   }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cluster
 import Evaluation
+import Diffusion
 import Files
 import FoundationEssentials
 import Layers
@@ -91,12 +92,11 @@ struct Evaluate: AsyncParsableCommand {
   }
 
   private func evaluateAutoencoder(_ path: String, in work: borrowing Workspace) throws {
-    let config: AutoencoderConfig = try ModelFolder.config(path)
-    let holder = try WeightHolder.opening(path)
-    try config.check(frames: sampling.frames, height: sampling.height, width: sampling.width)
+    let folder = AutoencoderFolder(path)
+    try folder.geometry().check(
+      frames: sampling.frames, height: sampling.height, width: sampling.width)
     let e = ReconstructionEvaluation(
-      try AutoencoderEncoder(config, from: holder.source),
-      try AutoencoderDecoder(config, from: holder.source), sampler, renderer, oracle: oracle,
+      try folder.encoder(), try folder.decoder(), sampler, renderer, oracle: oracle,
       count: prompts, in: work)
     show(
       ["evaluated": "vae", "clips": .integer(prompts), "psnr": .number(e.psnr)], e.scoreboard)
@@ -111,14 +111,16 @@ struct Evaluate: AsyncParsableCommand {
       seenPrompts
       ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
     let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
-    try sampling.plan(generator, atOnce: min(list.count, 32), in: work) { encoder($0, in: $1) }
+    try sampling.plan(generator, atOnce: min(list.count, 32), in: work) {
+      sampling.prompt($0, encoder, generator, in: $1)
+    }
     let e = try GeneratorEvaluation(
       generator, encoder, on: list, oracle: oracle, reward: reward, seed: UInt64(sampling.seed),
-      in: work)
+      framesPerSecond: sampling.framesPerSecond(generator), in: work)
     var o: JSONObject = [
       "evaluated": "generator", "prompts": .integer(prompts),
-      "samples_per_prompt": .integer(repeats), "guidance": .number(sampling.guidance),
-      "steps": .integer(sampling.steps),
+      "samples_per_prompt": .integer(repeats), "guidance": .number(generator.sampler.guidanceScale),
+      "steps": .integer(generator.sampler.steps),
     ]
     if let r = e.rewards {
       func mean(_ x: [Double]) -> JSONValue { .number(x.reduce(0, +) / Double(max(x.count, 1))) }

@@ -43,8 +43,13 @@ struct PlanSizes: ParsableArguments {
     sizes.words = tokens
     if let model {
       let folder = GeneratorFolder(model)
-      sizes.transformer = try folder.transformer().config
-      sizes.autoencoder = try folder.autoencoderConfig()
+      guard let network = try folder.denoiser() as? VideoTransformer,
+        let autoencoder = try folder.autoencoder.geometry() as? AutoencoderConfig
+      else {
+        throw ConfigurationError(
+          "only HunyuanVideo's family is planned", model, "give --run of a run with it")
+      }
+      (sizes.transformer, sizes.autoencoder) = (network.config, autoencoder)
     }
     if let reward {
       let file = "\(reward)/config.json"

@@ -12,10 +12,28 @@ import World
 
 /// Settings for sampling a generator.
 struct SamplingOptions: ParsableArguments {
-  @Option(in: .whole(1...10_000), help: "Euler steps.") var steps = 16
-  @Option(in: .shift, help: "Schedule shift; default: the generator's scheduler.") var shift:
+  @Option(
+    in: .whole(1...10_000),
+    help: "Steps; default: 16, or 4 of a consistency-distilled network, 50 of DDIM.")
+  var steps: Int?
+  @Option(in: .shift, help: "Flow: schedule shift; default: the generator's scheduler.") var shift:
     Double?
-  @Option(in: .guidance, help: "Classifier-free guidance; 1: none.") var guidance = 1.0
+  @Option(
+    in: .guidance,
+    help:
+      """
+      Classifier-free guidance; 1: none. Default: 1, or 7.5 embedded by a distilled network, 12 of \
+      DDIM.
+      """)
+  var guidance: Double?
+  @Option(
+    in: .real(0.1...1000),
+    help: "Frames a second that the network is told, if it embeds them; default: 8, or 28 of DDIM.")
+  var conditioningFps: Double?
+  @Option(in: .real(0...1), help: "DDIM: share η of the noise of a step.") var eta = 1.0
+  @Option(
+    in: .whole(1...1000), help: "Levels of the distillation of which few steps are a part.")
+  var originSteps = 50
   @Option(
     in: .embeddedGuidance,
     help: "Embedded guidance (1000 times the scale), for models that have it.")
@@ -27,16 +45,58 @@ struct SamplingOptions: ParsableArguments {
 
   /// Opens the generator for clips of the requested size.
   func open(_ folder: GeneratorFolder) throws -> VideoGenerator {
-    let transformer = try folder.transformer()
-    let c = try folder.autoencoderConfig()
-    try c.check(frames: frames, height: height, width: width, patch: transformer.config.patch)
+    let denoiser = try folder.denoiser()
+    let c = try folder.autoencoder.geometry()
+    try c.check(frames: frames, height: height, width: width, patch: denoiser.latentDivisors)
     let shape = c.latentShape(batch: 1, frames: frames, height: height, width: width).dropFirst()
-    let sampler = FlowSampler(
-      steps: steps, shift: try shift ?? folder.scheduler().shift, guidanceScale: guidance,
-      embeddedGuidance: embeddedGuidance)
-    let decoder = LatentDecoder(
-      try folder.decoder(), scalingFactor: c.scalingFactor, checkpointing: true)
-    return VideoGenerator(transformer, sampler, decoder, latentShape: Array(shape))
+    let decoder = try folder.autoencoder.decoder(checkpointing: true)
+    return VideoGenerator(
+      denoiser, try sampler(try folder.process(), denoiser), decoder, latentShape: Array(shape))
+  }
+  /// A network of denoising diffusion that embeds guidance is one that was distilled.
+  private func sampler(_ process: GenerativeProcess, _ model: any VideoDenoiser) throws
+    -> any LatentSampler
+  {
+    switch process {
+    case .flow(let own):
+      return FlowSampler(
+        steps: steps ?? 16, shift: shift ?? own, guidanceScale: guidance ?? 1,
+        embeddedGuidance: embeddedGuidance)
+    case .diffusion(let parameters):
+      let schedule = DiffusionSchedule(parameters)
+      if model.embedsGuidance {
+        guard
+          let sampler = ConsistencySampler(
+            schedule, steps: steps ?? 4, originSteps: originSteps, guidance: guidance ?? 7.5)
+        else {
+          throw ConfigurationError(
+            "\(steps ?? 4) steps of \(originSteps) levels", "--steps",
+            "give at most --origin-steps, which is at most \(schedule.alphas.count)")
+        }
+        return sampler
+      }
+      guard
+        let sampler = DDIMSampler(
+          schedule, steps: steps ?? 50, eta: eta, guidanceScale: guidance ?? 12)
+      else {
+        throw ConfigurationError(
+          "\(steps ?? 50) steps do not fit \(schedule.alphas.count) times", "--steps",
+          "give a divisor such as 25 or 50")
+      }
+      return sampler
+    }
+  }
+  /// The conditions of captions, with the frame rate that the network is told.
+  func prompt(
+    _ captions: [String], _ encoder: any PromptEmbedder, _ generator: VideoGenerator,
+    in work: borrowing Workspace
+  ) -> PromptEmbedding {
+    var prompt = encoder(captions, in: work)
+    prompt.framesPerSecond = framesPerSecond(generator)
+    return prompt
+  }
+  func framesPerSecond(_ generator: VideoGenerator) -> Float {
+    Float(conditioningFps ?? (generator.sampler is DDIMSampler ? 28 : 8))
   }
   /// Refuses clips for which the machine has no memory, before any is taken.
   func plan(
@@ -46,9 +106,9 @@ struct SamplingOptions: ParsableArguments {
     try MemoryBudget.plan(work.pool) { work in
       let list = Array(repeating: "", count: count)
       let noise = work.tensor(Shape([count] + generator.latentShape))
-      let z = generator.sampler.sample(
-        generator.transformer, noise: noise, prompts(list, work),
-        unconditional: guidance == 1 ? nil : prompts(list, work), in: work)
+      let z = generator.latents(
+        noise, prompts(list, work),
+        unconditional: generator.sampler.usesUnconditional ? prompts(list, work) : nil, in: work)
       _ = generator.decoder(z, in: work)
     }
   }
@@ -134,12 +194,13 @@ struct Sample: AsyncParsableCommand {
   private func sample(
     _ generator: VideoGenerator, embeds: String, _ captions: [String], in work: borrowing Workspace
   ) async throws -> [Tensor] {
-    let embedding = try PromptFile.read(embeds, generator.transformer.config, in: work)
-    try sampling.plan(generator, atOnce: 1, in: work) { _, _ in embedding }
+    var embedding = try PromptFile.read(embeds, for: generator.denoiser, in: work)
+    embedding.framesPerSecond = sampling.framesPerSecond(generator)
+    let prompt = embedding
+    try sampling.plan(generator, atOnce: 1, in: work) { _, _ in prompt }
     if !Cluster.current.isFirst { return [] }
-    let z = generator.sampler.sample(
-      generator.transformer, noise: noise([0], generator.latentShape, in: work), embedding, in: work
-    )
+    let z = generator.latents(
+      noise([0], generator.latentShape, in: work), prompt, seed: UInt64(sampling.seed), in: work)
     let clip = try generator.decoder.samples(z, in: work)[row: 0]
     try await write(clip, 0, captions)
     report(0, captions)
@@ -148,7 +209,7 @@ struct Sample: AsyncParsableCommand {
   /// Writes a clip of every caption; returns them if an archive is asked for. Ranks share out the
   /// batches, and each writes its own files.
   private func sample(
-    _ generator: VideoGenerator, _ encoder: PromptEncoder, _ captions: [String],
+    _ generator: VideoGenerator, _ encoder: any PromptEmbedder, _ captions: [String],
     in work: borrowing Workspace
   ) async throws -> [Tensor] {
     var truncated: Set<Int> = []
@@ -159,7 +220,7 @@ struct Sample: AsyncParsableCommand {
       }
     }
     try sampling.plan(generator, atOnce: min(captions.count, Self.batch), in: work) {
-      encoder($0, in: $1)
+      sampling.prompt($0, encoder, generator, in: $1)
     }
     let cluster = Cluster.current
     let batches = (captions.count + Self.batch - 1) / Self.batch
@@ -169,9 +230,10 @@ struct Sample: AsyncParsableCommand {
     var own: [Int: [Tensor]] = [:]
     for batch in stride(from: cluster.rank, to: batches, by: cluster.size) {
       let range = rows(batch)
-      let z = generator.sampler.sample(
-        generator.transformer, noise: noise(range, generator.latentShape, in: work),
-        captions: Array(captions[range]), encoder, in: work)
+      let z = generator.latents(
+        noise(range, generator.latentShape, in: work), captions: Array(captions[range]), encoder,
+        framesPerSecond: sampling.framesPerSecond(generator), seed: UInt64(sampling.seed),
+        first: range.lowerBound, in: work)
       let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
       for (i, index) in range.enumerated() {
         let clip = work.copy(frames[row: i])

@@ -41,14 +41,15 @@ struct TrainingOptions: ParsableArguments {
       return (path, true)
     }
   }
-  func settings<S: TrainingSettings>(_ common: CommonOptions) throws -> S {
+  /// The run file and the overrides over the defaults, or over `published` ones.
+  func settings<S: TrainingSettings>(_ common: CommonOptions, over published: S = S()) throws -> S {
     let (path, resuming) = try folder()
     StopRequest.install()
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
     let settings: S = try SettingsReader.read(
-      file: resuming ? "\(path)/config.json" : config, overrides: list,
+      over: published, file: resuming ? "\(path)/config.json" : config, overrides: list,
       note: { common.note($0) })
     common.use(settings.compute_dtype)
     return settings

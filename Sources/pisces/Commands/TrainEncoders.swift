@@ -131,14 +131,10 @@ struct TrainEncoders: AsyncParsableCommand {
 enum Reconstruction {
   static func through(_ folder: String) throws -> @Sendable (Tensor, borrowing Workspace) -> Tensor
   {
-    let config: AutoencoderConfig = try ModelFolder.config(folder)
-    let holder = try WeightHolder.opening(folder)
-    let encoder = try AutoencoderEncoder(config, from: holder.source)
-    let decoder = try AutoencoderDecoder(config, from: holder.source)
+    let autoencoder = AutoencoderFolder(folder)
+    let (encoder, decoder) = (try autoencoder.encoder(), try autoencoder.decoder())
     return { clips, work in
-      let moments = encoder.forward(PixelRange.centered(clips, in: work), in: work).y
-      return PixelRange.unit(
-        decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
+      decoder(work.scaled(encoder(clips, in: work), by: decoder.scalingFactor), in: work)
     }
   }
 }

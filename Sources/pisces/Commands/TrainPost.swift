@@ -46,22 +46,32 @@ struct TrainPost: AsyncParsableCommand {
 
   func run() async throws {
     try common.startRanks()
-    var settings: PostSettings = try options.settings(common)
     let inputs = try options.inputs("post", common)
     let clips = try clips.settled(inputs)
     let paths = try Paths(
       model: inputs.required("model", model), reward: inputs.path("reward", reward),
       otMap: inputs.path("ot-map", otMap), watch: inputs.path("watch", watch))
+    let process = try GeneratorFolder(paths.model).process()
+    var settings: PostSettings = try options.settings(
+      common, over: PostSettings.published(for: process))
     try override(&settings, inputs)
     try settings.check(hasRewardModel: paths.reward != nil)
+    try settings.check(for: process)
     Cluster.current.patience = settings.cluster.patience
     if let note = RankGroups.note(group: settings.cluster.group) { common.note(note) }
+    let teacher = try GeneratorFolder(paths.model).denoiser()
+    try await train(teacher, process, paths, settings, inputs, clips)
+  }
+  private func train<Model: VideoDenoiser>(
+    _ teacher: Model, _ process: GenerativeProcess, _ paths: Paths, _ settings: PostSettings,
+    _ inputs: RunInputs, _ clips: SettledClips
+  ) async throws {
     let work = Workspace()
-    let run = try await open(paths, settings, clips, in: work)
+    let run = try await open(teacher, process, paths, settings, clips, in: work)
     let loop = TrainingLoop.Options(
       checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5
     )
-    func execute<T: PostTask>(_ type: T.Type) async throws {
+    func execute<T: PostTask<Model>>(_ type: T.Type) async throws {
       func make(_ work: borrowing Workspace) throws -> T { try run.task(type, in: work) }
       func makeWatched(_ work: borrowing Workspace) throws -> WatchedTask<T> {
         try run.watched(type, stopsWhenHacking: stopWhenHacking, in: work)
@@ -76,7 +86,7 @@ struct TrainPost: AsyncParsableCommand {
         try await options.execute(&task, settings: settings, inputs, loop, common, in: work)
       }
     }
-    try await execute(settings.objective.task)
+    try await execute(settings.objective.task(for: Model.self))
   }
 
   /// The directories of the run.
@@ -96,28 +106,31 @@ struct TrainPost: AsyncParsableCommand {
   }
 
   /// Opens models and clips. Refuses what does not fit together.
-  private func open(
-    _ paths: Paths, _ settings: PostSettings, _ clips: SettledClips, in work: borrowing Workspace
-  ) async throws -> PostRun {
+  private func open<Model: VideoDenoiser>(
+    _ teacher: Model, _ process: GenerativeProcess, _ paths: Paths, _ settings: PostSettings,
+    _ clips: SettledClips, in work: borrowing Workspace
+  ) async throws -> PostRun<Model> {
     let folder = GeneratorFolder(paths.model)
-    let transformer = try folder.transformer()
-    let config = try folder.autoencoderConfig()
-    try config.check(
-      frames: clips.frames, height: clips.size, width: clips.size, patch: transformer.config.patch)
-    let frames = settings.vae.chunk_latents > 0 ? nil : clips.frames
+    let decoder = try decoder(folder, settings)
+    try decoder.geometry.check(
+      frames: clips.frames, height: clips.size, width: clips.size, patch: teacher.latentDivisors)
+    let seen = decoder.decodesSingleFrames && settings.reward.frames > 0
+    let frames =
+      settings.vae.chunk_latents > 0
+      ? nil : seen ? min(settings.reward.frames, clips.frames) : clips.frames
     let reward = try openReward(paths, settings, frames: frames)
     let models = PostModels(
-      teacher: transformer, decoder: try decoder(folder, config, settings), reward: reward,
+      teacher: teacher, process: process, decoder: decoder, reward: reward,
       prompts: try folder.promptEncoder())
     let source = try await clips.source(seed: settings.seed, common, in: work)
     if case .clips(_, let captions) = source {
       common.noteCut(captions) { models.prompts.truncation(of: $0) ?? reward?.truncation(of: $0) }
     }
     try checkWatch(paths, settings, isRewarded: reward != nil)
-    let shape = config.latentShape(
+    let shape = decoder.geometry.latentShape(
       batch: 1, frames: clips.frames, height: clips.size, width: clips.size)
     return PostRun(
-      settings: settings, folder: folder, config: config, models: models,
+      settings: settings, folder: folder, models: models,
       heldOut: try paths.watch.map { try openHeldOut($0, settings, frames: frames) },
       source: source, latentShape: Array(shape.dropFirst()))
   }
@@ -144,12 +157,11 @@ struct TrainPost: AsyncParsableCommand {
     if opened.map == nil { options.useTransport = false }
     return try opened.reward(options)
   }
-  private func decoder(
-    _ folder: GeneratorFolder, _ config: AutoencoderConfig, _ settings: PostSettings
-  ) throws -> LatentDecoder {
-    var decoder = LatentDecoder(
-      try folder.decoder(), scalingFactor: config.scalingFactor, chunk: settings.vae.chunk_latents,
-      checkpointing: settings.vae.activation_checkpointing)
+  private func decoder(_ folder: GeneratorFolder, _ settings: PostSettings) throws
+    -> LatentDecoder
+  {
+    var decoder = try folder.autoencoder.decoder(
+      chunk: settings.vae.chunk_latents, checkpointing: settings.vae.activation_checkpointing)
     if settings.vae.tiling {
       decoder.tiling = settings.vae.tiling_style == .diffusers ? .diffusers() : .original()
     }
@@ -171,17 +183,17 @@ struct TrainPost: AsyncParsableCommand {
 }
 
 /// A post-training run whose models and clips are open.
-private struct PostRun {
+private struct PostRun<Model: VideoDenoiser> {
   let settings: PostSettings
-  let folder: GeneratorFolder, config: AutoencoderConfig
-  let models: PostModels
+  let folder: GeneratorFolder
+  let models: PostModels<Model>
   /// The rewards that are watched; nil without a watch.
   let heldOut: RewardModel?
   let source: ClipSource
   /// `[C, n, h, w]`.
   let latentShape: [Int]
 
-  func task<T: PostTask>(_: T.Type, in work: borrowing Workspace) throws -> T {
+  func task<T: PostTask<Model>>(_: T.Type, in work: borrowing Workspace) throws -> T {
     let (pool, captions) = try data(in: work)
     let path = folder.path
     return try T(
@@ -189,7 +201,7 @@ private struct PostRun {
       components: { try PipelineComponents.copy(from: path, to: $0) }, in: work)
   }
   /// The same with the watch on `heldOut`.
-  func watched<T: PostTask>(
+  func watched<T: PostTask<Model>>(
     _ type: T.Type, stopsWhenHacking: Bool, in work: borrowing Workspace
   ) throws -> WatchedTask<T> {
     // Prompts of the world, or of the clips, which differ from those of own samples.
@@ -216,8 +228,8 @@ private struct PostRun {
       return (nil, source.captions(Array(0..<n), drawing: &words))
     }
     let latents = try source.latents(
-      count, of: folder.encoder(), times: config.scalingFactor, atOnce: 32, isShared: true,
-      in: work)
+      count, of: folder.autoencoder.encoder(), times: models.decoder.scalingFactor, atOnce: 32,
+      isShared: true, in: work)
     let captions = source.captions(Array(0..<count), drawing: &words)
     return (LatentPool(latents: latents, captions: captions), captions)
   }
