@@ -133,7 +133,8 @@ let package = Package(
     tests(
       "PipelinesTests",
       [
-        "Pipelines", "Benchmarking", "Training", "Diffusion", "Rewards", "Transport", "Models", "Layers",
+        "Pipelines", "Benchmarking", "Training", "Diffusion", "Rewards", "Transport", "Models",
+        "Layers",
         "Files", "TensorRuntime",
       ]),
     tests(
@@ -153,7 +154,10 @@ let package = Package(
       ]),
     tests(
       "BenchmarkingTests",
-      ["Benchmarking", "Pipelines", "Files", "Models", "Layers", "TensorRuntime"]),
+      [
+        "Benchmarking", "PostTraining", "Pipelines", "Rewards", "Transport", "Files", "Models",
+        "Layers", "TensorRuntime",
+      ]),
     tests(
       "piscesTests",
       ["pisces", "Evaluation", "PostTraining", "Training", "Files", "TensorRuntime"]),

@@ -16,7 +16,11 @@ public struct ScalingPlan: Sendable {
   /// Memory bandwidth of a node, and bytes a second of the file system.
   public var memoryRate: Double, fileRate: Double
   /// Seconds between two failures of one node.
-  public var failure = 365.0 * 86400
+  static let failure = 365.0 * 86400
+  /// Young's interval (1974) between checkpoints, with one failure a node and year.
+  static func interval(_ checkpoint: Double, nodes: Int) -> Double {
+    (2 * checkpoint * failure / Double(nodes)).squareRoot()
+  }
   public init(
     seconds: Double, leaves: Int, parameters: Int, peakBytes: Int, checkpointBytes: Int,
     latency: Double, bytesPerSecond: Double, memoryRate: Double, fileRate: Double
@@ -32,6 +36,8 @@ public struct ScalingPlan: Sendable {
 
   public struct Point: Sendable {
     public let nodes: Int
+    /// Ranks that share a leaf.
+    public var group = 1
     /// Of a step: all of it; what the slowest rank computes; what is exchanged, and its bytes sent
     /// by a rank.
     public let seconds, compute, exchange: Double
@@ -77,6 +83,6 @@ public struct ScalingPlan: Sendable {
       nodes: nodes, seconds: step, compute: compute, exchange: exchange, bytesSent: Int(bytes),
       efficiency: seconds / step / n, peakBytes: max(peakBytes - Int(saved), 0),
       checkpointSeconds: checkpoint,
-      checkpointInterval: (2 * checkpoint * failure / n).squareRoot(), notice: step + checkpoint)
+      checkpointInterval: Self.interval(checkpoint, nodes: nodes), notice: step + checkpoint)
   }
 }

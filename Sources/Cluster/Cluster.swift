@@ -81,6 +81,19 @@ public final class Cluster: Sendable {
       rank: rank, size: size, hosts: hosts, library: library, unbinding: launcher.unbinding)
     started.withLock { $0 = cluster }
   }
+  /// Runs `body` as one of `size` ranks that do not exist, to plan their steps (`MemoryPlan`).
+  /// Nothing can be sent to them.
+  public static func imagining<Result>(
+    rank: Int, size: Int, _ body: () throws -> Result
+  ) rethrows -> Result {
+    let kept = started.withLock { $0 }
+    defer { started.withLock { $0 = kept } }
+    let cluster = Cluster(
+      rank: rank, size: size, hosts: Array(repeating: "imagined", count: size), library: "none",
+      unbinding: "")
+    started.withLock { $0 = cluster }
+    return try body()
+  }
   /// How many copies of a program that works in one process a launcher has started; nil if it is one,
   /// if they have joined (`start`), or if this is not the first of them.
   public static var idleCopies: Int? {

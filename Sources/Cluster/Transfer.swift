@@ -10,6 +10,12 @@ public struct Transfer: ~Copyable {
   private var received: [(number: UInt64, tensor: Tensor, peer: Int)] = []
   public init(_ cluster: Cluster) { self.cluster = cluster }
 
+  /// In a plan it is only counted.
+  public mutating func send(
+    _ x: Tensor, to peer: Int, _ occasion: MemoryPlan.Occasion, in work: borrowing Workspace
+  ) {
+    if work.isPlanned { work.countSent(x.byteCount, occasion) } else { send(x, to: peer) }
+  }
   public mutating func send(_ x: Tensor, to peer: Int) {
     if x.byteCount == 0 { return }
     let number = unsafe x.withBytes { unsafe pm_send($0.baseAddress!, $0.count, Int32(peer)) }

@@ -64,7 +64,8 @@ public struct ConsistencySampler: LatentSampler, Equatable {
     let early = Double(time) >= Double(schedule.alphas.count) * (1 - motionShare)
     prompt.motion = all(early ? motion : 0)
     return model(
-      x, times: all(Double(time)), prompt, guidance: model.embedsGuidance ? all(guidanceScale) : nil,
+      x, times: all(Double(time)), prompt,
+      guidance: model.embedsGuidance ? all(guidanceScale) : nil,
       in: work)
   }
 }

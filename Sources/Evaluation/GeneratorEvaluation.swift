@@ -24,8 +24,10 @@ public struct GeneratorEvaluation: Sendable {
   /// Prompt i gets the noise identified by (seed, i), so that two generators are compared on equal
   /// noise. `batch`: clips sampled at once.
   public init(
-    _ generator: VideoGenerator, _ encoder: any PromptEmbedder, on prompts: [Prompt], oracle: Oracle,
-    reward: RewardModel?, seed: UInt64, framesPerSecond: Float = 8, keepClips: Int = 0, batch: Int = 32,
+    _ generator: VideoGenerator, _ encoder: any PromptEmbedder, on prompts: [Prompt],
+    oracle: Oracle,
+    reward: RewardModel?, seed: UInt64, framesPerSecond: Float = 8, keepClips: Int = 0,
+    batch: Int = 32,
     in work: borrowing Workspace
   ) throws {
     var judgements: [Judgement] = []

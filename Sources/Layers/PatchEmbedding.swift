@@ -27,16 +27,26 @@ public struct PatchEmbedding: Layer {
   }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let patches = Self.patches(of: x, patch, in: work)
+    forward(patches: Self.patches(of: x, patch, in: work), of: x.shape, in: work)
+  }
+  /// Some of the patches, `[B, rows, C pt ph pw]`, of an image of shape `image`.
+  public func forward(patches: Tensor, of image: Shape, in work: borrowing Workspace) -> (
+    y: Tensor, saved: Saved
+  ) {
     let y = work.linear(patches, weight: weight.value.reshaped(matrixShape), bias: bias?.value)
-    return (y, Saved(patches: weight.isTrainable ? patches : nil, input: x.shape))
+    return (y, Saved(patches: weight.isTrainable ? patches : nil, input: image))
   }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
     -> Tensor
   {
+    Self.assemble(backwardPatches(dy, saved, in: work), saved.input, patch, in: work)
+  }
+  /// The gradient of the patches.
+  public mutating func backwardPatches(
+    _ dy: Tensor, _ saved: Saved, in work: borrowing Workspace
+  ) -> Tensor {
     backwardParameters(dy, saved, in: work)
-    let dPatches = work.linearBackwardInput(dy, weight: weight.value.reshaped(matrixShape))
-    return Self.assemble(dPatches, saved.input, patch, in: work)
+    return work.linearBackwardInput(dy, weight: weight.value.reshaped(matrixShape))
   }
   public mutating func backwardParameters(
     _ dy: Tensor, _ saved: Saved, in work: borrowing Workspace

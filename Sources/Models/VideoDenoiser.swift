@@ -34,16 +34,19 @@ public protocol VideoDenoiser: AdaptableNetwork {
   /// Width of the text states, and of the pooled vector; nil: none is read.
   var textWidth: Int { get }
   var pooledWidth: Int? { get }
+  /// Rows of latents `[C, n, h, w]` that processes can share, and heads of attention; nil: these
+  /// networks are not cut into strips (`RowShare`).
+  func shared(latentShape shape: [Int]) -> (rows: Int, heads: Int)?
   /// A copy to be distilled from this network: with what a student needs more, which changes nothing
   /// yet.
   func student() throws -> Self
 
   /// The prediction at `times`, from 0 (data) to about 1000 (noise). `guidance` is one number a
   /// sample, or nil. With `checkpointing` only the inputs of the network's parts are kept for
-  /// backward.
+  /// backward. Processes that share the rows all give the whole x, and all get the whole prediction.
   func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, in work: borrowing Workspace
+    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved)
   /// Adds to the gradients of the trainable parameters.
   mutating func predictBackward(_ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace)
@@ -51,12 +54,23 @@ public protocol VideoDenoiser: AdaptableNetwork {
 
 extension VideoDenoiser {
   public func student() throws -> Self { self }
+  public func shared(latentShape shape: [Int]) -> (rows: Int, heads: Int)? { nil }
+  public func predict(
+    _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
+    checkpointing: Bool, in work: borrowing Workspace
+  ) -> (output: Tensor, saved: Saved) {
+    predict(
+      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, sharing: .whole,
+      in: work)
+  }
   /// The prediction alone.
   public func callAsFunction(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]? = nil,
-    in work: borrowing Workspace
+    sharing share: RowShare = .whole, in work: borrowing Workspace
   ) -> Tensor {
-    predict(x, times: times, prompt, guidance: guidance, checkpointing: true, in: work).output
+    predict(
+      x, times: times, prompt, guidance: guidance, checkpointing: true, sharing: share, in: work
+    ).output
   }
 }
 
@@ -67,13 +81,20 @@ extension VideoTransformer: VideoDenoiser {
   public var latentDivisors: SIMD3<Int> { config.patch }
   public var textWidth: Int { config.textEmbedDim }
   public var pooledWidth: Int? { config.pooledProjectionDim }
+  public func shared(latentShape shape: [Int]) -> (rows: Int, heads: Int)? {
+    let patch = config.patch
+    return (
+      shape.dropFirst().reduce(1, *) / (patch.x * patch.y * patch.z), config.numAttentionHeads
+    )
+  }
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, in work: borrowing Workspace
+    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved) {
     let (velocity, saved) = forward(
-      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, in: work)
+      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, sharing: share,
+      in: work)
     return (velocity, saved)
   }
   public mutating func predictBackward(
@@ -104,8 +125,9 @@ extension VideoUNet: VideoDenoiser {
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, in work: borrowing Workspace
+    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved) {
+    precondition(share.strips == 1, "a UNet is not cut into strips")
     let condition = Condition(
       text: prompt.states, fps: times.map { _ in prompt.framesPerSecond },
       guidance: guidance?.map { Double($0) }, motion: prompt.motion?.map { Double($0) })

@@ -87,7 +87,8 @@ public struct LatentDecoder: Sendable {
       }
       return (videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2), .clips(saved))
     case .frames(let decoder):
-      let (y, s) = decoder.forward(ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)
+      let (y, s) = decoder.forward(
+        ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)
       return (ClipFrames.clip(y, of: z.shape, in: work), .frames(s))
     }
   }

@@ -21,10 +21,12 @@ public enum LoraFolder {
     let adapter: JSONValue = [
       "peft_type": "LORA", "r": .integer(rank), "lora_alpha": .number(alpha),
       "target_modules": names, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": false,
-      "init_lora_weights": true, "use_rslora": false, "use_dora": false, "rank_pattern": .object(model.rankPattern(besides: rank)),
+      "init_lora_weights": true, "use_rslora": false, "use_dora": false,
+      "rank_pattern": .object(model.rankPattern(besides: rank)),
       "alpha_pattern": .object(model.alphaPattern(besides: alpha)),
       "modules_to_save": full.isEmpty
-        ? nil : .array(full.map { .string(String($0.name.dropLast(".weight".count))) }), "task_type": nil, "inference_mode": true,
+        ? nil : .array(full.map { .string(String($0.name.dropLast(".weight".count))) }),
+      "task_type": nil, "inference_mode": true,
     ]
     try OutputFile.write(adapter.pretty + "\n", to: "\(folder)/adapter_config.json")
     let recipe: JSONValue = [

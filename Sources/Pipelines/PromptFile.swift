@@ -6,7 +6,9 @@ public import TensorRuntime
 /// `prompt_attention_mask` `[L]`, and `pooled_prompt_embeds` `[P]` where the generator reads it, in one
 /// tensor file.
 public enum PromptFile {
-  public static func read(_ path: String, for model: any VideoDenoiser, in work: borrowing Workspace)
+  public static func read(
+    _ path: String, for model: any VideoDenoiser, in work: borrowing Workspace
+  )
     throws(FileError) -> PromptEmbedding
   {
     let file = try SafetensorsFile(path)

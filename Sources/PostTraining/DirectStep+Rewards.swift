@@ -46,13 +46,19 @@ extension DirectStep {
       }
     }
     phases?.end("decode backward", in: work)
+    (out.clean, out.frames) = (prediction, frames)
+    note(scores, in: &out)
+    return work.mixedBackward(clean, dClean)
+  }
+  /// The rewards and their part of the loss.
+  func note(_ scores: RewardModel.Scores, in out: inout Output) {
+    let g = Double(options.accumulation)
     func mean(_ x: [Double]) -> Double { x.reduce(0, +) / Double(x.count) }
-    (out.clean, out.frames, out.scores) = (prediction, frames, scores)
+    out.scores = scores
     if !scores.quality.isEmpty { out.qualityLoss = -mean(scores.quality) / g }
     if !scores.semantic.isEmpty { out.semanticLoss = -mean(scores.semantic) / g }
-    if let loss = out.qualityLoss { out.loss += o.qualityWeight * loss }
-    if let loss = out.semanticLoss { out.loss += o.semanticWeight * loss }
-    return work.mixedBackward(clean, dClean)
+    if let loss = out.qualityLoss { out.loss += options.qualityWeight * loss }
+    if let loss = out.semanticLoss { out.loss += options.semanticWeight * loss }
   }
 
   /// Cosine of the two rewards' gradients on the trainable parameters (PISCES, appendix N).

@@ -1,5 +1,5 @@
 public import Diffusion
-import Layers
+public import Layers
 public import Models
 public import Pipelines
 public import Rewards
@@ -38,8 +38,14 @@ public struct DirectStep: Sendable {
   }
   public let schedule: any DistillationSchedule
   public var options: Options
-  public init(_ schedule: any DistillationSchedule, _ options: Options = Options()) {
-    (self.schedule, self.options) = (schedule, options)
+  /// What this process has of the rows of student, teacher and target; decoder and rewards are
+  /// computed whole.
+  public let rows: RowShare
+  public init(
+    _ schedule: any DistillationSchedule, _ options: Options = Options(),
+    sharing rows: RowShare = .whole
+  ) {
+    (self.schedule, self.options, self.rows) = (schedule, options, rows)
   }
 
   /// What a step draws: scaled latents z `[B, C, n, h, w]`, noise of the same shape, a level and a
@@ -97,32 +103,32 @@ public struct DirectStep: Sendable {
     let (v, saved) = student.predict(
       x, times: times, batch.prompt,
       guidance: Self.guidance(student, batch, otherwise: options.studentGuidance),
-      checkpointing: options.checkpointing, in: work)
+      checkpointing: options.checkpointing, sharing: rows, in: work)
     var out = Output(noisy: x, output: v)
-    var dv = work.zeros(v.shape, v.type)
     phases?.end("student forward", in: work)
 
-    if let captions = batch.captions, var model = reward.take() {
+    let isRewarded = batch.captions != nil && reward != nil
+    let half = isRewarded ? halves : nil
+    var dv = work.zeros(v.shape, v.type)
+    if let captions = batch.captions, half?.isSecond != true, var model = reward.take() {
       dv = rewards(
         decoder: &decoder, &model, batch, captions, phases, &out,
         gradients: { dv, work in
           var copy = student
           copy.zeroGradients(in: work)
           copy.predictBackward(dv, saved, in: work)
-          return copy.trainableParameters().compactMap(\.gradient)
+          return rows.sum(copy.trainableParameters().compactMap(\.gradient), in: work)
         }, in: work)
       reward = model
     }
-    // The anchor needs the teacher's output, which the consistency term may have made.
-    var phi: Tensor?
-    if options.consistencyWeight > 0 || options.decayWeight > 0 {
-      phi = consistency(
-        batch, &out, to: &dv, teacher: teacher, target: { target ?? student }, in: work)
+    var matching = Matching()
+    if half?.isSecond != false {
+      matching = self.matching(
+        batch, &out, teacher: teacher, target: { target ?? student },
+        sharing: half?.rows ?? rows, in: work)
     }
-    if options.anchorWeight > 0 {
-      let phi = phi ?? teacherOutput(teacher, x, times, batch, batch.prompt, in: work)
-      anchor(phi, &out, to: &dv, in: work)
-    }
+    if half != nil { swap(&dv, &matching, &out, reward!.options, in: work) }
+    add(matching, to: &dv, &out, in: work)
     if options.flowWeight > 0 { flow(batch, &out, to: &dv, in: work) }
     phases?.end("teacher", in: work)
     student.predictBackward(dv, saved, in: work)
@@ -134,39 +140,45 @@ public struct DirectStep: Sendable {
     _ batch: Batch, _ schedule: some DistillationSchedule, in work: borrowing Workspace
   ) -> Tensor { work.noised(batch.latents, batch.noise, at: batch.indices, of: schedule) }
 
-  /// The teacher embeds no weights of a batch: it is guided with them.
-  private func teacherOutput(
-    _ model: some VideoDenoiser, _ x: Tensor, _ times: [Float], _ batch: Batch,
-    _ prompt: PromptEmbedding, in work: borrowing Workspace
-  ) -> Tensor {
-    let guidance =
-      batch.guidance == nil
-      ? Self.guidance(model, batch, otherwise: options.teacherGuidance) : nil
-    return model(x, times: times, prompt, guidance: guidance, in: work)
+  /// What the teacher makes of a step: the gradient at the student's output and the losses of
+  /// consistency and of decay, and the teacher's output at x, where they are needed.
+  struct Matching {
+    var gradient, teacher: Tensor?
+    var consistencyLoss, decayLoss: Double?
   }
-
-  /// Consistency, and decay of its prediction: adds to `dv`. Returns the teacher's output at x
-  /// where it was needed.
-  private func consistency<Model: VideoDenoiser>(
-    _ batch: Batch, _ out: inout Output, to dv: inout Tensor, teacher: Model,
-    target: () -> Model, in work: borrowing Workspace
-  ) -> Tensor? {
+  /// Consistency, and decay of its prediction. The teacher embeds no weights of a batch: it is guided
+  /// with them.
+  private func matching<Model: VideoDenoiser>(
+    _ batch: Batch, _ out: inout Output, teacher: Model, target: () -> Model,
+    sharing rows: RowShare, in work: borrowing Workspace
+  ) -> Matching {
     let o = options
     let g = Double(o.accumulation)
+    var matching = Matching()
     let distillation = ConsistencyDistillation(
       schedule, indices: batch.indices, phases: o.phases, huberC: o.huberC)
     let x = out.noisy
+    let times = distillation.times
+    func teacherOutput(_ prompt: PromptEmbedding) -> Tensor {
+      let guidance =
+        batch.guidance == nil
+        ? Self.guidance(teacher, batch, otherwise: o.teacherGuidance) : nil
+      return teacher(x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
+    }
+    if o.consistencyWeight > 0 || o.anchorWeight > 0 {
+      matching.teacher = teacherOutput(batch.prompt)
+    }
+    guard o.consistencyWeight > 0 || o.decayWeight > 0 else { return matching }
     let prediction = distillation.prediction(x, output: out.output, in: work)
     out.prediction = prediction
     var dPrediction = work.zeros(prediction.shape, prediction.type)
-    var plain: Tensor?
     if o.consistencyWeight > 0 {
-      var phi = teacherOutput(teacher, x, distillation.times, batch, batch.prompt, in: work)
-      plain = phi
-      let weights = batch.guidance ?? o.teacherGuidanceWeight.map { w in batch.indices.map { _ in w } }
+      var phi = matching.teacher!
+      let weights =
+        batch.guidance ?? o.teacherGuidanceWeight.map { w in batch.indices.map { _ in w } }
       if let weights, let unconditional = batch.unconditional {
-        let u = teacherOutput(teacher, x, distillation.times, batch, unconditional, in: work)
-        phi = work.mixEach(weights.map { 1 + $0 }, phi, weights.map { -$0 }, u)
+        phi = work.mixEach(
+          weights.map { 1 + $0 }, phi, weights.map { -$0 }, teacherOutput(unconditional))
       }
       let (before, goal) = distillation.goal(
         x, teacher: phi,
@@ -174,12 +186,12 @@ public struct DirectStep: Sendable {
           let model = target()
           return model(
             x, times: times, batch.prompt,
-            guidance: Self.guidance(model, batch, otherwise: o.teacherGuidance), in: work)
+            guidance: Self.guidance(model, batch, otherwise: o.teacherGuidance), sharing: rows,
+            in: work)
         }, in: work)
       let (loss, d) = distillation.loss(prediction, goal: goal, in: work)
       work.add(d, times: o.consistencyWeight / g, to: &dPrediction)
-      (out.previous, out.target, out.consistencyLoss) = (before, goal, loss / g)
-      out.loss += o.consistencyWeight * loss / g
+      (out.previous, out.target, matching.consistencyLoss) = (before, goal, loss)
     }
     if o.decayWeight > 0 {
       let zero = work.zeros(prediction.shape, prediction.type)
@@ -188,11 +200,26 @@ public struct DirectStep: Sendable {
         ? work.meanSquaredError(prediction, target: zero)
         : work.pseudoHuber(prediction, target: zero, c: 1e-12)
       work.add(d, times: o.decayWeight / g, to: &dPrediction)
-      out.decayLoss = loss / g
-      out.loss += o.decayWeight * loss / g
+      matching.decayLoss = loss
     }
-    work.add(distillation.predictionBackward(dPrediction, in: work), to: &dv)
-    return plain
+    matching.gradient = distillation.predictionBackward(dPrediction, in: work)
+    return matching
+  }
+  /// Adds it to the gradient of the velocity and to the loss; also the anchor.
+  private func add(
+    _ matching: Matching, to dv: inout Tensor, _ out: inout Output, in work: borrowing Workspace
+  ) {
+    let g = Double(options.accumulation)
+    if let loss = matching.consistencyLoss {
+      out.consistencyLoss = loss / g
+      out.loss += options.consistencyWeight * loss / g
+    }
+    if let loss = matching.decayLoss {
+      out.decayLoss = loss / g
+      out.loss += options.decayWeight * loss / g
+    }
+    if let gradient = matching.gradient { work.add(gradient, to: &dv) }
+    if options.anchorWeight > 0 { anchor(matching.teacher!, &out, to: &dv, in: work) }
   }
   /// mean (v − φ)² keeps the student near the teacher.
   private func anchor(

@@ -17,6 +17,8 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     _modify { yield &training.model }
   }
   let schedule: any DistillationSchedule, phases: PhaseSchedule
+  /// The ranks that share a micro-step.
+  private let groups: RankGroups
   let poolCaptions: [String]
   var pool: LatentPool
   /// Running mean of the velocity drift, over about ten steps.
@@ -36,19 +38,26 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     (self.settings, self.models, self.components) = (settings, models, components)
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
+    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
+    try groups.check(
+      models.teacher,
+      latentShape: data.map { Array($0.latents.shape.dims.dropFirst()) }
+        ?? latentShape)
     poolCaptions = captions
     pool =
       try data
       ?? LatentPool.sampled(
         models.teacher, settings.sampler(models.process, for: models.teacher), captions: captions,
-        shape: latentShape, prompts: models.prompts, noise: RandomStream(seed: UInt64(settings.seed), .latent),
+        shape: latentShape, prompts: models.prompts,
+        noise: RandomStream(seed: UInt64(settings.seed), .latent),
         seed: UInt64(settings.seed), in: work)
     training = try settings.trainableStudent(
       of: models.teacher, averageDecay: settings.ema.enabled ? settings.ema.decay : nil, in: work)
     contexts = CaptionCache()
   }
   public var totalSteps: Int { settings.steps }
-  public var leaves: Int? { settings.accumulation / settings.cluster.leaf }
+  private var leafCount: Int { settings.accumulation / settings.cluster.leaf }
+  public var leaves: Int? { leafCount * groups.size }
   public var isFinished: Bool {
     settings.post.velocity_drift_limit > 0 && velocityDrift > settings.post.velocity_drift_limit
   }
@@ -64,13 +73,14 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     let g = settings.accumulation
     try refreshPool(step, in: work)
     var direct = DirectStep(
-      schedule, settings.directOptions(phases: self.phases.phases(step: step + 1)))
+      schedule, settings.directOptions(phases: self.phases.phases(step: step + 1)),
+      sharing: groups.rows)
     var sums = TermSums()
     direct.options.accumulation = g
     direct.options.comparesRewards =
       settings.post.cosine_every > 0 && step % settings.post.cosine_every == 0
     let target = training.average?.applied(to: student)
-    var sum = LeafSum(leaves: leaves!)
+    var sum = LeafSum(leaves: leafCount, groups)
     let size = settings.cluster.leaf
     for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)

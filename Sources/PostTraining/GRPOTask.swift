@@ -50,7 +50,8 @@ public struct GRPOTask<Model: VideoDenoiser>: PostTask {
   }
   /// Rewards of clean predictions: quality, then semantic, if enabled.
   static func score(
-    _ clean: Tensor, _ models: PostModels<Model>, _ context: CaptionBatch, in work: borrowing Workspace
+    _ clean: Tensor, _ models: PostModels<Model>, _ context: CaptionBatch,
+    in work: borrowing Workspace
   ) -> [[Double]] {
     let s = models.reward!.forward(
       models.decoder(clean, in: work), context, checkpointing: true, in: work

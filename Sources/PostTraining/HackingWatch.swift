@@ -69,7 +69,8 @@ public struct HackingWatch<Model: VideoDenoiser>: Sendable {
   ) throws -> (reward: [Double], heldOut: [Double]) {
     let noise = RandomStream(seed: UInt64(s.seed), .evaluation, step: 1)
     let latents = try LatentPool.sampled(
-      model, s.sampler(models.process, for: model), captions: captions, shape: shape, prompts: models.prompts,
+      model, s.sampler(models.process, for: model), captions: captions, shape: shape,
+      prompts: models.prompts,
       noise: noise, seed: UInt64(s.seed), in: work
     ).latents
     var mine: [Double] = []

@@ -1,5 +1,6 @@
 import Diffusion
 import Files
+import Training
 
 /// Combinations of settings that cannot work, found before any work starts (algorithm.md 7.5, 5.2).
 extension PostSettings {
@@ -13,6 +14,20 @@ extension PostSettings {
       throw Fault(
         "leaves of \(cluster.leaf) micro-steps do not divide \(accumulation)", "cluster.leaf",
         "give a divisor of accumulation")
+    }
+    try checkGroups()
+  }
+  private func checkGroups() throws {
+    try RankGroups.check(group: cluster.group, strips: cluster.strips)
+    if cluster.strips > 1 && objective == .grpo {
+      throw Fault(
+        "only the direct step is cut into strips", "cluster.strips",
+        "set cluster.strips and cluster.group to 1, or use the direct objective")
+    }
+    if cluster.strips > 1 && cluster.leaf > 1 {
+      throw Fault(
+        "leaves of \(cluster.leaf) micro-steps are not cut into strips", "cluster.leaf",
+        "set it to 1, or cluster.strips")
     }
   }
   private var isRewarded: Bool { weights.quality > 0 || weights.semantic > 0 }

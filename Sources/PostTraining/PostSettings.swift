@@ -144,6 +144,8 @@ public struct PostSettings: TrainingSettings {
       divisor of accumulation. More take less memory, and share out over fewer ranks.
       """)
     public var leaf = 1
+    @Setting(.group) public var group = 1
+    @Setting(.strips) public var strips = 1
     @Setting(
       .real(above: 0, to: 1e6),
       "Seconds without a sign of life of a rank after which the run is lost (status 71).")

@@ -107,7 +107,8 @@ public struct SingleStepGRPO: Sendable {
     func times(_ sigma: Double) -> [Float] { all(sigma).map { Float(1000 * $0) } }
   }
   private func velocity(
-    _ model: some VideoDenoiser, _ x: Tensor, at sigma: Double, guidance: Double, _ members: Members,
+    _ model: some VideoDenoiser, _ x: Tensor, at sigma: Double, guidance: Double,
+    _ members: Members,
     in work: borrowing Workspace
   ) -> Tensor {
     model(
@@ -139,7 +140,8 @@ public struct SingleStepGRPO: Sendable {
 
   /// The consistency losses of the members, at the student's velocity `v`. Adds to `dv`.
   private func consistency<Model: VideoDenoiser>(
-    _ members: Members, _ index: Int, _ v: Tensor, teacher: Model, target: () -> Model, _ out: inout Output, to dv: inout Tensor,
+    _ members: Members, _ index: Int, _ v: Tensor, teacher: Model, target: () -> Model,
+    _ out: inout Output, to dv: inout Tensor,
     in work: borrowing Workspace
   ) {
     let o = options

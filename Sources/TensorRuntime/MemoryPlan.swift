@@ -12,17 +12,26 @@ public struct MemoryPlan: Sendable {
   /// Bytes of packed panels of frozen weights that it will make and keep (`Workspace.linear`).
   public let panelBytes: Int
   public var bytes: Int { stepBytes + panelBytes }
+  /// Multiplications and additions that it will carry out.
+  public let operations: [OperationCount.Kind: Int]
+  /// When something is sent to other processes: for a sample that they share, or for a step's sums.
+  public enum Occasion: Sendable { case sample, step }
+  /// Bytes that it will send, and the number of messages.
+  public let traffic: [Occasion: Int], messages: [Occasion: Int]
 
   /// nil if the step throws.
   public init?(_ pool: BufferPool, step: (borrowing Workspace) throws -> Void) {
     let run = Run(pool)
     do { try step(Workspace(plan: run)) } catch { return nil }
     (stepBytes, panelBytes) = (run.pool.touched, run.panelBytes)
+    (operations, traffic, messages) = (run.operations, run.traffic, run.messages)
   }
 
   final class Run {
     /// The step's memory, and the memory of copies that are only made because the task is a copy.
     let pool: BufferPool, copies: BufferPool
+    var operations: [OperationCount.Kind: Int] = [:]
+    var traffic: [Occasion: Int] = [:], messages: [Occasion: Int] = [:]
     private struct Weight: Hashable { let storage: ObjectIdentifier, key: PanelCache.Key }
     private var panels: [Weight: Int] = [:]
     var panelBytes: Int { panels.values.reduce(0, +) }

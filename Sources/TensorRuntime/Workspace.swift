@@ -96,9 +96,18 @@ extension Workspace {
   }
   /// The number that a kernel returns. A plan does not call it.
   func measured(_ kernel: @autoclosure () -> Double) -> Double { isPlanned ? 0 : kernel() }
-  /// Counts multiplications and additions, which a plan does not carry out (`OperationCount`).
-  func countOperations(_ operations: Int) {
-    if !isPlanned { OperationCount.add(operations) }
+  /// Counts multiplications and additions (`OperationCount`; in a plan, `MemoryPlan.operations`).
+  func countOperations(_ operations: Int, _ kind: OperationCount.Kind = .product) {
+    if let plan {
+      plan.operations[kind, default: 0] += operations
+    } else {
+      OperationCount.add(operations)
+    }
+  }
+  /// Counts what a plan would send to other processes (`MemoryPlan.traffic`).
+  public func countSent(_ bytes: Int, _ occasion: MemoryPlan.Occasion) {
+    plan?.traffic[occasion, default: 0] += bytes
+    plan?.messages[occasion, default: 0] += 1
   }
 }
 

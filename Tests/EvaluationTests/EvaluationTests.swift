@@ -55,7 +55,8 @@ import World
   }
   private static func decoder() throws -> LatentDecoder {
     LatentDecoder(
-      .clips(try AutoencoderDecoder(SmallModels.autoencoder, from: parameters(3))), scalingFactor: 0.7)
+      .clips(try AutoencoderDecoder(SmallModels.autoencoder, from: parameters(3))),
+      scalingFactor: 0.7)
   }
   private static func transformer(_ seed: UInt64) throws -> VideoTransformer {
     try VideoTransformer(SmallModels.transformer, from: parameters(seed))
@@ -237,7 +238,8 @@ import World
     let encoder = try AutoencoderEncoder(SmallModels.autoencoder, from: Self.parameters(11))
     let decoder = try AutoencoderDecoder(SmallModels.autoencoder, from: Self.parameters(12))
     let found = ReconstructionEvaluation(
-      LatentEncoder(.clips(encoder)), LatentDecoder(.clips(decoder)), Self.sampler, Self.renderer, oracle: Oracle(), count: 3, in: work)
+      LatentEncoder(.clips(encoder)), LatentDecoder(.clips(decoder)), Self.sampler, Self.renderer,
+      oracle: Oracle(), count: 3, in: work)
     var squares = 0.0
     var judgements: [Judgement] = []
     for i in 0..<3 {

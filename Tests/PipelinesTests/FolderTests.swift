@@ -100,8 +100,10 @@ import Transport
       parts, config: config, weights: "diffusion_pytorch_model.safetensors", to: folder("vae"))
     let model = try VideoTextModel(Self.config, from: .random(seed: 6))
     try Self.write(model, to: folder("rewards"))
-    try PipelineComponents(vae: folder("vae"), textEncoder: folder("rewards"), process: .flow(shift: 4.5))
-      .write(to: folder("generator"))
+    try PipelineComponents(
+      vae: folder("vae"), textEncoder: folder("rewards"), process: .flow(shift: 4.5)
+    )
+    .write(to: folder("generator"))
 
     let generator = GeneratorFolder(folder("generator"))
     #expect(try ModelFolder.config(folder("generator/vae")) == config)

@@ -52,7 +52,8 @@ import Testing
     var path = [start]
     for k in 0..<3 {
       let v = m(
-        path[k], times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil, in: work)
+        path[k], times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil,
+        in: work)
       path.append(work.combine(1, path[k], Self.policy.sigmas[k + 1] - Self.policy.sigmas[k], v))
     }
     #expect(run.states.count == 3 && run.logProbabilities.count == 2)
@@ -60,9 +61,11 @@ import Testing
     #expect(Self.difference(run.states[1], path[3]) > 1e-2)
     // Behind the window: the Euler steps from where it ended.
     let v = m(
-      run.states[2], times: Array(repeating: Self.policy.time(4), count: 4), prompt, guidance: nil, in: work
+      run.states[2], times: Array(repeating: Self.policy.time(4), count: 4), prompt, guidance: nil,
+      in: work
     )
-    #expect(Self.difference(run.clean, work.combine(1, run.states[2], -Self.policy.sigmas[4], v)) < 1e-12)
+    #expect(
+      Self.difference(run.clean, work.combine(1, run.states[2], -Self.policy.sigmas[4], v)) < 1e-12)
   }
   /// Fewer steps behind the window go over the same levels, to the same end.
   @Test(arguments: [(1, [4, 5]), (2, [2, 4, 5]), (3, [2, 3, 4, 5])]) func tails(
@@ -81,7 +84,9 @@ import Testing
     for (k, next) in zip(levels, levels.dropFirst()) {
       z = work.combine(
         1, z, Self.policy.sigmas[next] - Self.policy.sigmas[k],
-        m(z, times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil, in: work))
+        m(
+          z, times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil, in: work
+        ))
     }
     #expect(Self.policy.sigmas[5] == 0 && Self.difference(run.clean, z) < 1e-12)
   }

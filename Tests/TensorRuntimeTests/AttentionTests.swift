@@ -46,4 +46,44 @@ import Testing
       return keys == 1 ? [o, lse, d.dv] : [o, lse, d.dq, d.dk, d.dv]
     }
   }
+
+  /// Heads apart have the bits that they have together, in both directions (`RowShare`).
+  @Test(arguments: [[2, 5, 70, 16], [1, 8, 130, 40], [1, 6, 300, 128]])
+  func headsApart(sizes: [Int]) {
+    let (batch, heads, rows, dimension) = (sizes[0], sizes[1], sizes[2], sizes[3])
+    let inputs = (0..<4).map { i in
+      RandomStream(seed: UInt64(i), .test)
+        .normal(Shape(batch, rows, heads * dimension), in: Workspace())
+    }
+    let visible = Workspace.Visibility(keyCounts: (0..<batch).map { Int32(rows - 3 * $0) })
+    func results(_ t: [Tensor], _ heads: Int, in work: borrowing Workspace) -> [Tensor] {
+      let scale = 1 / Double(dimension).squareRoot()
+      let (o, lse) = work.attention(
+        q: t[0], k: t[1], v: t[2], heads: heads, scale: scale, visible: visible)
+      let d = work.attentionBackward(
+        t[3], q: t[0], k: t[1], v: t[2], o: o, lse: lse, heads: heads, scale: scale,
+        visible: visible)
+      return [o, d.dq, d.dk, d.dv]
+    }
+    for variant in KernelVariant.present {
+      variant.use {
+        let work = Workspace()
+        let t = variant == .f64 ? inputs.map { work.converted($0, to: .f64) } : inputs
+        let together = results(t, heads, in: work)
+        for parts in [2, 3, heads] {
+          let apart = (0..<parts).map { part in
+            let heads = part * heads / parts..<(part + 1) * heads / parts
+            let columns = heads.lowerBound * dimension..<heads.upperBound * dimension
+            return results(
+              t.map { work.narrowed($0, axis: 2, columns) }, heads.count, in: work)
+          }
+          for (i, x) in together.enumerated() {
+            #expect(
+              work.concatenated(apart.map { $0[i] }, axis: 2).hasSameBits(as: x),
+              "result \(i) of \(sizes) in \(parts) parts on \(variant)")
+          }
+        }
+      }
+    }
+  }
 }

@@ -167,7 +167,8 @@ import World
         prompts: PromptEncoder(
           encoder: try TextEncoder(text, from: .random(seed: 9)), tokenizer: tokenizer,
           maxLength: 8), preview: nil),
-      model: try VideoTransformer(s.model, from: noisySingle), early: "", components: { _ in }, report: { _ in }, in: work)
+      model: try VideoTransformer(s.model, from: noisySingle), early: "", components: { _ in },
+      report: { _ in }, in: work)
   }
   /// Parameters without zeros, in f32.
   private var noisySingle: ParameterSource {

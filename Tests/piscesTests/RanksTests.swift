@@ -75,6 +75,37 @@ struct RanksTests {
       try expectSame("\(name)-1", "\(name)-\(count)")
     }
   }
+  /// Ranks that share the rows of a micro-step: bits depend on the number of strips alone. Six heads
+  /// are not shared out evenly, and three ranks make no group.
+  @Test(arguments: [
+    ("rows-lora", ["activation_checkpointing=true", "post.cosine_every=1"]),
+    (
+      "rows-full",
+      [
+        "lora.enabled=false", "moments=bf16", "ema.enabled=true", "post.anchor_weight=0.1",
+        "guidance.teacher_cfg=1", "weights.decay=0.01",
+      ]
+    ),
+  ]) func bitsDoNotDependOnGroups(_ name: String, _ settings: [String]) async throws {
+    let groups = ["cluster.group=4", "cluster.strips=4", "accumulation=3"] + settings
+    let one = try await ProgramRun(ProgramRun.program, post("\(name)-1", groups))
+    #expect(one.status == 0, "\(one.error)")
+    for count in [2, 3, 4, 8] {
+      let run = try await ranks(count, post("\(name)-\(count)", groups))
+      #expect(run.status == 0, "\(run.error)")
+      #expect(run.error.contains("groups of 1 rank") == (count == 3))
+      try expectSame("\(name)-1", "\(name)-\(count)")
+    }
+    // From a group of 4 to one of 2.
+    let run = folder("\(name)-4")
+    try FileManager.default.removeItem(atPath: "\(run)/model")
+    try FileManager.default.removeItem(atPath: "\(run)/checkpoints/step-000002")
+    try "step-000001\n".write(
+      toFile: "\(run)/checkpoints/latest", atomically: true, encoding: .utf8)
+    let resumed = try await ranks(2, ["train", "post", "--resume", run])
+    #expect(resumed.status == 0, "\(resumed.error)")
+    try expectSame("\(name)-1", "\(name)-4")
+  }
   /// A checkpoint of any number of ranks is read by any other.
   @Test func resumedOnOtherRanks() async throws {
     let straight = try await ProgramRun(

@@ -6,7 +6,7 @@ import TensorRuntime
 /// gate₂.
 struct DoubleStreamBlock: Layer {
   var image: Stream, text: Stream
-  let heads: Int
+  let attention: JointAttention
 
   /// The layers of one stream.
   struct Stream: Layer {
@@ -26,14 +26,11 @@ struct DoubleStreamBlock: Layer {
 
     /// Writes q, k, v to the rows of the joint attention from `row` on.
     func enter(
-      _ x: Tensor, _ active: Tensor, rotary: RotaryTable?, joint: inout StreamProjection.Projected,
-      row: Int, in work: borrowing Workspace
+      _ x: Tensor, _ m: Modulation.Saved, rotary: RotaryTable?,
+      joint: inout StreamProjection.Projected, row: Int, in work: borrowing Workspace
     ) -> Entry {
-      let m = modulation.forward(active, in: work)
       let (u, ns) = modulation.norm(x, m, scale: 1, shift: 0, in: work)
-      let (v, ps) = projection.forward(
-        u, rotary: rotary, q: &joint.q, k: &joint.k, row: row, in: work)
-      work.place(v, into: &joint.v, axis: 1, at: row)
+      let ps = projection.forward(u, rotary: rotary, into: &joint, row: row, in: work)
       return Entry(modulation: m, x: x, norm: ns, projection: ps)
     }
     func exit(_ o: Tensor, _ e: Entry, in work: borrowing Workspace) -> (Tensor, Exit) {
@@ -64,9 +61,7 @@ struct DoubleStreamBlock: Layer {
       _ joint: StreamProjection.Projected, row: Int, dMiddle: Tensor, _ e: Entry,
       rotary: RotaryTable?, addingTo dChunks: inout Tensor?, in work: borrowing Workspace
     ) -> Tensor {
-      let dv = work.narrowed(joint.v, axis: 1, row..<row + e.x.shape[1])
-      let du = projection.backward(
-        joint.q, joint.k, row: row, dv, e.projection, rotary: rotary, in: work)
+      let du = projection.backward(joint, row: row, e.projection, rotary: rotary, in: work)
       return modulation.normBackward(
         du, e.norm, e.modulation, scale: 1, shift: 0, adding: dMiddle, addingTo: &dChunks, in: work)
     }
@@ -77,9 +72,11 @@ struct DoubleStreamBlock: Layer {
       try feedForward.forEachParameter(body)
     }
   }
+  /// An entry and an exit for each strip of image rows, and for the text where it is.
   struct Saved: Sendable {
-    let imageEntry, textEntry: Stream.Entry, imageExit, textExit: Stream.Exit
-    let joint: StreamProjection.Projected, o, lse: Tensor
+    let image: [(entry: Stream.Entry, exit: Stream.Exit)]
+    let text: (entry: Stream.Entry, exit: Stream.Exit)?
+    let attention: JointAttention.Saved
   }
 
   init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
@@ -98,53 +95,84 @@ struct DoubleStreamBlock: Layer {
     text = try stream(
       "norm1_context", ["add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q", "norm_added_k"],
       "to_add_out", "ff_context")
-    heads = c.numAttentionHeads
+    attention = JointAttention(heads: c.numAttentionHeads, width: c.width)
   }
-  private var scale: Double { 1 / (Double(image.out.inputWidth) / Double(heads)).squareRoot() }
 
+  /// `img` has the image rows of each strip; `txt` is nil where the text is not.
   func forward(
-    _ img: Tensor, _ txt: Tensor, _ active: Tensor, rotary: RotaryTable,
-    visible: Workspace.Visibility, in work: borrowing Workspace
-  ) -> (img: Tensor, txt: Tensor, saved: Saved) {
-    let n = img.shape[1]
-    let l = txt.shape[1]
+    _ img: [Tensor], _ txt: Tensor?, _ active: Tensor, _ rows: SequenceRows,
+    in work: borrowing Workspace
+  ) -> (img: [Tensor], txt: Tensor?, saved: Saved) {
+    let x = img[0]
     var joint = StreamProjection.Projected(
-      Shape(img.shape[0], n + l, img.shape[2]), img.type, in: work)
-    let ei = image.enter(img, active, rotary: rotary, joint: &joint, row: 0, in: work)
-    let et = text.enter(txt, active, rotary: nil, joint: &joint, row: n, in: work)
-    let (o, lse) = work.attention(
-      q: joint.q, k: joint.k, v: joint.v, heads: heads, scale: scale, visible: visible)
-    let (yi, xi) = image.exit(work.narrowed(o, axis: 1, 0..<n), ei, in: work)
-    let (yt, xt) = text.exit(work.narrowed(o, axis: 1, n..<n + l), et, in: work)
+      Shape(x.shape[0], rows.count, x.shape[2]), x.type, in: work)
+    let mi = image.modulation.forward(active, in: work)
+    let ei = img.indices.map {
+      image.enter(
+        img[$0], mi, rotary: rows.rotary[$0], joint: &joint, row: rows.range($0).lowerBound,
+        in: work)
+    }
+    let et = txt.map {
+      text.enter(
+        $0, text.modulation.forward(active, in: work), rotary: nil, joint: &joint,
+        row: rows.text.lowerBound, in: work)
+    }
+    let (o, saved) = attention.forward(joint, rows, in: work)
+    let yi = ei.indices.map { image.exit(work.rows(o, rows.range($0)), ei[$0], in: work) }
+    let yt = et.map { text.exit(work.rows(o, rows.text), $0, in: work) }
     return (
-      yi, yt,
+      yi.map(\.0), yt?.0,
       Saved(
-        imageEntry: ei, textEntry: et, imageExit: xi, textExit: xt, joint: joint, o: o, lse: lse)
+        image: zip(ei, yi).map { ($0, $1.1) }, text: et.map { ($0, yt!.1) }, attention: saved)
     )
   }
 
-  /// Gradients of both streams. Adds to the gradient of SiLU(vec) if it is wanted.
+  /// Gradients of both streams. Adds to each strip's gradient of SiLU(vec) if it is wanted.
   mutating func backward(
-    _ dImg: Tensor, _ dTxt: Tensor, _ s: Saved, rotary: RotaryTable, visible: Workspace.Visibility,
-    addingTo dActive: inout Tensor?, in work: borrowing Workspace
-  ) -> (dImg: Tensor, dTxt: Tensor) {
-    let n = dImg.shape[1]
-    var ci = image.modulation.gradient(s.imageEntry.modulation, wanted: dActive != nil, in: work)
-    var ct = text.modulation.gradient(s.textEntry.modulation, wanted: dActive != nil, in: work)
-    let (doImg, dmImg) = image.exitBackward(
-      dImg, s.imageExit, s.imageEntry, addingTo: &ci, in: work)
-    let (doTxt, dmTxt) = text.exitBackward(dTxt, s.textExit, s.textEntry, addingTo: &ct, in: work)
-    let dO = work.concatenated([doImg, doTxt], axis: 1)
-    let (dq, dk, dv) = work.attentionBackward(
-      dO, q: s.joint.q, k: s.joint.k, v: s.joint.v, o: s.o, lse: s.lse, heads: heads, scale: scale,
-      visible: visible)
-    let joint = StreamProjection.Projected(q: dq, k: dk, v: dv)
-    let dxImg = image.enterBackward(
-      joint, row: 0, dMiddle: dmImg, s.imageEntry, rotary: rotary, addingTo: &ci, in: work)
-    let dxTxt = text.enterBackward(
-      joint, row: n, dMiddle: dmTxt, s.textEntry, rotary: nil, addingTo: &ct, in: work)
-    image.modulation.backward(ci, s.imageEntry.modulation, addingTo: &dActive, in: work)
-    text.modulation.backward(ct, s.textEntry.modulation, addingTo: &dActive, in: work)
+    _ dImg: [Tensor], _ dTxt: Tensor?, _ s: Saved, _ rows: SequenceRows,
+    addingTo dActive: inout [Tensor?], in work: borrowing Workspace
+  ) -> (dImg: [Tensor], dTxt: Tensor?) {
+    let last = dImg.count - 1
+    let wanted = dActive[0] != nil
+    var gradients = StripGradients(dImg.count, of: &image, in: work)
+    var ci = s.image.map {
+      image.modulation.gradient($0.entry.modulation, wanted: wanted, in: work)
+    }
+    var ct = s.text.flatMap {
+      text.modulation.gradient($0.entry.modulation, wanted: wanted, in: work)
+    }
+    var dO: [Tensor] = []
+    var dMiddle: [Tensor] = []
+    for (i, s) in s.image.enumerated() {
+      gradients.lend(i, to: &image, in: work)
+      let (o, middle) = image.exitBackward(dImg[i], s.exit, s.entry, addingTo: &ci[i], in: work)
+      gradients.take(i, from: &image, in: work)
+      dO.append(o)
+      dMiddle.append(middle)
+    }
+    let dText = s.text.map {
+      text.exitBackward(dTxt!, $0.exit, $0.entry, addingTo: &ct, in: work)
+    }
+    if let dText { dO.append(dText.dO) }
+    let joint = attention.backward(work.joined(dO), s.attention, rows, in: work)
+    var dxImg: [Tensor] = []
+    for (i, s) in s.image.enumerated() {
+      gradients.lend(i, to: &image, in: work)
+      dxImg.append(
+        image.enterBackward(
+          joint, row: rows.range(i).lowerBound, dMiddle: dMiddle[i], s.entry,
+          rotary: rows.rotary[i], addingTo: &ci[i], in: work))
+      image.modulation.backward(ci[i], s.entry.modulation, addingTo: &dActive[i], in: work)
+      gradients.take(i, from: &image, in: work)
+    }
+    gradients.finish(&image, in: work)
+    let dxTxt = s.text.map {
+      let dx = text.enterBackward(
+        joint, row: rows.text.lowerBound, dMiddle: dText!.dMiddle, $0.entry, rotary: nil,
+        addingTo: &ct, in: work)
+      text.modulation.backward(ct, $0.entry.modulation, addingTo: &dActive[last], in: work)
+      return dx
+    }
     return (dxImg, dxTxt)
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -10,6 +10,11 @@ public import TensorRuntime
 public struct RotaryTable: Sendable {
   public let cosines, sines: Tensor  // [tokens, head_dim / 2]
   var angles: Workspace.Rotation { (cosines, sines) }
+  private init(cosines: Tensor, sines: Tensor) { (self.cosines, self.sines) = (cosines, sines) }
+  /// The positions of some tokens.
+  func rows(_ range: Range<Int>) -> RotaryTable {
+    RotaryTable(cosines: cosines.slice(range), sines: sines.slice(range))
+  }
 
   public init(grid: SIMD3<Int>, axes: [Int], theta: Double, type: ElementType) {
     let frequencies = axes.map { d in

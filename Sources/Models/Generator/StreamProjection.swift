@@ -12,12 +12,14 @@ struct StreamProjection: Layer {
     let query, key, value: Linear.Saved
     let queryNorm, keyNorm: RMSNorm.Saved
   }
-  /// Queries, keys and values of attention, or their gradients.
+  /// Queries, keys and values of attention, or their gradients, `[B, M, D]`.
   struct Projected: Sendable {
     var q, k, v: Tensor
     init(q: Tensor, k: Tensor, v: Tensor) { (self.q, self.k, self.v) = (q, k, v) }
+    /// v gets its memory with its first rows.
     init(_ shape: Shape, _ type: ElementType, in work: borrowing Workspace) {
-      (q, k, v) = (work.tensor(shape, type), work.tensor(shape, type), work.tensor(shape, type))
+      (q, k) = (work.tensor(shape, type), work.tensor(shape, type))
+      v = work.tensor(Shape(0), type)
     }
   }
 
@@ -33,39 +35,52 @@ struct StreamProjection: Layer {
     keyNorm = try RMSNorm("\(name).\(names[4])", c.attentionHeadDim, epsilon: 1e-6, from: source)
     heads = c.numAttentionHeads
   }
-  /// Writes queries and keys to rows `row...` of q and k `[B, M, D]` and returns v. The first rows
-  /// of each sample, as many as the table has, are rotated by their positions; nil rotates none.
+  /// Writes queries, keys and values to rows `row...` of `joint`. The first rows of each sample, as
+  /// many as the table has, are rotated by their positions; nil rotates none.
   func forward(
-    _ u: Tensor, rotary: RotaryTable?, q: inout Tensor, k: inout Tensor, row: Int,
+    _ u: Tensor, rotary: RotaryTable?, into joint: inout Projected, row: Int,
     in work: borrowing Workspace
-  ) -> (v: Tensor, saved: Saved) {
+  ) -> Saved {
     let (q0, qs) = query.forward(u, in: work)
     let (k0, ks) = key.forward(u, in: work)
     let (v, vs) = value.forward(u, in: work)
     let qn = queryNorm.forwardHeads(
-      q0, heads: heads, rotation: rotary?.angles, into: &q, row: row, in: work)
+      q0, heads: heads, rotation: rotary?.angles, into: &joint.q, row: row, in: work)
     let kn = keyNorm.forwardHeads(
-      k0, heads: heads, rotation: rotary?.angles, into: &k, row: row, in: work)
-    return (v, Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn))
+      k0, heads: heads, rotation: rotary?.angles, into: &joint.k, row: row, in: work)
+    if v.shape == joint.q.shape {
+      joint.v = v
+    } else {
+      if joint.v.count == 0 { joint.v = work.tensor(joint.q.shape, v.type) }
+      work.place(v, into: &joint.v, axis: 1, at: row)
+    }
+    return Saved(query: qs, key: ks, value: vs, queryNorm: qn, keyNorm: kn)
   }
-  /// Adds to the gradient of u; dq and dk are read from the same rows.
+  /// Adds to the gradient of u, from rows `row...` of the gradients of q, k, v.
   mutating func backward(
-    _ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?,
+    _ joint: Projected, row: Int, _ s: Saved, rotary: RotaryTable?,
     addingTo du: inout Tensor, in work: borrowing Workspace
   ) {
-    query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, addingTo: &du, in: work)
-    key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
-    value.backward(dv, s.value, addingTo: &du, in: work)
+    let dq = queryBackward(joint.q, row, s, rotary, in: work)
+    query.backward(dq, s.query, addingTo: &du, in: work)
+    keyAndValueBackward(joint, row: row, s, rotary, addingTo: &du, in: work)
   }
   /// Gradient of u.
   mutating func backward(
-    _ dq: Tensor, _ dk: Tensor, row: Int, _ dv: Tensor, _ s: Saved, rotary: RotaryTable?,
-    in work: borrowing Workspace
+    _ joint: Projected, row: Int, _ s: Saved, rotary: RotaryTable?, in work: borrowing Workspace
   ) -> Tensor {
-    var du = query.backward(queryBackward(dq, row, s, rotary, in: work), s.query, in: work)
-    key.backward(keyBackward(dk, row, s, rotary, in: work), s.key, addingTo: &du, in: work)
-    value.backward(dv, s.value, addingTo: &du, in: work)
+    var du = query.backward(queryBackward(joint.q, row, s, rotary, in: work), s.query, in: work)
+    keyAndValueBackward(joint, row: row, s, rotary, addingTo: &du, in: work)
     return du
+  }
+  private mutating func keyAndValueBackward(
+    _ joint: Projected, row: Int, _ s: Saved, _ rotary: RotaryTable?, addingTo du: inout Tensor,
+    in work: borrowing Workspace
+  ) {
+    let dk = keyBackward(joint.k, row, s, rotary, in: work)
+    key.backward(dk, s.key, addingTo: &du, in: work)
+    let dv = work.rows(joint.v, row..<row + dk.shape[1])
+    value.backward(dv, s.value, addingTo: &du, in: work)
   }
   private mutating func queryBackward(
     _ dq: Tensor, _ row: Int, _ s: Saved, _ rotary: RotaryTable?, in work: borrowing Workspace

@@ -14,22 +14,22 @@ public struct VideoTransformer: Layer {
   public var out: Linear
 
   public struct Saved: Sendable {
-    let input: Shape, patches: PatchEmbedding.Saved
-    let refiner: TokenRefiner.Saved, conditioning: ConditioningVector.Saved
+    let input: Shape, patches: [PatchEmbedding.Saved]
+    let refiner: TokenRefiner.Saved?, conditioning: ConditioningVector.Saved
     let vector: Tensor, active: Tensor
-    let rotary: RotaryTable, visible: Workspace.Visibility
+    let rows: SequenceRows
     let double: [DoubleSaved], single: [SingleSaved]
-    let textLength: Int
-    let modulationOut: Modulation.Saved, norm: Modulation.NormSaved, out: Linear.Saved
+    let modulationOut: Modulation.Saved, norm: [Modulation.NormSaved], out: [Linear.Saved]
   }
   enum DoubleSaved: Sendable {
     case all(DoubleStreamBlock.Saved)
-    case input(Tensor, Tensor)
+    case input([Tensor], Tensor?)
   }
   enum SingleSaved: Sendable {
     case all(SingleStreamBlock.Saved)
-    case input(Tensor)
+    case input([Tensor])
   }
+  /// Of this process' rows: `states` only where the text is, `pooled` a part of the sum.
   public struct InputGradients: Sendable {
     public let latents: Tensor?, states: Tensor?, pooled: Tensor?
   }
@@ -56,110 +56,172 @@ public struct VideoTransformer: Layer {
 
   /// Velocity `[B, 16, n, h, w]` of scaled latents x at times t = 1000 σ. `guidance` is required
   /// exactly when the model embeds it. With `checkpointing` only block inputs are kept for
-  /// backward.
+  /// backward. Processes that share the rows all give the whole x, and all get the whole velocity.
   public func forward(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool = false, in work: borrowing Workspace
+    checkpointing: Bool = false, sharing share: RowShare = .whole, in work: borrowing Workspace
   ) -> (velocity: Tensor, saved: Saved) {
-    let grid = SIMD3(x.shape[2], x.shape[3], x.shape[4]) / config.patch
     precondition(
       times.count == x.shape[0] && prompt.counts.count == x.shape[0],
       "\(times.count) times, \(prompt.counts.count) prompts for latents \(x.shape)")
-    guard let pooled = prompt.pooled else { preconditionFailure("this model reads a pooled vector") }
+    guard let pooled = prompt.pooled else {
+      preconditionFailure("this model reads a pooled vector")
+    }
     let (vec, cs) = conditioning.forward(
       times: times, pooled: pooled, guidance: guidance, in: work)
     let active = work.activation(.silu, vec)
-    var (txt, rs) = refiner.forward(prompt.states, counts: prompt.counts, times: times, in: work)
-    var (img, ps) = imageIn.forward(x, in: work)
-    let n = img.shape[1]
-    let rotary = RotaryTable(
-      grid: grid, axes: config.ropeAxesDim, theta: config.ropeTheta, type: x.type)
-    let visible = Workspace.Visibility(keyCounts: prompt.counts.map { Int32(n) + max($0, 1) })
-    var doubleSaved: [DoubleSaved] = []
-    var singleSaved: [SingleSaved] = []
-    for block in double {
-      let input = DoubleSaved.input(img, txt)
-      let (i, t, s) = block.forward(img, txt, active, rotary: rotary, visible: visible, in: work)
-      doubleSaved.append(checkpointing ? input : .all(s))
-      (img, txt) = (i, t)
+    let rows = sequence(x, prompt, share)
+    let refined =
+      rows.hasText
+      ? refiner.forward(prompt.states, counts: prompt.counts, times: times, in: work) : nil
+    let patches = PatchEmbedding.patches(of: x, config.patch, in: work)
+    let embedded = rows.image.map {
+      imageIn.forward(patches: work.rows(patches, $0), of: x.shape, in: work)
     }
-    var h = work.concatenated([img, txt], axis: 1)
-    for block in single {
-      let input = SingleSaved.input(h)
-      let (y, s) = block.forward(h, active, rotary: rotary, visible: visible, in: work)
-      singleSaved.append(checkpointing ? input : .all(s))
-      h = y
-    }
+    let (h, doubleSaved, singleSaved) = blocks(
+      embedded.map(\.y), refined?.y, active, rows, checkpointing: checkpointing, in: work)
     let m = modulationOut.forward(active, in: work)
-    let (u, ns) = modulationOut.norm(
-      work.narrowed(h, axis: 1, 0..<n), m, scale: 0, shift: 1, in: work)
-    let (y, os) = out.forward(u, in: work)
+    var norms: [Modulation.NormSaved] = []
+    let outputs = h.map { h in
+      let count = rows.image[norms.count].count
+      let (u, ns) = modulationOut.norm(
+        work.narrowed(h, axis: 1, 0..<count), m, scale: 0, shift: 1, in: work)
+      norms.append(ns)
+      return out.forward(u, in: work)
+    }
+    let y = share.collected(work.joined(outputs.map(\.y)), rows: rows.imageCounts, in: work)
     var shape = x.shape
     shape[1] = config.outChannels
     let velocity = PatchEmbedding.assemble(y, shape, config.patch, in: work)
     return (
       velocity,
       Saved(
-        input: x.shape, patches: ps, refiner: rs, conditioning: cs, vector: vec, active: active,
-        rotary: rotary, visible: visible, double: doubleSaved,
-        single: singleSaved, textLength: txt.shape[1], modulationOut: m, norm: ns, out: os)
+        input: x.shape, patches: embedded.map(\.saved), refiner: refined?.saved,
+        conditioning: cs, vector: vec, active: active, rows: rows, double: doubleSaved,
+        single: singleSaved, modulationOut: m, norm: norms, out: outputs.map(\.saved))
     )
   }
+  private func sequence(_ x: Tensor, _ prompt: PromptEmbedding, _ share: RowShare) -> SequenceRows {
+    let grid = SIMD3(x.shape[2], x.shape[3], x.shape[4]) / config.patch
+    return SequenceRows(
+      image: grid.x * grid.y * grid.z, text: prompt.states.shape[1], words: prompt.counts,
+      rotary: RotaryTable(
+        grid: grid, axes: config.ropeAxesDim, theta: config.ropeTheta, type: x.type), share)
+  }
+  /// All blocks. Returns the rows of each strip behind them, with the text in the last.
+  private func blocks(
+    _ image: [Tensor], _ text: Tensor?, _ active: Tensor, _ rows: SequenceRows,
+    checkpointing: Bool, in work: borrowing Workspace
+  ) -> ([Tensor], [DoubleSaved], [SingleSaved]) {
+    var (img, txt) = (image, text)
+    var doubleSaved: [DoubleSaved] = []
+    var singleSaved: [SingleSaved] = []
+    for block in double {
+      let input = DoubleSaved.input(img, txt)
+      let (i, t, s) = block.forward(img, txt, active, rows, in: work)
+      doubleSaved.append(checkpointing ? input : .all(s))
+      (img, txt) = (i, t)
+    }
+    var h = img
+    if let txt { h[h.count - 1] = work.concatenated([img[h.count - 1], txt], axis: 1) }
+    for block in single {
+      let input = SingleSaved.input(h)
+      let (y, s) = block.forward(h, active, rows, in: work)
+      singleSaved.append(checkpointing ? input : .all(s))
+      h = y
+    }
+    return (h, doubleSaved, singleSaved)
+  }
+
   /// Whether the whole network is trained. Otherwise only adapters are, and conditioning, text
   /// input and patch embedding get no gradient (algorithm.md 6.11).
   public var trainsConditioning: Bool { conditioning.time.up.weight.isTrainable }
 
-  /// Adds to the gradients of the trainable parameters. Returns gradients of the inputs if the
-  /// whole network is trained (`latents` only if asked for).
+  /// Adds to the gradients of the trainable parameters: the part of this process' rows. Returns
+  /// gradients of the inputs if the whole network is trained (`latents` only if asked for, in one
+  /// process).
   @discardableResult
   public mutating func backward(
     _ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace
   ) -> InputGradients {
     let full = trainsConditioning
-    let (b, n) = (s.input[0], s.norm.x.shape[1])
-    var dActive: Tensor? = full ? work.zeros(s.active.shape, s.active.type) : nil
-    let du = out.backward(
-      PatchEmbedding.patches(of: dVelocity, config.patch, in: work), s.out, in: work)
-    var chunks = modulationOut.gradient(s.modulationOut, wanted: full, in: work)
-    let dImage = modulationOut.normBackward(
-      du, s.norm, s.modulationOut, scale: 0, shift: 1, addingTo: &chunks, in: work)
-    modulationOut.backward(chunks, s.modulationOut, addingTo: &dActive, in: work)
-    var dh = work.zeros(Shape(b, n + s.textLength, config.width), dVelocity.type)
-    work.place(dImage, into: &dh, axis: 1, at: 0)
+    let strips = s.rows.strips
+    precondition(!wantsLatents || s.rows.share.count == 1, "gradients of all latents' rows")
+    var dActive: [Tensor?] = s.rows.image.map { _ in
+      full ? work.zeros(s.active.shape, s.active.type) : nil
+    }
+    let dh = outputBackward(dVelocity, s, addingTo: &dActive, in: work)
+    let (dImg, dTxt) = blocksBackward(dh, s, addingTo: &dActive, in: work)
+    var dLatents: Tensor?
+    if wantsLatents {
+      let dPatches = imageIn.forEachStrip(strips, in: work) {
+        $0.backwardPatches(dImg[$1], s.patches[$1], in: work)
+      }
+      dLatents = PatchEmbedding.assemble(work.joined(dPatches), s.input, config.patch, in: work)
+    } else {
+      _ = imageIn.forEachStrip(strips, in: work) {
+        $0.backwardParameters(dImg[$1], s.patches[$1], in: work)
+      }
+    }
+    guard full else { return InputGradients(latents: dLatents, states: nil, pooled: nil) }
+    let dStates = s.refiner.map { refiner.backward(dTxt!, $0, in: work) }
+    let dPooled = conditioning.forEachStrip(strips, in: work) {
+      $0.backward(
+        work.activationBackward(.silu, dActive[$1]!, x: s.vector), s.conditioning, in: work)
+    }
+    var sum = dPooled[0]
+    for part in dPooled.dropFirst() { work.add(part, to: &sum) }
+    return InputGradients(latents: dLatents, states: dStates, pooled: sum)
+  }
+  /// The gradient of each strip's rows behind the blocks.
+  private mutating func outputBackward(
+    _ dVelocity: Tensor, _ s: Saved, addingTo dActive: inout [Tensor?], in work: borrowing Workspace
+  ) -> [Tensor] {
+    let (rows, width) = (s.rows, config.width)
+    let dPatches = PatchEmbedding.patches(of: dVelocity, config.patch, in: work)
+    let du = out.forEachStrip(rows.strips, in: work) {
+      $0.backward(work.rows(dPatches, rows.image[$1]), s.out[$1], in: work)
+    }
+    return modulationOut.forEachStrip(rows.strips, in: work) { modulationOut, i in
+      var chunks = modulationOut.gradient(s.modulationOut, wanted: dActive[i] != nil, in: work)
+      let dImage = modulationOut.normBackward(
+        du[i], s.norm[i], s.modulationOut, scale: 0, shift: 1, addingTo: &chunks, in: work)
+      modulationOut.backward(chunks, s.modulationOut, addingTo: &dActive[i], in: work)
+      var dh = work.zeros(
+        Shape(s.input[0], rows.range(i, withText: true).count, width), dVelocity.type)
+      work.place(dImage, into: &dh, axis: 1, at: 0)
+      return dh
+    }
+  }
+  /// The gradients of each strip of the image, and of the text where it is.
+  private mutating func blocksBackward(
+    _ output: [Tensor], _ s: Saved, addingTo dActive: inout [Tensor?],
+    in work: borrowing Workspace
+  ) -> ([Tensor], Tensor?) {
+    let rows = s.rows
+    var dh = output
     for i in single.indices.reversed() {
       let saved =
         switch s.single[i] {
         case .all(let saved): saved
-        case .input(let x):
-          single[i].forward(x, s.active, rotary: s.rotary, visible: s.visible, in: work).saved
+        case .input(let x): single[i].forward(x, s.active, rows, in: work).saved
         }
-      dh = single[i].backward(
-        dh, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
+      dh = single[i].backward(dh, saved, rows, addingTo: &dActive, in: work)
     }
-    var dImg = work.narrowed(dh, axis: 1, 0..<n)
-    var dTxt = work.narrowed(dh, axis: 1, n..<n + s.textLength)
+    var dImg = dh.indices.map { work.narrowed(dh[$0], axis: 1, 0..<rows.image[$0].count) }
+    let last = rows.image[rows.strips - 1].count
+    var dTxt =
+      rows.hasText
+      ? work.narrowed(dh[rows.strips - 1], axis: 1, last..<last + rows.textCount) : nil
     for i in double.indices.reversed() {
       let saved =
         switch s.double[i] {
         case .all(let saved): saved
-        case .input(let img, let txt):
-          double[i].forward(img, txt, s.active, rotary: s.rotary, visible: s.visible, in: work)
-            .saved
+        case .input(let img, let txt): double[i].forward(img, txt, s.active, rows, in: work).saved
         }
-      (dImg, dTxt) = double[i].backward(
-        dImg, dTxt, saved, rotary: s.rotary, visible: s.visible, addingTo: &dActive, in: work)
+      (dImg, dTxt) = double[i].backward(dImg, dTxt, saved, rows, addingTo: &dActive, in: work)
     }
-    var dLatents: Tensor?
-    if wantsLatents {
-      dLatents = imageIn.backward(dImg, s.patches, in: work)
-    } else {
-      imageIn.backwardParameters(dImg, s.patches, in: work)
-    }
-    guard full else { return InputGradients(latents: dLatents, states: nil, pooled: nil) }
-    let dStates = refiner.backward(dTxt, s.refiner, in: work)
-    let dPooled = conditioning.backward(
-      work.activationBackward(.silu, dActive!, x: s.vector), s.conditioning, in: work)
-    return InputGradients(latents: dLatents, states: dStates, pooled: dPooled)
+    return (dImg, dTxt)
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -92,7 +92,7 @@ extension Workspace {
     let lse = tensor(Shape(b, a.heads, n), type)
     unsafe withShape(a) { s in
       let area = unsafe scratch(pk_attention_scratch(s, 0), type)
-      countOperations(4 * b * n * a.k.tensor.shape[1] * a.width)
+      countOperations(4 * b * n * a.k.tensor.shape[1] * a.width, .attention)
       unsafe check(
         pk_attention_forward(
           type.pk, s, a.q.base, a.k.base, a.v.base, o.base, lse.base, area.base),
@@ -107,7 +107,7 @@ extension Workspace {
     precondition(dout.shape == o.shape, "attention backward: dy \(dout.shape), o \(o.shape)")
     unsafe withShape(a) { s in
       let area = unsafe scratch(pk_attention_scratch(s, 1), dout.type)
-      countOperations(10 * dout.count * a.k.tensor.shape[1])
+      countOperations(10 * dout.count * a.k.tensor.shape[1], .attention)
       unsafe check(
         pk_attention_backward(
           dout.type.pk, s, a.q.base, a.k.base, a.v.base, o.base, dout.base, lse.base, d.q.base,

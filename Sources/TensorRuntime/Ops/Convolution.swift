@@ -65,7 +65,7 @@ extension Workspace {
     precondition(
       side == nil || side!.shape == y.shape && side!.type == y.type,
       "convolution plus \(side!.shape): y \(y.shape)")
-    countOperations(2 * y.count * (w.count / w.shape[0]))
+    countOperations(2 * y.count * (w.count / w.shape[0]), .convolution)
     if norm == nil && side == nil {
       unsafe check(
         pk_conv3d_forward(x.type.pk, &s, x.base, w.base, b?.base, nil, y.base, area.base),
@@ -91,7 +91,7 @@ extension Workspace {
       "convolution backward: dy \(dy.shape)")
     let dx = tensor(shape, dy.type)
     let area = unsafe scratch(pk_conv3d_scratch(&s, 1), dy.type)
-    countOperations(2 * dy.count * (w.count / w.shape[0]))
+    countOperations(2 * dy.count * (w.count / w.shape[0]), .convolution)
     unsafe check(
       pk_conv3d_backward_data(dy.type.pk, &s, dy.base, w.base, dx.base, area.base), "convolution")
     return dx
@@ -105,7 +105,7 @@ extension Workspace {
     dWeight?.makeUnique(in: self)
     dBias?.makeUnique(in: self)
     let area = unsafe scratch(dWeight == nil ? 0 : pk_conv3d_scratch(&s, 2), dy.type)
-    if dWeight != nil { countOperations(2 * dy.count * (shape.count / shape[0])) }
+    if dWeight != nil { countOperations(2 * dy.count * (shape.count / shape[0]), .convolution) }
     unsafe check(
       pk_conv3d_backward_weights(
         dy.type.pk, &s, dy.base, x.base, dWeight?.base, dBias?.base, area.base), "convolution")

@@ -1,10 +1,13 @@
-public import Cluster
+import Cluster
 public import Layers
 public import TensorRuntime
 
 /// The gradient of one optimiser step as a sum of leaves, parts of the step that depend on nothing
 /// but the state, the step and their index. Each rank computes some of them. The sums are made along
 /// a tree (`TreeSum`), so that they are the same bits for any number of ranks.
+///
+/// Where a group of ranks shares a leaf (`RankGroups`), the strips of its rows are the leaves of the
+/// tree: strip s of leaf i is number i C + s.
 ///
 ///     var sum = LeafSum(leaves: 8)
 ///     for leaf in sum.mine(in: work) {
@@ -13,23 +16,32 @@ public import TensorRuntime
 ///     }
 ///     let rows = try sum.finish(&training, in: work)        // numbers of all leaves, in order
 public struct LeafSum: ~Copyable {
-  private let cluster: Cluster
+  private let groups: RankGroups
   private let leaves: Int
+  /// Of whole gradients; in a group, of this rank's slice of them (`slice`).
   private var tree = TreeSum()
   private var rows: [[Double]] = []
   private var failure: (any Error)?
   /// In a plan: the sums that would be alive in the last leaf, beside those that are.
   private var ballast: [[Tensor]] = []
 
-  public init(leaves: Int, _ cluster: Cluster = .current) {
-    (self.cluster, self.leaves) = (cluster, leaves)
+  public init(leaves: Int, _ groups: RankGroups = .single) {
+    (self.groups, self.leaves) = (groups, leaves)
   }
-  private func share(_ rank: Int) -> Range<Int> {
-    rank * leaves / cluster.size..<(rank + 1) * leaves / cluster.size
+  private var cluster: Cluster { groups.cluster }
+  private var strips: Int { groups.rows.strips }
+  /// The leaves of group `group`.
+  private func share(_ group: Int) -> Range<Int> {
+    group * leaves / groups.count..<(group + 1) * leaves / groups.count
+  }
+  /// The whole subtrees that they are made of.
+  private func roots(_ group: Int) -> [Range<Int>] {
+    let leaves = share(group)
+    return TreeSum.parts(of: leaves.lowerBound * strips..<leaves.upperBound * strips)
   }
   /// The leaves of this rank; the first two of them in a plan.
   public func mine(in work: borrowing Workspace) -> Range<Int> {
-    let own = share(cluster.rank)
+    let own = share(groups.mine)
     return own.lowerBound..<own.lowerBound + work.rounds(own.count)
   }
   /// The rows of leaf `leaf` of `leaves`, where a step has `count`.
@@ -46,7 +58,7 @@ public struct LeafSum: ~Copyable {
       work.fill(&p.gradient!, with: 0)
     }
     if work.isPlanned, let value = tree.parts.first?.value, ballast.isEmpty {
-      let most = (Int.bitWidth - 1) - max(share(cluster.rank).count, 1).leadingZeroBitCount
+      let most = (Int.bitWidth - 1) - max(share(groups.mine).count, 1).leadingZeroBitCount
       for _ in 0..<max(most - 1, 0) { ballast.append(value.map { work.zeros($0.shape, $0.type) }) }
     }
   }
@@ -62,7 +74,17 @@ public struct LeafSum: ~Copyable {
       value.append(gradient)
       p.gradient = work.tensor(Shape(0), gradient.type)
     }
-    tree.push(leaf: leaf, value, in: work)
+    do {
+      try groups.check()
+      let own = groups.rows.mine
+      let first = leaf * strips
+      tree.push(
+        groups.size == 1
+          ? .init(first: first, leaves: strips, value: value)
+          : try sliced(
+            .init(first: first + own.lowerBound, leaves: own.count, value: value),
+            training.shards, in: work), in: work)
+    } catch { fail(error) }
   }
   /// Remembers why a leaf could not be computed. `finish` throws it, on all ranks.
   public mutating func fail(_ error: any Error) { failure = failure ?? error }
@@ -83,45 +105,101 @@ public struct LeafSum: ~Copyable {
         sums[i] = p.gradient!.flat(0..<0)
         i += 1
       }
+      sums = []
+      training.model.forEachParameter { p in
+        if p.isTrainable { unsign(&p.gradient!, in: work) }
+      }
       return rows
     }
     training.shardGradient = try exchanged(training.shards, in: work)
     tree = TreeSum()
     if work.isPlanned { return rows }
-    return told.indices.flatMap { rank in
-      let leaves = share(rank).count
-      let width = told[rank].count / max(leaves, 1)
-      return (0..<leaves).map { Array(told[rank][$0 * width..<($0 + 1) * width]) }
+    return (0..<groups.count).flatMap { group in
+      let numbers = told[groups.rank(0, of: group)]
+      let leaves = share(group).count
+      let width = numbers.count / max(leaves, 1)
+      return (0..<leaves).map { Array(numbers[$0 * width..<($0 + 1) * width]) }
     }
+  }
+  /// Where strips have no rows of a parameter, the zeros that are added or not change -0 to 0.
+  private func unsign(_ sum: inout Tensor, in work: borrowing Workspace) {
+    if strips > 1 { work.add(work.zeros(sum.shape, sum.type), to: &sum) }
+  }
+
+}
+
+/// What ranks send each other for a sum.
+extension LeafSum {
+  /// The elements that the rank at `place` in its group adds up: the shards of `groups.count` ranks.
+  private func slice(_ place: Int, _ shards: Shards) -> Range<Int> {
+    shards.grains.elements(shards.grains.share(place, of: groups.size))
+  }
+  /// The place in each group that adds up the shard of rank `rank`.
+  private func place(ofShard rank: Int) -> Int { rank / groups.count }
+
+  /// This rank's slice of the sum of a leaf, of which every rank of the group gives its strips.
+  private func sliced(
+    _ part: TreeSum.Part, _ shards: Shards, in work: borrowing Workspace
+  ) throws -> TreeSum.Part {
+    let mine = slice(groups.place, shards)
+    var sum = work.tensor(Shape(mine.count), shards.type)
+    let largest = (0..<groups.size).map { slice($0, shards).count }.max()!
+    for start in stride(from: 0, to: largest, by: Shards.bucket) {
+      let own = Shards.part(start, of: mine)
+      var transfer = Transfer(cluster)
+      for place in groups.others {
+        let rank = groups.rank(place, of: groups.mine)
+        transfer.receive(Shape(own.count), shards.type, from: rank, in: work)
+      }
+      for place in groups.others {
+        let packed = shards.packed(
+          part.value, Shards.part(start, of: slice(place, shards)), in: work)
+        transfer.send(packed, to: groups.rank(place, of: groups.mine), .sample, in: work)
+      }
+      var received = try transfer.wait()[...]
+      var tree = TreeSum()
+      for place in 0..<groups.size {
+        let strips = groups.rows.strips(of: place)
+        let value =
+          place == groups.place
+          ? shards.packed(part.value, own, in: work) : received.removeFirst()
+        tree.push(.init(first: strips.lowerBound, leaves: strips.count, value: [value]), in: work)
+      }
+      work.paste(tree.finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
+    }
+    return .init(first: part.first - groups.rows.mine.lowerBound, leaves: strips, value: [sum])
   }
 
   /// The sum of all leaves' gradients of this rank's shard. Every rank sends the owner of a shard
   /// the subtrees that its leaves are made of.
   private func exchanged(_ shards: Shards, in work: borrowing Workspace) throws -> Tensor {
     let type = shards.type
-    let roots = (0..<cluster.size).map { TreeSum.parts(of: share($0)) }
     let mine = shards.elements(of: cluster.rank)
+    let place = place(ofShard: cluster.rank)
     var sum = work.tensor(Shape(mine.count), type)
     for start in shards.starts {
       let own = shards.part(start, of: cluster.rank)
       var transfer = Transfer(cluster)
-      for peer in cluster.others {
-        for _ in roots[peer] { transfer.receive(Shape(own.count), type, from: peer, in: work) }
+      for group in 0..<groups.count where groups.rank(place, of: group) != cluster.rank {
+        for _ in roots(group) {
+          transfer.receive(
+            Shape(own.count), type, from: groups.rank(place, of: group), in: work)
+        }
       }
-      for peer in cluster.others {
+      for peer in cluster.others where self.place(ofShard: peer) == groups.place {
         for root in tree.parts {
-          let packed = shards.packed(root.value, shards.part(start, of: peer), in: work)
-          if !work.isPlanned { transfer.send(packed, to: peer) }
+          let packed = packed(root, shards.part(start, of: peer), shards, in: work)
+          transfer.send(packed, to: peer, .step, in: work)
         }
       }
       var received = try transfer.wait()[...]
       var owned = TreeSum()
-      for rank in 0..<cluster.size {
-        for (i, root) in roots[rank].enumerated() {
-          if work.isPlanned && rank == cluster.rank && i >= tree.parts.count { break }
+      for group in 0..<groups.count {
+        let isMine = groups.rank(place, of: group) == cluster.rank
+        for (i, root) in roots(group).enumerated() {
+          if work.isPlanned && isMine && i >= tree.parts.count { break }
           let value =
-            rank == cluster.rank
-            ? shards.packed(tree.parts[i].value, own, in: work) : received.removeFirst()
+            isMine ? packed(tree.parts[i], own, shards, in: work) : received.removeFirst()
           owned.push(
             .init(first: root.lowerBound, leaves: root.count, value: [value]), in: work)
         }
@@ -131,6 +209,15 @@ public struct LeafSum: ~Copyable {
         work.paste(owned.finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
       }
     }
+    unsign(&sum, in: work)
     return sum
+  }
+  /// Elements `range` of all, from whole gradients or from this rank's slice.
+  private func packed(
+    _ part: TreeSum.Part, _ range: Range<Int>, _ shards: Shards, in work: borrowing Workspace
+  ) -> Tensor {
+    if groups.size == 1 { return shards.packed(part.value, range, in: work) }
+    let first = slice(groups.place, shards).lowerBound
+    return work.copy(part.value[0].flat(range.lowerBound - first..<range.upperBound - first))
   }
 }

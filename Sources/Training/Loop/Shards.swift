@@ -34,15 +34,17 @@ struct Shards: Sendable {
   /// The largest number of elements that a rank owns.
   private var largest: Int { (0..<cluster.size).map { elements(of: $0).count }.max()! }
   /// Elements in a message: 16 MiB of f32.
-  private static let bucket = 1 << 22
+  static let bucket = 1 << 22
   /// Where messages begin, as distances from the first element of each shard.
   var starts: StrideTo<Int> { stride(from: 0, to: largest, by: Self.bucket) }
   /// The elements of rank `rank` in the message that begins at `start`; none behind its last.
   func part(_ start: Int, of rank: Int) -> Range<Int> {
-    let all = elements(of: rank)
-    return min(
+    Self.part(start, of: elements(of: rank))
+  }
+  static func part(_ start: Int, of all: Range<Int>) -> Range<Int> {
+    min(
       all.lowerBound + start, all.upperBound)..<min(
-        all.lowerBound + start + Self.bucket, all.upperBound)
+        all.lowerBound + start + bucket, all.upperBound)
   }
 
   /// This rank's elements of each parameter's gradient: from `gradient`, which holds them one behind
@@ -94,7 +96,7 @@ struct Shards: Sendable {
       for peer in cluster.others {
         transfer.receive(Shape(part(start, of: peer).count), type, from: peer, in: work)
       }
-      if !work.isPlanned { for peer in cluster.others { transfer.send(bucket, to: peer) } }
+      for peer in cluster.others { transfer.send(bucket, to: peer, .step, in: work) }
       for (peer, values) in zip(cluster.others, try transfer.wait()) {
         var at = 0
         for (i, range) in grains.pieces(part(start, of: peer)) {

@@ -24,6 +24,12 @@ public struct GeneratorSettings: TrainingSettings {
     .batch,
     "Parts of a step that are computed one after the other, or by several ranks; at most batch.")
   public var accumulation = 1
+  public struct Processes: Codable, Sendable, Equatable {
+    @Setting(.group) public var group = 1
+    @Setting(.strips) public var strips = 1
+    public init() {}
+  }
+  public var cluster = Processes()
   @Setting(
     .whole(1...100_000_000),
     "Clips of the world, encoded once before training; a dataset is used whole.") public var clips =
@@ -109,6 +115,8 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
   let components: @Sendable (String) throws -> Void
   /// The network at the start, which is the teacher when guidance is distilled.
   let teacher: Model?
+  /// The ranks that share a leaf.
+  let groups: RankGroups
   var training: TrainableModel<Model>
   private var model: Model {
     get { training.model }
@@ -125,10 +133,13 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     (self.settings, self.source, self.frozen, self.early, self.components) = (
       settings, source, frozen, early, components
     )
+    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
     latents = try source.latents(
-      settings.clips, of: frozen.encoder, times: frozen.encoder.geometry.scalingFactor, atOnce: 64, isShared: true,
+      settings.clips, of: frozen.encoder, times: frozen.encoder.geometry.scalingFactor, atOnce: 64,
+      isShared: true,
       in: work
     ) { report("encoded \($0) of \(settings.clips) clips") }
+    try groups.check(model, latentShape: Array(latents.shape.dims.dropFirst()))
     var model = model
     teacher = settings.distil_guidance > 0 ? model : nil
     model.makeTrainable(in: work)
@@ -139,7 +150,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
       averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
-  public var leaves: Int? { settings.accumulation }
+  public var leaves: Int? { settings.accumulation * groups.size }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let b = settings.batch
@@ -155,7 +166,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     }
     let noise = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([b] + latents.shape.dims.dropFirst()), in: work)
-    var sum = LeafSum(leaves: settings.accumulation)
+    var sum = LeafSum(leaves: settings.accumulation, groups)
     for leaf in sum.mine(in: work) {
       sum.begin(&training, in: work)
       let rows = LeafSum.rows(leaf, of: settings.accumulation, count: b)
@@ -183,7 +194,8 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
 
   /// Adds the gradients of some clips of a step, `share` of them; returns their part of the loss.
   private mutating func denoise(
-    _ indices: [Int], _ captions: [String], at levels: [TrainingLevel], noise: Tensor, share: Double,
+    _ indices: [Int], _ captions: [String], at levels: [TrainingLevel], noise: Tensor,
+    share: Double,
     in work: borrowing Workspace
   ) -> Double {
     let z = work.gather(
@@ -196,14 +208,16 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
       ? Array(repeating: Float(settings.embedded_guidance), count: indices.count) : nil
     let times = levels.map(\.time)
     let prompt = prompt(captions, in: work)
+    let rows = groups.rows
     let (v, saved) = model.predict(
-      x, times: times, prompt, guidance: guidance, checkpointing: false, in: work)
+      x, times: times, prompt, guidance: guidance, checkpointing: false, sharing: rows, in: work)
     let target: Tensor
     if let teacher {
-      let with = teacher(x, times: times, prompt, guidance: guidance, in: work)
+      let with = teacher(
+        x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
       let without = teacher(
         x, times: times, self.prompt(captions.map { _ in "" }, in: work), guidance: guidance,
-        in: work)
+        sharing: rows, in: work)
       target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
     } else {
       let ideal = frozen.process.ideal

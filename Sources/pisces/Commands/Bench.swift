@@ -24,7 +24,7 @@ struct Bench: AsyncParsableCommand {
     subcommands: [
       BenchGemm.self, BenchAttention.self, BenchConv.self, BenchEncoder.self, BenchGenerator.self,
       BenchVAE.self, BenchOT.self, BenchOTMap.self, BenchStep.self, BenchScore.self,
-      BenchStartup.self, BenchCluster.self,
+      BenchStartup.self, BenchCluster.self, BenchRates.self,
       BenchAll.self, BenchCompare.self,
     ])
 }

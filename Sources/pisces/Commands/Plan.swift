@@ -6,15 +6,17 @@ import TensorRuntime
 
 struct Plan: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "What a training run takes on 1 to many nodes, from a few steps of it on one.",
+    abstract: "What a training run takes on 1 to many nodes, one rank each.",
     discussion:
       """
-      Run a few steps with one process and the threads of a node, then give its folder. Rates of \
-      the links come from `pisces bench cluster --json` under the launcher, or from --gbit and \
-      --latency.
+      Run a few steps with one process and the threads of a node, then give its folder with --run. \
+      Or give --config or --set of a run of any size with --rates: its step is run without its \
+      arithmetic. Rates of the links come from `pisces bench cluster --json` under the launcher, or \
+      from --gbit and --latency.
       """)
   @OptionGroup var common: CommonOptions
-  @Option(in: .path, help: "Folder of a run of one process, of two steps or more.") var run: String
+  @Option(in: .path, help: "Folder of a run of one process, of two steps or more.") var run: String?
+  @OptionGroup var sizes: PlanSizes
   @Option(in: .text, help: "Numbers of nodes, one rank each, separated by commas.")
   var nodes = "1,2,4,8,16,32,64,128,256"
   @Option(in: .path, help: "Output of `pisces bench cluster --json`.") var links: String?
@@ -33,24 +35,38 @@ struct Plan: AsyncParsableCommand {
       }
       return n
     }
-    let plan = try measured()
-    var layouts: [ScalingPlan.Point] = []
-    for n in list {
-      guard let point = plan[n] else {
-        common.note(
-          "\(n) nodes for the \(plan.leaves) parts of a step: raise accumulation to use them")
-        continue
-      }
-      layouts.append(point)
-      show(point)
+    if (run == nil) != sizes.areGiven {
+      throw ValidationError("give --run FOLDER, or --config FILE or --set KEY=VALUE")
     }
+    let points = try run.map { try ofRun($0, list) } ?? ofSizes(list)
+    let layouts = points.compactMap(\.1)
+    for point in layouts { show(point) }
     if let best = layouts.filter({ $0.efficiency >= 0.8 }).max(by: { $0.nodes < $1.nodes }) {
       common.note("\(best.nodes) nodes still work at 80 % of their speed or more")
     }
   }
 
+  private func ofRun(_ run: String, _ nodes: [Int]) throws -> [(Int, ScalingPlan.Point?)] {
+    let plan = try measured(run)
+    for n in nodes where plan[n] == nil {
+      common.note(
+        "\(n) nodes for the \(plan.leaves) parts of a step: raise accumulation to use them")
+    }
+    return nodes.map { ($0, plan[$0]) }
+  }
+  private func ofSizes(_ nodes: [Int]) throws -> [(Int, ScalingPlan.Point?)] {
+    let (points, frozen) = try sizes.points(nodes, network(), file: fileRate * 1e9)
+    for (n, point) in points where point == nil {
+      common.note("\(n) nodes are no multiple of the group that they would need")
+    }
+    common.note(
+      "the weights of frozen networks, \(MemoryBudget.text(frozen)) in bf16, come on top, once a host"
+    )
+    return points
+  }
+
   /// The figures of the run: the median of its steps but the first.
-  private func measured() throws -> ScalingPlan {
+  private func measured(_ run: String) throws -> ScalingPlan {
     func missing(_ what: String) -> FileError {
       FileError(
         .badData, what, in: run, mend: "give a run of one process with at least two steps")
@@ -69,27 +85,29 @@ struct Plan: AsyncParsableCommand {
     let trained = state.names.filter { $0.hasPrefix("optimizer.first.") }
     let parameters = trained.reduce(0) { $0 + (state.entry($1)?.shape.reduce(1, *) ?? 0) }
     let size = try FileManager.default.attributesOfItem(atPath: file)[.size] as? Int ?? 0
-    var (delay, rate) = (latency * 1e-6, gbit * 1e9 / 8)
-    if let links {
-      let rows = try JSONLines.read(links).map(\.value).filter { $0["bench"]?.string == "link" }
-      guard let slow = rows.compactMap({ $0["bytes_per_second"]?.number }).min(),
-        let late = rows.compactMap({ $0["latency_seconds"]?.number }).max()
-      else {
-        throw FileError(
-          .badData, "no links in it", in: links, mend: "write it with pisces bench cluster --json")
-      }
-      (delay, rate) = (late, slow)
-    }
+    let (delay, rate) = try network()
     return ScalingPlan(
       seconds: seconds[seconds.count / 2], leaves: leaves, parameters: parameters,
       peakBytes: steps.compactMap { $0["peak_tensor_bytes"]?.integer }.max() ?? 0,
       checkpointBytes: size, latency: delay, bytesPerSecond: rate,
       memoryRate: MachineRates.measure().bytes, fileRate: fileRate * 1e9)
   }
+  /// Seconds of a message, and bytes a second of a link.
+  private func network() throws -> (latency: Double, link: Double) {
+    guard let links else { return (latency * 1e-6, gbit * 1e9 / 8) }
+    let rows = try JSONLines.read(links).map(\.value).filter { $0["bench"]?.string == "link" }
+    guard let slow = rows.compactMap({ $0["bytes_per_second"]?.number }).min(),
+      let late = rows.compactMap({ $0["latency_seconds"]?.number }).max()
+    else {
+      throw FileError(
+        .badData, "no links in it", in: links, mend: "write it with pisces bench cluster --json")
+    }
+    return (late, slow)
+  }
   private func show(_ p: ScalingPlan.Point) {
     if json {
       let o: JSONObject = [
-        "nodes": .integer(p.nodes), "seconds": .number(p.seconds),
+        "nodes": .integer(p.nodes), "group": .integer(p.group), "seconds": .number(p.seconds),
         "compute_seconds": .number(p.compute), "exchange_seconds": .number(p.exchange),
         "bytes_sent": .integer(p.bytesSent), "efficiency": .number(p.efficiency),
         "peak_tensor_bytes": .integer(p.peakBytes),
@@ -104,7 +122,7 @@ struct Plan: AsyncParsableCommand {
     }
     StandardStreams.result(
       """
-      \(p.nodes) node\(p.nodes == 1 ? "" : "s"): \(short(p.seconds)) s a step (\(short(p.compute)) \
+      \(p.nodes) node\(p.nodes == 1 ? "" : "s")\(p.group == 1 ? "" : " in groups of \(p.group)"): \(short(p.seconds)) s a step (\(short(p.compute)) \
       computing, \(short(p.exchange)) exchanging), \(Int((100 * p.efficiency).rounded())) %, \
       \(p.bytesSent >> 20) MiB sent and \(p.peakBytes >> 20) MiB of tensors a rank; checkpoint \
       \(short(p.checkpointSeconds)) s, best every \(short(p.checkpointInterval / 60)) min, --signal \

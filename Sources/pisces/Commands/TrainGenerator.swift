@@ -8,7 +8,8 @@ import Training
 
 struct TrainGenerator: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "generator", abstract: "A generator's network: a flow, or a UNet that predicts noise.")
+    commandName: "generator",
+    abstract: "A generator's network: a flow, or a UNet that predicts noise.")
   @OptionGroup var common: CommonOptions
   @OptionGroup var options: TrainingOptions
   @OptionGroup var clips: ClipOptions
@@ -38,6 +39,8 @@ struct TrainGenerator: AsyncParsableCommand {
     }
     try options.check(settings.problem)
     try options.check(accumulation: settings.accumulation, of: settings.batch)
+    try RankGroups.check(group: settings.cluster.group, strips: settings.cluster.strips)
+    if let note = RankGroups.note(group: settings.cluster.group) { common.note(note) }
     try geometry.check(
       frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width,
       patch: settings.latentDivisors)

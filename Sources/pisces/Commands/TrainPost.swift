@@ -58,6 +58,7 @@ struct TrainPost: AsyncParsableCommand {
     try settings.check(hasRewardModel: paths.reward != nil)
     try settings.check(for: process)
     Cluster.current.patience = settings.cluster.patience
+    if let note = RankGroups.note(group: settings.cluster.group) { common.note(note) }
     let teacher = try GeneratorFolder(paths.model).denoiser()
     try await train(teacher, process, paths, settings, inputs, clips)
   }

@@ -1,0 +1,108 @@
+import ArgumentParser
+import Benchmarking
+import Files
+import Layers
+import Models
+import Pipelines
+import PostTraining
+import TensorRuntime
+
+/// `plan` without a run: a configuration of `train post` on networks of given sizes.
+struct PlanSizes: ParsableArguments {
+  @Option(in: .path, help: "Run file of train post (direct); networks of the published sizes.")
+  var config: String?
+  @Option(
+    name: .customLong("set"), parsing: .singleValue, in: .text,
+    help: "Override one key of the run file: --set accumulation=128.") var overrides: [String] = []
+  @Option(in: .path, help: "With --config or --set: generator directory with other sizes.")
+  var model: String?
+  @Option(in: .path, help: "With --config or --set: reward-model directory with other sizes.")
+  var reward: String?
+  @Option(in: .frames, help: "Frames of a clip.") var frames = 29
+  @Option(in: .pixels, help: "Height of a clip.") var height = 480
+  @Option(in: .pixels, help: "Width of a clip.") var width = 848
+  @Option(in: .whole(1...4096), help: "Tokens of a prompt.") var tokens = 256
+  @Option(in: .path, help: "Output of `pisces bench rates --json` on a node.") var rates: String?
+  @Option(in: .real(0.001...1e6), help: "GB/s of a node's memory; default: measured here.")
+  var memoryRate: Double?
+
+  var areGiven: Bool { config != nil || !overrides.isEmpty }
+
+  /// The points of these numbers of nodes; nil for those that cannot be used.
+  func points(_ nodes: [Int], _ network: (latency: Double, link: Double), file: Double)
+    throws -> (points: [(Int, ScalingPlan.Point?)], frozenBytes: Int)
+  {
+    let settings: PostSettings = try SettingsReader.read(
+      file: config, overrides: overrides, note: { _ in })
+    try settings.check(hasRewardModel: true)
+    if settings.objective != .direct {
+      throw ConfigurationError(
+        "only the direct step is planned", "objective", "set it to direct, or give --run")
+    }
+    var sizes = ModelSizes()
+    sizes.words = tokens
+    if let model {
+      let folder = GeneratorFolder(model)
+      guard let network = try folder.denoiser() as? VideoTransformer,
+        let autoencoder = try folder.autoencoder.geometry() as? AutoencoderConfig
+      else {
+        throw ConfigurationError(
+          "only HunyuanVideo's family is planned", model, "give --run of a run with it")
+      }
+      (sizes.transformer, sizes.autoencoder) = (network.config, autoencoder)
+    }
+    if let reward {
+      let file = "\(reward)/config.json"
+      sizes.reward = try JSONValue(contentsOf: file).decoded(name: file)
+    }
+    try sizes.autoencoder.check(
+      frames: frames, height: height, width: width, patch: sizes.transformer.patch)
+    try sizes.reward.visionEncoder.check(frames: frames)
+    let shape = Array(
+      sizes.autoencoder.latentShape(batch: 1, frames: frames, height: height, width: width)
+        .dropFirst())
+    let rates = ClusterRates(
+      operations: try operationRates(),
+      memory: memoryRate.map { $0 * 1e9 }
+        ?? MachineRates
+        .measure().bytes, file: file, latency: network.latency, link: network.link)
+    // A plan may be of more than this machine has.
+    MemoryLimit.set(check: { _ in }, refuse: { _ in fatalError("no address space for a plan") })
+    func cost(_ ranks: Int) throws -> StepCost? {
+      try StepCost(sizes, settings, frames: frames, latentShape: shape, ranks: ranks)
+    }
+    let single = try cost(1)!
+    // A value, and its two moments.
+    let moments = settings.moments == .bf16 ? 4 : 8
+    let points = try nodes.map { n in
+      (
+        n,
+        try (n == 1 ? single : cost(n)).map {
+          rates.point($0, single: single, checkpointBytes: (4 + moments) * single.parameters)
+        }
+      )
+    }
+    return (points, single.frozenBytes)
+  }
+  /// Operations a second of each kind.
+  private func operationRates() throws -> [OperationCount.Kind: Double] {
+    guard let rates else {
+      throw ValidationError(
+        "a plan of a configuration needs --rates, from pisces bench rates --json")
+    }
+    let rows = try JSONLines.read(rates).map(\.value)
+    var found: [OperationCount.Kind: Double] = [:]
+    for (kind, name) in [
+      (OperationCount.Kind.product, "gemm"), (.attention, "attention"), (.convolution, "conv"),
+    ] {
+      let row = rows.first { $0["bench"]?.string == name }
+      guard let rate = row?["gflops"]?.number, rate > 0 else {
+        throw FileError(
+          .badData, "no rate of \(name) in it", in: rates,
+          mend: "write it with pisces bench rates --json")
+      }
+      found[kind] = rate * 1e9
+    }
+    return found
+  }
+}
