@@ -133,14 +133,15 @@ let package = Package(
     tests(
       "PipelinesTests",
       [
-        "Pipelines", "Benchmarking", "Training", "Rewards", "Transport", "Models", "Layers",
+        "Pipelines", "Benchmarking", "Training", "Diffusion", "Rewards", "Transport", "Models", "Layers",
         "Files", "TensorRuntime",
       ]),
     tests(
       "InterfaceTests",
       ["Interface", "CInterface", "Pipelines", "Rewards", "Files", "TensorRuntime"]),
     tests(
-      "TrainingTests", ["Training", "World", "Files", "Models", "Layers", "TensorRuntime"]),
+      "TrainingTests",
+      ["Training", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers", "TensorRuntime"]),
     tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),

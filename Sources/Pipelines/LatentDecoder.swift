@@ -87,8 +87,8 @@ public struct LatentDecoder: Sendable {
       }
       return (videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2), .clips(saved))
     case .frames(let decoder):
-      let (y, s) = decoder.forward(images(z, in: work), checkpointing: checkpointing, in: work)
-      return (clip(y, of: z.shape, in: work), .frames(s))
+      let (y, s) = decoder.forward(ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)
+      return (ClipFrames.clip(y, of: z.shape, in: work), .frames(s))
     }
   }
   public func callAsFunction(_ z: Tensor, in work: borrowing Workspace) -> Tensor {
@@ -140,22 +140,13 @@ public struct LatentDecoder: Sendable {
       network = .clips(decoder)
       return parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
     case (.frames(var decoder), .frames(let saved)):
-      let dz = decoder.backward(images(dRaw, in: work), saved, in: work)
+      let dz = decoder.backward(ClipFrames.images(dRaw, in: work), saved, in: work)
       network = .frames(decoder)
-      return clip(dz, of: dRaw.shape, in: work)
+      return ClipFrames.clip(dz, of: dRaw.shape, in: work)
     default: preconditionFailure("what another network saved")
     }
   }
 
-  /// `[B, C, T, H, W]` as images `[B T, C, H, W]`, and back.
-  private func images(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
-    let s = x.shape
-    return work.permuted(x, [0, 2, 1, 3, 4]).reshaped(Shape(s[0] * s[2], s[1], s[3], s[4]))
-  }
-  private func clip(_ y: Tensor, of clip: Shape, in work: borrowing Workspace) -> Tensor {
-    let s = y.shape
-    return work.permuted(y.reshaped(Shape(clip[0], clip[2], s[1], s[2], s[3])), [0, 2, 1, 3, 4])
-  }
   /// Some frames of `[B, C, T, H, W]`.
   private static func frames(_ list: [Int], of z: Tensor, in work: borrowing Workspace) -> Tensor {
     work.concatenated(list.map { work.narrowed(z, axis: 2, $0..<$0 + 1) }, axis: 2)

@@ -33,12 +33,8 @@ public struct LatentEncoder: Sendable {
     case .clips(let encoder):
       return LatentPosterior(encoder.forward(x, in: work).y, in: work).mean
     case .frames(let encoder):
-      let s = x.shape
-      let images = work.permuted(x, [0, 2, 1, 3, 4]).reshaped(Shape(s[0] * s[2], s[1], s[3], s[4]))
-      let mean = LatentPosterior(encoder.forward(images, in: work).y, in: work).mean
-      let m = mean.shape
-      return work.permuted(
-        mean.reshaped(Shape(s[0], s[2], m[1], m[2], m[3])), [0, 2, 1, 3, 4])
+      let moments = encoder(ClipFrames.images(x, in: work), in: work)
+      return ClipFrames.clip(LatentPosterior(moments, in: work).mean, of: x.shape, in: work)
     }
   }
 }

@@ -37,7 +37,7 @@ extension GoldenTests {
     func copies(_ t: Tensor) -> Tensor { work.repeated(t[row: 0], count) }
     return PromptEmbedding(
       states: copies(p.states), counts: Array(repeating: p.counts[0], count: count),
-      pooled: copies(p.pooled))
+      pooled: p.pooled.map(copies))
   }
 
   /// Noise of a group `[K, ...]`: one for each member, or one `[1, ...]` for all.
@@ -131,7 +131,7 @@ extension GoldenTests {
     all["output.loss_semantic"] = number(out.semanticLoss)
     return all
   }
-  private static func rewardModel(_ g: GoldenCase) throws -> RewardModel {
+  static func rewardModel(_ g: GoldenCase) throws -> RewardModel {
     let config: VideoTextConfig = try g.decode(g.config["reward"]!)
     let c = config.otMap
     let map = try NeuralMap(

@@ -178,7 +178,8 @@ extension GoldenTests {
     let stride = max(1, frames / g.integer("reward_frames"))
     let batch = DirectStep.Batch(
       latents: z, noise: try g.input("noise"), indices: try g.input("index").integers,
-      prompt: try prompt(g, "text_embeds"), unconditional: try prompt(g, "uncond_embeds"),
+      prompt: try prompt(g, "text_embeds"),
+      unconditional: g.has("input.uncond_embeds") ? try prompt(g, "uncond_embeds") : nil,
       guidance: try g.input("guidance_scale").doubles, captions: captions,
       rewardFrames: rewarded
         ? (0..<g.integer("reward_frames")).map { g.integer("frame_offset") + $0 * stride } : nil)

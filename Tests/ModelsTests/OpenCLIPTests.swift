@@ -89,10 +89,10 @@ import Testing
     let tokenizer = try BytePairTokenizer(merges: merges)
     let encoder = try OpenCLIPTextEncoder(small, from: .random(seed: 2))
     let prompts = try OpenCLIPPromptEncoder(encoder: encoder, tokenizer: tokenizer)
-    let states = prompts(["the", ""], in: work)
-    #expect(states.shape == Shape(2, 6, 8))
+    let prompt = prompts(["the", ""], in: work)
+    #expect(prompt.states.shape == Shape(2, 6, 8) && prompt.counts == [6, 6])
     let expected = encoder([[516, 514, 517, 0, 0, 0], [516, 517, 0, 0, 0, 0]], in: work)
-    #expect(states.floats == expected.floats)
+    #expect(prompt.states.floats == expected.floats)
     #expect(prompts.truncation(of: "the the the the the") != nil)
 
     var c = small

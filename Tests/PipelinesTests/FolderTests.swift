@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Layers
 import Models
@@ -114,7 +115,8 @@ import Transport
       try generator.autoencoder.encoder()(clip, in: work).floats
         == LatentEncoder(.clips(parts.encoder))(clip, in: work).floats)
     // Prompts: the states of the text layers, [CLS] as the pooled vector, the empty prompt [CLS].
-    let prompt = try generator.promptEncoder()(["a red star", ""], in: work)
+    let embedder = try generator.promptEncoder()
+    let prompt = embedder(["a red star", ""], in: work)
     let hidden = model.text.text(TokenBatch([[2, 4, 5, 6], [2]], special: [0, 2]), in: work).hidden
     #expect(prompt.states.floats == hidden.floats && prompt.counts == [4, 1])
     #expect(prompt.pooled![row: 1].floats == Array(hidden[row: 1].floats[..<8]))
@@ -179,6 +181,7 @@ import Transport
   @Test func embeddedPrompts() throws {
     let work = Workspace()
     let c = LayoutTests.config
+    let model = try LayoutTests.model()
     let states = randomTensor(Shape(5, c.textEmbedDim), seed: 10, type: .f32)
     let pooled = randomTensor(Shape(c.pooledProjectionDim), seed: 11, type: .f32)
     func read(_ mask: [Int32], _ states: Tensor) throws -> PromptEmbedding {
@@ -187,7 +190,7 @@ import Transport
           ("prompt_embeds", states), ("prompt_attention_mask", Tensor(mask, Shape(mask.count))),
           ("pooled_prompt_embeds", pooled),
         ], to: folder("p.safetensors"))
-      return try PromptFile.read(folder("p.safetensors"), c, in: work)
+      return try PromptFile.read(folder("p.safetensors"), for: model, in: work)
     }
     let prompt = try read([1, 1, 1, 0, 0], states)
     #expect(prompt.states.shape == Shape(1, 5, c.textEmbedDim) && prompt.counts == [3])

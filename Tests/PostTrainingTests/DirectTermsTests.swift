@@ -127,7 +127,7 @@ import Testing
             indices: [batch.indices[i]],
             prompt: PromptEmbedding(
               states: p.states.slice(i..<i + 1), counts: [p.counts[i]],
-              pooled: p.pooled.slice(i..<i + 1))))
+              pooled: p.pooled!.slice(i..<i + 1))))
     }
     #expect(abs(loss - sum) < 1e-12 * loss)
     for (a, b) in zip(whole.trainableParameters(), single.trainableParameters()) {

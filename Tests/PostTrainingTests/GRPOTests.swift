@@ -52,7 +52,7 @@ import Testing
     var path = [start]
     for k in 0..<3 {
       let v = m(
-        path[k], times: Array(repeating: run.time(k), count: 4), prompt, guidance: nil, in: work)
+        path[k], times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil, in: work)
       path.append(work.combine(1, path[k], Self.policy.sigmas[k + 1] - Self.policy.sigmas[k], v))
     }
     #expect(run.states.count == 3 && run.logProbabilities.count == 2)
@@ -60,7 +60,7 @@ import Testing
     #expect(Self.difference(run.states[1], path[3]) > 1e-2)
     // Behind the window: the Euler steps from where it ended.
     let v = m(
-      run.states[2], times: Array(repeating: run.time(4), count: 4), prompt, guidance: nil, in: work
+      run.states[2], times: Array(repeating: Self.policy.time(4), count: 4), prompt, guidance: nil, in: work
     )
     #expect(Self.difference(run.clean, work.combine(1, run.states[2], -Self.policy.sigmas[4], v)) < 1e-12)
   }
@@ -81,7 +81,7 @@ import Testing
     for (k, next) in zip(levels, levels.dropFirst()) {
       z = work.combine(
         1, z, Self.policy.sigmas[next] - Self.policy.sigmas[k],
-        m(z, times: Array(repeating: run.time(k), count: 4), prompt, guidance: nil, in: work))
+        m(z, times: Array(repeating: Self.policy.time(k), count: 4), prompt, guidance: nil, in: work))
     }
     #expect(Self.policy.sigmas[5] == 0 && Self.difference(run.clean, z) < 1e-12)
   }

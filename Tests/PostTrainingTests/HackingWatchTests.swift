@@ -1,3 +1,4 @@
+import Models
 import Testing
 
 @testable import PostTraining
@@ -5,8 +6,8 @@ import Testing
 /// What is called hacking.
 @Suite struct HackingWatchTests {
   @Test func judgement() {
-    func judge(_ reward: [Double], _ heldOut: [Double]) -> HackingWatch.Finding {
-      HackingWatch.judge(reward: reward, heldOut: heldOut, limit: 0.5)
+    func judge(_ reward: [Double], _ heldOut: [Double]) -> HackingWatch<VideoTransformer>.Finding {
+      HackingWatch<VideoTransformer>.judge(reward: reward, heldOut: heldOut, limit: 0.5)
     }
     let up = (0..<20).map { 0.1 + 0.01 * Double($0 % 5) }
     let down = up.map { -$0 }

@@ -1,6 +1,8 @@
+import Diffusion
 import Files
 import Layers
 import Models
+import Pipelines
 import TensorRuntime
 import TestSupport
 import Testing
@@ -61,12 +63,12 @@ import World
 
   // MARK: autoencoder
 
-  private func autoencoderTask() throws -> AutoencoderTask {
+  private func autoencoderTask() throws -> AutoencoderTask<ClipAutoencoder> {
     var s = AutoencoderSettings()
     (s.model, s.steps, s.single_frame_share) = (SmallModels.autoencoder, 4, 0.5)
     (s.frames_per_step, s.clips_per_step, s.learning_rate, s.kl_weight) = (3, 2, 0, 0.5)
     return try AutoencoderTask(
-      s, source: Self.source, parameters: .random(seed: 7), in: Workspace())
+      s, try ClipAutoencoder(s.model, from: .random(seed: 7)), source: Self.source, in: Workspace())
   }
   /// mean of w (|e| + e²/2) over pixels in [-1, 1], and kl_weight times the mean over the latent's
   /// elements of KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - log σ²) / 2.
@@ -134,7 +136,9 @@ import World
     let found = try #require(config["scaling_factor"]?.number)
     #expect(abs(found - 1 / variance.squareRoot()) < 1e-4 * found)
     // Many at once are the same as one at a time, times the scale.
-    let all = try Self.source.latents(7, of: encoder, times: 0.5, atOnce: 4, in: work).doubles
+    let all = try Self.source.latents(
+      7, of: LatentEncoder(.clips(encoder)), times: 0.5, atOnce: 4, in: work
+    ).doubles
     #expect(zip(all, latents).allSatisfy { abs($0 - 0.5 * $1) < 1e-5 })
   }
 

@@ -6,7 +6,13 @@ public import TensorRuntime
 
 /// The settings of `train vae`.
 public struct AutoencoderSettings: TrainingSettings {
+  public enum Network: String, Codable, Sendable, CaseIterable { case clips, frames }
+  @Setting(
+    .choice(Network.self),
+    "HunyuanVideo's autoencoder of clips (model.*), or Stable Diffusion's of frames (image.*).")
+  public var network = Network.clips
   @Setting(keys: ModelKeys.autoencoder) public var model = AutoencoderConfig()
+  @Setting(keys: ModelKeys.imageAutoencoder) public var image = ImageAutoencoderConfig()
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
   @Setting(.seed, "Seed.") public var seed = 1
@@ -34,17 +40,28 @@ public struct AutoencoderSettings: TrainingSettings {
   public init() {}
 }
 
-/// Trains the causal autoencoder. The loss is a weighted |e| + e²/2 on pixels plus the KL
-/// divergence (Kingma, Welling 2014).
-public struct AutoencoderTask: TrainingTask {
-  struct Model: Layer {
-    var encoder: AutoencoderEncoder
-    var decoder: AutoencoderDecoder
-    mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
-      try encoder.forEachParameter(body)
-      try decoder.forEachParameter(body)
+extension AutoencoderSettings {
+  /// The fault in the sizes of the network; nil if there is none.
+  public var problem: String? { network == .frames ? image.problem : model.problem }
+  public var geometry: any ClipGeometry { network == .frames ? image : model }
+  /// The task of the network that is asked for.
+  public func task(
+    source: ClipSource, parameters: ParameterSource, in work: borrowing Workspace
+  ) throws -> any TrainingTask {
+    switch network {
+    case .clips:
+      try AutoencoderTask(
+        self, try ClipAutoencoder(model, from: parameters), source: source, in: work)
+    case .frames:
+      try AutoencoderTask(
+        self, try FrameAutoencoder(image, from: parameters), source: source, in: work)
     }
   }
+}
+
+/// Trains an autoencoder. The loss is a weighted |e| + e²/2 on pixels plus the KL divergence
+/// (Kingma, Welling 2014).
+struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
   let settings: AutoencoderSettings
   let source: ClipSource
   var training: TrainableModel<Model>
@@ -53,24 +70,22 @@ public struct AutoencoderTask: TrainingTask {
     _modify { yield &training.model }
   }
 
-  public init(
-    _ settings: AutoencoderSettings, source: ClipSource, parameters: ParameterSource,
+  init(
+    _ settings: AutoencoderSettings, _ fresh: Model, source: ClipSource,
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.source) = (settings, source)
-    var model = Model(
-      encoder: try AutoencoderEncoder(settings.model, from: parameters),
-      decoder: try AutoencoderDecoder(settings.model, from: parameters))
+    var model = fresh
     model.makeTrainable(in: work)
     training = TrainableModel(
       model, .init(weightDecay: settings.weight_decay, moments: settings.moments),
       averageDecay: settings.ema_decay > 0 ? settings.ema_decay : nil, in: work)
   }
-  public var totalSteps: Int { settings.steps }
+  var totalSteps: Int { settings.steps }
   private func isSingle(_ step: Int) -> Bool {
     Double(step) < settings.single_frame_share * Double(settings.steps)
   }
-  public func kindsOfStep(from step: Int) -> [Int] {
+  func kindsOfStep(from step: Int) -> [Int] {
     let last = settings.steps - 1
     return isSingle(step) && !isSingle(last) ? [step, last] : [step]
   }
@@ -100,9 +115,9 @@ public struct AutoencoderTask: TrainingTask {
     return (PixelRange.centered(clips, in: work), work.permuted(weights, [0, 2, 1, 3, 4]))
   }
 
-  public var leaves: Int? { settings.accumulation }
+  var leaves: Int? { settings.accumulation }
 
-  public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
+  mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let count = count(step)
     var sum = LeafSum(leaves: settings.accumulation)
     for leaf in sum.mine(in: work) {
@@ -130,55 +145,52 @@ public struct AutoencoderTask: TrainingTask {
   ) -> [Double] {
     let share = Double(rows.count) / Double(count)
     let (x, weights) = batch(step, rows, in: work)
-    let (moments, es) = model.encoder.forward(x, in: work)
+    let (moments, es) = model.encode(x, in: work)
     let posterior = LatentPosterior(moments, in: work)
     let all = RandomStream(seed: UInt64(settings.seed), .latent, step: step).normal(
       Shape([count] + posterior.mean.shape.dims.dropFirst()), in: work)
     let noise = rows.count == count ? all : work.copy(all.slice(rows))
     let (z, kl) = work.sampleNormal(
       mean: posterior.mean, logVariance: posterior.logVariance, noise: noise)
-    let (y, ds) = model.decoder.forward(z, in: work)
+    let (y, ds) = model.decode(z, in: work)
     var (reconstruction, dy) = work.weightedL1L2(y, target: x, weight: weights)
     if share < 1 { work.scale(&dy, by: share) }
     let klWeight = share * settings.kl_weight / Double(z.count)
-    let dz = model.decoder.backward(dy, ds, in: work)
+    let dz = model.decodeBackward(dy, ds, in: work)
     let (dMean, dLog) = work.sampleNormalBackward(
       dz, klWeight: klWeight, mean: posterior.mean, logVariance: posterior.logVariance, noise: noise
     )
-    model.encoder.backward(
-      posterior.backward(dMean, dLog, moments: moments, in: work), es, wantsInput: false, in: work)
+    model.encodeBackward(
+      posterior.backward(dMean, dLog, moments: moments, in: work), es, in: work)
     return [share * reconstruction, share * kl / Double(z.count)]
   }
 
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
+  func state(in work: borrowing Workspace) throws -> TrainingState {
     try training.state("model.", in: work)
   }
-  public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
+  mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)
   }
 
   /// The first four clips, each beside its reconstruction.
-  public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
+  func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] {
     let shown = training.averaged
     let clips = source.clips((0..<4).map { $0 }, in: work)
-    let moments = shown.encoder.forward(PixelRange.centered(clips, in: work), in: work).y
+    let moments = shown.encode(PixelRange.centered(clips, in: work), in: work).moments
     let back = PixelRange.unit(
-      shown.decoder.forward(LatentPosterior(moments, in: work).mean, in: work).y, in: work)
+      shown.decode(LatentPosterior(moments, in: work).mean, in: work).pixels, in: work)
     return (0..<4).map { [work.copy(clips[row: $0]), work.copy(back[row: $0])] }
   }
-  /// A diffusers `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
-  public func export(to folder: String) throws {
+  /// A `vae/` folder. The scaling factor becomes 1/std of the latents of 64 clips.
+  func export(to folder: String) throws {
     let work = Workspace()
     let final = training.averaged
-    var config = settings.model
     let latents = try source.latents(
-      64, of: LatentEncoder(.clips(final.encoder)), times: 1, atOnce: settings.clips_per_step, in: work)
+      64, of: final.latentEncoder, times: 1, atOnce: settings.clips_per_step, in: work)
     let n = Double(latents.count)
     let sum = work.total(latents)
     let squares = work.sumOfSquares(latents)
-    config.scalingFactor = 1 / (squares / n - sum / n * (sum / n)).squareRoot()
-    try ModelFolder.write(
-      final, config: config, kind: "AutoencoderKLHunyuanVideo",
-      weights: "diffusion_pytorch_model.safetensors", to: folder)
+    try final.write(
+      scalingFactor: 1 / (squares / n - sum / n * (sum / n)).squareRoot(), to: folder)
   }
 }

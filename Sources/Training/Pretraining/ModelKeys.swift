@@ -28,6 +28,23 @@ enum ModelKeys {
       "temporal_compression_ratio", .whole(1...128), "Frames of a latent frame; a power of two."),
     DeclaredKey("mid_block_add_attention", .toggle, "Attention in the middle block."),
   ]
+  static let imageAutoencoder: [DeclaredKey] = [
+    DeclaredKey("in_channels", .whole(3...3), "Channels of a frame."),
+    DeclaredKey("out_ch", .whole(3...3), "Channels of a decoded frame."),
+    DeclaredKey("ch", width, "Channels of the first level; a multiple of norm_num_groups."),
+    DeclaredKey(
+      "ch_mult", .list(of: .whole(1...64), count: 1...8),
+      "Channels of each level in those of the first; each level but the last halves a side."),
+    DeclaredKey(
+      "num_res_blocks", .whole(1...64),
+      "Residual blocks of an encoder level; a decoder level has one more."),
+    DeclaredKey("z_channels", width, "Channels of a latent inside the networks."),
+    DeclaredKey("embed_dim", width, "Channels of a latent."),
+    DeclaredKey("norm_num_groups", width, "Groups of the group norms."),
+    DeclaredKey(
+      "scaling_factor", .real(above: 0, to: 1e6),
+      "Latents are multiplied by it; measured and replaced at the end of training."),
+  ]
   static let transformer: [DeclaredKey] = [
     DeclaredKey("in_channels", width, "Taken from the autoencoder."),
     DeclaredKey("out_channels", width, "Taken from the autoencoder."),
