@@ -52,6 +52,12 @@ public struct ParameterSource {
     try find(name, shape, initial, .optional).map { Parameter(name, $0) }
   }
 
+  /// Parameters without elements, for a model of which only names and shapes are asked: it must not
+  /// be run.
+  public static var shapes: ParameterSource {
+    ParameterSource { _, shape, _, need in need == .optional ? nil : .withoutElements(shape) }
+  }
+
   /// Fresh parameters. Each depends only on the seed and its own name.
   public static func random(seed: UInt64, type: ElementType = .f32) -> ParameterSource {
     ParameterSource { name, shape, initial, _ in

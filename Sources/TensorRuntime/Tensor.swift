@@ -66,6 +66,15 @@ public struct Tensor: Sendable {
         borrowing: bytes.baseAddress ?? empty, byteCount: bytes.count, owner: owner))
   }
 
+  /// A tensor with a shape and no elements, which takes no memory. Reading it is a fault.
+  public static func withoutElements(_ shape: Shape, type: ElementType = .f32) -> Tensor {
+    final class Nothing: Sendable {}
+    let nowhere = unsafe UnsafeRawPointer(bitPattern: 64)
+    return unsafe Tensor(
+      borrowing: UnsafeRawBufferPointer(start: nowhere, count: shape.count * type.byteCount),
+      shape: shape, type: type, owner: Nothing())
+  }
+
   /// A matrix of signed bytes `[rows, columns]`, whose row r stands for `scales[r]` times its bytes.
   /// Shares the memory of `bytes`, of type u8; scales `[rows]` are f32. It is never written.
   public init(quantized bytes: Tensor, scales: Tensor) {

@@ -21,17 +21,35 @@ public enum ModelCheck {
     let name = "\(summary.kind.rawValue) \(summary.path)"
     let holder = WeightHolder(
       try WeightTable(
-        opening: summary.path, stripping: summary.kind == .autoencoder ? ["vae."] : []))
+        opening: summary.path,
+        stripping: [.autoencoder, .imageAutoencoder].contains(summary.kind) ? ["vae."] : []))
     holder.table.checksFinite = true
     let run: Runner
     do { run = try runner(summary, holder) } catch let error as NoModel {
       return [Finding(name, false, error.reason)]
     }
-    let ignored = summary.kind == .reward ? VideoTextModel.ignoredNames : []
+    let ignored = try ignoredNames(summary)
     return [
       weights(name, summary, unexpected: holder.table.unexpected(ignoring: ignored)),
       outputs(name, run),
     ]
+  }
+
+  private static func ignoredNames(_ summary: ModelSummary) throws -> [String] {
+    switch summary.kind {
+    case .reward: VideoTextModel.ignoredNames
+    case .openCLIPText: OpenCLIPTextEncoder.ignoredNames(try config(summary))
+    default: []
+    }
+  }
+  /// Decodes `config.json`, which must be one of this kind.
+  private static func config<C: ModelConfig>(_ summary: ModelSummary) throws -> C {
+    let file = "\(summary.path)/config.json"
+    let c: C = try summary.config!.decoded(name: file)
+    if let problem = c.problem {
+      throw FileError(.badData, problem, in: file, mend: "correct the configuration")
+    }
+    return c
   }
 
   /// Weights that are no model which can be run.
@@ -44,20 +62,18 @@ public enum ModelCheck {
         reason:
           "no config.json beside the weights: give a model directory (pisces convert makes one)")
     }
-    let file = "\(summary.path)/config.json"
-    func config<C: ModelConfig>() throws -> C {
-      let c: C = try summary.config!.decoded(name: file)
-      if let problem = c.problem {
-        throw FileError(.badData, problem, in: file, mend: "correct the configuration")
-      }
-      return c
-    }
     switch summary.kind {
-    case .reward: return try reward(try config(), holder.source)
+    case .reward: return try reward(try config(summary), holder.source)
     case .textEncoder: return try prompts(summary.path, holder.source)
-    case .hunyuanTransformer: return try transformer(try config(), holder.source)
-    case .autoencoder: return try autoencoder(try config(), holder.source)
+    case .hunyuanTransformer: return try transformer(try config(summary), holder.source)
+    case .autoencoder: return try autoencoder(try config(summary), holder.source)
+    case .videocrafterUNet: return try unet(try config(summary), holder.source)
+    case .imageAutoencoder: return try imageAutoencoder(try config(summary), holder.source)
+    case .openCLIPText: return try openCLIP(try config(summary), holder.source)
     case .otMap: return try otMap(holder)
+    case .videocrafterOriginal:
+      throw NoModel(
+        reason: "the original checkpoint: convert it with pisces convert --kind videocrafter2")
     case .hunyuanOriginal:
       throw NoModel(
         reason: "the original layout: convert it with pisces convert --kind hunyuan-transformer")
@@ -186,6 +202,44 @@ public enum ModelCheck {
       return [
         ("moments", moments), ("video", decoder.forward(latents, checkpointing: true, in: work).y),
       ]
+    }
+  }
+  private static func unet(_ c: VideoUNetConfig, _ source: ParameterSource) throws -> Runner {
+    let model = try VideoUNet(c, from: source)
+    return { work in
+      let side = 2 * c.spatialDivisor
+      var prompt = PromptEmbedding(states: noise(Shape(1, 8, c.contextDim), 8, work), counts: [8])
+      prompt.motion = c.motionCondProjDim == nil ? nil : [0.05]
+      return [
+        (
+          "noise",
+          model(
+            noise(Shape(1, c.inChannels, 2, side, side), 7, work), times: [499], prompt,
+            guidance: c.timeCondProjDim == nil ? nil : [7.5], in: work)
+        )
+      ]
+    }
+  }
+  private static func imageAutoencoder(
+    _ c: ImageAutoencoderConfig, _ source: ParameterSource
+  ) throws -> Runner {
+    let encoder = try ImageAutoencoderEncoder(c, from: source)
+    let decoder = try ImageAutoencoderDecoder(c, from: source)
+    return { work in
+      let side = 2 * c.ratio
+      let images = noise(Shape(1, c.inChannels, side, side), 9, work)
+      let moments = encoder.forward(images, checkpointing: true, in: work).y
+      let latents = work.narrowed(moments, axis: 1, 0..<c.embedDim)
+      return [("moments", moments), ("image", decoder(latents, in: work))]
+    }
+  }
+  /// The first ids of the vocabulary; the tokenizer lies elsewhere in the generator's directory.
+  private static func openCLIP(_ c: OpenCLIPTextConfig, _ source: ParameterSource) throws -> Runner
+  {
+    let encoder = try OpenCLIPTextEncoder(c, from: source)
+    return { work in
+      let ids = (0..<c.contextLength).map { Int32(37 * $0 % c.vocabSize) }
+      return [("prompt states", encoder([ids], in: work))]
     }
   }
   /// The sizes are those of the matrices (checkpoints.md 3.1).

@@ -10,6 +10,11 @@ public enum ModelKind: String, Sendable, CaseIterable {
   case hunyuanTransformer = "hunyuan-transformer"
   case hunyuanOriginal = "hunyuan-transformer-original"
   case autoencoder = "hunyuan-vae"
+  /// VideoCrafter2's checkpoint as published, and its networks one by one.
+  case videocrafterOriginal = "videocrafter2-original"
+  case videocrafterUNet = "videocrafter-unet"
+  case imageAutoencoder = "image-vae"
+  case openCLIPText = "openclip-text"
   case otMap = "ot-map"
   case lora, tensors
 
@@ -29,6 +34,16 @@ public enum ModelKind: String, Sendable, CaseIterable {
       self = .hunyuanTransformer
     } else if has("decoder.conv_in.conv.weight") || has("encoder.conv_in.conv.weight") {
       self = .autoencoder
+    } else if names.contains(where: { $0.hasPrefix("cond_stage_model.") }) {
+      self = .videocrafterOriginal
+    } else if has("input_blocks.0.0.weight") && has("init_attn.0.proj_in.weight") {
+      self = .videocrafterUNet
+    } else if has("decoder.conv_in.weight") {
+      self = .imageAutoencoder
+    } else if has("transformer.resblocks.0.attn.in_proj_weight")
+      || OpenCLIPTextNames.areTransformers(names)
+    {
+      self = .openCLIPText
     } else if has("net.0.weight") && has("net.6.weight") {
       self = .otMap
     } else {
@@ -52,7 +67,7 @@ public struct ModelSummary: Sendable {
   /// Summaries of what is at `path`: a file, a model folder, or each model of a generator
   /// directory. Reads every byte. Throws `missingInput` or `badData`.
   public static func of(_ path: String) throws(FileError) -> [ModelSummary] {
-    let parts = ["transformer", "vae", "text_encoder"].map { "\(path)/\($0)" }.filter {
+    let parts = ["transformer", "unet", "vae", "text_encoder"].map { "\(path)/\($0)" }.filter {
       TextFile.exists("\($0)/config.json")
     }
     if !parts.isEmpty {

@@ -70,6 +70,28 @@ public final class TorchCheckpoint: Sendable {
   }
   public var isTensor: Bool { if case .tensor = root { true } else { false } }
 
+  /// The indices of the tensors, if the top object is a list of tensors (checkpoints.md 6.3).
+  private var list: [Int]? {
+    guard case .list(let i) = root, !arena.sequences[i].isEmpty else { return nil }
+    var indices: [Int] = []
+    for item in arena.sequences[i] {
+      guard case .tensor(let tensor) = item else { return nil }
+      indices.append(tensor)
+    }
+    return indices
+  }
+  /// How many tensors the file holds, if it is a list of tensors without names.
+  public var listCount: Int? { list?.count }
+  /// The tensors of such a list, in order. Throws `badData` if it is none.
+  public func listTensors() throws(FileError) -> [Tensor] {
+    guard let list else {
+      throw FileError.bad("not a list of tensors", path, mend: "give a file that holds one")
+    }
+    return try list.enumerated().map { (place, i) throws(FileError) in
+      try load(i, "tensor \(place) of the list")
+    }
+  }
+
   /// The mapping of names to tensors to be used: the top object if it holds only tensors; otherwise
   /// what it holds under `module`, `model`, `state_dict` or `ema`, in this order; otherwise its own
   /// tensors, if it has any (checkpoints.md 1).
@@ -79,6 +101,11 @@ public final class TorchCheckpoint: Sendable {
         throw FileError.bad(
           "a whole object (\(name)), not a state dict", path,
           mend: "save its state_dict() with torch.save")
+      }
+      if let listCount {
+        throw FileError.bad(
+          "a list of \(listCount) tensors without names, as T2V-Turbo writes LoRA", path,
+          mend: "give it to pisces convert, with --base or --merge-lora")
       }
       throw FileError.bad(
         isTensor

@@ -1,6 +1,6 @@
 public import TensorRuntime
 
-/// Writes a state dict in PyTorch's format: a stored zip with one storage for each tensor
+/// Writes a state dict, or a list, in PyTorch's format: a stored zip with one storage for each tensor
 /// (checkpoints.md 9.5). It is used for the raw OT map and to exchange LoRA files; other outputs
 /// are safetensors.
 public enum TorchWriter {
@@ -8,16 +8,27 @@ public enum TorchWriter {
   public static func write(_ tensors: [(name: String, tensor: Tensor)], to path: String)
     throws(FileError)
   {
+    try write(tensors.map(\.tensor), names: tensors.map(\.name), to: path)
+  }
+  /// Writes a list of the tensors. Throws `cannotCreate` or `readWrite`.
+  public static func write(list tensors: [Tensor], to path: String) throws(FileError) {
+    try write(tensors, names: nil, to: path)
+  }
+
+  private static func write(_ tensors: [Tensor], names: [String]?, to path: String)
+    throws(FileError)
+  {
     let top = splitExtension(path).stem
     var zip = ZipWriter()
-    zip.add("\(top)/data.pkl", bytes: pickle(tensors))
+    zip.add("\(top)/data.pkl", bytes: pickle(tensors, names: names))
     zip.add("\(top)/byteorder", bytes: Array("little".utf8))
-    for (i, (_, tensor)) in tensors.enumerated() { zip.add("\(top)/data/\(i)", tensor: tensor) }
+    for (i, tensor) in tensors.enumerated() { zip.add("\(top)/data/\(i)", tensor: tensor) }
     zip.add("\(top)/version", bytes: Array("3\n".utf8))
     try OutputFile.write(to: path) { file throws(FileError) in try zip.write(to: file) }
   }
 
-  private static func pickle(_ tensors: [(name: String, tensor: Tensor)]) -> [UInt8] {
+  /// A list where there are no names.
+  private static func pickle(_ tensors: [Tensor], names: [String]?) -> [UInt8] {
     var out: [UInt8] = [0x80, 2]
     func global(_ module: String, _ name: String) {
       out += [0x63] + Array("\(module)\n\(name)\n".utf8)
@@ -39,10 +50,10 @@ public enum TorchWriter {
       global("collections", "OrderedDict")
       out += [0x29, 0x52]
     }
-    orderedDict()
+    if names == nil { out.append(0x5d) } else { orderedDict() }
     out.append(0x28)
-    for (i, (name, tensor)) in tensors.enumerated() {
-      text(name)
+    for (i, tensor) in tensors.enumerated() {
+      if let names { text(names[i]) }
       global("torch._utils", "_rebuild_tensor_v2")
       out += [0x28, 0x28]
       text("storage")
@@ -58,7 +69,7 @@ public enum TorchWriter {
       orderedDict()
       out += [0x74, 0x52]
     }
-    return out + [0x75, 0x2e]
+    return out + [names == nil ? 0x65 : 0x75, 0x2e]
   }
   private static func storageName(_ type: ElementType) -> String {
     switch type {

@@ -1,8 +1,8 @@
 import Layers
 public import TensorRuntime
 
-/// The low-rank change of one linear layer: ΔW = s B A, with A `[r, in]`, B `[out, r]`
-/// (checkpoints.md 6).
+/// The low-rank change of one layer: ΔW = s B A, with A `[r, in]`, B `[out, r]`; of a convolution A
+/// `[r, in, k...]`, B `[out, r, 1...]`, which are multiplied as matrices (checkpoints.md 6).
 public struct AdapterWeights: Sendable {
   /// Name of the adapted layer, without `.weight`.
   public var module: String
@@ -14,10 +14,22 @@ public struct AdapterWeights: Sendable {
   }
   public var rank: Int { a.shape[0] }
 
-  /// W + s B A, in f32.
+  private func matrix(_ x: Tensor, _ rows: Int) -> Tensor {
+    x.reshaped(Shape(rows, x.count / max(rows, 1)))
+  }
+  /// Whether the factors are those of a weight of this shape.
+  public func fits(_ weight: Shape) -> Bool {
+    weight.rank >= 2 && a.shape.rank >= 2 && rank > 0
+      && b.shape.dims == [weight[0], rank] + b.shape.dims.dropFirst(2).map { _ in 1 }
+      && a.shape.dims == [rank] + weight.dims.dropFirst()
+  }
+
+  /// W + s B A, in f32. The factors must fit the weight.
   public func merged(into weight: Tensor, in work: borrowing Workspace) -> Tensor {
     var w = work.copy(work.widened(weight))
-    work.add(work.matmul(work.widened(b), work.widened(a), alpha: scale), to: &w)
+    let delta = work.matmul(
+      work.widened(matrix(b, b.shape[0])), work.widened(matrix(a, rank)), alpha: scale)
+    work.add(delta.reshaped(w.shape), to: &w)
     return w
   }
   /// The same change with s = 1: B contains the factor.

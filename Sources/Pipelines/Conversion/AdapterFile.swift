@@ -8,10 +8,24 @@ public enum AdapterFile {
   /// The adapters of a PEFT directory or of a file from any known tool. α is `alpha` if it is
   /// given; else the file's `.alpha` values; else the value in `adapter_config.json`,
   /// `lora_config.json` or the file's `lora_adapter_metadata`; else r. PEFT's own files require one
-  /// of the former. Throws `badData` for forms that are not plain low-rank.
+  /// of the former. Throws `badData` for forms that are not plain low-rank, and for parameters that
+  /// were trained as a whole.
   public static func read(_ path: String, alpha given: Double? = nil) throws(FileError)
     -> [AdapterWeights]
   {
+    let contents = try contents(path, alpha: given)
+    guard let whole = contents.whole.first else { return contents.adapters }
+    throw FileError(
+      .badData, "not a low-rank adapter's tensor", in: "\(path), '\(whole.name)'",
+      mend: "give a plain LoRA file")
+  }
+  /// What a LoRA file holds: adapters, and parameters that were trained as a whole beside them
+  /// (videocrafter.md 10, D-46).
+  struct Contents {
+    let adapters: [AdapterWeights]
+    let whole: [(name: String, tensor: Tensor)]
+  }
+  static func contents(_ path: String, alpha given: Double? = nil) throws(FileError) -> Contents {
     let (file, configuration) = try place(path)
     let tensors = try WeightTable.source(file)
     try refuseMethods(tensors)
@@ -24,10 +38,14 @@ public enum AdapterFile {
         "alpha is not known: PEFT keeps it in adapter_config.json, which is not beside the file"
       throw FileError(.missingInput, what, in: file, mend: "put it there, or give --alpha")
     }
-    return try factors.order.map { (module) throws(FileError) in
+    let adapters = try factors.order.map { (module) throws(FileError) in
       let a = factors.a[module]!
       let b = factors.b[module]!
-      guard a.shape.rank == 2, b.shape.rank == 2, a.shape[0] == b.shape[1], a.shape[0] > 0 else {
+      // HunyuanVideo's layers are matrices; other networks are adapted in convolutions, too.
+      let isMatrix = a.shape.rank == 2 && b.shape.rank == 2
+      guard isMatrix || (TransformerLayouts.module(module) == nil && a.shape.rank > 2),
+        b.shape.rank == a.shape.rank, a.shape[0] == b.shape[1], a.shape[0] > 0
+      else {
         throw FileError(
           .badData, "factors A and B that do not fit", in: "\(file), '\(module)'",
           mend: "give a complete LoRA file")
@@ -36,6 +54,7 @@ public enum AdapterFile {
         module: module, a: a, b: b,
         scale: scaling.scale(module, rank: a.shape[0], alpha: given ?? factors.alpha[module]))
     }
+    return Contents(adapters: adapters, whole: factors.whole)
   }
 
   /// Whether the file or directory `path` holds adapters, judged by the names of its tensors.
@@ -106,6 +125,7 @@ public enum AdapterFile {
   private struct Factors {
     private(set) var order: [String] = [], a: [String: Tensor] = [:], b: [String: Tensor] = [:],
       alpha: [String: Double] = [:]
+    private(set) var whole: [(name: String, tensor: Tensor)] = []
 
     init(_ tensors: any TensorSource, _ file: String) throws(FileError) {
       func bad(_ what: String, _ name: String, _ mend: String = "give a complete, plain LoRA file")
@@ -114,6 +134,12 @@ public enum AdapterFile {
         FileError(.badData, what, in: "\(file), '\(name)'", mend: mend)
       }
       for key in tensors.names {
+        let prefix = "base_model.model."
+        let bare = key.hasPrefix(prefix) ? String(key.dropFirst(prefix.count)) : key
+        if VideoUNet.trainedInFull.contains(bare) {
+          whole.append((bare, try tensors.tensor(named: key)))
+          continue
+        }
         guard let (module, factor) = AdapterNames.parse(key) else {
           throw bad("not a low-rank adapter's tensor", key)
         }
@@ -185,12 +211,13 @@ public enum AdapterFile {
       to: "\(folder)/pytorch_lora_weights.safetensors")
   }
   /// Writes a PEFT directory with α = r: `adapter_model.safetensors`, `adapter_config.json` and the
-  /// recipe's `lora_config.json`.
-  public static func writePEFT(_ adapters: [AdapterWeights], to folder: String, type: ElementType?)
-    throws(FileError)
-  {
+  /// recipe's `lora_config.json`. Parameters of `whole` are stored beside the adapters.
+  public static func writePEFT(
+    _ adapters: [AdapterWeights], whole: [(name: String, tensor: Tensor)] = [], to folder: String,
+    type: ElementType?
+  ) throws(FileError) {
     try SafetensorsWriter.write(
-      tensors(adapters, prefix: "base_model.model.", type),
+      tensors(adapters, prefix: "base_model.model.", type) + whole,
       to: "\(folder)/adapter_model.safetensors")
     let rank = adapters.map(\.rank).max()!
     var ranks = JSONObject()
@@ -212,7 +239,9 @@ public enum AdapterFile {
       "peft_type": "LORA", "r": .integer(rank), "lora_alpha": .integer(rank),
       "target_modules": list, "lora_dropout": .number(0), "bias": "none", "fan_in_fan_out": false,
       "init_lora_weights": true, "use_rslora": false, "use_dora": false,
-      "rank_pattern": .object(ranks), "alpha_pattern": .object(alphas), "modules_to_save": nil,
+      "rank_pattern": .object(ranks), "alpha_pattern": .object(alphas),
+      "modules_to_save": whole.isEmpty
+        ? nil : .array(whole.map { .string(String($0.name.dropLast(".weight".count))) }),
       "base_model_name_or_path": nil, "inference_mode": true, "task_type": nil,
     ]
     try OutputFile.write(JSONValue.object(config).pretty, to: "\(folder)/adapter_config.json")

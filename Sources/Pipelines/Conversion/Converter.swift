@@ -20,6 +20,12 @@ public struct Converter: Sendable {
   /// Values of `config.json` that the user gives. They win over what the shapes say.
   public var config: String?
   public var vocabulary: String?
+  /// A VideoCrafter2 directory: what the input lacks of a generator is copied from it, and it tells
+  /// the layers of adapters.
+  public var base: String?
+  /// The projection of the guidance scale that T2V-Turbo's LoRA files lack (videocrafter.md 14,
+  /// D-46): a file, or `FILE:NAME`.
+  public var guidanceProjection: String?
   /// Whether an OT map expects normalised input; nil keeps what the input's metadata says.
   public var normalisesText: Bool?
   /// Larger outputs are split into several files with an index.
@@ -39,20 +45,26 @@ public struct Converter: Sendable {
   public func run() throws(FileError) -> Report {
     if kind == .lora { return try lora() }
     if kind == .otMap { return try otMap() }
+    if kind == .videocrafter2 || ShortVideoPart(kind: kind) != nil { return try shortVideo() }
+    if kind == nil && TextFile.exists("\(input)/unet/config.json") { return try shortVideo() }
     let isReward = TextFile.exists("\(input)/model.safetensors")
     if kind == nil && !isReward {
+      if try TurboAdapterFile.isOne(input) { return try lora() }
       if try AdapterFile.isOne(Self.mapFile(input)) { return try lora() }
       if try Self.map(input).names.contains("net.6.weight") { return try otMap() }
     }
     let table = try WeightTable(
       opening: isReward ? "\(input)/model.safetensors" : input,
       stripping: ["vae.", "model.diffusion_model.", "diffusion_model."])
-    switch kind ?? Self.kind(table.names) {
+    let found = kind ?? Self.kind(table.names)
+    try refuseForeignOptions(found)
+    switch found {
     case .internvideo2: return try reward(table)
     case .hunyuanTransformer: return try transformer(table)
     case .hunyuanVAE: return try autoencoder(table)
     case .otMap: return try otMap()
     case .lora: return try lora()
+    case .videocrafter2, .videocrafterUNet, .imageVAE, .openCLIPText: return try shortVideo()
     case nil:
       throw FileError(
         .badData, "not a checkpoint that can be recognised", in: input,
@@ -63,6 +75,11 @@ public struct Converter: Sendable {
   /// The kind of a checkpoint, found from its names; nil if it cannot be converted.
   static func kind(_ names: [String]) -> ConversionKind? {
     if names.contains(where: {
+      $0.hasPrefix("first_stage_model.") || $0.hasPrefix("cond_stage_model.")
+    }) {
+      return .videocrafter2
+    }
+    if names.contains(where: {
       $0.hasPrefix("vision_encoder.") || $0.hasPrefix("text_encoder.bert.")
     }) {
       return .internvideo2
@@ -70,7 +87,17 @@ public struct Converter: Sendable {
     if TransformerLayouts.layout(of: names) != nil { return .hunyuanTransformer }
     if names.contains("decoder.conv_in.conv.weight") { return .hunyuanVAE }
     if names.contains("net.6.weight") { return .otMap }
-    return nil
+    return ShortVideoPart(names: names)?.kind
+  }
+  /// Options that belong to VideoCrafter2's family alone.
+  private func refuseForeignOptions(_ kind: ConversionKind?) throws(FileError) {
+    guard [.internvideo2, .hunyuanTransformer, .hunyuanVAE, .otMap].contains(kind) else { return }
+    for (option, value) in [("--base", base), ("--time-cond-proj", guidanceProjection)] {
+      guard let value else { continue }
+      throw FileError(
+        .badData, "\(option) is for VideoCrafter2's family, the input is \(kind!.rawValue)",
+        in: value, mend: "leave it out")
+    }
   }
 
   // MARK: kinds
@@ -111,7 +138,7 @@ public struct Converter: Sendable {
   /// The type of what is not quantized.
   private var floating: ElementType? { type == .i8 ? nil : type }
   /// Bytes with scales are read by the encoders alone.
-  private func refuseBytes() throws(FileError) {
+  func refuseBytes() throws(FileError) {
     if type == .i8 {
       throw FileError(
         .badData, "int8 is for reward models", in: input, mend: "give --dtype bf16 or f16")
@@ -238,6 +265,8 @@ public struct Converter: Sendable {
 
   private func lora() throws(FileError) -> Report {
     try refuseBytes()
+    if try isShortVideoLora() { return try shortVideoLora() }
+    try refuseForeignOptions(.hunyuanTransformer)
     let target = layout ?? .diffusers
     let read = try AdapterFile.read(input, alpha: alpha)
     let all = try Self.laidOut(
@@ -327,7 +356,7 @@ public struct Converter: Sendable {
     }
     return result
   }
-  private func write(_ body: (String) throws(FileError) -> Void) throws(FileError) {
+  func write(_ body: (String) throws(FileError) -> Void) throws(FileError) {
     // A folder is written as a whole. A folder that is not empty is not replaced.
     if try !folderIsEmpty(output) {
       throw FileError(
@@ -336,7 +365,7 @@ public struct Converter: Sendable {
     }
     try AtomicDirectory.write(to: output, body)
   }
-  private func report(_ kind: ConversionKind, _ provider: TensorProvider, _ notes: [String])
+  func report(_ kind: ConversionKind, _ provider: TensorProvider, _ notes: [String])
     -> Report
   {
     Report(

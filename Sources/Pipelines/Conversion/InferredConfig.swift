@@ -156,7 +156,7 @@ enum InferredConfig {
   }
 
   /// Shapes by name, and the number of blocks.
-  private struct Shapes {
+  struct Shapes {
     let provider: TensorProvider, path: String, present: Set<String>
     init(_ provider: TensorProvider, _ path: String) {
       (self.provider, self.path, present) = (provider, path, Set(provider.names))
@@ -169,6 +169,14 @@ enum InferredConfig {
           mend: "give a checkpoint of this kind")
       }
       return shape
+    }
+    /// The shape of a tensor that must have `rank` axes.
+    func callAsFunction(_ name: String, rank: Int) throws(FileError) -> Shape {
+      let shape = try self(name)
+      if shape.rank == rank { return shape }
+      throw FileError(
+        .badData, "shape \(shape) where \(rank) axes were expected", in: "\(path), '\(name)'",
+        mend: "give a checkpoint of this kind")
     }
     /// Number of different indices after `prefix`.
     func count(_ prefix: String) -> Int {

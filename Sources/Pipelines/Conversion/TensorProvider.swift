@@ -126,14 +126,10 @@ struct TensorProvider {
           in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on")
       }
       let weight = shape(name)
-      guard weight.rank == 2, adapter.b.shape[0] == weight[0], adapter.a.shape[1] == weight[1]
-      else {
+      guard adapter.fits(weight) else {
         throw FileError(
           .badData,
-          """
-          an adapter of shape [\(adapter.b.shape[0]), \(adapter.a.shape[1])] for a weight of \
-          \(weight)
-          """,
+          "an adapter of shapes \(adapter.b.shape), \(adapter.a.shape) for a weight of \(weight)",
           in: "\(path), '\(adapter.module)'", mend: "give the model the adapter was trained on")
       }
     }
@@ -144,6 +140,68 @@ struct TensorProvider {
         guard let adapter = byName[name] else { return weight }
         return work.converted(adapter.merged(into: weight, in: work), to: weight.type)
       })
+  }
+
+  /// Tensors whose rows are those of several, one after another; most are of one alone. Throws
+  /// `badData` where types or widths differ.
+  func joiningRows(_ rows: [(name: String, parts: [String])], path: String) throws(FileError)
+    -> TensorProvider
+  {
+    var origin: [String: [String]] = [:]
+    var entries: [String: (type: ElementType, shape: Shape)] = [:]
+    for (name, parts) in rows {
+      let shapes = parts.map { shape($0) }
+      var whole = shapes[0]
+      if parts.count > 1 {
+        guard shapes.allSatisfy({ $0.rank > 0 && $0.dims.dropFirst() == whole.dims.dropFirst() }),
+          Set(parts.map { type($0) }).count == 1
+        else {
+          throw FileError(
+            .badData, "parts of one tensor that do not fit each other", in: "\(path), '\(parts[0])'",
+            mend: "give a complete checkpoint")
+        }
+        whole[0] = shapes.reduce(0) { $0 + $1[0] }
+      }
+      (origin[name], entries[name]) = (parts, (type(parts[0]), whole))
+    }
+    return TensorProvider(
+      names: rows.map(\.name), describe: { entries[$0]! },
+      make: { name, work in
+        let parts = try origin[name]!.map { try make($0, work) }
+        return parts.count == 1 ? parts[0] : work.joinedRows(parts)
+      })
+  }
+  /// The tensors with `tensor` in the place of the one called `name`, or added to them.
+  func replacing(_ name: String, with tensor: Tensor) -> TensorProvider {
+    TensorProvider(
+      names: names.contains(name) ? names : names + [name],
+      describe: { $0 == name ? (tensor.type, tensor.shape) : describe($0) },
+      make: { $0 == name ? tensor : try make($0, $1) })
+  }
+  /// The tensors that a network asks for, in its order. Axes of one element at the end of a shape
+  /// may be missing in the file. Throws `badData` for a missing tensor and for a wrong shape.
+  func fitted(to network: [(name: String, shape: Shape)], path: String) throws(FileError)
+    -> TensorProvider
+  {
+    let present = Set(names)
+    for (name, expected) in network {
+      guard present.contains(name) else {
+        throw FileError(
+          .badData, "missing parameter, expected shape \(expected)", in: "\(path), '\(name)'",
+          mend: "give a complete checkpoint of this network")
+      }
+      let found = shape(name).dims
+      if expected.dims != found + Array(repeating: 1, count: max(0, expected.rank - found.count)) {
+        throw FileError(
+          .badData, "wrong shape: expected \(expected), found \(shape(name))",
+          in: "\(path), '\(name)'",
+          mend: "give a checkpoint of this network, or its sizes with --config")
+      }
+    }
+    let shapes = Dictionary(uniqueKeysWithValues: network.map { ($0.name, $0.shape) })
+    return TensorProvider(
+      names: network.map(\.name), describe: { (describe($0).type, shapes[$0]!) },
+      make: { try make($0, $1).reshaped(shapes[$0]!) })
   }
 
   /// The tensors with floating-point types changed to `type`; nil changes nothing.

@@ -14,8 +14,12 @@ struct Convert: AsyncParsableCommand {
       to ot_map.safetensors, added to --output), lora
       (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout original writes PEFT, \
       diffusers one file). A reward directory
-      keeps its vocabulary and map. Tensors are converted one at a time; eight-bit floats are \
-      widened, with the scales that lie beside them.
+      keeps its vocabulary and map. VideoCrafter2: videocrafter2 (model.ckpt or a directory to a \
+      generator directory), videocrafter-unet (T2V-Turbo's students too), image-vae and \
+      openclip-text (diffusers' and transformers' names too) to the folder of one network, or with \
+      --base to a whole directory. T2V-Turbo's unet_lora.pt is merged with --merge-lora, or, with \
+      --base, written as PEFT; --layout original writes such a file. Tensors are converted one at a \
+      time; eight-bit floats are widened, with the scales that lie beside them.
       Values that shapes do not tell (numbers of heads) are supposed and noted; --config gives them.
       """)
   @OptionGroup var common: CommonOptions
@@ -31,11 +35,19 @@ struct Convert: AsyncParsableCommand {
   var dtype: WeightType?
   @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.")
   var layout: TransformerLayouts.Layout?
-  @Option(in: .path, help: "Adapters to merge into the transformer (a PEFT directory or a file).")
+  @Option(in: .path, help: "Adapters to merge into the generator's network (a PEFT directory or a file).")
   var mergeLora: String?
   @Option(
     in: .real(above: 0, to: 1e6),
     help: "The LoRA's alpha, where its file does not say it or says it wrongly.") var alpha: Double?
+  @Option(
+    in: .path,
+    help: "A VideoCrafter2 directory: gives what the input lacks, and the layers of a LoRA.")
+  var base: String?
+  @Option(
+    in: .path,
+    help: "time_cond_proj.weight for T2V-Turbo's LoRA, which lacks it: FILE or FILE:NAME.")
+  var timeCondProj: String?
   @Option(in: .path, help: "A config.json whose values win over those the shapes tell.") var config:
     String?
   @Option(in: .path, help: "BERT's vocab.txt, copied into a reward-model directory.") var vocab:
@@ -60,6 +72,7 @@ struct Convert: AsyncParsableCommand {
     (converter.adapters, converter.alpha, converter.config, converter.vocabulary) = (
       mergeLora, alpha, config, vocab
     )
+    (converter.base, converter.guidanceProjection) = (base, timeCondProj)
     (converter.normalisesText, converter.largestFile) = (normalizeText, try bytes())
     let report = try converter.run()
     for note in report.notes { common.note(note) }
