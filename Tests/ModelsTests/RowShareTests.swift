@@ -20,7 +20,7 @@ import Testing
     if adapted {
       try model.attachAdapters(rank: 3, alpha: 6, from: .random(seed: 4), in: work)
       // B is not zero, so that A has a gradient.
-      model.forEachBlockLinear { l in
+      model.forEachAdaptable { l in
         guard let b = l.adapter?.b.value else { return }
         l.adapter?.b.value = randomTensor(b.shape, seed: 5, scale: 0.1, type: .f32)
       }
