@@ -226,6 +226,26 @@ import Testing
       }
     }
     #expect(modules.count == 575 && values(modules) == 117_142_176)
+    // T2V-Turbo's order: the transformer at the start comes behind the way down.
+    var groups: [String] = []
+    for module in modules {
+      let group = String(module.name.prefix { $0 != "." })
+      if groups.last != group { groups.append(group) }
+    }
+    #expect(
+      groups == [
+        "time_embed", "fps_embedding", "time_cond_proj", "input_blocks", "init_attn",
+        "middle_block", "output_blocks", "out",
+      ])
+    let place = "input_blocks.4.1."
+    let block = "transformer_blocks.0."
+    #expect(
+      modules.filter { $0.name.hasPrefix(place) }.map { $0.name.dropFirst(place.count) } == [
+        "proj_in", "\(block)attn1.to_q", "\(block)attn1.to_k", "\(block)attn1.to_v",
+        "\(block)attn1.to_out.0", "\(block)ff.net.0.proj", "\(block)ff.net.2",
+        "\(block)attn2.to_q", "\(block)attn2.to_k", "\(block)attn2.to_v",
+        "\(block)attn2.to_out.0", "proj_out",
+      ])
     let ranks = modules.map(\.weight.rank)
     #expect([2, 4, 5].map { r in ranks.count { $0 == r } } == [421, 66, 88])
     let attention = modules.filter { module in

@@ -13,7 +13,9 @@ import Testing
   private let folder: ScratchFolder
   init() throws { folder = try ScratchFolder() }
 
-  private func expectSame(_ place: String, _ expected: Form.Tensors, _ sourceLocation: SourceLocation = #_sourceLocation) throws {
+  private func expectSame(
+    _ place: String, _ expected: Form.Tensors, _ sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
     var table = try WeightTable(opening: place)
     #expect(Set(table.names) == Set(expected.map(\.name)), sourceLocation: sourceLocation)
     for (name, tensor) in expected {
@@ -34,7 +36,9 @@ import Testing
       if !text.contains(words) { Issue.record("\(text)") }
       return fault.exitStatus == 65 && !text.contains("\n")
     }
-    #expect(!TextFile.exists(folder("failed/config.json")) && !TextFile.exists(folder("failed/unet/config.json")))
+    #expect(
+      !TextFile.exists(folder("failed/config.json"))
+        && !TextFile.exists(folder("failed/unet/config.json")))
   }
 
   /// Every tensor arrives bit for bit, what nothing reads is left out, and the directory opens.
@@ -53,21 +57,30 @@ import Testing
       try Form.textTensors().filter {
         !unread.contains($0.name) && !$0.name.hasPrefix("transformer.resblocks.2.")
       })
-    #expect(try ModelFolder.config(folder("out/unet")) == Form.unet())
-    #expect(try ModelFolder.config(folder("out/vae")) == Form.vae)
-    #expect(try ModelFolder.config(folder("out/text_encoder")) == Form.text)
-    #expect(try JSONValue(contentsOf: folder("out/model_index.json"))["generator"] == "videocrafter2")
+    let unet: VideoUNetConfig = try ModelFolder.config(folder("out/unet"))
+    let vae: ImageAutoencoderConfig = try ModelFolder.config(folder("out/vae"))
+    let text: OpenCLIPTextConfig = try ModelFolder.config(folder("out/text_encoder"))
+    #expect(unet == Form.unet() && vae == Form.vae && text == Form.text)
+    let index = try JSONValue(contentsOf: folder("out/model_index.json"))
+    #expect(index["generator"] == "videocrafter2")
     #expect(try TextFile.lines(folder("out/tokenizer/merges.txt")).count >= 10)
     let licence = try TextFile.read("\(repository)/CSupport/Embedded/openclip/merges.LICENCE")
     #expect(
-      try TextFile.read(folder("out/tokenizer/merges.LICENCE")).split(whereSeparator: \.isWhitespace)
+      try TextFile.read(folder("out/tokenizer/merges.LICENCE")).split(
+        whereSeparator: \.isWhitespace)
         == licence.split(whereSeparator: \.isWhitespace))
     let generator = GeneratorFolder(folder("out"))
-    #expect(try generator.denoiser() is VideoUNet)
-    #expect(try generator.process() == .diffusion(.init()))
-    let states = try generator.promptEncoder()(["a red circle"], in: Workspace()).states
+    let network = try generator.denoiser()
+    #expect(network.textWidth == 12 && network.latentChannels == 4 && !network.embedsGuidance)
+    let schedule = try JSONValue(contentsOf: folder("out/scheduler.json"))
+    #expect(schedule["linear_start"] == 0.00085 && schedule["mid_step"] == 400)
+    _ = try generator.process()
+    let work = Workspace()
+    let prompts = try generator.promptEncoder()
+    let states = prompts(["a red circle"], in: work).states
     #expect(states.shape == Shape(1, 77, 12))
-    #expect(try generator.autoencoder.decoder() != nil as LatentDecoder?)
+    _ = try generator.autoencoder.decoder()
+    _ = try generator.autoencoder.encoder()
   }
   /// The mapping may lie in the file directly, in any floating type, and be written in another.
   @Test(arguments: [ElementType.f16, .bf16, .f64])
@@ -146,7 +159,9 @@ import Testing
     let student = Form.unet(guidance: 16, motion: motion)
     let tensors = try Form.unetTensors(student)
     try TorchWriter.write(tensors, to: folder("unet.pt"))
-    #expect(try Converter(input: folder("unet.pt"), output: folder("unet")).run().kind == .videocrafterUNet)
+    #expect(
+      try Converter(input: folder("unet.pt"), output: folder("unet")).run().kind
+        == .videocrafterUNet)
     try expectSame(folder("unet"), tensors)
     #expect(try ModelFolder.config(folder("unet")) == student)
     var converter = Converter(input: folder("unet.pt"), output: folder("student"))

@@ -12,7 +12,9 @@ enum ShortVideoFiles {
 
   static func unet(guidance: Int? = nil, motion: Int? = nil) -> VideoUNetConfig {
     var c = VideoUNetConfig()
-    (c.modelChannels, c.channelMult, c.numResBlocks, c.attentionResolutions) = (8, [1, 2, 2], 1, [2, 1])
+    (c.modelChannels, c.channelMult, c.numResBlocks, c.attentionResolutions) = (
+      8, [1, 2, 2], 1, [2, 1]
+    )
     (c.numHeadChannels, c.initAttnHeads, c.contextDim, c.normNumGroups) = (2, 8, 12, 8)
     (c.timeCondProjDim, c.motionCondProjDim) = (guidance, motion)
     return c

@@ -18,7 +18,9 @@ import Testing
   }
 
   /// A student with random adapters, and its projection trained.
-  private func student(rank: Int = 3, targets: [String] = VideoUNet.defaultTargets, alpha: Double = 6)
+  private func student(
+    rank: Int = 3, targets: [String] = VideoUNet.defaultTargets, alpha: Double = 6
+  )
     throws -> VideoUNet
   {
     let work = Workspace()
@@ -93,10 +95,11 @@ import Testing
     var config = Form.unet()
     config.timeCondProjDim = 16
     let modules = try VideoUNet.adaptableModules(config)
-    #expect(modules.prefix(6).map(\.name) == [
-      "time_embed.0", "time_embed.2", "fps_embedding.0", "fps_embedding.2", "time_cond_proj",
-      "input_blocks.0.0",
-    ])
+    #expect(
+      modules.prefix(6).map(\.name) == [
+        "time_embed.0", "time_embed.2", "fps_embedding.0", "fps_embedding.2", "time_cond_proj",
+        "input_blocks.0.0",
+      ])
     var list: [Tensor] = []
     for (i, module) in modules.enumerated() {
       let (w, seed) = (module.weight, UInt64(2 * i))

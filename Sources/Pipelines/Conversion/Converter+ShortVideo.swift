@@ -36,7 +36,11 @@ extension Converter {
     let notes = dropped + parts.flatMap(\.notes)
     let directory = isWhole || base != nil
     try write { (folder) throws(FileError) in
-      if directory { try writeGenerator(parts, to: folder) } else { try write(parts[0], to: folder) }
+      if directory {
+        try writeGenerator(parts, to: folder)
+      } else {
+        try write(parts[0], to: folder)
+      }
     }
     return Report(
       kind: directory ? .videocrafter2 : parts[0].part.kind,
@@ -151,7 +155,9 @@ extension Converter {
     let left = tensors.names.count { name in
       ShortVideoPart.isIgnored(name, network.ignored)
     }
-    if left > 0 { notes.append("\(left) tensors that the \(source.part.folder) does not read were left out") }
+    if left > 0 {
+      notes.append("\(left) tensors that the \(source.part.folder) does not read were left out")
+    }
     var fitted = try tensors.fitted(to: network.parameters, path: source.path)
     if let merged, let adapters { fitted = try fitted.merging(merged.adapters, path: adapters) }
     return Part(

@@ -102,7 +102,9 @@ enum ShortVideoPart: CaseIterable {
     case .autoencoder where ImageAutoencoderNames.areDiffusers(names):
       let blocks = "encoder.down_blocks."
       let levels = Set(
-        names.filter { $0.hasPrefix(blocks) }.map { $0.dropFirst(blocks.count).prefix { $0 != "." } })
+        names.filter { $0.hasPrefix(blocks) }.map {
+          $0.dropFirst(blocks.count).prefix { $0 != "." }
+        })
       return { name in
         ImageAutoencoderNames.original(ofDiffusers: name, levels: levels.count).map { ($0, 0) }
       }

@@ -157,7 +157,8 @@ struct TensorProvider {
           Set(parts.map { type($0) }).count == 1
         else {
           throw FileError(
-            .badData, "parts of one tensor that do not fit each other", in: "\(path), '\(parts[0])'",
+            .badData, "parts of one tensor that do not fit each other",
+            in: "\(path), '\(parts[0])'",
             mend: "give a complete checkpoint")
         }
         whole[0] = shapes.reduce(0) { $0 + $1[0] }

@@ -35,7 +35,8 @@ enum TurboAdapterFile {
           "'\(module.name)'")
       }
       let (up, down) = (list[2 * i], list[2 * i + 1])
-      let adapter = down.shape.rank > 0
+      let adapter =
+        down.shape.rank > 0
         ? AdapterWeights(module: module.name, a: down, b: up, scale: 1) : nil
       guard let adapter, up.type.isFloating, down.type.isFloating, adapter.fits(module.weight)
       else {

@@ -19,7 +19,8 @@ struct UNetAdapters {
 
   /// Whether a layer of this name is the UNet's.
   static func isModule(_ name: String) -> Bool {
-    ["input_blocks.", "middle_block.", "output_blocks.", "init_attn.", "time_embed.",
+    [
+      "input_blocks.", "middle_block.", "output_blocks.", "init_attn.", "time_embed.",
       "fps_embedding.", "time_cond_proj", "motion_cond_proj", "combine_proj", "out.2",
     ].contains { name.hasPrefix($0) }
   }
@@ -51,8 +52,9 @@ struct UNetAdapters {
           """)
       }
     }
-    if let known, known.shape.rank != 2 || known.shape[0] != base.modelChannels
-      || known.shape[1] < 2 || !known.type.isFloating
+    if let known,
+      known.shape.rank != 2 || known.shape[0] != base.modelChannels
+        || known.shape[1] < 2 || !known.type.isFloating
     {
       throw FileError(
         .badData, "shape \(known.shape) where [\(base.modelChannels), width] was expected",

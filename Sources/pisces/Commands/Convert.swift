@@ -35,7 +35,8 @@ struct Convert: AsyncParsableCommand {
   var dtype: WeightType?
   @Option(in: .choice(TransformerLayouts.Layout.self), help: "Layout written; default: diffusers.")
   var layout: TransformerLayouts.Layout?
-  @Option(in: .path, help: "Adapters to merge into the generator's network (a PEFT directory or a file).")
+  @Option(
+    in: .path, help: "Adapters to merge into the generator's network (a PEFT directory or a file).")
   var mergeLora: String?
   @Option(
     in: .real(above: 0, to: 1e6),
