@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Puts a generator and a reward model into the program: bf16 weights under CSupport/Embedded/models
+"""Puts two generators and a reward model into the program: bf16 weights under CSupport/Embedded/models
 and the C table of their bytes, with those of OpenCLIP's tokenizer.
 
-usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP        (needs numpy; run tools/build
-afterwards)
+usage: tools/embedded/embed.py GENERATOR REWARD OT_MAP SHORT
+
+SHORT is the generator of short video. What is in the program already may be given again, as
+CSupport/Embedded/models/generator. Needs numpy; run tools/build afterwards.
 """
 
-import json, os, shutil, struct, sys
+import json, os, shutil, struct, sys, tempfile
 import numpy as np
 
-LIMIT = 25_000_000
+LIMIT = 33_000_000
 # Under CSupport/Embedded: what is not made here.
 GIVEN = ["openclip/merges.txt"]
 root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "CSupport", "Embedded")
@@ -40,12 +42,21 @@ def narrowed(source, target):
 
 
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
+    generator, reward, ot_map, short = sys.argv[1:]
     models = os.path.join(root, "models")
-    shutil.rmtree(models, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made:
+        files = collect(made, {"generator": generator, "reward": reward, "short": short}, ot_map)
+        shutil.rmtree(models, ignore_errors=True)
+        shutil.copytree(made, models)
+    write_table(files)
+
+
+def collect(models, sources, ot_map):
+    """Narrowed copies of all files under the folder `models`; returns their names."""
     files = []
-    for kind, source in zip(("generator", "reward"), sys.argv[1:3]):
+    for kind, source in sources.items():
         for folder, _, names in os.walk(source):
             for name in sorted(names):
                 path = os.path.join(kind, os.path.relpath(os.path.join(folder, name), source))
@@ -56,8 +67,13 @@ def main():
                 else:
                     shutil.copy(os.path.join(folder, name), target)
                 files.append(path)
-    narrowed(sys.argv[3], os.path.join(models, "reward/ot_map.safetensors"))
-    files.append("reward/ot_map.safetensors")
+    if "reward/ot_map.safetensors" not in files:
+        files.append("reward/ot_map.safetensors")
+    narrowed(ot_map, os.path.join(models, "reward/ot_map.safetensors"))
+    return files
+
+
+def write_table(files):
     embedded = {f: f"models/{f}" for f in files} | {f: f for f in GIVEN}
     total = sum(os.path.getsize(os.path.join(root, path)) for path in embedded.values())
     if total > LIMIT:
