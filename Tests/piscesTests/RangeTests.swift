@@ -94,7 +94,7 @@ import Testing
     case "bench encoder", "bench generator", "bench vae", "bench startup", "bench all": return []
     // A model that cannot be written, so that nothing long begins.
     case "bench score": return ["--model", "/dev/null/model"]
-    case "bench cluster": return []
+    case "bench cluster", "bench rates": return []
     case "plan": return ["--run", f("none")]
     case "bench compare": return [f("bench.jsonl"), f("bench.jsonl")]
     case "convert": return ["--input", "\(models.reward)/model.safetensors", "--output", f("out")]
@@ -108,7 +108,7 @@ import Testing
   private static func isOnlyRefused(_ command: String) -> Bool {
     [
       "bench encoder", "bench generator", "bench vae", "bench startup", "bench score", "bench all",
-      "bench cluster", "plan", "doctor",
+      "bench cluster", "bench rates", "plan", "doctor",
     ].contains(command)
   }
 
