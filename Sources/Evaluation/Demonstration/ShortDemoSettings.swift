@@ -24,12 +24,14 @@ public struct ShortDemoSettings: Settings {
 
   public init() {
     (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (
-      120, 16, 1, 3e-4, .linear
+      160, 16, 1, 4e-4, .cosine
     )
     post.lora.enabled = false
     (post.clips, post.guidance.range, post.reward.frames, post.reward.crop) = (
-      1024, [1, 5], 0, .center
+      1024, [1, 4], 0, .center
     )
+    post.weights.semantic = 2
+    (post.ema.enabled, post.ema.decay, post.ema.export) = (true, 0.98, true)
     (post.beta2, post.warmup) = (0.99, 10)
   }
   /// The same steps by consistency alone.
