@@ -30,7 +30,7 @@ public struct ShortDemoSettings: Settings {
     (post.clips, post.guidance.range, post.reward.frames, post.reward.crop) = (
       1024, [1, 4], 0, .center
     )
-    post.weights.semantic = 2
+    (post.weights.quality, post.weights.semantic) = (0.1, 0.2)
     (post.ema.enabled, post.ema.decay, post.ema.export) = (true, 0.98, true)
     (post.beta2, post.warmup) = (0.99, 10)
   }
