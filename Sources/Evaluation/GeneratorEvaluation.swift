@@ -25,9 +25,7 @@ public struct GeneratorEvaluation: Sendable {
   /// noise. `batch`: clips sampled at once.
   public init(
     _ generator: VideoGenerator, _ encoder: any PromptEmbedder, on prompts: [Prompt],
-    oracle: Oracle,
-    reward: RewardModel?, seed: UInt64, framesPerSecond: Float = 8, keepClips: Int = 0,
-    batch: Int = 32,
+    oracle: Oracle, reward: RewardModel?, seed: UInt64, keepClips: Int = 0, batch: Int = 32,
     in work: borrowing Workspace
   ) throws {
     var judgements: [Judgement] = []
@@ -61,8 +59,7 @@ public struct GeneratorEvaluation: Sendable {
               Shape(generator.latentShape), in: work)
           })
         let z = generator.latents(
-          noise, captions: list, encoder, framesPerSecond: framesPerSecond, seed: seed,
-          first: range.lowerBound, in: work)
+          noise, captions: list, encoder, seed: seed, first: range.lowerBound, in: work)
         let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
         return [z, frames, Self.scores(frames, list, reward, in: work)]
       } take: { i, results, _ in

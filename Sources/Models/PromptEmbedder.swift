@@ -8,3 +8,22 @@ public protocol PromptEmbedder: Sendable {
   func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding
 }
 extension PromptEncoder: PromptEmbedder {}
+
+extension PromptEmbedder {
+  /// The same for clips of another frame rate than 8, for networks that embed it.
+  public func at(framesPerSecond: Float) -> any PromptEmbedder {
+    FrameRateEmbedder(base: self, framesPerSecond: framesPerSecond)
+  }
+}
+
+private struct FrameRateEmbedder: PromptEmbedder {
+  let base: any PromptEmbedder, framesPerSecond: Float
+
+  func truncation(of prompt: String) -> String? { base.truncation(of: prompt) }
+  func callAsFunction(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding {
+    let embed = base
+    var prompt = embed(captions, in: work)
+    prompt.framesPerSecond = framesPerSecond
+    return prompt
+  }
+}

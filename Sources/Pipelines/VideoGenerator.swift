@@ -34,18 +34,13 @@ public struct VideoGenerator: Sendable {
   }
   /// The same for captions; the empty prompt is the unconditional one.
   public func latents(
-    _ noise: Tensor, captions: [String], _ prompts: any PromptEmbedder,
-    framesPerSecond: Float = 8, seed: UInt64 = 0, first: Int = 0, in work: borrowing Workspace
+    _ noise: Tensor, captions: [String], _ prompts: any PromptEmbedder, seed: UInt64 = 0,
+    first: Int = 0, in work: borrowing Workspace
   ) -> Tensor {
-    func embedded(_ list: [String], in work: borrowing Workspace) -> PromptEmbedding {
-      var p = prompts(list, in: work)
-      p.framesPerSecond = framesPerSecond
-      return p
+    func sample(_ model: some VideoDenoiser, in work: borrowing Workspace) -> Tensor {
+      sampler.sample(
+        model, noise: noise, captions: captions, prompts, seed: seed, first: first, in: work)
     }
-    return latents(
-      noise, embedded(captions, in: work),
-      unconditional: sampler.usesUnconditional
-        ? embedded(captions.map { _ in "" }, in: work) : nil,
-      seed: seed, first: first, in: work)
+    return sample(denoiser, in: work)
   }
 }

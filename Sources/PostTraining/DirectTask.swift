@@ -35,6 +35,7 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
+    let models = models.told(settings)
     (self.settings, self.models, self.components) = (settings, models, components)
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
@@ -142,9 +143,9 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     return DirectStep.Batch(
       latents: z, noise: stream(.noise).normal(z.shape, in: work),
       indices: (0..<b).map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-      prompt: models.prompt(captions, settings, in: work),
+      prompt: models.prompts(captions, in: work),
       unconditional: weights != nil || settings.guidance.teacher_cfg > 0
-        ? models.prompt(captions.map { _ in "" }, settings, in: work) : nil,
+        ? models.prompts(captions.map { _ in "" }, in: work) : nil,
       guidance: weights,
       captions: models.reward.map { contexts.batch(captions, $0, in: work) },
       crop: settings.reward.crop == .random

@@ -145,16 +145,16 @@ extension GRPOTask {
       let shared =
         o.same_noise
         ? GRPO.SharedStart(
-          prompt: models.prompt(Array(list[prompts]), settings, in: work), members: members.count)
+          prompt: models.prompts(Array(list[prompts]), in: work), members: members.count)
         : nil
       let run = GRPO.rollout(
         student, policy,
         initial: o.same_noise ? work.copy(starts.slice(prompts)) : own(.noise, 1, in: work),
-        prompt: models.prompt(captions, settings, in: work), window: window, shared: shared,
+        prompt: models.prompts(captions, in: work), window: window, shared: shared,
         noise: { own(.rollout, $0, in: $1) }, in: work)
       parts?.end("rollout", in: work)
       let context = contexts.batch(captions, models.reward!, in: work)
-      let scores = Self.score(run.clean, models, context, in: work)
+      let scores = Self.score(run.clean, models, context, frames: rewardFrames(step), in: work)
       parts?.end("decode and rewards", in: work)
       let numbers = run.logProbabilities + scores
       return run.states + [run.clean] + [
@@ -246,8 +246,8 @@ extension GRPOTask {
         continue
       }
       let pass = passes[leaf - draws.count]
-      let prompt = models.prompt(
-        pass.map { groups.captions[$0.sample / o.generations] }, settings, in: work)
+      let prompt = models.prompts(
+        pass.map { groups.captions[$0.sample / o.generations] }, in: work)
       let terms = GRPO.train(
         &training.model, groups.policy, groups.rollout, pass, prompt: prompt,
         teacher: models.teacher, options, in: work)
@@ -302,9 +302,9 @@ extension GRPOTask {
       noise: RandomStream(seed: seed, .latent, step: step, sample: draws.lowerBound).normal(
         z.shape, in: work),
       indices: draws.map { _ in range[0] + levels.below(range[1] - range[0] + 1) },
-      prompt: models.prompt(captions, settings, in: work),
+      prompt: models.prompts(captions, in: work),
       unconditional: weights != nil || settings.guidance.teacher_cfg > 0
-        ? models.prompt(captions.map { _ in "" }, settings, in: work) : nil,
+        ? models.prompts(captions.map { _ in "" }, in: work) : nil,
       guidance: weights)
     return direct.run(
       student: &training.model, teacher: models.teacher, decoder: &models.decoder, reward: &none,

@@ -22,13 +22,13 @@ extension GRPOTask {
       let caption = pool.captions[row]
       let group = group(pool.rows([row], in: work), caption, step, micro, in: work)
       var scored: [[Double]] = []
-      let frozen = models
+      let (frozen, frames) = (models, rewardFrames(step))
       let captioned = contexts.batch(
         Array(repeating: caption, count: k), models.reward!, in: work)
       let out = grpo.run(
         student: &training.model, old: old, teacher: models.teacher, group,
         score: { clean, work in
-          scored = Self.score(clean, frozen, captioned, in: work)
+          scored = Self.score(clean, frozen, captioned, frames: frames, in: work)
           return scored
         }, in: work)
       if !out.loss.isFinite { sum.fail(NonFinite("the loss", step: step, sample: micro)) }

@@ -30,7 +30,7 @@ public struct GRPOTask<Model: VideoDenoiser>: PostTask {
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.pool, self.captions, self.latentShape, self.components) = (
-      settings, models, pool, captions, latentShape, components
+      settings, models.told(settings), pool, captions, latentShape, components
     )
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
@@ -50,13 +50,20 @@ public struct GRPOTask<Model: VideoDenoiser>: PostTask {
   }
   /// Rewards of clean predictions: quality, then semantic, if enabled.
   static func score(
-    _ clean: Tensor, _ models: PostModels<Model>, _ context: CaptionBatch,
+    _ clean: Tensor, _ models: PostModels<Model>, _ context: CaptionBatch, frames: [Int]?,
     in work: borrowing Workspace
   ) -> [[Double]] {
     let s = models.reward!.forward(
-      models.decoder(clean, in: work), context, checkpointing: true, in: work
+      models.decoder.forward(clean, frames: frames, in: work).frames, context,
+      checkpointing: true, in: work
     ).scores
     return [s.quality, s.semantic].filter { !$0.isEmpty }
+  }
+  /// The latent frames that rewards see, the same for all samples of a step.
+  func rewardFrames(_ step: Int) -> [Int]? {
+    models.rewardFrames(
+      of: latentShape[1], settings,
+      drawing: RandomStream(seed: UInt64(settings.seed), .dropout, step: step))
   }
   var coefficients: [Double] {
     (settings.weights.quality > 0 ? [settings.grpo.quality] : [])

@@ -34,6 +34,7 @@ public struct HackingWatch<Model: VideoDenoiser>: Sendable {
     _ settings: PostSettings, models: PostModels<Model>, heldOut: RewardModel, captions: [String],
     latentShape: [Int], in work: borrowing Workspace
   ) throws {
+    let models = models.told(settings)
     (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (
       settings, models, heldOut, captions, latentShape
     )
@@ -73,12 +74,14 @@ public struct HackingWatch<Model: VideoDenoiser>: Sendable {
       prompts: models.prompts,
       noise: noise, seed: UInt64(s.seed), in: work
     ).latents
+    let seen = models.rewardFrames(
+      of: shape[1], s, drawing: RandomStream(seed: UInt64(s.seed), .dropout))
     var mine: [Double] = []
     var other: [Double] = []
     for start in stride(from: 0, to: captions.count, by: 32) {
       let range = start..<min(start + 32, captions.count)
       let list = Array(captions[range])
-      let frames = models.decoder(latents.slice(range), in: work)
+      let (frames, _) = models.decoder.forward(latents.slice(range), frames: seen, in: work)
       func score(_ reward: RewardModel) -> [Double] {
         let scores = reward.forward(
           frames, reward.captions(list, in: work), checkpointing: true, in: work

@@ -110,13 +110,11 @@ extension PostSettings {
 }
 
 extension PostModels {
-  /// The conditions of captions, with the frame rate of the run.
-  func prompt(
-    _ captions: [String], _ settings: PostSettings, in work: borrowing Workspace
-  ) -> PromptEmbedding {
-    var prompt = prompts(captions, in: work)
-    prompt.framesPerSecond = Float(settings.post.fps)
-    return prompt
+  /// The same models, whose prompts tell the network the frame rate of the run.
+  func told(_ settings: PostSettings) -> Self {
+    var models = self
+    models.prompts = prompts.at(framesPerSecond: Float(settings.post.fps))
+    return models
   }
   /// The latent frames that rewards see, of `count`: all, or some evenly spaced ones from a drawn
   /// start, where frames can be decoded one by one (videocrafter.md 9).

@@ -1,4 +1,4 @@
-import Files
+@testable import Files
 import Testing
 
 /// Limits of control groups on trees of files that look as the kernel's do (cgroups(7), proc(5)).
@@ -17,6 +17,14 @@ import Testing
     31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
     32 30 0:28 / /sys/fs/cgroup/memory rw shared:10 master:2 - cgroup cgroup rw,memory
     """
+
+  /// The kernel pads kilobytes to eight places, so that no space is left from 10 GB on.
+  @Test func sizesOfAProcess() throws {
+    let root = try write(["status": "Name:\tpisces\nVmHWM:\t   12345 kB\nVmRSS:\t22963012 kB"])
+    #expect(ProcessMemory.value("VmHWM:", in: "\(root)/status") == 12345 << 10)
+    #expect(ProcessMemory.value("VmRSS:", in: "\(root)/status") == 22_963_012 << 10)
+    #expect(ProcessMemory.value("VmSize:", in: "\(root)/status") == 0)
+  }
 
   /// Every level up to the root counts, and the smallest of them.
   @Test(arguments: [

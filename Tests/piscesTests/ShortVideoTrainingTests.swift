@@ -1,4 +1,5 @@
 import Files
+import TensorRuntime
 import TestSupport
 import Testing
 
@@ -77,6 +78,26 @@ import Testing
           short + ["grpo.generations=4", "grpo.best_of=2", "grpo.sampling_steps=4"]))
     let grpo = try metrics("grpo")
     #expect(abs(try #require(grpo["ratio"]?.number) - 1) < 1e-3)
+  }
+
+  /// Own samples are drawn at the frame rate of the run, as its steps are trained.
+  @Test func frameRateOfOwnSamples() async throws {
+    func pool(_ fps: String) async throws -> [Float] {
+      try await pisces(
+        [
+          "train", "post", "--model", "embedded:short", "--size", "16", "--run", scratch(fps),
+        ]
+          + set([
+            "steps=1", "batch=1", "accumulation=1", "clips=1", "weights.quality=0",
+            "weights.semantic=0", "post.latents=self", "post.pool=1", "post.sampler_steps=2",
+            "post.fps=\(fps)",
+          ]))
+      let state = try SafetensorsFile("\(scratch(fps))/checkpoints/step-000001/state.safetensors")
+      return try state.tensor(named: "pool.latents").floats
+    }
+    let (slow, again, fast) = (try await pool("8"), try await pool("8.0"), try await pool("24"))
+    #expect(slow == again)
+    #expect(slow != fast)
   }
 
   /// What does not fit this family is refused before anything is written.

@@ -40,7 +40,7 @@ public struct ShortDemonstration {
     }
     let s = settings
     let decoder = try generator.autoencoder.decoder()
-    let prompts = try generator.promptEncoder()
+    let prompts = try generator.promptEncoder().at(framesPerSecond: Float(s.post.post.fps))
     let models = PostModels(
       teacher: teacher, process: process, decoder: decoder,
       reward: try RewardFolder(rewardPath, frames: Self.frames).reward(s.post.rewardOptions),
@@ -70,7 +70,7 @@ public struct ShortDemonstration {
         try GeneratorEvaluation(
           VideoGenerator(model, sampler, decoder, latentShape: shape), prompts, on: list,
           oracle: Oracle(.standard), reward: models.reward, seed: UInt64(s.evaluation_seed),
-          framesPerSecond: Float(s.post.post.fps), keepClips: s.shown, in: work)
+          keepClips: s.shown, in: work)
       }
       return .init(name: name, steps: sampler.steps, evaluation: found)
     }

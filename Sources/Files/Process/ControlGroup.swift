@@ -119,8 +119,6 @@ public enum FreeMemory {
     guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
       limit.rlim_cur != rlim_t.max, let most = Int(exactly: limit.rlim_cur)
     else { return nil }
-    let lines = ControlGroup.words("/proc/self/status")
-    let used = (ControlGroup.value(after: "VmSize:", in: lines) ?? 0) << 10
-    return max(0, most - used)
+    return max(0, most - ProcessMemory.value("VmSize:", in: ProcessMemory.status))
   }
 }

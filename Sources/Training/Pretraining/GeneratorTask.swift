@@ -130,6 +130,8 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     components: @escaping @Sendable (String) throws -> Void, report: (String) -> Void,
     in work: borrowing Workspace
   ) throws {
+    var frozen = frozen
+    frozen.prompts = frozen.prompts.at(framesPerSecond: Float(settings.fps))
     (self.settings, self.source, self.frozen, self.early, self.components) = (
       settings, source, frozen, early, components
     )
@@ -207,7 +209,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
       model.embedsGuidance
       ? Array(repeating: Float(settings.embedded_guidance), count: indices.count) : nil
     let times = levels.map(\.time)
-    let prompt = prompt(captions, in: work)
+    let prompt = frozen.prompts(captions, in: work)
     let rows = groups.rows
     let (v, saved) = model.predict(
       x, times: times, prompt, guidance: guidance, checkpointing: false, sharing: rows, in: work)
@@ -216,7 +218,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
       let with = teacher(
         x, times: times, prompt, guidance: guidance, sharing: rows, in: work)
       let without = teacher(
-        x, times: times, self.prompt(captions.map { _ in "" }, in: work), guidance: guidance,
+        x, times: times, frozen.prompts(captions.map { _ in "" }, in: work), guidance: guidance,
         sharing: rows, in: work)
       target = work.combine(settings.distil_guidance, with, 1 - settings.distil_guidance, without)
     } else {
@@ -227,11 +229,6 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     if share < 1 { work.scale(&dv, by: share) }
     model.predictBackward(dv, saved, in: work)
     return share * loss
-  }
-  private func prompt(_ captions: [String], in work: borrowing Workspace) -> PromptEmbedding {
-    var prompt = frozen.prompts(captions, in: work)
-    prompt.framesPerSecond = Float(settings.fps)
-    return prompt
   }
 
   public func state(in work: borrowing Workspace) throws -> TrainingState {
@@ -274,7 +271,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
 public struct FrozenModels: Sendable {
   let process: GenerativeProcess
   let encoder: LatentEncoder
-  let prompts: any PromptEmbedder
+  var prompts: any PromptEmbedder
   /// Draws samples for the report; nil if none are asked for.
   let preview: LatentDecoder?
   public init(

@@ -107,17 +107,17 @@ struct Evaluate: AsyncParsableCommand {
   ) throws {
     let folder = GeneratorFolder(path)
     let generator = try sampling.open(folder)
-    let encoder = try folder.promptEncoder()
+    let encoder = try sampling.prompts(folder, generator)
     let distinct =
       seenPrompts
       ? sampler.trainingPrompts(count: prompts) : sampler.heldOutPrompts(count: prompts)
     let list = distinct.flatMap { Array(repeating: $0, count: repeats) }
     try sampling.plan(generator, atOnce: min(list.count, 32), in: work) {
-      sampling.prompt($0, encoder, generator, in: $1)
+      encoder($0, in: $1)
     }
     let e = try GeneratorEvaluation(
       generator, encoder, on: list, oracle: oracle, reward: reward, seed: UInt64(sampling.seed),
-      framesPerSecond: sampling.framesPerSecond(generator), in: work)
+      in: work)
     var o: JSONObject = [
       "evaluated": "generator", "prompts": .integer(prompts),
       "samples_per_prompt": .integer(repeats), "guidance": .number(generator.sampler.guidanceScale),

@@ -90,14 +90,11 @@ struct SamplingOptions: ParsableArguments {
       return sampler
     }
   }
-  /// The conditions of captions, with the frame rate that the network is told.
-  func prompt(
-    _ captions: [String], _ encoder: any PromptEmbedder, _ generator: VideoGenerator,
-    in work: borrowing Workspace
-  ) -> PromptEmbedding {
-    var prompt = encoder(captions, in: work)
-    prompt.framesPerSecond = framesPerSecond(generator)
-    return prompt
+  /// Embeds prompts, with the frame rate that the network is told.
+  func prompts(_ folder: GeneratorFolder, _ generator: VideoGenerator) throws
+    -> any PromptEmbedder
+  {
+    try folder.promptEncoder().at(framesPerSecond: framesPerSecond(generator))
   }
   func framesPerSecond(_ generator: VideoGenerator) -> Float {
     Float(conditioningFps ?? (generator.sampler is DDIMSampler ? 28 : 8))
@@ -157,7 +154,8 @@ struct Sample: AsyncParsableCommand {
     if let promptEmbeds {
       clips = try await sample(generator, embeds: promptEmbeds, captions, in: work)
     } else {
-      clips = try await sample(generator, try folder.promptEncoder(), captions, in: work)
+      clips = try await sample(
+        generator, try sampling.prompts(folder, generator), captions, in: work)
     }
     if let archive, Cluster.current.isFirst {
       try ClipArchive.write(
@@ -225,7 +223,7 @@ struct Sample: AsyncParsableCommand {
       }
     }
     try sampling.plan(generator, atOnce: min(captions.count, Self.batch), in: work) {
-      sampling.prompt($0, encoder, generator, in: $1)
+      encoder($0, in: $1)
     }
     let cluster = Cluster.current
     let batches = (captions.count + Self.batch - 1) / Self.batch
@@ -237,8 +235,7 @@ struct Sample: AsyncParsableCommand {
       let range = rows(batch)
       let z = generator.latents(
         noise(range, generator.latentShape, in: work), captions: Array(captions[range]), encoder,
-        framesPerSecond: sampling.framesPerSecond(generator), seed: UInt64(sampling.seed),
-        first: range.lowerBound, in: work)
+        seed: UInt64(sampling.seed), first: range.lowerBound, in: work)
       let frames = try generator.decoder.samples(z, first: range.lowerBound, in: work)
       for (i, index) in range.enumerated() {
         let clip = work.copy(frames[row: i])
