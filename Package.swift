@@ -142,7 +142,9 @@ let package = Package(
       ["Interface", "CInterface", "Pipelines", "Rewards", "Files", "TensorRuntime"]),
     tests(
       "TrainingTests",
-      ["Training", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers", "TensorRuntime"]),
+      [
+        "Training", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers", "TensorRuntime",
+      ]),
     tests(
       "PostTrainingTests",
       ["PostTraining", "Pipelines", "Rewards", "Diffusion", "Models", "Layers", "TensorRuntime"]),
@@ -155,8 +157,8 @@ let package = Package(
     tests(
       "BenchmarkingTests",
       [
-        "Benchmarking", "PostTraining", "Pipelines", "Rewards", "Transport", "Files", "Models",
-        "Layers", "TensorRuntime",
+        "Benchmarking", "PostTraining", "Pipelines", "Diffusion", "Rewards", "Transport", "Files",
+        "Models", "Layers", "TensorRuntime",
       ]),
     tests(
       "piscesTests",

@@ -33,7 +33,8 @@ static pisces_ot_status check_cost(pisces_ot_context *c, ptrdiff_t count, const 
   return PISCES_OT_OK;
 }
 
-/* Copies the weights, divided by their sums for hard marginals (mass < 0); *limit: the smaller sum. */
+/* Copies the weights, divided by their sums for hard marginals (mass < 0); *limit: the smaller sum.
+ * */
 static pisces_ot_status pose(pisces_ot_context *c, ptrdiff_t n, ptrdiff_t m, const double *source,
                              const double *target, double mass, double *a, double *b,
                              double *limit) {

@@ -2,8 +2,9 @@
  * the open messages while the other threads compute. It sleeps while nothing is open, and for
  * moments while nothing moves.
  *
- * A lost link or a stopped process is noticed by nobody in MPI. So every courier sends the next rank
- * a byte now and then, and expects one of the rank before it, however long that one computes. */
+ * A lost link or a stopped process is noticed by nobody in MPI. So every courier sends the next
+ * rank a byte now and then, and expects one of the rank before it, however long that one
+ * computes. */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>

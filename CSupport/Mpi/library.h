@@ -27,8 +27,8 @@ struct mpi_library {
   char name[160]; /* "Open MPI v4.1.4 (libmpi.so.40)" once MPI runs; the file's name before */
 };
 
-/* Opens `path`, or the first of the usual names if it is NULL, of which Open MPI's is first or last.
- * Returns 0, or 69 with a reason. */
+/* Opens `path`, or the first of the usual names if it is NULL, of which Open MPI's is first or
+ * last. Returns 0, or 69 with a reason. */
 int mpi_library_open(struct mpi_library *mpi, const char *path, int open_mpi_last, char *why,
                      size_t room);
 /* Fills `name`; after MPI was initialised. */

@@ -6,8 +6,8 @@ import TensorRuntime
 /// A generator's network at a reduced size: forward, with backward, or a whole training step.
 ///
 /// `mmdit-384`, `mmdit-768`: HunyuanVideo's transformer with four double and eight single blocks,
-/// latents 16×5×16×16, patch 1×2×2, 32 text tokens. `unet-small`: VideoCrafter2's UNet with 128, 256
-/// and 256 channels, two residual blocks a level and heads of 64, latents 4×16×16×24, 77 text
+/// latents 16×5×16×16, patch 1×2×2, 32 text tokens. `unet-small`: VideoCrafter2's UNet with 128,
+/// 256 and 256 channels, two residual blocks a level and heads of 64, latents 4×16×16×24, 77 text
 /// tokens. `unet-full`: its published sizes and latents, 4×16×40×64.
 public struct GeneratorBenchmark: Sendable {
   public enum Preset: String, Sendable, CaseIterable {

@@ -7,9 +7,9 @@ public import TensorRuntime
 import Training
 
 /// What a step of direct post-training costs a rank, found by running the step itself without its
-/// arithmetic (`MemoryPlan`), as two ranks of the last group of as many as are asked for: operations
-/// and traffic of the one that computes more, and the larger memory, are those of the program, not of
-/// a formula.
+/// arithmetic (`MemoryPlan`), as two ranks of the last group of as many as are asked for:
+/// operations and traffic of the one that computes more, and the larger memory, are those of the
+/// program, not of a formula.
 public struct StepCost: Sendable {
   /// Ranks, and those of a group.
   public let ranks, group: Int
@@ -29,13 +29,16 @@ public struct StepCost: Sendable {
     return ranks % group == 0 ? group : nil
   }
 
-  /// `latentShape` is `[C, n, h, w]`. nil if the ranks are no multiple of the group that they need.
-  /// `Cluster.current` is another one meanwhile.
+  /// `latentShape` is `[C, n, h, w]`. nil if the ranks are no multiple of the group that they need,
+  /// or if a network that is not cut into strips would need one. `Cluster.current` is another one
+  /// meanwhile.
   public init?(
     _ sizes: ModelSizes, _ settings: PostSettings, frames: Int, latentShape: [Int], ranks: Int
   ) throws {
     let leaves = settings.accumulation / settings.cluster.leaf
-    guard let group = Self.group(ranks, leaves: leaves) else { return nil }
+    guard let group = Self.group(ranks, leaves: leaves),
+      try group == 1 || sizes.denoiser(from: .shapes).shared(latentShape: latentShape) != nil
+    else { return nil }
     var s = settings
     s.post.latents = .data
     (s.cluster.group, s.cluster.strips) = (group, max(group, settings.cluster.strips))
@@ -58,8 +61,8 @@ public struct StepCost: Sendable {
     (sampleTraffic, stepTraffic) = (traffic(.sample, of: planned), traffic(.step, of: 1))
     (bytes, frozenBytes) = (plans.map { $0.0.bytes }.max()! - frozen, frozen)
   }
-  /// A step of a task of this rank, which holds at most two leaves; also the bytes of frozen weights
-  /// and the number of trained parameters.
+  /// A step of a task of this rank, which holds at most two leaves; also the bytes of frozen
+  /// weights and the number of trained parameters.
   private static func plan(
     _ sizes: ModelSizes, _ s: PostSettings, frames: Int, latentShape: [Int]
   ) throws -> (MemoryPlan, frozen: Int, parameters: Int) {
@@ -67,21 +70,30 @@ public struct StepCost: Sendable {
     var failure: (any Error)?
     let plan = MemoryPlan(BufferPool()) { work in
       do {
-        let (models, bytes) = try sizes.models(s, frames: frames, in: work.pool)
-        frozen = bytes
-        let caption = Array(repeating: "a", count: sizes.words).joined(separator: " ")
-        let pool = LatentPool(
-          latents: work.tensor(Shape([s.batch] + latentShape)),
-          captions: Array(repeating: caption, count: s.batch))
-        var task = try DirectTask(
-          s, models: models, pool: pool, captions: [], latentShape: latentShape,
-          components: { _ in }, in: work)
-        parameters = task.student.trainableParameters().reduce(0) { $0 + $1.value.count }
-        _ = try task.step(0, in: work)
+        let weights = PlannedWeights(in: work.pool)
+        parameters = try step(
+          try sizes.denoiser(from: weights.source), sizes, s, frames: frames,
+          latentShape: latentShape, from: weights.source, in: work)
+        frozen = weights.bytes
       } catch { failure = error }
     }
     if let failure { throw failure }
     return (plan!, frozen, parameters)
+  }
+  /// Takes the step; returns the number of trained parameters.
+  private static func step<Model: VideoDenoiser>(
+    _ teacher: Model, _ sizes: ModelSizes, _ s: PostSettings, frames: Int, latentShape: [Int],
+    from source: ParameterSource, in work: borrowing Workspace
+  ) throws -> Int {
+    let caption = Array(repeating: "a", count: sizes.words).joined(separator: " ")
+    let pool = LatentPool(
+      latents: work.tensor(Shape([s.batch] + latentShape)),
+      captions: Array(repeating: caption, count: s.batch))
+    var task = try DirectTask(
+      s, models: try sizes.models(teacher, s, frames: frames, from: source), pool: pool,
+      captions: [], latentShape: latentShape, components: { _ in }, in: work)
+    _ = try task.step(0, in: work)
+    return task.student.trainableParameters().reduce(0) { $0 + $1.value.count }
   }
 }
 

@@ -34,7 +34,8 @@ extension Cluster {
   /// Waits for all ranks.
   public func barrier() throws(ClusterError) { _ = try gather([0 as UInt64]) }
 
-  /// Sends `mine` to every other rank; returns what each rank has sent, `counts[r]` bytes of rank r.
+  /// Sends `mine` to every other rank; returns what each rank has sent, `counts[r]` bytes of rank
+  /// r.
   private func exchange(_ mine: [UInt8], counts: [Int]) throws(ClusterError) -> [[UInt8]] {
     var all = Array(repeating: mine, count: size)
     let received = others.map { (Message(receiving: counts[$0], from: $0), $0) }

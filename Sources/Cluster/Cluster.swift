@@ -38,8 +38,8 @@ public final class Cluster: Sendable {
   /// All ranks but this one.
   public var others: [Int] { (0..<size).filter { $0 != rank } }
 
-  /// Opens MPI if a launcher has started several processes; otherwise, or with `PISCES_MPI=off` (for
-  /// a program that is itself a rank and starts others), does nothing. Throws
+  /// Opens MPI if a launcher has started several processes; otherwise, or with `PISCES_MPI=off`
+  /// (for a program that is itself a rank and starts others), does nothing. Throws
   /// `ClusterError` with status 69 if there is no library of MPI, or if it is another launcher's.
   public static func start() throws(ClusterError) {
     let environment = ProcessInfo.processInfo.environment
@@ -94,8 +94,8 @@ public final class Cluster: Sendable {
     started.withLock { $0 = cluster }
     return try body()
   }
-  /// How many copies of a program that works in one process a launcher has started; nil if it is one,
-  /// if they have joined (`start`), or if this is not the first of them.
+  /// How many copies of a program that works in one process a launcher has started; nil if it is
+  /// one, if they have joined (`start`), or if this is not the first of them.
   public static var idleCopies: Int? {
     let environment = ProcessInfo.processInfo.environment
     guard current.size == 1, environment["PISCES_MPI"] != "off",
@@ -112,7 +112,8 @@ public final class Cluster: Sendable {
   /// Bytes that this rank has sent so far.
   public var bytesSent: Int { size > 1 ? Int(pm_bytes_sent()) : 0 }
 
-  /// The end of an orderly run, on every rank: waits for the last of them, which may write for long.
+  /// The end of an orderly run, on every rank: waits for the last of them, which may write for
+  /// long.
   public func end() {
     if size == 1 { return }
     activity = "ending"

@@ -1,5 +1,6 @@
 /// The levels of latent consistency distillation (Luo et al. 2023, arXiv:2310.04378; T2V-Turbo,
-/// arXiv:2405.18750; videocrafter.md 8): `count` times of the solver, the last of them the noisiest.
+/// arXiv:2405.18750; videocrafter.md 8): `count` times of the solver, the last of them the
+/// noisiest.
 public struct ConsistencySchedule: DistillationSchedule, Equatable {
   public let diffusion: DiffusionSchedule
   public let count: Int

@@ -2,8 +2,8 @@
   import Glibc
 #endif
 
-/// Denoising diffusion with VideoCrafter2's noise (videocrafter.md 5): x_t = √ᾱ_t z + √(1 − ᾱ_t) ε at
-/// times 0 to 999. The network predicts ε.
+/// Denoising diffusion with VideoCrafter2's noise (videocrafter.md 5): x_t = √ᾱ_t z + √(1 − ᾱ_t) ε
+/// at times 0 to 999. The network predicts ε.
 public struct DiffusionSchedule: Sendable, Equatable {
   /// What `scheduler.json` holds.
   public struct Parameters: Codable, Sendable, Equatable {

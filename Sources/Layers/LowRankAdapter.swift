@@ -1,7 +1,7 @@
 public import TensorRuntime
 
-/// The trainable low-rank part of an adapted layer: W + s B A (Hu et al. 2021, arXiv:2106.09685, eq.
-/// 3), s = α / r. B starts at zero, so the adapted layer starts unchanged.
+/// The trainable low-rank part of an adapted layer: W + s B A (Hu et al. 2021, arXiv:2106.09685,
+/// eq. 3), s = α / r. B starts at zero, so the adapted layer starts unchanged.
 ///
 /// Shapes: W `[out, in, k...]`; A `[r, in, k...]` and B `[out, r, 1...]`, which are multiplied as
 /// matrices `[out, r]` and `[r, in k...]`.

@@ -23,8 +23,8 @@ public enum SinusoidalEmbedding {
   }
 }
 
-/// [sin(1000 w ν₀..), cos(1000 w ν₀..)], ν_k = exp(-ln(10000) k / (n/2 - 1)): sines first, of a scale
-/// such as that of guidance (T2V-Turbo; videocrafter.md 2.4).
+/// [sin(1000 w ν₀..), cos(1000 w ν₀..)], ν_k = exp(-ln(10000) k / (n/2 - 1)): sines first, of a
+/// scale such as that of guidance (T2V-Turbo; videocrafter.md 2.4).
 public enum ScaleEmbedding {
   /// Scales `[B]` to `[B, width]`, in double.
   public static func embed(_ scales: [Double], width: Int, type: ElementType) -> Tensor {

@@ -37,13 +37,14 @@ public protocol VideoDenoiser: AdaptableNetwork {
   /// Rows of latents `[C, n, h, w]` that processes can share, and heads of attention; nil: these
   /// networks are not cut into strips (`RowShare`).
   func shared(latentShape shape: [Int]) -> (rows: Int, heads: Int)?
-  /// A copy to be distilled from this network: with what a student needs more, which changes nothing
-  /// yet.
+  /// A copy to be distilled from this network: with what a student needs more, which changes
+  /// nothing yet.
   func student() throws -> Self
 
   /// The prediction at `times`, from 0 (data) to about 1000 (noise). `guidance` is one number a
   /// sample, or nil. With `checkpointing` only the inputs of the network's parts are kept for
-  /// backward. Processes that share the rows all give the whole x, and all get the whole prediction.
+  /// backward. Processes that share the rows all give the whole x, and all get the whole
+  /// prediction.
   func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
     checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace

@@ -9,8 +9,8 @@ import Transport
 public struct WordPlans: Sendable {
   /// Token ids of the words that have a plan.
   public let ids: [Int32]
-  /// For each word its share on [CLS] and on each patch of each time position, `[1 + times · grid²]`,
-  /// of sum 1.
+  /// For each word its share on [CLS] and on each patch of each time position,
+  /// `[1 + times · grid²]`, of sum 1.
   public let shares: [[Double]]
   /// The plan's total mass before row normalisation, averaged over layers and heads; and for each
   /// word the mass left unmatched, 1 - N · (row sum), where the marginals ask for 1/N in each row.

@@ -73,18 +73,22 @@ public struct GeneratorFolder: Sendable {
     let folder = "\(path)/text_encoder"
     let json = try JSONValue(contentsOf: "\(folder)/config.json")
     if json["context_length"] == nil { return try Self.promptEncoder(folder) }
-    let merges = "\(path)/tokenizer/merges.txt"
-    let file = TextFile.exists(merges) ? merges : "embedded:openclip/merges.txt"
     do {
       return try OpenCLIPPromptEncoder(
         encoder: try OpenCLIPTextEncoder(
           try ModelFolder.config(folder), from: try WeightHolder.opening(folder).source),
-        tokenizer: try BytePairTokenizer(merges: try TextFile.lines(file)))
+        tokenizer: try Self.openCLIPTokenizer("\(path)/tokenizer/merges.txt"))
     } catch let fault as OpenCLIPPromptEncoder.VocabularyMismatch {
       throw FileError(
         .badData, "\(fault.ids) ids of the tokenizer for a table of \(fault.rows) rows", in: folder,
         mend: "use the model's own tokenizer")
     }
+  }
+
+  /// OpenCLIP's tokenizer with the merges in `path`, or with its own if there is no such file.
+  public static func openCLIPTokenizer(_ path: String? = nil) throws -> BytePairTokenizer {
+    let file = path.flatMap { TextFile.exists($0) ? $0 : nil } ?? "embedded:openclip/merges.txt"
+    return try BytePairTokenizer(merges: try TextFile.lines(file))
   }
 
   /// The text layers of a BERT directory or of a reward-model directory; from `source`, if its

@@ -14,7 +14,7 @@ public enum LoraFolder {
     let tensors = model.adapterParameters().map {
       (name: "base_model.model.\($0.name)", tensor: $0.value)
     }
-    let full = model.trainedInFull()
+    let full = model.parametersTrainedInFull()
     try SafetensorsWriter.write(
       tensors + full, metadata: [("format", "pt")], to: "\(folder)/adapter_model.safetensors")
     let names = JSONValue.array(targets.map { .string($0) })
@@ -41,7 +41,7 @@ public enum LoraFolder {
 
 extension AdaptableNetwork {
   /// Parameters trained beside the adapters, under their names.
-  fileprivate func trainedInFull() -> [(name: String, tensor: Tensor)] {
+  fileprivate func parametersTrainedInFull() -> [(name: String, tensor: Tensor)] {
     var list: [(name: String, tensor: Tensor)] = []
     readParameters { if Self.trainedInFull.contains($0.name) { list.append(($0.name, $0.value)) } }
     return list

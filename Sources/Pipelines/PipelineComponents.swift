@@ -2,8 +2,8 @@ public import Diffusion
 import Files
 import Models
 
-/// The parts of a generator directory beside its network: the autoencoder, the text layers of a text
-/// encoder, the scheduler and the index.
+/// The parts of a generator directory beside its network: the autoencoder, the text layers of a
+/// text encoder, the scheduler and the index.
 public struct PipelineComponents: Sendable {
   let vae, textEncoder: String, process: GenerativeProcess
   public init(vae: String, textEncoder: String, process: GenerativeProcess) {

@@ -3,8 +3,8 @@ public import Models
 public import TensorRuntime
 
 /// Precomputed prompt embeddings (interfaces.md 5): `prompt_embeds` `[L, D]`,
-/// `prompt_attention_mask` `[L]`, and `pooled_prompt_embeds` `[P]` where the generator reads it, in one
-/// tensor file.
+/// `prompt_attention_mask` `[L]`, and `pooled_prompt_embeds` `[P]` where the generator reads it, in
+/// one tensor file.
 public enum PromptFile {
   public static func read(
     _ path: String, for model: any VideoDenoiser, in work: borrowing Workspace

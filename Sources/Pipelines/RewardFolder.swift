@@ -38,7 +38,7 @@ public struct RewardFolder: Sendable {
         throw FileError(
           .badData,
           "\(frames) frames are no multiple of tubelet_size \(c.visionEncoder.tubeletSize)",
-          in: file, mend: "choose another --frames")
+          in: file, mend: "choose another --frames, or reward.frames of a run")
       }
       c.visionEncoder.numFrames = frames
     }

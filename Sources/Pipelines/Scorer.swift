@@ -51,9 +51,9 @@ public struct Scorer {
     if let explain = options.explain { try createFolder(explain) }
   }
 
-  /// Bytes that scoring one pair takes beyond the mapped weights, with nothing kept, weights as they
-  /// are stored, and a caption of `max_txt_l` words; nil if the directory is not a complete reward
-  /// model.
+  /// Bytes that scoring one pair takes beyond the mapped weights, with nothing kept, weights as
+  /// they are stored, and a caption of `max_txt_l` words; nil if the directory is not a complete
+  /// reward model.
   public static func workingBytes(_ path: String) -> Int? {
     guard let folder = try? RewardFolder(path, check: .later), let model = try? PairScorer(folder)
     else { return nil }

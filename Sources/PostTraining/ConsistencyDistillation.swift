@@ -1,10 +1,10 @@
 import Diffusion
 import TensorRuntime
 
-/// Consistency distillation of a batch (Song et al. 2023, arXiv:2303.01469; phased: Wang et al. 2024,
-/// arXiv:2405.18407; latent: Luo et al. 2023, arXiv:2310.04378; algorithm.md 7.3, 7.5,
-/// videocrafter.md 8). The student's prediction from its state shall equal that of the target network
-/// from one step of the teacher further down. Each sample has a level of its own.
+/// Consistency distillation of a batch (Song et al. 2023, arXiv:2303.01469; phased: Wang et al.
+/// 2024, arXiv:2405.18407; latent: Luo et al. 2023, arXiv:2310.04378; algorithm.md 7.3, 7.5,
+/// videocrafter.md 8). The student's prediction from its state shall equal that of the target
+/// network from one step of the teacher further down. Each sample has a level of its own.
 struct ConsistencyDistillation {
   let levels: [Int]
   private let schedule: any DistillationSchedule, phases: Int

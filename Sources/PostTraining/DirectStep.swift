@@ -19,8 +19,8 @@ public struct DirectStep: Sendable {
     public var normalisesRewards = false
     /// Weight of mean |x̃| (`l1`) or mean x̃² (`l2`) of the consistency prediction.
     public var decayWeight = 0.0, decayIsSquared = false
-    /// Classifier-free guidance of the teacher, v_φ + w (v_φ - v_uncond), if it is set and the batch
-    /// has no weights of its own.
+    /// Classifier-free guidance of the teacher, v_φ + w (v_φ - v_uncond), if it is set and the
+    /// batch has no weights of its own.
     public var teacherGuidanceWeight: Double?
     /// Embedded guidance of student and teacher, for models with that input, if the batch has none.
     public var studentGuidance = 6016.0, teacherGuidance = 6016.0
@@ -146,8 +146,8 @@ public struct DirectStep: Sendable {
     var gradient, teacher: Tensor?
     var consistencyLoss, decayLoss: Double?
   }
-  /// Consistency, and decay of its prediction. The teacher embeds no weights of a batch: it is guided
-  /// with them.
+  /// Consistency, and decay of its prediction. The teacher embeds no weights of a batch: it is
+  /// guided with them.
   private func matching<Model: VideoDenoiser>(
     _ batch: Batch, _ out: inout Output, teacher: Model, target: () -> Model,
     sharing rows: RowShare, in work: borrowing Workspace

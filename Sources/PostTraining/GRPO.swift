@@ -6,8 +6,8 @@ public import TensorRuntime
   import Glibc
 #endif
 
-/// Group-relative policy optimisation on a flow or a few-step sampler (algorithm.md 9; DanceGRPO, arXiv:2505.07818;
-/// PISCES eq. 6).
+/// Group-relative policy optimisation on a flow or a few-step sampler (algorithm.md 9; DanceGRPO,
+/// arXiv:2505.07818; PISCES eq. 6).
 public enum GRPO {
   /// Advantages (R - mean) / (std + 1e-6) of the K rewards of one prompt; std has the divisor K -
   /// 1.

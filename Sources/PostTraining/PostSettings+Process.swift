@@ -25,6 +25,11 @@ extension PostSettings {
       ConsistencySchedule(DiffusionSchedule(parameters), steps: schedule.levels)
     }
   }
+  /// Frames of a clip of `count` frames that the rewards see at once; they see pieces with
+  /// `vae.chunk_latents`, which only an encoder for any number of frames takes.
+  public func rewardFrames(of count: Int, decodesSingleFrames: Bool) -> Int {
+    decodesSingleFrames && reward.frames > 0 ? min(reward.frames, count) : count
+  }
   /// How a network's own samples are drawn: for the pool, the previews and the watch. A network of
   /// denoising diffusion that embeds guidance is a student; any other is sampled by DDIM without
   /// noise.

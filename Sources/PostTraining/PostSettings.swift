@@ -244,8 +244,8 @@ extension PostSettings {
       }
     return schedule.rate(learning_rate, step: step, of: steps, warmup: warmup)
   }
-  /// The teacher with trainable adapters, or with all of its parameters trainable. `averageDecay` as
-  /// in `TrainableModel`.
+  /// The teacher with trainable adapters, or with all of its parameters trainable. `averageDecay`
+  /// as in `TrainableModel`.
   func trainableStudent<Model: VideoDenoiser>(
     of teacher: Model, averageDecay: Double?, in work: borrowing Workspace
   ) throws -> TrainableModel<Model> {

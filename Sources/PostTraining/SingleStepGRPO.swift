@@ -47,8 +47,8 @@ public struct SingleStepGRPO: Sendable {
     public var loss: Double
   }
 
-  /// `old` (θ_old) samples. `score` gives the rewards of clean predictions, `[reward][member]`. Adds
-  /// to the student's gradients.
+  /// `old` (θ_old) samples. `score` gives the rewards of clean predictions, `[reward][member]`.
+  /// Adds to the student's gradients.
   public func run<Model: VideoDenoiser>(
     student: inout Model, old: Model, teacher: Model, target: Model? = nil, _ group: Group,
     score: (Tensor, borrowing Workspace) -> [[Double]], in work: borrowing Workspace

@@ -50,10 +50,10 @@ public struct MachineRates: Sendable {
 extension Machine {
   /// bf16 multiply-adds a second over those of f32, on one thread; nil if the processor does not
   /// multiply bf16. The value is 2 on AMD's Zen 4 and 5, a half on Intel's Golden Cove without AMX,
-  /// and 8 with AMX. It is the best of several runs, and runs of both types alternate, so that other
-  /// work on a processor meets both. Rates are whole multiples of each other, so a threshold of
-  /// three quarters tells them apart on a busy machine, too. More threads would not: each run then
-  /// takes as long as its unluckiest thread, and the type of products must not depend on luck.
+  /// and 8 with AMX. It is the best of several runs, and runs of both types alternate, so that
+  /// other work on a processor meets both. Rates are whole multiples of each other, so a threshold
+  /// of three quarters tells them apart on a busy machine, too. More threads would not: each run
+  /// then takes as long as its unluckiest thread, and the type of products must not depend on luck.
   public static func bf16Rate() -> Double? {
     let (kept, team) = (computeType, threads)
     defer { (computeType, threads) = (kept, team) }

@@ -75,8 +75,8 @@ public struct Tensor: Sendable {
       shape: shape, type: type, owner: Nothing())
   }
 
-  /// A matrix of signed bytes `[rows, columns]`, whose row r stands for `scales[r]` times its bytes.
-  /// Shares the memory of `bytes`, of type u8; scales `[rows]` are f32. It is never written.
+  /// A matrix of signed bytes `[rows, columns]`, whose row r stands for `scales[r]` times its
+  /// bytes. Shares the memory of `bytes`, of type u8; scales `[rows]` are f32. It is never written.
   public init(quantized bytes: Tensor, scales: Tensor) {
     precondition(
       bytes.type == .u8 && bytes.shape.rank == 2 && bytes.offset == 0 && scales.type == .f32
@@ -178,7 +178,8 @@ public struct Tensor: Sendable {
     try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
-  /// Calls `body` with the bytes of the elements, for writing. Copies them first if they are shared.
+  /// Calls `body` with the bytes of the elements, for writing. Copies them first if they are
+  /// shared.
   public mutating func withMutableBytes<R>(
     _ body: (UnsafeMutableRawBufferPointer) throws -> R
   ) rethrows -> R {

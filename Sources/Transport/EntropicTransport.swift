@@ -21,8 +21,8 @@ public struct EntropicTransport: Sendable, Equatable {
   public var tolerance: Double
   /// Limit on passes over the costs: scaling iterations and conjugate-gradient steps alike.
   public var maxIterations: Int
-  /// f64; or f32 for kernel, plan and gradients, with potentials and sums in f64: marginals to about
-  /// 1e-7 (between points: to the rounding of their costs, 1e-7 |x|² / ε).
+  /// f64; or f32 for kernel, plan and gradients, with potentials and sums in f64: marginals to
+  /// about 1e-7 (between points: to the rounding of their costs, 1e-7 |x|² / ε).
   public var precision: ElementType
   /// Only plain iterations.
   public var isPlain = false
@@ -46,9 +46,9 @@ public struct EntropicTransport: Sendable, Equatable {
   ) throws(TransportError) -> SinkhornResult {
     try solve(.matrix(cost), source: source, target: target, in: work)
   }
-  /// The same for either kind of cost, of any floating type. `start`: log u and log v to start from.
-  /// Without `wantsPlan`, and always between points, no plan is stored. `progress` is called after
-  /// every iteration with their number and the residual, and says whether to go on.
+  /// The same for either kind of cost, of any floating type. `start`: log u and log v to start
+  /// from. Without `wantsPlan`, and always between points, no plan is stored. `progress` is called
+  /// after every iteration with their number and the residual, and says whether to go on.
   public func solve(
     _ cost: Cost, source: Tensor? = nil, target: Tensor? = nil,
     start: (logU: [Double], logV: [Double])? = nil, wantsPlan: Bool = true,

@@ -5,8 +5,8 @@ public import TensorRuntime
 /// f (Neural Optimal Transport, Korotin et al. 2023, algorithm 1; PISCES section 3.1; algorithm.md
 /// 3.2-3.4).
 ///
-///     L_T = w · mean (T(y) - y)²  -  mean f(T(y))        minimised over T, several times an outer step
-///     L_f = mean f(T(y))  -  mean f(v)                   minimised over f, once
+///     L_T = w · mean (T(y) - y)²  -  mean f(T(y))        minimised over T, several times an outer
+///     step L_f = mean f(T(y))  -  mean f(v)                   minimised over f, once
 public struct NeuralMapTrainer: Sendable {
   /// Over coordinates: the transport cost is |y - x|² / D, or |y - x|².
   public enum CostReduction: String, Codable, Sendable, CaseIterable { case mean, sum }

@@ -59,7 +59,8 @@ public struct SinkhornResult: Sendable {
   public let mass: Double
   /// Violation of the marginal conditions by the returned plan: the larger L1 norm of the two
   /// sides, and the largest entry. Hard:
-  /// |P1 - a|; exact mass: (P1 - a)₊ and |ΣP - mass|; relaxed: |P1 - a exp(-ε log u / ρ)|, the condition of optimality.
+  /// |P1 - a|; exact mass: (P1 - a)₊ and |ΣP - mass|; relaxed: |P1 - a exp(-ε log u / ρ)|, the
+  /// condition of optimality.
   public let marginalErrorL1, marginalErrorLinf: Double
   public let epsilon: Double
   /// What the stopping rule last saw.

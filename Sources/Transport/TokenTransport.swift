@@ -1,8 +1,8 @@
 public import TensorRuntime
 
-/// Token transport: for each pair of a text and a video and for each attention head, a plan from the
-/// lexical rows of the text to all tokens of the video. Its rows are normalised, and it is fused into
-/// the attention as a constant prior.
+/// Token transport: for each pair of a text and a video and for each attention head, a plan from
+/// the lexical rows of the text to all tokens of the video. Its rows are normalised, and it is
+/// fused into the attention as a constant prior.
 ///
 /// Source: PISCES (arXiv:2602.01624) section 3.2, algorithm 3, with the released code's conventions
 /// (algorithm.md 4).

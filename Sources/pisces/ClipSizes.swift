@@ -30,10 +30,10 @@ extension ClipGeometry {
 }
 
 extension VideoEncoderConfig {
-  func check(frames: Int) throws {
+  func check(frames: Int, named name: String = "--frames") throws {
     if frames % tubeletSize != 0 {
       throw ConfigurationError(
-        "\(frames) frames do not suit the model", "--frames",
+        "\(frames) frames do not suit the model", name,
         """
         give a multiple of tubelet_size \(tubeletSize) (nearest: \
         \(max(tubeletSize, frames / tubeletSize * tubeletSize)))

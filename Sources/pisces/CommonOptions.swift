@@ -38,8 +38,8 @@ struct CommonOptions: ParsableArguments {
     if !isPart, let copies = Cluster.idleCopies {
       note(
         """
-        warning: a launcher has started \(copies) processes of a command that works in one: each of \
-        them does all of it
+        warning: a launcher has started \(copies) processes of a command that works in one: each \
+        of them does all of it
         """)
     }
   }

@@ -1,80 +1,93 @@
+import Diffusion
 import Layers
 import Models
-import Pipelines
 import PostTraining
-import Rewards
 import TensorRuntime
 import TestSupport
 import Testing
-import Transport
 
 @testable import Benchmarking
 
 /// Plans of steps, against steps that are taken.
 @Suite(.serialized) struct StepCostTests {
+  enum Family: String, CaseIterable, Sendable { case transformer, unet }
   private static let frames = 5, latentShape = [3, 2, 4, 4]
-  private static func sizes() -> ModelSizes {
-    var sizes = ModelSizes()
-    (sizes.transformer, sizes.autoencoder) = (SmallModels.transformer, SmallModels.autoencoder)
-    sizes.transformer.numAttentionHeads = 4
+  private static func sizes(_ family: Family) -> ModelSizes {
+    var sizes: ModelSizes
+    switch family {
+    case .transformer:
+      var transformer = SmallModels.transformer
+      transformer.numAttentionHeads = 4
+      sizes = ModelSizes(.transformer(transformer, SmallModels.autoencoder), .flow(shift: 7))
+    case .unet:
+      sizes = ModelSizes(
+        .unet(SmallModels.unet, SmallModels.imageAutoencoder, nil), .diffusion(.init()))
+    }
     sizes.reward = SmallModels.videoText
     (sizes.reward.otMap.inputDim, sizes.reward.otMap.outputDim) = (6, 6)
     sizes.reward.otMap.hiddenDim = 8
     sizes.words = 5
     return sizes
   }
-  private static func settings(_ accumulation: Int) -> PostSettings {
-    var s = PostSettings()
+  private static func settings(_ accumulation: Int, _ sizes: ModelSizes) -> PostSettings {
+    var s = PostSettings.published(for: sizes.process)
     (s.batch, s.accumulation, s.lora.rank, s.steps) = (1, accumulation, 2, 1)
     return s
   }
-  private func cost(_ accumulation: Int, ranks: Int) throws -> StepCost? {
-    try StepCost(
-      Self.sizes(), Self.settings(accumulation), frames: Self.frames,
-      latentShape: Self.latentShape, ranks: ranks)
+  private static func latents(_ family: Family) -> [Int] {
+    family == .transformer ? latentShape : [4, frames, 4, 4]
+  }
+  private func cost(_ accumulation: Int, ranks: Int, _ family: Family = .transformer) throws
+    -> StepCost?
+  {
+    let sizes = Self.sizes(family)
+    return try StepCost(
+      sizes, Self.settings(accumulation, sizes), frames: Self.frames,
+      latentShape: Self.latents(family), ranks: ranks)
   }
 
   /// The operations of a plan are those that the same step carries out.
-  @Test func operationsAreThoseOfAStep() throws {
+  @Test(arguments: Family.allCases) func operationsAreThoseOfAStep(_ family: Family) throws {
     let work = Workspace()
-    let (s, sizes) = (Self.settings(1), Self.sizes())
-    var (models, bytes) = try sizes.models(s, frames: Self.frames, in: BufferPool())
+    let sizes = Self.sizes(family)
+    let s = Self.settings(1, sizes)
     let random = ParameterSource.random(seed: 1)
-    func fill(_ model: inout some Layer) throws {
-      try model.forEachParameter { p in
-        p.value = try random(p.name, p.value.shape, .normal(deviation: 0.1)).value
-      }
+    var count = 0
+    let source = ParameterSource { name, shape, _, need in
+      if need == .optional { return nil }
+      count += shape.count
+      return try random(name, shape, .normal(deviation: 0.1)).value
     }
-    try fill(&models.teacher)
-    var decoder = try AutoencoderDecoder(sizes.autoencoder, from: random)
-    try fill(&decoder)
-    models.decoder = LatentDecoder(.clips(decoder))
-    var video = sizes.reward
-    video.visionEncoder.numFrames = Self.frames
-    let map = try NeuralMap(.init(input: 6, hidden: 8, output: 6), from: random)
-    models.reward = try RewardModel(
-      try VideoTextModel(video, from: random), tokenizer: models.reward?.tokenizer,
-      map: { map($0, in: $1) }, options: s.rewardOptions)
-    models.prompts = PromptEncoder(
-      encoder: models.reward!.model.text, tokenizer: models.reward!.tokenizer!, maxLength: 5)
-    let pool = LatentPool(
-      latents: randomTensor(Shape([1] + Self.latentShape), seed: 2, type: .f32),
-      captions: ["a a a a a"])
-    var task = try DirectTask(
-      s, models: models, pool: pool, captions: [], latentShape: Self.latentShape,
-      components: { _ in }, in: work)
-    let before = OperationCount.total
-    _ = try task.step(0, in: work)
-    let planned = try #require(try cost(1, ranks: 1))
-    #expect(planned.operations.values.reduce(0, +) == OperationCount.total - before)
+    let planned = try #require(try cost(1, ranks: 1, family))
+    func step<Model: VideoDenoiser>(_ teacher: Model) throws {
+      let models = try sizes.models(teacher, s, frames: Self.frames, from: source)
+      let latents = Self.latents(family)
+      let pool = LatentPool(
+        latents: randomTensor(Shape([1] + latents), seed: 2, type: .f32),
+        captions: ["a a a a a"])
+      var task = try DirectTask(
+        s, models: models, pool: pool, captions: [], latentShape: latents,
+        components: { _ in }, in: work)
+      let before = OperationCount.total
+      _ = try task.step(0, in: work)
+      #expect(planned.operations.values.reduce(0, +) == OperationCount.total - before)
+      #expect(
+        planned.parameters == task.student.trainableParameters().reduce(0) { $0 + $1.value.count })
+    }
+    try step(try sizes.denoiser(from: source))
     #expect(OperationCount.Kind.allCases.allSatisfy { planned.operations[$0, default: 0] > 0 })
-    #expect(planned.frozenBytes == bytes && planned.bytes > 0)
+    #expect(planned.frozenBytes == 2 * count && planned.bytes > 0)
     #expect(planned.sampleTraffic.bytes == 0 && planned.stepTraffic.bytes == 0)
-    bytes = task.student.trainableParameters().reduce(0) { $0 + $1.value.count }
-    #expect(planned.parameters == bytes)
   }
-  /// Groups where there are more ranks than leaves: q, k, v, o and their gradients cross, each block
-  /// has a part of the rows, and the halves of a group swap rewards and teacher.
+  /// Ranks share the parts of a step, but no part of a network that is not cut into strips.
+  @Test func shortVideoOverRanks() throws {
+    let one = try #require(try cost(2, ranks: 1, .unet))
+    let two = try #require(try cost(2, ranks: 2, .unet))
+    #expect([one.leaves, two.leaves] == [2, 1] && two.stepTraffic.bytes > 0)
+    #expect(try cost(2, ranks: 4, .unet) == nil)
+  }
+  /// Groups where there are more ranks than leaves: q, k, v, o and their gradients cross, each
+  /// block has a part of the rows, and the halves of a group swap rewards and teacher.
   @Test func groupsShareALeaf() throws {
     let one = try #require(try cost(2, ranks: 1))
     let two = try #require(try cost(2, ranks: 2))

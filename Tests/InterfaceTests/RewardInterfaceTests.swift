@@ -8,8 +8,8 @@ import TensorRuntime
 import TestSupport
 import Testing
 
-/// The functions of pisces.h give what the program computes, to the bit. (Hostile arguments and many
-/// threads: Tests/KernelDriver/reward.c, which tools/sanitize runs.)
+/// The functions of pisces.h give what the program computes, to the bit. (Hostile arguments and
+/// many threads: Tests/KernelDriver/reward.c, which tools/sanitize runs.)
 @Suite(.serialized) struct RewardInterfaceTests {
   private let reward: OpaquePointer
   private let folder = try! RewardFolder("embedded:reward")

@@ -1,5 +1,6 @@
 /* A client of libpisces: every function, hostile arguments, many threads on one handle and on
- * several. Prints what is wrong; the exit status is the number of faults (tools/sanitize reward). */
+ * several. Prints what is wrong; the exit status is the number of faults (tools/sanitize reward).
+ * */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -131,9 +131,9 @@ import Testing
       model.weight.value.floats == model2.weight.value.floats
         && together!.values[0].value.floats != model.weight.value.floats)
   }
-  /// bf16 moments, rounded stochastically, follow those in f32 on average over a thousand steps, where
-  /// rounding to the nearest would stop the second moment half-way; the same bits for any number of
-  /// threads.
+  /// bf16 moments, rounded stochastically, follow those in f32 on average over a thousand steps,
+  /// where rounding to the nearest would stop the second moment half-way; the same bits for any
+  /// number of threads.
   @Test func narrowMoments() throws {
     func run(narrow: Bool, threads: Int) throws -> (model: Linear, optimizer: AdamW) {
       let kept = Machine.threads

@@ -40,7 +40,8 @@ import Testing
     #expect(LearningRateSchedule.cosine(floor: 0).rate(1, step: 4, of: 4, warmup: 4) == 1)
   }
 
-  /// PyTorch's clip_grad_norm_: the factor is max / (norm + 1e-6), never above 1; 0 switches it off.
+  /// PyTorch's clip_grad_norm_: the factor is max / (norm + 1e-6), never above 1; 0 switches it
+  /// off.
   @Test func clipping() {
     #expect(abs(clippingFactor(norm: 4, maximum: 1) - 1 / 4.000001) < 1e-15)
     #expect(clippingFactor(norm: 0.5, maximum: 1) == 1 && clippingFactor(norm: 9, maximum: 0) == 1)

@@ -74,7 +74,8 @@ import Testing
     }
     #expect(next == grains.count && counts == [5, Grains.size, 1, 2 * Grains.size + 3])
   }
-  /// The update of shards has the bits of the update of whole parameters, with each kind of moments.
+  /// The update of shards has the bits of the update of whole parameters, with each kind of
+  /// moments.
   @Test(arguments: AdamW.Moments.allCases) func shardsAreUpdatedAlike(_ moments: AdamW.Moments) {
     let work = Workspace()
     let n = 2 * Grains.size + 77

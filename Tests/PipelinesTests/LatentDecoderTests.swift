@@ -17,8 +17,8 @@ import Testing
   private func network() throws -> AutoencoderDecoder {
     try AutoencoderDecoder(SmallModels.autoencoder, from: noisySource(seed: 2))
   }
-  /// clamp(y / 2 + ½, 0, 1) of what is decoded from z / s, frames before channels. Chunks are decoded
-  /// each as a clip of its own.
+  /// clamp(y / 2 + ½, 0, 1) of what is decoded from z / s, frames before channels. Chunks are
+  /// decoded each as a clip of its own.
   private func definition(_ z: Tensor, chunks: [Range<Int>], in work: borrowing Workspace) throws
     -> (Shape, [Double])
   {

@@ -48,7 +48,8 @@ import Testing
     }
   }
 
-  /// Without room for panels, a product makes them anew: the bits are the same, and nothing is held.
+  /// Without room for panels, a product makes them anew: the bits are the same, and nothing is
+  /// held.
   @Test func panelsStayWithinTheirBudget() throws {
     let x = Inputs.numbers(Shape(20, 256), 1)
     let weights = (0..<3).map { Inputs.numbers(Shape(64, 256), 2 + $0) }

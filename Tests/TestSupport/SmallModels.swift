@@ -18,6 +18,20 @@ public enum SmallModels {
     (c.normNumGroups, c.spatialCompressionRatio, c.scalingFactor) = (2, 4, 0.7)
     return c
   }
+  /// Latents `[B, 4, n, h, w]`, h and w divisible by 2.
+  public static var unet: VideoUNetConfig {
+    var c = VideoUNetConfig()
+    (c.modelChannels, c.channelMult, c.numResBlocks) = (8, [1, 2], 1)
+    (c.attentionResolutions, c.numHeadChannels, c.initAttnHeads) = ([2, 1], 4, 2)
+    (c.contextDim, c.normNumGroups) = (8, 4)
+    return c
+  }
+  /// Latents `[B, 4, n, h, w]` of clips `[B, 3, n, 4 h, 4 w]`.
+  public static var imageAutoencoder: ImageAutoencoderConfig {
+    var c = ImageAutoencoderConfig()
+    (c.channels, c.channelMult, c.numResBlocks, c.normNumGroups) = (4, [1, 1, 2], 1, 4)
+    return c
+  }
   /// Two frames of 2 x 2 patches; one text layer, then two fusion layers. In a vocabulary of 20
   /// words, 11 is [CLS].
   public static var videoText: VideoTextConfig {

@@ -14,7 +14,8 @@ import World
   import Glibc
 #endif
 
-/// The losses of pretraining by their definitions, and their gradients as they reach the parameters.
+/// The losses of pretraining by their definitions, and their gradients as they reach the
+/// parameters.
 @Suite struct TaskTests {
   private static func clips(_ count: Int) -> [Tensor] {
     (0..<count).map { i in

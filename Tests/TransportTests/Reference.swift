@@ -1,7 +1,7 @@
 import Foundation
 
-/// Plain implementations of the transport problems, in f64 and by logarithms: the definitions, a few
-/// loops each, without a kernel, scalings, acceleration or stopping rule. Every variant of the
+/// Plain implementations of the transport problems, in f64 and by logarithms: the definitions, a
+/// few loops each, without a kernel, scalings, acceleration or stopping rule. Every variant of the
 /// solvers is held to them (ReferenceTests).
 ///
 /// Matrices are arrays of rows. c: cost [n][m]; a, b: weights.
@@ -71,8 +71,8 @@ enum Reference {
     }
   }
 
-  /// The cost of a head of token transport: algorithm.md 4.2 and 4.3. Token 0 is the class token, at
-  /// t = -1, s = (-1, -1); then frames of side x side patches.
+  /// The cost of a head of token transport: algorithm.md 4.2 and 4.3. Token 0 is the class token,
+  /// at t = -1, s = (-1, -1); then frames of side x side patches.
   static func tokenCosts(
     queries: Matrix, keys: Matrix, attention: Matrix, side: Int, gamma: Double, eta: Double
   ) -> Matrix {
@@ -108,7 +108,8 @@ enum Reference {
     return c.map { $0.map { ($0 - low) / max(high - low, 1e-6) } }
   }
 
-  /// The token iteration: algorithm.md 4.4, the exponent instead of 1 / (1 + ε / ρ), uniform weights.
+  /// The token iteration: algorithm.md 4.4, the exponent instead of 1 / (1 + ε / ρ), uniform
+  /// weights.
   static func tokenPlan(
     _ c: Matrix, epsilon: Double, exponent: Double, iterations: Int
   ) -> Matrix {

@@ -10,7 +10,7 @@ import Training
 @Suite struct KeyTests {
   static let all: [any Settings.Type] = [
     AutoencoderSettings.self, EncoderSettings.self, GeneratorSettings.self, OTMapSettings.self,
-    PostSettings.self, DemoSettings.self,
+    PostSettings.self, DemoSettings.self, ShortDemoSettings.self,
   ]
 
   /// Names of the leaves of an encoded value; lists are leaves.

@@ -31,9 +31,10 @@ import Testing
       """,
     ]
     visit(tree, ["pisces"], &lines)
-    for owner in ["vae", "encoders", "generator", "ot-map", "post", "demo"] {
+    let demos = ["demo": "demo", "demo-short": "demo --generator short"]
+    for owner in ["vae", "encoders", "generator", "ot-map", "post", "demo", "demo-short"] {
       lines += [
-        "", "## Keys of `\(owner == "demo" ? "demo" : "train \(owner)")`", "",
+        "", "## Keys of `\(demos[owner] ?? "train \(owner)")`", "",
         "| key | default | values | meaning |", "| --- | --- | --- | --- |",
       ]
       for line in try await ProgramRun(ProgramRun.program, ["train", "keys", owner, "--json"]).lines

@@ -75,8 +75,8 @@ struct RanksTests {
       try expectSame("\(name)-1", "\(name)-\(count)")
     }
   }
-  /// Ranks that share the rows of a micro-step: bits depend on the number of strips alone. Six heads
-  /// are not shared out evenly, and three ranks make no group.
+  /// Ranks that share the rows of a micro-step: bits depend on the number of strips alone. Six
+  /// heads are not shared out evenly, and three ranks make no group.
   @Test(arguments: [
     ("rows-lora", ["activation_checkpointing=true", "post.cosine_every=1"]),
     (

@@ -53,8 +53,8 @@ typedef struct {
 } axis_range;
 
 /* T or H. A result reads k neighbours of the source, repeated `factor` times (but for the first of
- * T) and padded by its edges, or by zeros, which are not read. Neighbours that are copies of one source row are one read, with the
- * sum of their weights: a range of taps. */
+ * T) and padded by its edges, or by zeros, which are not read. Neighbours that are copies of one
+ * source row are one read, with the sum of their weights: a range of taps. */
 typedef struct {
   idx n, factor, first, k, stride, pad, results; /* first: 1 where the first is not repeated */
   int merge, zeros;                              /* merge: or else a range for each tap */

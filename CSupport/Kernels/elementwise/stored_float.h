@@ -11,8 +11,8 @@ static inline float pk_from_bf16(uint16_t h) {
   return f;
 }
 
-/* Without a branch, so that loops become vectors. A subnormal's digits are those of an integer times
- * 2^-24. */
+/* Without a branch, so that loops become vectors. A subnormal's digits are those of an integer
+ * times 2^-24. */
 static inline float pk_from_f16(uint16_t h) {
   const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h & 0x7c00, digits = h & 0x3ff;
   const float small = (float)(int32_t)digits * 0x1p-24f;

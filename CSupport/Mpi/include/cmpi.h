@@ -23,8 +23,8 @@ uint64_t pm_receive(void *bytes, size_t count, int from);
  * which `pm_silent_rank` is the number; or MPI's error code. */
 int pm_wait(uint64_t message);
 int pm_silent_rank(void);
-/* How many seconds without a sign of life are too many, 2 or more; 300 at first. Signs come ten times as often,
- * whatever a rank computes. */
+/* How many seconds without a sign of life are too many, 2 or more; 300 at first. Signs come ten
+ * times as often, whatever a rank computes. */
 void pm_patience(double seconds);
 
 /* Bytes sent by this rank so far. */

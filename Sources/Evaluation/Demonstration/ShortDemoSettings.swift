@@ -4,8 +4,8 @@ public import PostTraining
 public import TensorRuntime
 import Training
 
-/// The settings of `demo --generator short`: a small UNet is distilled to few steps, with the rewards
-/// and without them.
+/// The settings of `demo --generator short`: a small UNet is distilled to few steps, with the
+/// rewards and without them.
 public struct ShortDemoSettings: Settings {
   @Setting(.seed, "Seed of both runs.") public var seed = 1
   @Setting(

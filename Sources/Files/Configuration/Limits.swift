@@ -114,12 +114,10 @@ extension Limits {
     case (.whole(let r), .number(let d)):
       if let i = Int(exactly: d) { return breach(.integer(i)) }
       if d.isNaN { return breach(nearest: nil) }
-      return breach(
-        nearest:
-          """
-          \(d >= Double(r.upperBound) ? r.upperBound : d <= Double(r.lowerBound) ? r.lowerBound : Int(d.rounded()))
-          """
-      )
+      let isAbove = d >= Double(r.upperBound)
+      let isBelow = d <= Double(r.lowerBound)
+      let nearest = isAbove ? r.upperBound : isBelow ? r.lowerBound : Int(d.rounded())
+      return breach(nearest: "\(nearest)")
     case (.real, .integer(let i)): return breach(.number(Double(i)))
     case (.real(let from, let to, let excluded, let takesInfinity), .number(let d)):
       if takesInfinity && d == .infinity { return nil }

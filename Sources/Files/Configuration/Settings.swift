@@ -19,9 +19,9 @@ public struct ConfigurationError: Error, Sendable, CustomStringConvertible, Equa
 }
 
 public enum SettingsReader {
-  /// Applies the defaults (or `published` ones), then the file (YAML or JSON), then `overrides` ("a.b=value" each). Each
-  /// key is checked against its declaration. A key under its former name is accepted, and `note` is
-  /// called.
+  /// Applies the defaults (or `published` ones), then the file (YAML or JSON), then `overrides`
+  /// ("a.b=value" each). Each key is checked against its declaration. A key under its former name
+  /// is accepted, and `note` is called.
   public static func read<S: Settings>(
     _: S.Type = S.self, over published: S = S(), file: String? = nil, overrides: [String] = [],
     note: @escaping (String) -> Void = { _ in }

@@ -1,5 +1,6 @@
-/// The pairs of a command line and of a manifest, in order. Unless someone may wait for an answer to
-/// each line (standard input and pipes), it looks one pair ahead and knows which videos will return.
+/// The pairs of a command line and of a manifest, in order. Unless someone may wait for an answer
+/// to each line (standard input and pipes), it looks one pair ahead and knows which videos will
+/// return.
 ///
 /// Of a share it returns only the items of its owner. Items of the same video in a row belong
 /// together, so that its features are computed once.

@@ -90,8 +90,8 @@ public struct PNGImage: Sendable, Equatable {
   }
 
   /// Whether every decoder gives the same 8-bit RGB: opaque, at most eight bits a channel, and no
-  /// chunk that asks for a conversion of colours. Only the chunks in front of the picture are looked
-  /// at.
+  /// chunk that asks for a conversion of colours. Only the chunks in front of the picture are
+  /// looked at.
   static func isPlain(_ file: ByteRegion) -> Bool {
     guard file.starts(with: [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),
       let depth = file.byte(at: 24), let colour = file.byte(at: 25)

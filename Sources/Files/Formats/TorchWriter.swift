@@ -1,8 +1,8 @@
 public import TensorRuntime
 
-/// Writes a state dict, or a list, in PyTorch's format: a stored zip with one storage for each tensor
-/// (checkpoints.md 9.5). It is used for the raw OT map and to exchange LoRA files; other outputs
-/// are safetensors.
+/// Writes a state dict, or a list, in PyTorch's format: a stored zip with one storage for each
+/// tensor (checkpoints.md 9.5). It is used for the raw OT map and to exchange LoRA files; other
+/// outputs are safetensors.
 public enum TorchWriter {
   /// Writes an OrderedDict of the tensors, in order. Throws `cannotCreate` or `readWrite`.
   public static func write(_ tensors: [(name: String, tensor: Tensor)], to path: String)

@@ -5,6 +5,13 @@ public enum ProcessMemory {
   public static var resident: Int { value("VmRSS:", in: status) }
   /// The largest size so far.
   public static var peak: Int { value("VmHWM:", in: status) }
+  /// Forgets `peak`: it begins again at the size of now. A child process begins with it, too.
+  public static func resetPeak() {
+    let file = unsafe open("/proc/self/clear_refs", O_WRONLY)
+    if file < 0 { return }
+    _ = Descriptor.write("5", to: file)
+    close(file)
+  }
   /// The largest size of any child process that has ended.
   public static var largestChild: Int {
     var usage = rusage()

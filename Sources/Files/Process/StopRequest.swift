@@ -5,9 +5,9 @@ internal import Synchronization
 #endif
 
 /// SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 ask the loop to write a checkpoint and stop (exit status
-/// 75). Launchers and shells send the same signal to a process and to its group, so signals within a
-/// second count as one request. A later one of the same kind ends the process at once. (SLURM sends
-/// SIGUSR1 and, before the checkpoint may be done, SIGTERM.)
+/// 75). Launchers and shells send the same signal to a process and to its group, so signals within
+/// a second count as one request. A later one of the same kind ends the process at once. (SLURM
+/// sends SIGUSR1 and, before the checkpoint may be done, SIGTERM.)
 public enum StopRequest {
   /// Nanoseconds of the monotonic clock at the first request of each kind; 0: none.
   private static let term = Atomic<UInt64>(0), int = Atomic<UInt64>(0), usr1 = Atomic<UInt64>(0),

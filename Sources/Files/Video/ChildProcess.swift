@@ -14,8 +14,8 @@ public enum ChildProcess {
       return (status(result.terminationStatus), result.standardOutput ?? "")
     } catch { throw cannotRun(program, error) }
   }
-  /// Its exit status (128 + number after a signal); its output is discarded. Throws `missingProgram` if it cannot be
-  /// started.
+  /// Its exit status (128 + number after a signal); its output is discarded. Throws
+  /// `missingProgram` if it cannot be started.
   public static func run(_ program: String, _ arguments: [String]) async throws(FileError) -> Int32
   {
     do {

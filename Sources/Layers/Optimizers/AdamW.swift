@@ -97,8 +97,8 @@ public struct AdamW: Sendable {
       i += 1
     }
   }
-  /// One update of a shard: elements `owned[i]` of parameter i, whose values and gradients are given
-  /// as `[elements]`. The bits are those of an update of whole parameters.
+  /// One update of a shard: elements `owned[i]` of parameter i, whose values and gradients are
+  /// given as `[elements]`. The bits are those of an update of whole parameters.
   public mutating func step(
     _ values: inout [Tensor], _ gradients: [Tensor], owned: [Range<Int>], learningRate: Double,
     gradientScale: Double, in work: borrowing Workspace

@@ -189,8 +189,8 @@ extension Converter {
       part.part.file, to: folder, metadata: [("format", "pt")], largest: largestFile)
     try OutputFile.write(JSONValue.object(part.config).pretty + "\n", to: "\(folder)/config.json")
   }
-  /// A generator directory. What the input lacks is copied from `base`, or from the input if that is
-  /// one (videocrafter.md 12.3).
+  /// A generator directory. What the input lacks is copied from `base`, or from the input if that
+  /// is one (videocrafter.md 12.3).
   private func writeGenerator(_ parts: [Part], to folder: String) throws(FileError) {
     let origin = base ?? (TextFile.exists("\(input)/unet/config.json") ? input : nil)
     if let base, !TextFile.exists("\(base)/unet/config.json") {
@@ -277,8 +277,10 @@ extension Converter {
     var notes = found.notes
     if isList && found.projection != nil {
       notes.append(
-        "\(UNetAdapters.projectionName) is written as an adapter of a layer of zeros: set it to zero "
-          + "where the list is read")
+        """
+        \(UNetAdapters.projectionName) is written as an adapter of a layer of zeros: set it to zero \
+        where the list is read
+        """)
     }
     try write { (folder) throws(FileError) in
       if isList {

@@ -3,8 +3,8 @@ import Models
 
 /// The merges of CLIP's tokenizer, which are inside the program.
 enum OpenCLIPMerges {
-  /// Writes `merges.txt` and its licence. A tower of fewer words gets as many merges as it has words
-  /// for (videocrafter.md 4.2); nothing is written where it has not even words for the bytes.
+  /// Writes `merges.txt` and its licence. A tower of fewer words gets as many merges as it has
+  /// words for (videocrafter.md 4.2); nothing is written where it has not even words for the bytes.
   static func write(vocabulary: Int, to folder: String) throws(FileError) {
     let count = min(vocabulary - 514, BytePairTokenizer.mergeCount)
     if count < 0 { return }

@@ -3,11 +3,11 @@ public import Layers
 public import TensorRuntime
 
 /// The gradient of one optimiser step as a sum of leaves, parts of the step that depend on nothing
-/// but the state, the step and their index. Each rank computes some of them. The sums are made along
-/// a tree (`TreeSum`), so that they are the same bits for any number of ranks.
+/// but the state, the step and their index. Each rank computes some of them. The sums are made
+/// along a tree (`TreeSum`), so that they are the same bits for any number of ranks.
 ///
-/// Where a group of ranks shares a leaf (`RankGroups`), the strips of its rows are the leaves of the
-/// tree: strip s of leaf i is number i C + s.
+/// Where a group of ranks shares a leaf (`RankGroups`), the strips of its rows are the leaves of
+/// the tree: strip s of leaf i is number i C + s.
 ///
 ///     var sum = LeafSum(leaves: 8)
 ///     for leaf in sum.mine(in: work) {
@@ -91,7 +91,8 @@ public struct LeafSum: ~Copyable {
   public var hasFailed: Bool { failure != nil }
 
   /// Puts the summed gradients where `TrainableModel.update` finds them. Returns the numbers of all
-  /// leaves, in order. Throws what stopped a leaf of this rank, or what another rank says of its own.
+  /// leaves, in order. Throws what stopped a leaf of this rank, or what another rank says of its
+  /// own.
   public mutating func finish<Model: Layer>(
     _ training: inout TrainableModel<Model>, in work: borrowing Workspace
   ) throws -> [[Double]] {
@@ -125,12 +126,12 @@ public struct LeafSum: ~Copyable {
   private func unsign(_ sum: inout Tensor, in work: borrowing Workspace) {
     if strips > 1 { work.add(work.zeros(sum.shape, sum.type), to: &sum) }
   }
-
 }
 
 /// What ranks send each other for a sum.
 extension LeafSum {
-  /// The elements that the rank at `place` in its group adds up: the shards of `groups.count` ranks.
+  /// The elements that the rank at `place` in its group adds up: the shards of `groups.count`
+  /// ranks.
   private func slice(_ place: Int, _ shards: Shards) -> Range<Int> {
     shards.grains.elements(shards.grains.share(place, of: groups.size))
   }

@@ -5,8 +5,8 @@ public import Models
 import Synchronization
 import TensorRuntime
 
-/// The ranks of a run in groups, each of which shares the rows of a sample (`RowShare`). Consecutive
-/// ranks are a group, so that those of one host are.
+/// The ranks of a run in groups, each of which shares the rows of a sample (`RowShare`).
+/// Consecutive ranks are a group, so that those of one host are.
 ///
 /// The bits depend on the number of strips alone. So groups are made no larger than the number of
 /// ranks allows: a run goes on with any number of them.

@@ -2,9 +2,9 @@ import Cluster
 import Files
 import TensorRuntime
 
-/// What all ranks know of a step: whether one of them shall stop, and how long each has computed and
-/// waited. Waiting for the slowest makes all ranks equally slow, so what counts is the time without
-/// it.
+/// What all ranks know of a step: whether one of them shall stop, and how long each has computed
+/// and waited. Waiting for the slowest makes all ranks equally slow, so what counts is the time
+/// without it.
 struct RankTimes {
   let stops: Bool
   /// Behind the fields of one process, in `metrics.jsonl`; none with one rank.

@@ -5,8 +5,8 @@ extension SharedKey {
   public static let group = SharedKey(
     .whole(1...1024),
     """
-    Ranks that share the rows of a sample, a power of two; less where it does not divide the number \
-    of ranks.
+    Ranks that share the rows of a sample, a power of two; less where it does not divide the \
+    number of ranks.
     """)
   public static let strips = SharedKey(
     .whole(1...1024),

@@ -138,8 +138,8 @@ struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
       loss: loss, terms: [("reconstruction", reconstruction), ("kl", kl)],
       gradientNorm: norm, learningRate: rate, samples: count)
   }
-  /// Adds the gradients of rows of a step; returns their parts of the reconstruction loss and of the
-  /// KL divergence of a latent element.
+  /// Adds the gradients of rows of a step; returns their parts of the reconstruction loss and of
+  /// the KL divergence of a latent element.
   private mutating func reconstruct(
     _ step: Int, _ rows: Range<Int>, of count: Int, in work: borrowing Workspace
   ) -> [Double] {

@@ -6,8 +6,8 @@ extension ClipSource {
   /// Mean latents `[count, C, n, h, w]` of the first `count` clips, times `scale`. At most `most`
   /// clips are encoded at once. There are fewer if a tensor of the encoder's first level would
   /// exceed 128 MiB; a full-size encoder holds about ten such tensors. `progress` is called with
-  /// the number of encoded clips, about every 4096 clips. `isShared`: every rank calls this, and they
-  /// share the work.
+  /// the number of encoded clips, about every 4096 clips. `isShared`: every rank calls this, and
+  /// they share the work.
   public func latents(
     _ count: Int, of encoder: LatentEncoder, times scale: Double, atOnce most: Int,
     isShared: Bool = false, in work: borrowing Workspace, progress: (Int) -> Void = { _ in }

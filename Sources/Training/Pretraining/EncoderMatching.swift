@@ -23,9 +23,9 @@ extension EncoderTask {
       wordSaved: FeedForwardHead.Saved
   }
 
-  /// Captions with their clips; swapped captions; a hard text of the batch for a share of the clips,
-  /// drawn by `hardness` (rows of probabilities); generated clips with their own captions; and the
-  /// captions with masked words.
+  /// Captions with their clips; swapped captions; a hard text of the batch for a share of the
+  /// clips, drawn by `hardness` (rows of probabilities); generated clips with their own captions;
+  /// and the captions with masked words.
   func pairs(_ batch: EncoderBatch, _ hardness: [[Double]], _ step: Int) -> [Pair] {
     let b = settings.batch
     var pairs = (0..<b).map { Pair(text: $0, video: $0, match: true) }

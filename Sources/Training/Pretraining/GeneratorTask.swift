@@ -101,9 +101,9 @@ extension GeneratorSettings {
 }
 
 /// Trains a generator's network by flow matching, mean (v - (ε - z))² (Lipman et al. 2023,
-/// arXiv:2210.02747), or to predict noise, mean (ε̂ - ε)² (Ho et al. 2020, arXiv:2006.11239, eq. 14);
-/// or distils classifier-free guidance into it (Meng et al. 2023, arXiv:2210.03142, stage one, at
-/// one fixed weight).
+/// arXiv:2210.02747), or to predict noise, mean (ε̂ - ε)² (Ho et al. 2020, arXiv:2006.11239, eq.
+/// 14); or distils classifier-free guidance into it (Meng et al. 2023, arXiv:2210.03142, stage one,
+/// at one fixed weight).
 public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
   let settings: GeneratorSettings
   let source: ClipSource

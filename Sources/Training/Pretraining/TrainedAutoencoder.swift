@@ -3,8 +3,8 @@ import Models
 import Pipelines
 import TensorRuntime
 
-/// An autoencoder as `train vae` trains it, of clips or of single frames: pixels `[B, 3, T, H, W]` in
-/// [-1, 1] to moments `[B, 2 C, n, h, w]`, and latents to pixels.
+/// An autoencoder as `train vae` trains it, of clips or of single frames: pixels `[B, 3, T, H, W]`
+/// in [-1, 1] to moments `[B, 2 C, n, h, w]`, and latents to pixels.
 protocol TrainedAutoencoder: Layer {
   associatedtype Encoded: Sendable
   associatedtype Decoded: Sendable

@@ -12,9 +12,9 @@ struct BenchScore: AsyncParsableCommand {
     abstract: "Whole processes of `score` with a reward model of random weights.",
     discussion:
       """
-      From the start of a process to its first score, the time of each further pair beside that of \
-      the video encoder's blocks alone, and the memory beyond the model's files. Needs 3 GB on disk \
-      for the model unless one is given.
+      From the start of a process to its first score, the time of each further pair beside that \
+      of the video encoder's blocks alone, and the memory beyond the model's files. Needs 3 GB on \
+      disk for the model unless one is given.
       """)
   @OptionGroup var common: CommonOptions
   @Option(in: .choice(RandomRewardModel.Preset.self), help: "full: 1.4 billion parameters.")
@@ -37,7 +37,10 @@ struct BenchScore: AsyncParsableCommand {
     defer { try? FileManager.default.removeItem(atPath: scratch) }
     let folder = model ?? "\(scratch)/model"
     let isNew = !TextFile.exists("\(folder)/config.json")
-    if isNew { try make(folder, scratch) }
+    if isNew {
+      try make(folder, scratch)
+      ProcessMemory.resetPeak()
+    }
     let result = try await ScoreBenchmark(
       program: "/proc/self/exe", model: folder, compute: Machine.computeType,
       pairs: pairs

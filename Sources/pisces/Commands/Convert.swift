@@ -9,17 +9,16 @@ struct Convert: AsyncParsableCommand {
     abstract: "Foreign checkpoints to a model directory, changes of layout and type, LoRA.",
     discussion: """
       Kinds (found from the tensors' names unless said): internvideo2 (stage-2 checkpoint to a \
-      reward-model directory), hunyuan-transformer (original
-      layout or diffusers', ComfyUI's names too), hunyuan-vae, ot-map (raw or training checkpoint \
-      to ot_map.safetensors, added to --output), lora
-      (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout original writes PEFT, \
-      diffusers one file). A reward directory
-      keeps its vocabulary and map. VideoCrafter2: videocrafter2 (model.ckpt or a directory to a \
-      generator directory), videocrafter-unet (T2V-Turbo's students too), image-vae and \
-      openclip-text (diffusers' and transformers' names too) to the folder of one network, or with \
-      --base to a whole directory. T2V-Turbo's unet_lora.pt is merged with --merge-lora, or, with \
-      --base, written as PEFT; --layout original writes such a file. Tensors are converted one at a \
-      time; eight-bit floats are widened, with the scales that lie beside them.
+      reward-model directory), hunyuan-transformer (original layout or diffusers', ComfyUI's \
+      names too), hunyuan-vae, ot-map (raw or training checkpoint to ot_map.safetensors, added to \
+      --output), lora (PEFT, diffusers, kohya's scripts and musubi-tuner, ComfyUI; --layout \
+      original writes PEFT, diffusers one file). A reward directory keeps its vocabulary and map. \
+      VideoCrafter2: videocrafter2 (model.ckpt or a directory to a generator directory), \
+      videocrafter-unet (T2V-Turbo's students too), image-vae and openclip-text (diffusers' and \
+      transformers' names too) to the folder of one network, or with --base to a whole directory. \
+      T2V-Turbo's unet_lora.pt is merged with --merge-lora, or, with --base, written as PEFT; \
+      --layout original writes such a file. Tensors are converted one at a time; eight-bit floats \
+      are widened, with the scales that lie beside them.
       Values that shapes do not tell (numbers of heads) are supposed and noted; --config gives them.
       """)
   @OptionGroup var common: CommonOptions

@@ -11,8 +11,8 @@ struct Plan: AsyncParsableCommand {
       """
       Run a few steps with one process and the threads of a node, then give its folder with --run. \
       Or give --config or --set of a run of any size with --rates: its step is run without its \
-      arithmetic. Rates of the links come from `pisces bench cluster --json` under the launcher, or \
-      from --gbit and --latency.
+      arithmetic. Rates of the links come from `pisces bench cluster --json` under the launcher, \
+      or from --gbit and --latency.
       """)
   @OptionGroup var common: CommonOptions
   @Option(in: .path, help: "Folder of a run of one process, of two steps or more.") var run: String?
@@ -55,12 +55,18 @@ struct Plan: AsyncParsableCommand {
     return nodes.map { ($0, plan[$0]) }
   }
   private func ofSizes(_ nodes: [Int]) throws -> [(Int, ScalingPlan.Point?)] {
-    let (points, frozen) = try sizes.points(nodes, network(), file: fileRate * 1e9)
+    let (points, frozen, sharesRows) = try sizes.points(
+      nodes, network(), file: fileRate * 1e9)
     for (n, point) in points where point == nil {
-      common.note("\(n) nodes are no multiple of the group that they would need")
+      common.note(
+        sharesRows
+          ? "\(n) nodes are no multiple of the group that they would need"
+          : "\(n) nodes are more than the parts of a step: raise accumulation to use them")
     }
     common.note(
-      "the weights of frozen networks, \(MemoryBudget.text(frozen)) in bf16, come on top, once a host"
+      """
+      the weights of frozen networks, \(MemoryBudget.text(frozen)) in bf16, come on top, once a host
+      """
     )
     return points
   }
@@ -120,13 +126,16 @@ struct Plan: AsyncParsableCommand {
     func short(_ x: Double) -> String {
       x >= 100 ? "\(Int(x.rounded()))" : "\((x * 1000).rounded() / 1000)"
     }
+    let layout =
+      "\(p.nodes) node\(p.nodes == 1 ? "" : "s")"
+      + (p.group == 1 ? "" : " in groups of \(p.group)")
     StandardStreams.result(
       """
-      \(p.nodes) node\(p.nodes == 1 ? "" : "s")\(p.group == 1 ? "" : " in groups of \(p.group)"): \(short(p.seconds)) s a step (\(short(p.compute)) \
-      computing, \(short(p.exchange)) exchanging), \(Int((100 * p.efficiency).rounded())) %, \
+      \(layout): \(short(p.seconds)) s a step (\(short(p.compute)) computing, \
+      \(short(p.exchange)) exchanging), \(Int((100 * p.efficiency).rounded())) %, \
       \(p.bytesSent >> 20) MiB sent and \(p.peakBytes >> 20) MiB of tensors a rank; checkpoint \
-      \(short(p.checkpointSeconds)) s, best every \(short(p.checkpointInterval / 60)) min, --signal \
-      at least \(short(p.notice.rounded(.up))) s before the limit
+      \(short(p.checkpointSeconds)) s, best every \(short(p.checkpointInterval / 60)) min, \
+      --signal at least \(short(p.notice.rounded(.up))) s before the limit
       """)
   }
 }

@@ -14,52 +14,55 @@ struct PlanSizes: ParsableArguments {
   @Option(
     name: .customLong("set"), parsing: .singleValue, in: .text,
     help: "Override one key of the run file: --set accumulation=128.") var overrides: [String] = []
+  @Option(
+    in: .choice(ModelSizes.Published.self),
+    help: "With --config or --set: the generator whose published sizes are taken.")
+  var generator = ModelSizes.Published.hunyuanVideo
   @Option(in: .path, help: "With --config or --set: generator directory with other sizes.")
   var model: String?
   @Option(in: .path, help: "With --config or --set: reward-model directory with other sizes.")
   var reward: String?
-  @Option(in: .frames, help: "Frames of a clip.") var frames = 29
-  @Option(in: .pixels, help: "Height of a clip.") var height = 480
-  @Option(in: .pixels, help: "Width of a clip.") var width = 848
-  @Option(in: .whole(1...4096), help: "Tokens of a prompt.") var tokens = 256
+  @Option(in: .frames, help: "Frames of a clip; default: as published, 29 or 16.") var frames: Int?
+  @Option(in: .pixels, help: "Height of a clip; default: 480 or 320.") var height: Int?
+  @Option(in: .pixels, help: "Width of a clip; default: 848 or 512.") var width: Int?
+  @Option(in: .whole(1...4096), help: "Tokens of a prompt; OpenCLIP's tower takes 77.")
+  var tokens = 256
   @Option(in: .path, help: "Output of `pisces bench rates --json` on a node.") var rates: String?
   @Option(in: .real(0.001...1e6), help: "GB/s of a node's memory; default: measured here.")
   var memoryRate: Double?
 
   var areGiven: Bool { config != nil || !overrides.isEmpty }
 
-  /// The points of these numbers of nodes; nil for those that cannot be used.
+  /// The points of these numbers of nodes; nil for those that cannot be used. `sharesRows`: whether
+  /// several ranks can share a sample.
   func points(_ nodes: [Int], _ network: (latency: Double, link: Double), file: Double)
-    throws -> (points: [(Int, ScalingPlan.Point?)], frozenBytes: Int)
+    throws -> (points: [(Int, ScalingPlan.Point?)], frozenBytes: Int, sharesRows: Bool)
   {
+    var sizes = try model.map { try ModelSizes(of: GeneratorFolder($0)) } ?? ModelSizes(generator)
+    sizes.words = tokens
     let settings: PostSettings = try SettingsReader.read(
-      file: config, overrides: overrides, note: { _ in })
+      over: .published(for: sizes.process), file: config, overrides: overrides, note: { _ in })
     try settings.check(hasRewardModel: true)
+    try settings.check(for: sizes.process)
     if settings.objective != .direct {
       throw ConfigurationError(
         "only the direct step is planned", "objective", "set it to direct, or give --run")
-    }
-    var sizes = ModelSizes()
-    sizes.words = tokens
-    if let model {
-      let folder = GeneratorFolder(model)
-      guard let network = try folder.denoiser() as? VideoTransformer,
-        let autoencoder = try folder.autoencoder.geometry() as? AutoencoderConfig
-      else {
-        throw ConfigurationError(
-          "only HunyuanVideo's family is planned", model, "give --run of a run with it")
-      }
-      (sizes.transformer, sizes.autoencoder) = (network.config, autoencoder)
     }
     if let reward {
       let file = "\(reward)/config.json"
       sizes.reward = try JSONValue(contentsOf: file).decoded(name: file)
     }
-    try sizes.autoencoder.check(
-      frames: frames, height: height, width: width, patch: sizes.transformer.patch)
-    try sizes.reward.visionEncoder.check(frames: frames)
+    let usual = sizes.usualClip
+    let frames = frames ?? usual.frames
+    let (height, width) = (height ?? usual.height, width ?? usual.width)
+    let denoiser = try sizes.denoiser(from: .shapes)
+    try sizes.geometry.check(
+      frames: frames, height: height, width: width, patch: denoiser.latentDivisors)
+    let seen = sizes.rewardFrames(settings, of: frames)
+    try sizes.reward.visionEncoder.check(
+      frames: seen, named: seen == frames ? "--frames" : "reward.frames")
     let shape = Array(
-      sizes.autoencoder.latentShape(batch: 1, frames: frames, height: height, width: width)
+      sizes.geometry.latentShape(batch: 1, frames: frames, height: height, width: width)
         .dropFirst())
     let rates = ClusterRates(
       operations: try operationRates(),
@@ -82,7 +85,7 @@ struct PlanSizes: ParsableArguments {
         }
       )
     }
-    return (points, single.frozenBytes)
+    return (points, single.frozenBytes, denoiser.shared(latentShape: shape) != nil)
   }
   /// Operations a second of each kind.
   private func operationRates() throws -> [OperationCount.Kind: Double] {

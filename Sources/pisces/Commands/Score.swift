@@ -52,8 +52,8 @@ struct Score: AsyncParsableCommand {
     in: .text,
     help:
       """
-      Most memory to keep features of videos and packed weights in, besides the file and one pair's \
-      own (3G, 500M); default: a quarter of what is free.
+      Most memory to keep features of videos and packed weights in, besides the file and one \
+      pair's own (3G, 500M); default: a quarter of what is free.
       """
   ) var memory: String?
   @Option(

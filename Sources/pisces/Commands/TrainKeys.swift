@@ -10,13 +10,14 @@ struct TrainKeys: AsyncParsableCommand {
     discussion:
       """
       What --config reads and --set overrides, of `train vae`, `encoders`, `generator`, `ot-map`, \
-      `post`, or of `demo`.
+      `post`, or of `demo` and `demo --generator short` (demo-short).
       """
   )
   enum Owner: String, CaseIterable, Sendable {
     case vae, encoders, generator
     case otMap = "ot-map"
     case post, demo
+    case shortDemo = "demo-short"
 
     var settings: any Settings.Type {
       switch self {
@@ -26,6 +27,7 @@ struct TrainKeys: AsyncParsableCommand {
       case .otMap: OTMapSettings.self
       case .post: PostSettings.self
       case .demo: DemoSettings.self
+      case .shortDemo: ShortDemoSettings.self
       }
     }
   }

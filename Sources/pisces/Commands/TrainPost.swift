@@ -114,10 +114,11 @@ struct TrainPost: AsyncParsableCommand {
     let decoder = try decoder(folder, settings)
     try decoder.geometry.check(
       frames: clips.frames, height: clips.size, width: clips.size, patch: teacher.latentDivisors)
-    let seen = decoder.decodesSingleFrames && settings.reward.frames > 0
     let frames =
       settings.vae.chunk_latents > 0
-      ? nil : seen ? min(settings.reward.frames, clips.frames) : clips.frames
+      ? nil
+      : settings.rewardFrames(
+        of: clips.frames, decodesSingleFrames: decoder.decodesSingleFrames)
     let reward = try openReward(paths, settings, frames: frames)
     let models = PostModels(
       teacher: teacher, process: process, decoder: decoder, reward: reward,
