@@ -155,7 +155,7 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
 
   public func state(in work: borrowing Workspace) throws -> TrainingState {
     var s = try training.state("student.", onlyTrainable: true, in: work)
-    if settings.post.latents == .`self` { s.tensors.append(("pool.latents", pool.latents)) }
+    if settings.post.latents == .`self` { s.add("pool.latents", pool.latents) }
     s.numbers["velocity_drift"] = .number(velocityDrift)
     return s
   }

@@ -100,7 +100,7 @@ import Testing
     let state = try first.state("model.", onlyTrainable: onlyTrainable, in: work)
     let parts = onlyTrainable ? ["l.weight"] : ["l.weight", "l.bias"]
     #expect(
-      Set(state.tensors.map(\.name))
+      Set(state.entries.map(\.name))
         == Set(
           parts.flatMap {
             ["model.\($0)", "optimizer.first.\($0)", "optimizer.second.\($0)", "ema.\($0)"]

@@ -1,4 +1,5 @@
 import Cluster
+import Files
 import Layers
 import TensorRuntime
 
@@ -47,8 +48,8 @@ struct Shards: Sendable {
         all.lowerBound + start + bucket, all.upperBound)
   }
 
-  /// This rank's elements of each parameter's gradient: from `gradient`, which holds them one behind
-  /// the other, or without it from the parameters.
+  /// This rank's elements of each parameter's gradient: from `gradient`, which holds them one
+  /// behind the other, or without it from the parameters.
   func pieces(of gradient: Tensor?, _ model: some Layer) -> [Tensor] {
     guard let gradient else {
       return zip(model.trainableParameters(), owned).map { $0.gradient!.flat($1) }
@@ -114,36 +115,49 @@ struct Shards: Sendable {
     }
   }
 
-  /// The optimiser with the moments of all parameters, on the first rank; on the others the shard's.
-  func whole(_ optimizer: AdamW, of model: some Layer, in work: borrowing Workspace) throws -> AdamW
-  {
-    if areOne { return optimizer }
-    let shapes = model.trainableParameters().map(\.value.shape)
-    func gathered(_ list: [Tensor]) throws -> [Tensor] {
-      guard cluster.isFirst else {
-        var transfer = Transfer(cluster)
-        for x in list { transfer.send(x, to: 0) }
-        _ = try transfer.wait()
-        return list
+  /// Adds the moments of all parameters to a state. The first rank asks the others for each as it
+  /// is written, so that it never holds more than one of them whole; the others send theirs now.
+  func add(
+    _ optimizer: AdamW, of model: some Layer, to state: inout TrainingState, _ prefix: String
+  ) throws {
+    if areOne { return state.add(prefix, optimizer) }
+    guard cluster.isFirst else {
+      var transfer = Transfer(cluster)
+      for moments in zip(optimizer.first, optimizer.second) {
+        transfer.send(moments.0, to: 0)
+        transfer.send(moments.1, to: 0)
       }
-      var all = zip(shapes, list).map { work.tensor($0, $1.type) }
-      for (i, range) in owned.enumerated() where !range.isEmpty {
-        work.paste(list[i], into: &all[i], at: range.lowerBound)
-      }
-      for rank in 1..<cluster.size {
-        let pieces = grains.pieces(elements(of: rank))
-        var transfer = Transfer(cluster)
-        for (i, range) in pieces {
-          transfer.receive(Shape(range.count), list[i].type, from: rank, in: work)
-        }
-        for ((i, range), x) in zip(pieces, try transfer.wait()) {
-          work.paste(x, into: &all[i], at: range.lowerBound)
-        }
-      }
-      return all
+      _ = try transfer.wait()
+      return
     }
-    return AdamW(
-      optimizer.options, steps: optimizer.steps, names: optimizer.names,
-      first: try gathered(optimizer.first), second: try gathered(optimizer.second))
+    state.numbers["\(prefix)steps"] = .integer(optimizer.steps)
+    let shapes = model.trainableParameters().map(\.value.shape)
+    var owners: [[(rank: Int, range: Range<Int>)]] = shapes.map { _ in [] }
+    for rank in 1..<cluster.size {
+      for (i, range) in grains.pieces(elements(of: rank)) { owners[i].append((rank, range)) }
+    }
+    for (i, name) in optimizer.names.enumerated() {
+      for (kind, mine) in [("first", optimizer.first[i]), ("second", optimizer.second[i])] {
+        state.add("\(prefix)\(kind).\(name)", mine.type, shapes[i]) { [owners, shapes] work in
+          try whole(mine, owned[i], owners[i], shapes[i], in: work)
+        }
+      }
+    }
+  }
+  /// A tensor of `shape` of this rank's elements and those of its other owners.
+  private func whole(
+    _ mine: Tensor, _ range: Range<Int>, _ owners: [(rank: Int, range: Range<Int>)],
+    _ shape: Shape, in work: borrowing Workspace
+  ) throws -> Tensor {
+    var all = work.tensor(shape, mine.type)
+    if !range.isEmpty { work.paste(mine, into: &all, at: range.lowerBound) }
+    var transfer = Transfer(cluster)
+    for owner in owners {
+      transfer.receive(Shape(owner.range.count), mine.type, from: owner.rank, in: work)
+    }
+    for (owner, part) in zip(owners, try transfer.wait()) {
+      work.paste(part, into: &all, at: owner.range.lowerBound)
+    }
+    return all
   }
 }

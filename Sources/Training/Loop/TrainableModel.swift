@@ -13,8 +13,8 @@ public struct TrainableModel<Model: Layer> {
   public private(set) var average: MovingAverage?
   /// How the trainable parameters are shared out over the ranks.
   let shards: Shards
-  /// The summed gradient of this rank's shard, `[elements]`; nil with one rank, where it lies in the
-  /// parameters, and where every rank has all of it (`LeafSum`).
+  /// The summed gradient of this rank's shard, `[elements]`; nil with one rank, where it lies in
+  /// the parameters, and where every rank has all of it (`LeafSum`).
   var shardGradient: Tensor?
 
   /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
@@ -92,11 +92,11 @@ public struct TrainableModel<Model: Layer> {
   ) throws -> TrainingState {
     var s = TrainingState()
     if onlyTrainable {
-      for p in model.trainableParameters() { s.tensors.append(("\(prefix)\(p.name)", p.value)) }
+      for p in model.trainableParameters() { s.add("\(prefix)\(p.name)", p.value) }
     } else {
       s.add(prefix, parametersOf: model)
     }
-    s.add("optimizer.", try shards.whole(optimizer, of: model, in: work))
+    try shards.add(optimizer, of: model, to: &s, "optimizer.")
     if let average { s.add("ema.", average) }
     return s
   }

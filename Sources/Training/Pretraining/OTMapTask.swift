@@ -172,7 +172,7 @@ public struct OTMapTask: TrainingTask {
   }
   public func state(in work: borrowing Workspace) throws -> TrainingState {
     var s = TrainingState()
-    for t in trainer.state.tensors { s.tensors.append((t.name, t.value)) }
+    for t in trainer.state.tensors { s.add(t.name, t.value) }
     for n in trainer.state.numbers { s.numbers[n.name] = .integer(n.value) }
     return s
   }
