@@ -18,6 +18,25 @@ import Testing
       "make it anew: PISCES_WRITE_TABLES=1 tools/test --filter OptionTableTests")
   }
 
+  /// A release build of the parser takes two options of one name and fills both.
+  @Test func optionsOfACommandDiffer() async throws {
+    let help = try await ProgramRun(ProgramRun.program, ["--experimental-dump-help"])
+    func check(_ command: JSONValue, _ path: String) {
+      let names = (command["arguments"]?.array ?? []).flatMap {
+        ($0["names"]?.array ?? []).compactMap { $0["name"]?.string }
+      }
+      let twice = Dictionary(grouping: names, by: \.self).filter { $0.value.count > 1 }.keys
+      #expect(twice.isEmpty, "\(path): \(twice.sorted())")
+      for child in command["subcommands"]?.array ?? []
+      where child["commandName"]?.string != "help" {
+        check(child, "\(path) \(child["commandName"]?.string ?? "")")
+      }
+    }
+    let tree = try JSONValue(parsing: help.output, name: "help")["command"] ?? .null
+    #expect(tree["subcommands"]?.array?.isEmpty == false)
+    check(tree, "pisces")
+  }
+
   private static func text() async throws -> String {
     let help = try await ProgramRun(ProgramRun.program, ["--experimental-dump-help"])
     let tree = try JSONValue(parsing: help.output, name: "help")["command"] ?? .null

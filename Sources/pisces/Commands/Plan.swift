@@ -41,7 +41,9 @@ struct Plan: AsyncParsableCommand {
     let points = try run.map { try ofRun($0, list) } ?? ofSizes(list)
     let layouts = points.compactMap(\.1)
     for point in layouts { show(point) }
-    if let best = layouts.filter({ $0.efficiency >= 0.8 }).max(by: { $0.nodes < $1.nodes }) {
+    if let best = layouts.filter({ $0.efficiency >= 0.8 }).max(by: { $0.nodes < $1.nodes }),
+      best.nodes > 1
+    {
       common.note("\(best.nodes) nodes still work at 80 % of their speed or more")
     }
   }

@@ -30,7 +30,7 @@ struct SamplingOptions: ParsableArguments {
     in: .real(0.1...1000),
     help: "Frames a second that the network is told, if it embeds them; default: 8, or 28 of DDIM.")
   var conditioningFps: Double?
-  @Option(in: .real(0...1), help: "DDIM: share η of the noise of a step.") var eta = 1.0
+  @Option(in: .real(0...1), help: "DDIM: share η of the noise of a step.") var ddimEta = 1.0
   @Option(
     in: .whole(1...1000), help: "Levels of the distillation of which few steps are a part.")
   var originSteps = 50
@@ -81,7 +81,7 @@ struct SamplingOptions: ParsableArguments {
       }
       guard
         let sampler = DDIMSampler(
-          schedule, steps: steps ?? 50, eta: eta, guidanceScale: guidance ?? 12)
+          schedule, steps: steps ?? 50, eta: ddimEta, guidanceScale: guidance ?? 12)
       else {
         throw ConfigurationError(
           "\(steps ?? 50) steps do not fit \(schedule.alphas.count) times", "--steps",
