@@ -47,10 +47,10 @@ public struct ModelSizes: Sendable {
     case (let c as VideoUNetConfig, let autoencoder as ImageAutoencoderConfig):
       let prompts = try folder.promptEncoder() as? OpenCLIPPromptEncoder
       self.init(.unet(c, autoencoder, prompts?.encoder.config), process)
-    case (_, let autoencoder):
+    default:
       throw FileError(
-        .badData, "a network with another family's autoencoder", in: folder.path,
-        mend: "\(type(of: autoencoder)) belongs to the other family: give its own vae/")
+        .badData, "a network with the autoencoder of the other family", in: folder.path,
+        mend: "give it the vae/ of its own family")
     }
   }
 

@@ -35,7 +35,7 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     latentShape: [Int], components: @escaping @Sendable (String) throws -> Void,
     in work: borrowing Workspace
   ) throws {
-    let models = models.told(settings)
+    let models = models.atFrameRate(of: settings)
     (self.settings, self.models, self.components) = (settings, models, components)
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!

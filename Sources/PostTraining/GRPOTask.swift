@@ -30,7 +30,7 @@ public struct GRPOTask<Model: VideoDenoiser>: PostTask {
     in work: borrowing Workspace
   ) throws {
     (self.settings, self.models, self.pool, self.captions, self.latentShape, self.components) = (
-      settings, models.told(settings), pool, captions, latentShape, components
+      settings, models.atFrameRate(of: settings), pool, captions, latentShape, components
     )
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!

@@ -34,7 +34,7 @@ public struct HackingWatch<Model: VideoDenoiser>: Sendable {
     _ settings: PostSettings, models: PostModels<Model>, heldOut: RewardModel, captions: [String],
     latentShape: [Int], in work: borrowing Workspace
   ) throws {
-    let models = models.told(settings)
+    let models = models.atFrameRate(of: settings)
     (self.settings, self.models, self.heldOut, self.captions, self.latentShape) = (
       settings, models, heldOut, captions, latentShape
     )

@@ -25,8 +25,8 @@ extension PostSettings {
       ConsistencySchedule(DiffusionSchedule(parameters), steps: schedule.levels)
     }
   }
-  /// Frames of a clip of `count` frames that the rewards see at once; they see pieces with
-  /// `vae.chunk_latents`, which only an encoder for any number of frames takes.
+  /// How many of a clip's `count` frames the rewards see: `reward.frames`, where the decoder makes
+  /// frames one by one, and all otherwise.
   public func rewardFrames(of count: Int, decodesSingleFrames: Bool) -> Int {
     decodesSingleFrames && reward.frames > 0 ? min(reward.frames, count) : count
   }
@@ -116,7 +116,7 @@ extension PostSettings {
 
 extension PostModels {
   /// The same models, whose prompts tell the network the frame rate of the run.
-  func told(_ settings: PostSettings) -> Self {
+  func atFrameRate(of settings: PostSettings) -> Self {
     var models = self
     models.prompts = prompts.at(framesPerSecond: Float(settings.post.fps))
     return models

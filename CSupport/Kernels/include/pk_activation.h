@@ -5,7 +5,8 @@
  * SiLU       x sigmoid(x)
  * ReLU       max(x, 0), derivative 0 at 0
  * Gated      y = a f(b) for rows [a, b] of x: value first, gate second (GEGLU with GELU_erf;
- *            Shazeer 2020, arXiv:2002.05202, eq. 6). x, dx [rows, 2 columns], y, dy [rows, columns].
+ *            Shazeer 2020, arXiv:2002.05202, eq. 6). x, dx [rows, 2 columns],
+ *            y, dy [rows, columns].
  * Numerics   f32: absolute error of erf and tanh at most 4e-7 (asserted in the kernel tests). */
 #ifndef PK_ACTIVATION_H
 #define PK_ACTIVATION_H

@@ -278,8 +278,8 @@ extension Converter {
     if isList && found.projection != nil {
       notes.append(
         """
-        \(UNetAdapters.projectionName) is written as an adapter of a layer of zeros: set it to zero \
-        where the list is read
+        \(UNetAdapters.projectionName) is written as an adapter of a layer of zeros: set it to \
+        zero where the list is read
         """)
     }
     try write { (folder) throws(FileError) in

@@ -140,7 +140,8 @@ public protocol TrainingTask {
   /// Steps, from `step` on, whose use of memory differs and which are planned one by one. By
   /// default `step` alone.
   func kindsOfStep(from step: Int) -> [Int]
-  /// The state as it is saved, on the first rank; the others only send their shares of it.
+  /// The state as it is saved, on the first rank; the others only send their shares of it. The first
+  /// rank writes it before it exchanges anything else: it receives the shares as it writes.
   func state(in work: borrowing Workspace) throws -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
