@@ -15,11 +15,17 @@ let swift: [SwiftSetting] = [
 let marked: [SwiftSetting] =
   swift + [.strictMemorySafety(), .treatWarning("StrictMemorySafety", as: .error)]
 
+// Above the kernels and the file formats Swift code is glue: smaller is as fast.
+let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 
 /// A module: `Sources/<name>`, and what it may import (tools/check-imports reads this list).
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, exclude: ["README.md"], swiftSettings: marked)
+func module(
+  _ name: String, _ dependencies: [Target.Dependency], _ more: [SwiftSetting] = []
+) -> Target {
+  .target(
+    name: name, dependencies: dependencies, exclude: ["README.md"], swiftSettings: marked + more)
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
   .testTarget(
@@ -42,7 +48,7 @@ let package = Package(
     .target(
       name: "CKernels", path: "CSupport/Kernels", exclude: ["README.md"],
       publicHeadersPath: "include", cSettings: c,
-      linkerSettings: [.linkedLibrary("blis"), .linkedLibrary("omp5"), .linkedLibrary("m")]),
+      linkerSettings: [.linkedLibrary("omp5"), .linkedLibrary("m")]),
     .target(
       name: "CExact", path: "CSupport/Exact", publicHeadersPath: "include",
       cxxSettings: [.unsafeFlags(["-std=gnu++14", "-O2", "-Wno-deprecated-declarations"])]),
@@ -64,40 +70,40 @@ let package = Package(
     module("TensorRuntime", ["CKernels"]),
     module("Cluster", ["TensorRuntime", "CMpi"]),
     module("Layers", ["TensorRuntime"]),
-    module("Models", ["TensorRuntime", "Layers", "CUtf8proc"]),
-    module("Diffusion", ["TensorRuntime", "Layers", "Models"]),
+    module("Models", ["TensorRuntime", "Layers", "CUtf8proc"], small),
+    module("Diffusion", ["TensorRuntime", "Layers", "Models"], small),
     module("Transport", ["TensorRuntime", "Layers", "CExact"]),
-    module("Rewards", ["TensorRuntime", "Layers", "Models", "Transport"]),
+    module("Rewards", ["TensorRuntime", "Layers", "Models", "Transport"], small),
     module("World", ["TensorRuntime"]),
     module("Files", ["TensorRuntime", "CEmbedded", "CPNG", "CZlib", "CYAML", subprocess]),
     module(
       "Pipelines",
-      ["TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "Files"]),
+      ["TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "Files"], small),
     module(
       "Training",
       [
         "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
         "World", "Files", "Pipelines",
-      ]),
+      ], small),
     module(
       "PostTraining",
       [
         "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
         "Files",
         "Pipelines", "Training",
-      ]),
+      ], small),
     module(
       "Evaluation",
       [
         "TensorRuntime", "Layers", "Models", "Diffusion", "Transport", "Rewards", "World", "Files",
         "Pipelines", "Training", "PostTraining",
-      ]),
+      ], small),
     module(
       "Benchmarking",
       [
         "TensorRuntime", "Cluster", "Layers", "Models", "Diffusion", "Transport", "Rewards",
         "World", "Files", "Pipelines", "Training", "PostTraining",
-      ]),
+      ], small),
 
     module(
       "Interface",
@@ -113,7 +119,7 @@ let package = Package(
         "World", "Files", "Pipelines", "Training", "PostTraining", "Evaluation", "Benchmarking",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: marked),
+      swiftSettings: marked + small),
 
     .target(
       name: "TestSupport",
@@ -143,7 +149,8 @@ let package = Package(
     tests(
       "TrainingTests",
       [
-        "Training", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers", "TensorRuntime",
+        "Training", "Cluster", "Pipelines", "Diffusion", "World", "Files", "Models", "Layers",
+        "TensorRuntime",
       ]),
     tests(
       "PostTrainingTests",

@@ -2,12 +2,44 @@ public import TensorRuntime
 
 /// A weight with its checkpoint name. Code only adds to the gradient. A frozen parameter has no
 /// gradient.
+///
+/// Copies share one cell until one of them is changed. A model is a value with hundreds of
+/// parameters: with everything in place, the code that copies such values took ten megabytes.
 public struct Parameter: Sendable {
-  public let name: String
-  public var value: Tensor
-  public var gradient: Tensor?
+  private var cell: Cell
 
-  public init(_ name: String, _ value: Tensor) { (self.name, self.value) = (name, value) }
+  /// Its holder changes it only if it is the only one.
+  @safe private final class Cell: @unchecked Sendable {
+    let name: String
+    var value: Tensor
+    var gradient: Tensor?
+    init(_ name: String, _ value: Tensor, gradient: Tensor? = nil) {
+      (self.name, self.value, self.gradient) = (name, value, gradient)
+    }
+  }
+  private mutating func makeUnique() {
+    if !isKnownUniquelyReferenced(&cell) {
+      cell = Cell(cell.name, cell.value, gradient: cell.gradient)
+    }
+  }
+
+  public init(_ name: String, _ value: Tensor) { cell = Cell(name, value) }
+
+  public var name: String { cell.name }
+  public var value: Tensor {
+    get { cell.value }
+    _modify {
+      makeUnique()
+      yield &cell.value
+    }
+  }
+  public var gradient: Tensor? {
+    get { cell.gradient }
+    _modify {
+      makeUnique()
+      yield &cell.gradient
+    }
+  }
 
   public var isTrainable: Bool { gradient != nil }
 

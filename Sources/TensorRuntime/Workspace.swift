@@ -148,8 +148,6 @@ public enum Machine {
     let text = unsafe String(cString: pk_commit())
     return text.isEmpty ? nil : text
   }
-  public static var blisVersion: String { unsafe String(cString: pk_blis_version()) }
-  public static var blisKernels: String { unsafe String(cString: pk_blis_kernels()) }
   private static func name(_ isa: pk_isa) -> InstructionSet {
     isa == PK_ISA_AVX512 ? .avx512 : isa == PK_ISA_AVX2 ? .avx2 : .scalar
   }

@@ -14,8 +14,6 @@ enum Environment {
     o["isa"] = .string(Machine.current.rawValue)
     o["compute_dtype"] = .string(Machine.computeType.rawValue)
     o["isa_detected"] = .string(Machine.detected.rawValue)
-    o["blis"] = .string(Machine.blisVersion)
-    o["blis_kernels"] = .string(Machine.blisKernels)
     o["cpu"] = .string(cpuModel)
     if Cluster.current.size > 1 {
       o["mpi"] = .string(Cluster.current.library)

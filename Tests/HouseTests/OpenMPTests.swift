@@ -17,7 +17,7 @@ import Testing
   }
 
   @Test func oneRuntimeInThisProcess() throws {
-    // A product large enough for several tiles: BLIS and the OpenMP team have both been at work.
+    // A product large enough for several tiles: the OpenMP team has been at work.
     let work = Workspace()
     let a = randomTensor(Shape(600, 300), seed: 1, type: .f32)
     let b = randomTensor(Shape(300, 800), seed: 2, type: .f32)
@@ -34,6 +34,6 @@ import Testing
       $0.hasPrefix("libomp") || $0.hasPrefix("libgomp") || $0.hasPrefix("libiomp")
     }
     #expect(libraries == ["libomp.so.5"], "\(run.output)")
-    #expect(run.output.contains("libblis.so"))
+    #expect(!run.output.contains("libblis"))
   }
 }

@@ -54,6 +54,10 @@ static void products(void) {
     all_finite("gemm", m * n, c);
     s.rsa = 1, s.csa = m, s.rsb = 1, s.csb = k, s.beta = 1;
     expect("gemm transposed", pk_gemm(T, &s, a, b, c, scratch));
+    pk_gemm_shape columns = s;
+    columns.rsc = 1, columns.csc = m;
+    expect("gemm into columns", pk_gemm(T, &columns, a, b, c, scratch));
+    all_finite("gemm into columns", m * n, c);
     void *active = array(m * n);
     const pk_epilogue forward = {bias, PK_SILU, NULL, active, 0, n},
                       backward = {NULL, PK_GELU_TANH, active, NULL, n, 0};

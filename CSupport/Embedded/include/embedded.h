@@ -9,6 +9,7 @@ typedef struct {
   const char *path;           /* "generator/vae/config.json" */
   const unsigned char *bytes; /* aligned to 64 */
   size_t count;
+  size_t unpacked; /* bytes of the file that is packed here (tools/embedded/pack.py); 0: as it is */
 } pisces_embedded_file;
 
 /* The table and its length. */

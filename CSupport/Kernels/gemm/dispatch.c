@@ -34,11 +34,14 @@ static pk_gemm_shape transposed(const pk_gemm_shape *s) {
                          .beta = s->beta};
 }
 
-/* The largest of all algorithms: which one runs may depend on alpha, beta and strides. */
+/* The largest of all algorithms: which one runs may depend on type, alpha, beta and strides. */
 static idx largest_scratch(const pk_gemm_shape *s) {
-  const idx needs[] = {pk_gemv_scratch(s), pk_gemm_unpacked_a_scratch(s),
-                       pk_gemm_shared_packed_a_scratch(s), pk_gemm_shared_packed_b_scratch(s),
-                       pk_gemm_blocked_scratch(s)};
+  const idx needs[] = {pk_gemv_scratch(s),
+                       pk_gemm_unpacked_a_scratch(s),
+                       pk_gemm_shared_packed_a_scratch(s),
+                       pk_gemm_shared_packed_b_scratch(s),
+                       pk_gemm_blocked_scratch(s),
+                       pk_gemm_any_scratch(s)};
   idx most = 0;
   for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) most = MAX(most, needs[i]);
   return most;
@@ -89,7 +92,7 @@ pk_status pk_gemm(pk_type type, const pk_gemm_shape *s, const void *a, const voi
   if (type == PK_F32 && s->csc == 1 && s->k > 0)
     gemm_f32(s, a, b, NULL, NULL, c, scratch);
   else
-    pk_gemm_blis(type, s, a, b, c);
+    pk_gemm_any(type, s, a, b, c, scratch);
   return PK_OK;
 }
 
@@ -103,7 +106,7 @@ pk_status pk_linear(pk_type type, const pk_gemm_shape *s, const void *a, const v
   if (type == PK_F32 && s->k > 0) {
     if (gemm_f32(s, a, b, packed, e, c, scratch)) return PK_OK;
   } else {
-    pk_gemm_blis(type, s, a, b, c);
+    pk_gemm_any(type, s, a, b, c, scratch);
   }
 #pragma omp parallel for schedule(static) if (s->m * s->n > PK_SERIAL)
   for (idx r = 0; r < s->m; r++) pk_apply_epilogue(type, e, r, 1, 0, s->n, c, s->rsc);

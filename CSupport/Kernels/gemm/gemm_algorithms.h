@@ -47,8 +47,10 @@ idx pk_gemm_blocked_scratch(const pk_gemm_shape *s);
 void pk_gemm_blocked(const pk_gemm_shape *s, const float *a, const float *b, const float *packed_b,
                      const pk_epilogue *e, float *c, float *scratch);
 
-/* Any strides, f32 and f64, by BLIS (blis.c). */
-void pk_gemm_blis(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c);
+/* Any strides and any k, f32 and f64, with sums in f64. */
+idx pk_gemm_any_scratch(const pk_gemm_shape *s);
+void pk_gemm_any(pk_type type, const pk_gemm_shape *s, const void *a, const void *b, void *c,
+                 void *scratch);
 
 static inline double pk_gemm_flops(const pk_gemm_shape *s) {
   return 2.0 * (double)s->m * (double)s->n * (double)s->k;

@@ -73,6 +73,12 @@
 #define BLOCKED_OWN_COLUMNS 256
 #define BLOCKED_OWN_COLUMNS_MAX_M 1024
 
+/* -- any_strides.c: f64. Values of k in a K block (decides the order of a sum), rows that a thread
+ * packs for itself (96 KiB, in L2), columns that the team packs (1.5 MiB). -- */
+#define ANY_KC 256
+#define ANY_MC 48
+#define ANY_NC 768
+
 /* -- pack.c -- */
 /* Transposed A is read across its rows: so many micro-tiles are packed together, so many values of
  * k at a time, so that a cache line serves them all while it is in L1. Rows of B likewise (I: 4, 8,

@@ -15,8 +15,9 @@
  *          read b. Its bits are those without it, except where B would not be packed: a small B, at
  *          most four rows, or one column.
  * Numerics f32 with csc == 1: kernels of our own (gemm/), operands rounded to bf16 first where
- *          pk_compute_type() says so; sums of up to PK_KC_MAX products in f32. Anything else: BLIS.
- * Threads  the order of a sum depends on the shape alone. BLIS computes tiles whose grid does too.
+ *          pk_compute_type() says so; sums of up to PK_KC_MAX products in f32. Anything else: products
+ *          and sums in f64, in blocks of 256.
+ * Threads  the order of a sum depends on the shape alone.
  * Scratch  pk_gemm_scratch elements; batched: none. */
 #ifndef PK_GEMM_H
 #define PK_GEMM_H

@@ -7,7 +7,7 @@ typedef enum { PK_ISA_SCALAR = 0, PK_ISA_AVX2 = 1, PK_ISA_AVX512 = 2 } pk_isa;
 
 pk_isa pk_isa_detected(void); /* the widest this CPU and operating system support */
 pk_isa pk_isa_current(void);  /* the one in use: min(detected, limit) */
-/* lower (or restore) the limit; BLIS keeps the kernel set of its first call */
+/* lower (or restore) the limit */
 void pk_isa_limit(pk_isa limit);
 const char *pk_isa_name(pk_isa isa);
 int pk_isa_has_bf16(void); /* avx512_bf16 present */
@@ -26,9 +26,6 @@ int pk_idle_milliseconds(void);
 void pk_idle_milliseconds_set(int milliseconds);
 int pk_threads(void);
 int pk_affinity_count(void); /* processors this process may run on */
-const char *pk_blis_version(void);
-/* the kernel set BLIS chose: "skx", "haswell", "generic" ... */
-const char *pk_blis_kernels(void);
 /* the commit this was built from, "-dirty" behind it if files had changed; "" if not known */
 const char *pk_commit(void);
 #endif

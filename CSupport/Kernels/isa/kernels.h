@@ -76,6 +76,15 @@ typedef struct {
   double (*probe)(idx rounds);
 } pk_gemm_kernel;
 
+/* sums [mr][nr] over k values, in order, of A packed [k][mr] and B packed [k][nr], in f64. */
+typedef struct {
+  idx mr, nr;
+  void (*sums)(idx k, const double *a, const double *b, double *sums);
+} pk_f64_product_kernel;
+
+#define PK_F64_MR_MAX 12
+#define PK_F64_NR_MAX 16
+
 /* Keys in a block of attention, and panels of `lanes` queries that share a block: a panel of
  * probabilities [96][32] is 12 KiB and stays in L1; sums over queries then run 128 at a time. Sums
  * depend on both. */
@@ -309,6 +318,6 @@ const pk_bf16_kernels *pk_bf16(pk_type type);
 /* The gemm kernel of f32 products for pk_compute_type(): AMX's, that of bf16 pairs, or f32's
  * own. */
 const pk_gemm_kernel *pk_gemm_kernel_f32(void);
-/* The number by which BLIS calls its kernel set for the instruction set in use. */
-const char *pk_blis_arch(void);
+/* The f64 product kernel of the instruction set in use. */
+const pk_f64_product_kernel *pk_f64_product(void);
 #endif

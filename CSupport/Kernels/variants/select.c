@@ -1,18 +1,18 @@
 #include "tables.h"
 
 /* The tables of f32, by instruction set. */
-#define PK_F32_TABLE(ENUM, symbol, blis) [PK_ISA_##ENUM] = &pk_##symbol##_f32,
+#define PK_F32_TABLE(ENUM, symbol) [PK_ISA_##ENUM] = &pk_##symbol##_f32,
 static const pk_kernels *const f32_tables[] = {PK_EACH_ISA(PK_F32_TABLE)};
 
-#define PK_BLIS_NUMBER(ENUM, symbol, blis) [PK_ISA_##ENUM] = blis,
-static const char *const blis_numbers[] = {PK_EACH_ISA(PK_BLIS_NUMBER)};
+#define PK_F64_PRODUCT(ENUM, symbol) [PK_ISA_##ENUM] = &pk_##symbol##_f64_product,
+static const pk_f64_product_kernel *const f64_products[] = {PK_EACH_ISA(PK_F64_PRODUCT)};
 
 const pk_kernels *pk_select(pk_type type) {
   if (type == PK_F64) return &pk_scalar_f64;
   return type == PK_F32 ? f32_tables[pk_isa_current()] : NULL;
 }
 
-const char *pk_blis_arch(void) { return blis_numbers[pk_isa_current()]; }
+const pk_f64_product_kernel *pk_f64_product(void) { return f64_products[pk_isa_current()]; }
 
 static pk_type compute_type = PK_F32;
 

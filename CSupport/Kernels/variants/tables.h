@@ -4,7 +4,9 @@
 #include "../isa/instruction_sets.h"
 #include "../isa/kernels.h"
 
-#define PK_DECLARE_TABLE(ENUM, symbol, blis) extern const pk_kernels pk_##symbol##_f32;
+#define PK_DECLARE_TABLE(ENUM, symbol) \
+  extern const pk_kernels pk_##symbol##_f32; \
+  extern const pk_f64_product_kernel pk_##symbol##_f64_product;
 PK_EACH_ISA(PK_DECLARE_TABLE)
 #undef PK_DECLARE_TABLE
 /* The bodies in double, one lane wide: finite differences and f64 tensors run on it. */

@@ -87,11 +87,6 @@ public enum MachineCheck {
       "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "BLIS_NUM_THREADS", "OPENBLAS_NUM_THREADS",
     ].filter { t.environment[$0] != nil }
     let list = set.map { "\($0)=\(t.environment[$0]!)" }.joined(separator: " ")
-    if let n = t.environment["BLIS_NUM_THREADS"], n != "1", !n.isEmpty {
-      return Finding(
-        "thread variables", false,
-        "BLIS_NUM_THREADS=\(n) would start threads inside our own: unset it")
-    }
     let ignored = foreign.isEmpty ? "" : "; without effect here: \(foreign.joined(separator: " "))"
     return Finding("thread variables", true, (list.isEmpty ? "none set" : list) + ignored)
   }
@@ -104,30 +99,15 @@ public enum MachineCheck {
     return Finding(
       "openmp", false,
       """
-      \(found.joined(separator: " and ")): exactly one, LLVM's, is expected; choose the serial \
-      BLIS (update-alternatives --config libblis.so.4-x86_64-linux-gnu)
+      \(found.joined(separator: " and ")): exactly one, LLVM's, is expected; look for LD_PRELOAD
       """
     )
   }
   static var blis: Finding {
-    let path = LoadedLibraries.blis.joined(separator: " ")
-    let kernels = Machine.blisKernels
-    let text = "\(Machine.blisVersion), kernels \(kernels), \(path)"
-    if kernels == "generic" && Machine.current != .scalar {
-      return Finding(
-        "blis", false,
-        """
-        \(text): plain kernels on a processor with \(Machine.current.rawValue), several times \
-        slower; unset BLIS_ARCH_TYPE
-        """
-      )
-    }
-    let isSerial = path.contains("serial")
+    let found = LoadedLibraries.blis.joined(separator: " ")
     return Finding(
       "blis", true,
-      isSerial || path.isEmpty
-        ? text
-        : "\(text) (not Debian's serial flavour; harmless while one OpenMP runtime is loaded)")
+      found.isEmpty ? "not used: all products are this program's own" : "\(found) is not used")
   }
   static func ffmpeg() async -> Finding {
     do { return Finding("ffmpeg", true, try await VideoProgram.version()) } catch {

@@ -8,39 +8,49 @@ extension ByteRegion {
     let input = unsafe file.bytes(range)
     guard let memory = unsafe aligned_alloc(64, max(length, 1) / 64 * 64 + 64) else { return nil }
     let owner = unsafe MappedFile(taking: memory, count: length, name: name)
-    var stream = unsafe z_stream()
-    // Negative window bits: a raw stream. `inflateInit2` is a macro around this.
-    guard
-      unsafe inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
-    else { return nil }
-    defer { unsafe inflateEnd(&stream) }
-    // zlib counts in 32 bits. One extra byte at the end shows output beyond the expected length.
-    var read = 0
-    var written = 0
-    var spare: UInt8 = 0
-    var status = Z_OK
-    while status == Z_OK {
-      let given = min(input.count - read, 1 << 30)
-      let room = min(length - written, 1 << 30)
-      unsafe stream.next_in = unsafe input.baseAddress.map {
-        unsafe UnsafeMutablePointer(mutating: ($0 + read).assumingMemoryBound(to: Bytef.self))
-      }
-      unsafe stream.avail_in = uInt(given)
-      status = unsafe withUnsafeMutablePointer(to: &spare) { spare in
-        unsafe stream.next_out =
-          unsafe room > 0 ? (memory + written).assumingMemoryBound(to: Bytef.self) : spare
-        unsafe stream.avail_out = uInt(max(room, 1))
-        return unsafe inflate(&stream, Z_NO_FLUSH)
-      }
-      let gone = unsafe given - Int(stream.avail_in)
-      let come = unsafe max(room, 1) - Int(stream.avail_out)
-      if room == 0 && come > 0 { return nil }
-      read += gone
-      written += room > 0 ? come : 0
-      if gone == 0 && come == 0 && status == Z_OK { return nil }
-    }
-    return status == Z_STREAM_END && written == length ? owner.region : nil
+    return unsafe inflate(input, into: memory, count: length) ? owner.region : nil
   }
+}
+
+/// Writes the `length` bytes of a raw deflate stream (RFC 1951) to `memory`. false if the stream is
+/// damaged or holds another number of bytes.
+func inflate(
+  _ input: UnsafeRawBufferPointer, into memory: UnsafeMutableRawPointer, count length: Int
+)
+  -> Bool
+{
+  var stream = unsafe z_stream()
+  // Negative window bits: a raw stream. `inflateInit2` is a macro around this.
+  guard
+    unsafe inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+  else { return false }
+  defer { unsafe inflateEnd(&stream) }
+  // zlib counts in 32 bits. One extra byte at the end shows output beyond the expected length.
+  var read = 0
+  var written = 0
+  var spare: UInt8 = 0
+  var status = Z_OK
+  while status == Z_OK {
+    let given = min(input.count - read, 1 << 30)
+    let room = min(length - written, 1 << 30)
+    unsafe stream.next_in = unsafe input.baseAddress.map {
+      unsafe UnsafeMutablePointer(mutating: ($0 + read).assumingMemoryBound(to: Bytef.self))
+    }
+    unsafe stream.avail_in = uInt(given)
+    status = unsafe withUnsafeMutablePointer(to: &spare) { spare in
+      unsafe stream.next_out =
+        unsafe room > 0 ? (memory + written).assumingMemoryBound(to: Bytef.self) : spare
+      unsafe stream.avail_out = uInt(max(room, 1))
+      return unsafe CZlib.inflate(&stream, Z_NO_FLUSH)
+    }
+    let gone = unsafe given - Int(stream.avail_in)
+    let come = unsafe max(room, 1) - Int(stream.avail_out)
+    if room == 0 && come > 0 { return false }
+    read += gone
+    written += room > 0 ? come : 0
+    if gone == 0 && come == 0 && status == Z_OK { return false }
+  }
+  return status == Z_STREAM_END && written == length
 }
 
 extension MappedFile {

@@ -30,7 +30,6 @@ struct Info: AsyncParsableCommand {
     var o = Environment.json.object!
     o["command"] = nil
     o["thread_origin"] = .string(budget.origin)
-    o["blis_library"] = .array(LoadedLibraries.blis.map { .string($0) })
     o["openmp"] = .array(LoadedLibraries.openMP.map { .string($0) })
     o["cpu_features"] = .array(Environment.cpuFeatures.map { .string($0) })
     o["affinity"] = .integer(Machine.affinity)
@@ -61,13 +60,6 @@ struct Info: AsyncParsableCommand {
           times the rate of f32
           """
         } ?? "not multiplied here"
-      ),
-      (
-        "blis",
-        """
-        \(Machine.blisVersion), kernels \(Machine.blisKernels), \
-        \(LoadedLibraries.blis.joined(separator: " "))
-        """
       ),
       ("openmp", LoadedLibraries.openMP.joined(separator: " ")),
       ("threads", "\(budget.count) (from \(budget.origin))"),
