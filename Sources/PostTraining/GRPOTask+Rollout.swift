@@ -233,7 +233,8 @@ extension GRPOTask {
     let passes = stride(from: 0, to: transitions.count, by: o.chunk).map {
       Array(transitions[$0..<min($0 + o.chunk, transitions.count)])
     }
-    var sum = LeafSum(leaves: draws.count + passes.count)
+    var sum = LeafSum(
+      leaves: draws.count + passes.count, canBeGivenUp: batch.lowerBound == 0)
     for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)
       if leaf < draws.count {

@@ -1,3 +1,4 @@
+import Cluster
 import Files
 import Layers
 import TensorRuntime
@@ -105,7 +106,7 @@ import Testing
           parts.flatMap {
             ["model.\($0)", "optimizer.first.\($0)", "optimizer.second.\($0)", "ema.\($0)"]
           }))
-    try directory.save(step: 2, state, keeping: 1)
+    try state.save(step: 2, in: directory, keeping: 1, .current)
 
     var second = try fresh()
     var saved = try SavedState(try #require(try directory.latest()))

@@ -179,7 +179,9 @@ import Testing
   /// One that comes later leaves at once, in the middle of a step.
   @Test func aLaterSignalLeavesAtOnce() async throws {
     let models = try await TinyModels()
-    let long = post(models, "long", ["--set", "accumulation=1000000", "--set", "steps=2"])
+    let long = post(
+      models, "long",
+      ["--set", "accumulation=1000000", "--set", "steps=2", "--stop-within", "1000000"])
     let config = models.folder("long/config.json")
     let status = try await ProgramRun.signalled(
       ProgramRun.program, long, SIGTERM, again: [.milliseconds(1500)]
@@ -187,6 +189,34 @@ import Testing
       while !TextFile.exists(config) { try await Task.sleep(for: .milliseconds(10)) }
     }
     #expect(status == 128 + SIGTERM)
+  }
+
+  /// A step that would take too long is given up, and taken again when the run is resumed.
+  @Test func aLongStepIsGivenUp() async throws {
+    let models = try await TinyModels()
+    let long = post(models, "long", ["--set", "accumulation=1000000", "--set", "steps=2"])
+    let config = models.folder("long/config.json")
+    #expect(
+      try await ProgramRun.signalled(ProgramRun.program, long, SIGTERM) {
+        while !TextFile.exists(config) { try await Task.sleep(for: .milliseconds(10)) }
+      } == 75)
+    #expect(!TextFile.exists(models.folder("long/checkpoints/latest")))
+    #expect(try TextFile.read(models.folder("long/log.txt")).contains("stopped inside step 1"))
+
+    let more = ["--set", "steps=3", "--set", "accumulation=60", "--stop-within", "0"]
+    try await models.pisces(post(models, "whole", more))
+    #expect(
+      try await stop(post(models, "cut", more), after: 1, run: models.folder("cut")) == 75)
+    #expect(try TextFile.read(models.folder("cut/log.txt")).contains("stopped inside step"))
+    try await models.pisces(
+      [
+        "train", "post", "--model", models.generator, "--reward", models.reward, "--resume",
+        models.folder("cut"),
+      ] + TinyModels.size)
+    #expect(
+      try TinyModels.weights(models.folder("cut/model"))
+        == TinyModels.weights(models.folder("whole/model")))
+    #expect(try steps(models.folder("cut")) == [1, 2, 3])
   }
 
   /// A run that was killed goes on from its last checkpoint; what it had told of later steps is

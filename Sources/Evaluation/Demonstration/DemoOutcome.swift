@@ -9,7 +9,6 @@ struct DemoOutcome {
     let unguided, guided: GeneratorEvaluation
     subscript(isGuided: Bool) -> GeneratorEvaluation { isGuided ? guided : unguided }
   }
-  struct Phase { let name: String, seconds: Double, bytes: Int }
 
   let settings: DemoSettings, machine: String, prompts: [Prompt]
   let before: Sides
@@ -20,7 +19,7 @@ struct DemoOutcome {
   var curves: [Curve] = []
   /// Drift of the unguided latents.
   var drift = 0.0
-  var phases: [Phase] = []
+  var phases: [PhaseClock.Phase] = []
   var seconds: Double { phases.reduce(0) { $0 + $1.seconds } }
 
   init(

@@ -13,8 +13,7 @@ import World
 public struct Demonstration {
   let settings: DemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String,
     note: (String) -> Void
-  private let pool = BufferPool()
-  private var phases: [DemoOutcome.Phase] = []
+  private var phase: PhaseClock
 
   /// `output` is the folder of the report, `machine` the processor's name for the report. `note` is
   /// called with progress messages.
@@ -25,22 +24,7 @@ public struct Demonstration {
     (self.settings, self.generator, rewardPath, self.output, self.machine, self.note) = (
       settings, generator, reward, output, machine, note
     )
-  }
-
-  /// Runs one phase and measures its time.
-  private mutating func phase<T>(_ name: String, _ body: (borrowing Workspace) throws -> T) throws
-    -> T
-  {
-    note(name)
-    pool.resetPeak()
-    let clock = ContinuousClock()
-    let start = clock.now
-    let work = Workspace(pool: pool)
-    let value = try body(work)
-    phases.append(
-      .init(
-        name: name, seconds: (clock.now - start) / .seconds(1), bytes: pool.statistics.peakBytes))
-    return value
+    phase = PhaseClock(note: note)
   }
 
   /// Runs everything and writes the report. Returns the summary.
@@ -84,9 +68,9 @@ public struct Demonstration {
       outcome.control = try evaluate(
         "sample the control", other, judge, guidance: s.guidance_before)
     }
-    outcome.phases = phases
+    outcome.phases = phase.phases
     outcome.drift = outcome.after.unguided.drift(
-      from: outcome.before.unguided, in: Workspace(pool: pool))
+      from: outcome.before.unguided, in: Workspace(pool: phase.pool))
     return try await DemoReport(outcome).write(to: output)
   }
 

@@ -7,13 +7,12 @@ import World
 struct ShortDemoOutcome {
   /// A generator, sampled on all prompts.
   struct Stage { let name: String, steps: Int, evaluation: GeneratorEvaluation }
-  struct Phase { let name: String, seconds: Double, bytes: Int }
   let settings: ShortDemoSettings, machine: String, prompts: [Prompt]
   /// Before, distilled, distilled with rewards.
   let stages: [Stage]
   /// Of the last run.
   let curves: [Curve]
-  let phases: [Phase]
+  let phases: [PhaseClock.Phase]
   var seconds: Double { phases.reduce(0) { $0 + $1.seconds } }
 
   /// Comparison of two stages, paired by prompt.

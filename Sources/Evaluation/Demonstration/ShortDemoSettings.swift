@@ -16,15 +16,15 @@ public struct ShortDemoSettings: Settings {
   @Setting(.seed, "Names the prompts and their noise.") public var evaluation_seed = 20_261_203
   @Setting(.whole(1...1000), "DDIM steps of the generator before.") public var base_steps = 16
   @Setting(.guidance, "Classifier-free guidance of the generator before.") public
-    var base_guidance = 3.0
+    var base_guidance = 2.0
   @Setting(.whole(1...50), "Steps of the distilled generators.") public var few_steps = 4
-  @Setting(.guidance, "Guidance weight that they embed.") public var embedded_guidance = 3.0
+  @Setting(.guidance, "Guidance weight that they embed.") public var embedded_guidance = 2.0
   @Setting(.whole(1...10_000), "Prompts shown in the report, the first ones.") public var shown = 12
   public var post = PostSettings.published(for: .diffusion(.init()))
 
   public init() {
     (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (
-      160, 16, 1, 4e-4, .cosine
+      320, 16, 1, 4e-4, .cosine
     )
     post.lora.enabled = false
     (post.clips, post.guidance.range, post.reward.frames, post.reward.crop) = (

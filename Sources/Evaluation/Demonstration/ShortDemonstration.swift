@@ -13,8 +13,7 @@ import World
 public struct ShortDemonstration {
   let settings: ShortDemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String,
     note: (String) -> Void
-  private let pool = BufferPool()
-  private var phases: [ShortDemoOutcome.Phase] = []
+  private var phase: PhaseClock
 
   /// `output` is the folder of the report, `machine` the processor's name for the report. `note` is
   /// called with progress messages.
@@ -25,6 +24,7 @@ public struct ShortDemonstration {
     (self.settings, self.generator, rewardPath, self.output, self.machine, self.note) = (
       settings, generator, reward, output, machine, note
     )
+    phase = PhaseClock(note: note)
   }
 
   /// Runs everything and writes the report. Returns the summary.
@@ -84,26 +84,11 @@ public struct ShortDemonstration {
     return try await ShortDemoReport(
       ShortDemoOutcome(
         settings: s, machine: machine, prompts: list, stages: stages, curves: curves,
-        phases: phases)
+        phases: phase.phases)
     ).write(to: output)
   }
   /// The canvas of the embedded models.
   private static let frames = 9, side = 32
-
-  private mutating func phase<T>(_ name: String, _ body: (borrowing Workspace) throws -> T) throws
-    -> T
-  {
-    note(name)
-    pool.resetPeak()
-    let clock = ContinuousClock()
-    let start = clock.now
-    let work = Workspace(pool: pool)
-    let value = try body(work)
-    phases.append(
-      .init(
-        name: name, seconds: (clock.now - start) / .seconds(1), bytes: pool.statistics.peakBytes))
-    return value
-  }
 
   /// Latents of clips of the world, with their captions.
   private mutating func latents(_ scale: Double) throws -> (LatentPool, [String]) {

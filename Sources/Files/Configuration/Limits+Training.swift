@@ -10,6 +10,8 @@ extension Limits {
   /// Steps between two events; 0 everywhere means never (a checkpoint is written at the end in any
   /// case).
   public static let every = whole(0...1_000_000_000, zero: "never")
+  /// Seconds that a step may still take once a stop is requested.
+  public static let grace = real(0...1e6)
   /// Samples of a step, or micro-steps of a step.
   public static let batch = whole(1...1 << 20)
   public static let learningRate = real(0...1000)

@@ -1,4 +1,5 @@
 import Cluster
+import Files
 public import Layers
 public import TensorRuntime
 
@@ -22,11 +23,15 @@ public struct LeafSum: ~Copyable {
   private var tree = TreeSum()
   private var rows: [[Double]] = []
   private var failure: (any Error)?
+  private let canBeGivenUp: Bool
+  private let clock = ContinuousClock(), start: ContinuousClock.Instant
   /// In a plan: the sums that would be alive in the last leaf, beside those that are.
   private var ballast: [[Tensor]] = []
 
-  public init(leaves: Int, _ groups: RankGroups = .single) {
-    (self.groups, self.leaves) = (groups, leaves)
+  /// `canBeGivenUp`: nothing of the state has changed in this step yet.
+  public init(leaves: Int, _ groups: RankGroups = .single, canBeGivenUp: Bool = true) {
+    (self.groups, self.leaves, self.canBeGivenUp) = (groups, leaves, canBeGivenUp)
+    start = clock.now
   }
   private var cluster: Cluster { groups.cluster }
   private var strips: Int { groups.rows.strips }
@@ -85,6 +90,15 @@ public struct LeafSum: ~Copyable {
             .init(first: first + own.lowerBound, leaves: own.count, value: value),
             training.shards, in: work), in: work)
     } catch { fail(error) }
+    if stops(after: leaf) && !work.isPlanned { fail(StepGivenUp()) }
+  }
+  /// Whether a stop is requested that the leaves behind `leaf` would keep waiting for too long. The
+  /// ranks of a group would wait for each other: they end the step.
+  private func stops(after leaf: Int) -> Bool {
+    let left = share(groups.mine).upperBound - leaf - 1
+    if !canBeGivenUp || groups.size > 1 || left == 0 || !StopRequest.isPending { return false }
+    let seconds = (clock.now - start) / .seconds(1)
+    return seconds / Double(rows.count) * Double(left) > StopRequest.grace
   }
   /// Remembers why a leaf could not be computed. `finish` throws it, on all ranks.
   public mutating func fail(_ error: any Error) { failure = failure ?? error }

@@ -83,16 +83,12 @@ public struct RunDirectory: Sendable {
       + r.terms.map { ($0.name, $0.value) }
     try events.append(step: step + 1, scalars.map { (tag: $0.0, value: Float($0.1)) })
   }
-  func save(step: Int, _ state: TrainingState, keeping: Int) throws {
-    var lost: (any Error)?
-    do {
-      _ = try checkpoints.write(step: step) { (folder) throws(FileError) in
-        try state.write(to: "\(folder)/state.safetensors", failing: &lost)
-        var numbers = state.numbers
-        numbers["step"] = .integer(step)
-        try OutputFile.write(JSONValue.object(numbers).pretty + "\n", to: "\(folder)/state.json")
-      }
-    } catch { throw lost ?? error }
+  /// Writes a checkpoint through `body`, which is given its folder, and removes all but the newest
+  /// `keeping`.
+  func writeCheckpoint(step: Int, keeping: Int, _ body: (String) throws(FileError) -> Void)
+    throws(FileError)
+  {
+    try checkpoints.write(step: step, body)
     for old in checkpoints.steps.sorted().dropLast(keeping) { checkpoints.remove(step: old) }
   }
   /// The folder of the newest checkpoint; nil for a run that was stopped before its first.

@@ -1,4 +1,5 @@
 import Cluster
+import Files
 public import Layers
 public import TensorRuntime
 
@@ -91,13 +92,23 @@ public struct TrainableModel<Model: Layer> {
     _ prefix: String, onlyTrainable: Bool = false, in work: borrowing Workspace
   ) throws -> TrainingState {
     var s = TrainingState()
-    if onlyTrainable {
-      for p in model.trainableParameters() { s.add("\(prefix)\(p.name)", p.value) }
-    } else {
-      s.add(prefix, parametersOf: model)
+    var shapes: [Shape] = []
+    model.readParameters { p in
+      if p.isTrainable {
+        s.add("\(prefix)\(p.name)", p.value, shards.owned[shapes.count], of: p.value.shape)
+        shapes.append(p.value.shape)
+      } else if !onlyTrainable {
+        s.add("\(prefix)\(p.name)", p.value)
+      }
     }
-    try shards.add(optimizer, of: model, to: &s, "optimizer.")
-    if let average { s.add("ema.", average) }
+    s.numbers["optimizer.steps"] = .integer(optimizer.steps)
+    for (i, name) in optimizer.names.enumerated() {
+      s.add("optimizer.first.\(name)", optimizer.first[i], shards.owned[i], of: shapes[i])
+      s.add("optimizer.second.\(name)", optimizer.second[i], shards.owned[i], of: shapes[i])
+    }
+    for (i, (name, value)) in (average?.values ?? []).enumerated() {
+      s.add("ema.\(name)", value, shards.owned[i], of: value.shape)
+    }
     return s
   }
   /// The inverse of `state`.

@@ -29,6 +29,7 @@ public struct TrainingLoop {
   ) async throws -> Outcome {
     let cluster = Cluster.current
     var step = 0
+    var newest = 0  // the step of the newest checkpoint
     if resuming {
       // Only one rank looks for the newest checkpoint: on a shared folder others may see an older
       // one for a while.
@@ -39,6 +40,7 @@ public struct TrainingLoop {
         var saved = try SavedState(String(decoding: path, as: UTF8.self))
         step = try saved.integer("step")
         try task.restore(&saved, in: work)
+        newest = step
         report("resuming after step \(step) of \(task.totalSteps)")
       }
     }
@@ -48,11 +50,24 @@ public struct TrainingLoop {
     }
     let clock = ContinuousClock()
     var progress = Progress(step: step, of: task.totalSteps, every: options.reportEvery)
+    func save(_ task: some TrainingTask, after step: Int, _ work: borrowing Workspace) throws {
+      cluster.activity = "checkpoint after step \(step)"
+      try task.state(in: work).save(
+        step: step, in: directory, keeping: options.keep, cluster)
+      newest = step
+    }
     while step < task.totalSteps && !task.isFinished {
       let start = clock.now
       let waited = Waiting.seconds
       cluster.activity = "step \(step + 1)"
-      let record = try task.step(step, in: work)
+      let record: StepRecord
+      do { record = try task.step(step, in: work) } catch is StepGivenUp {
+        let line = "stopped inside step \(step + 1), which begins again when the run is resumed"
+        report(line)
+        directory?.log(line)
+        if step > newest { try save(task, after: step, work) }
+        return .stopped(step: step)
+      }
       let seconds = (clock.now - start) / .seconds(1)
       let ranks = try RankTimes(
         seconds: seconds, waited: Waiting.seconds - waited, stops: StopRequest.isPending, cluster)
@@ -73,10 +88,7 @@ public struct TrainingLoop {
       let stopping = ranks.stops || task.stopReason != nil
       let ends = step == task.totalSteps || task.isFinished
       if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 {
-        cluster.activity = "checkpoint after step \(step)"
-        let state = try task.state(in: work)
-        try directory?.save(step: step, state, keeping: options.keep)
-        try cluster.barrier()
+        try save(task, after: step, work)
       }
       if ends || stopping, let planned {
         let line =

@@ -21,52 +21,6 @@ public struct StepRecord: Sendable {
   }
 }
 
-/// The complete state of a training run: tensors by name, and a few numbers.
-public struct TrainingState: Sendable {
-  /// A tensor of the file, which may be put together only when it is written.
-  struct Entry: Sendable {
-    let name: String, type: ElementType, shape: Shape
-    let make: @Sendable (borrowing Workspace) throws -> Tensor
-  }
-  private(set) var entries: [Entry] = []
-  public var numbers = JSONObject()
-  public init() {}
-
-  public mutating func add(_ name: String, _ x: Tensor) {
-    add(name, x.type, x.shape) { _ in x }
-  }
-  mutating func add(
-    _ name: String, _ type: ElementType, _ shape: Shape,
-    make: @escaping @Sendable (borrowing Workspace) throws -> Tensor
-  ) { entries.append(Entry(name: name, type: type, shape: shape, make: make)) }
-  public mutating func add(_ prefix: String, parametersOf model: some Layer) {
-    model.readParameters { add("\(prefix)\($0.name)", $0.value) }
-  }
-  public mutating func add(_ prefix: String, _ optimizer: AdamW) {
-    numbers["\(prefix)steps"] = .integer(optimizer.steps)
-    for (i, name) in optimizer.names.enumerated() {
-      add("\(prefix)first.\(name)", optimizer.first[i])
-      add("\(prefix)second.\(name)", optimizer.second[i])
-    }
-  }
-  public mutating func add(_ prefix: String, _ average: MovingAverage) {
-    for (name, value) in average.values { add("\(prefix)\(name)", value) }
-  }
-
-  /// Writes the tensors, one at a time. `lost` is the error of one that could not be put together.
-  func write(to path: String, failing lost: inout (any Error)?) throws(FileError) {
-    let all = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0) })
-    try SafetensorsWriter.write(
-      entries.map { ($0.name, $0.type, $0.shape) }, to: path
-    ) { (name) throws(FileError) in
-      do { return try all[name]!.make(Workspace()) } catch {
-        lost = error
-        throw FileError(.readWrite, "a tensor is missing", in: path, mend: "resume the run")
-      }
-    }
-  }
-}
-
 /// A state read back from a checkpoint.
 public struct SavedState {
   private var table: WeightTable
@@ -140,8 +94,7 @@ public protocol TrainingTask {
   /// Steps, from `step` on, whose use of memory differs and which are planned one by one. By
   /// default `step` alone.
   func kindsOfStep(from step: Int) -> [Int]
-  /// The state as it is saved, on the first rank; the others only send their shares of it. The first
-  /// rank writes it before it exchanges anything else: it receives the shares as it writes.
+  /// The state as it is saved. Each rank's holds what that rank writes of it.
   func state(in work: borrowing Workspace) throws -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.

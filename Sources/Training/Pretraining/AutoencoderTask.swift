@@ -120,7 +120,7 @@ struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
   mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {
     let count = count(step)
     var sum = LeafSum(leaves: settings.accumulation)
-    for leaf in sum.mine(in: work) {
+    for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)
       let rows = LeafSum.rows(leaf, of: settings.accumulation, count: count)
       sum.add(reconstruct(step, rows, of: count, in: work), from: &training, leaf: leaf, in: work)

@@ -169,7 +169,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     let noise = RandomStream(seed: seed, .noise, step: step).normal(
       Shape([b] + latents.shape.dims.dropFirst()), in: work)
     var sum = LeafSum(leaves: settings.accumulation, groups)
-    for leaf in sum.mine(in: work) {
+    for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)
       let rows = LeafSum.rows(leaf, of: settings.accumulation, count: b)
       let loss = denoise(

@@ -24,6 +24,12 @@ struct TrainingOptions: ParsableArguments {
   @Option(in: .path, help: "Go on with the run in this folder.") var resume: String?
   @Option(in: .steps, help: "Number of steps (overrides the run file).") var steps: Int?
   @Option(in: .seed, help: "Seed (overrides the run file).") var seed: Int?
+  @Option(
+    in: .grace,
+    help: """
+      Seconds that a step may still take once a signal asks the run to stop; a longer one is given \
+      up and begins again when the run is resumed.
+      """) var stopWithin = 20.0
 
   /// The folder of the run, and whether the run is resumed. A resumed run reads the configuration
   /// with which it was started.
@@ -44,7 +50,7 @@ struct TrainingOptions: ParsableArguments {
   /// The run file and the overrides over the defaults, or over `published` ones.
   func settings<S: TrainingSettings>(_ common: CommonOptions, over published: S = S()) throws -> S {
     let (path, resuming) = try folder()
-    StopRequest.install()
+    StopRequest.install(grace: stopWithin)
     var list = overrides
     if let steps { list.append("steps=\(steps)") }
     if let seed { list.append("seed=\(seed)") }
