@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes FOLDER/embedded.c: the table of CSupport/Embedded/embedded.c with its large files packed,
-which makes the program ten megabytes smaller. The format is read by Sources/Files/Paths/EmbeddedFiles.swift.
+which makes the program ten megabytes smaller. Sources/Files/Paths/EmbeddedFiles.swift reads them.
 
 usage: tools/embedded/pack.py FOLDER
 """

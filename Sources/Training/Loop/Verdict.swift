@@ -4,7 +4,8 @@ import TensorRuntime
 /// What all ranks agree on before any of them goes on.
 enum Verdict {
   /// Throws `failure`, or what another rank has met: a fault, else the non-finite value of the
-  /// lowest leaf, else that the step is given up. Otherwise returns the numbers of every rank, by rank, of any length.
+  /// lowest leaf, else that the step is given up. Otherwise returns the numbers of every rank, by
+  /// rank, of any length.
   @discardableResult
   static func agree(
     on failure: (any Error)?, telling numbers: [Double] = [], _ cluster: Cluster,
