@@ -4,7 +4,8 @@ public import TensorRuntime
 /// gradient.
 ///
 /// Copies share one cell until one of them is changed. A model is a value with hundreds of
-/// parameters: with everything in place, the code that copies such values took ten megabytes.
+/// parameters: the code that copies such values is smaller by eight megabytes than with all three
+/// in place (Documentation/notes/performance.md, "Size of the program").
 public struct Parameter: Sendable {
   private var cell: Cell
 

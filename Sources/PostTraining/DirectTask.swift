@@ -153,8 +153,8 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
       rewardFrames: models.rewardFrames(of: z.shape[2], settings, drawing: stream(.dropout)))
   }
 
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
-    var s = try training.state("student.", onlyTrainable: true, in: work)
+  public func state() -> TrainingState {
+    var s = training.state("student.", onlyTrainable: true)
     if settings.post.latents == .`self` { s.add("pool.latents", pool.latents) }
     s.numbers["velocity_drift"] = .number(velocityDrift)
     return s

@@ -76,8 +76,8 @@ public struct GRPOTask<Model: VideoDenoiser>: PostTask {
     return zip(names, rewards).map { (name: $0, value: $1.reduce(0, +) / Double(max($1.count, 1))) }
   }
 
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
-    try training.state("student.", onlyTrainable: true, in: work)
+  public func state() -> TrainingState {
+    training.state("student.", onlyTrainable: true)
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("student.", onlyTrainable: true, from: &state, in: work)

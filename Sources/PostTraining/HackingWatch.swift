@@ -141,8 +141,8 @@ public struct WatchedTask<Base: PostTask>: TrainingTask {
   }
   private func short(_ x: Double) -> String { "\((x * 1000).rounded() / 1000)" }
   public var leaves: Int? { base.leaves }
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
-    try base.state(in: work)
+  public func state() -> TrainingState {
+    base.state()
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try base.restore(&state, in: work)

@@ -98,7 +98,7 @@ import Testing
     try steps(0..<2, &first)
     let directory = try RunDirectory(
       folder("run"), resuming: false, configuration: [:], environment: [:])
-    let state = try first.state("model.", onlyTrainable: onlyTrainable, in: work)
+    let state = first.state("model.", onlyTrainable: onlyTrainable)
     let parts = onlyTrainable ? ["l.weight"] : ["l.weight", "l.bias"]
     #expect(
       Set(state.entries.map(\.name))

@@ -39,8 +39,8 @@ import Testing
       return StepRecord(
         loss: loss, terms: [("half", loss / 2)], gradientNorm: norm, learningRate: 0.1, samples: 4)
     }
-    func state(in work: borrowing Workspace) throws -> TrainingState {
-      try training.state("model.", in: work)
+    func state() -> TrainingState {
+      training.state("model.")
     }
     mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
       done = try state.integer("step")

@@ -77,15 +77,12 @@ struct RanksTests {
   }
   /// A checkpoint that the first rank cannot write ends all ranks at once, with a line.
   @Test func aCheckpointThatCannotBeWrittenEndsAllRanks() async throws {
-    try OutputFile.write("in the way", to: folder("blocked"))
     try FileManager.default.createDirectory(
       atPath: folder("run/checkpoints"), withIntermediateDirectories: true)
-    try FileManager.default.moveItem(
-      atPath: folder("blocked"), toPath: folder("run/checkpoints/step-000001"))
-    let run = try await ranks(2, post("run", ["checkpoint_every=1"]))
+    try OutputFile.write("in the way", to: folder("run/checkpoints/step-000001"))
+    let run = try await ranks(2, post("run"))
     #expect(run.status == 73 || run.status == 74, "\(run.status): \(run.error)")
     #expect(run.error.contains("step-000001"), "\(run.error)")
-    #expect(TextFile.exists(folder("run/checkpoints/step-000001")))
     #expect(try FolderContents.files(folder("run/checkpoints")) == ["step-000001"])
   }
   /// Ranks that share the rows of a micro-step: bits depend on the number of strips alone. Six

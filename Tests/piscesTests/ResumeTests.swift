@@ -208,11 +208,7 @@ import Testing
     #expect(
       try await stop(post(models, "cut", more), after: 1, run: models.folder("cut")) == 75)
     #expect(try TextFile.read(models.folder("cut/log.txt")).contains("stopped inside step"))
-    try await models.pisces(
-      [
-        "train", "post", "--model", models.generator, "--reward", models.reward, "--resume",
-        models.folder("cut"),
-      ] + TinyModels.size)
+    try await resume(models, "cut")
     #expect(
       try TinyModels.weights(models.folder("cut/model"))
         == TinyModels.weights(models.folder("whole/model")))
@@ -229,17 +225,20 @@ import Testing
       try await stop(
         post(models, "killed", more), after: 6, run: models.folder("killed"), with: SIGKILL) == 128
         + SIGKILL)
-    try await models.pisces(
-      [
-        "train", "post", "--model", models.generator, "--reward", models.reward, "--resume",
-        models.folder("killed"),
-      ] + TinyModels.size)
+    try await resume(models, "killed")
     #expect(
       try TinyModels.weights(models.folder("killed/model"))
         == TinyModels.weights(models.folder("whole/model")))
     #expect(try steps(models.folder("killed")) == Array(1...40))
   }
 
+  private func resume(_ models: TinyModels, _ run: String) async throws {
+    try await models.pisces(
+      [
+        "train", "post", "--model", models.generator, "--reward", models.reward, "--resume",
+        models.folder(run),
+      ] + TinyModels.size)
+  }
   private func steps(_ run: String) throws -> [Int] {
     try JSONLines.read("\(run)/metrics.jsonl").compactMap { $0.value["step"]?.integer }
   }

@@ -30,8 +30,8 @@ def main():
         data = open(source, "rb").read()
         first = known.setdefault(data, number)
         if first != number:  # the same file again: the same bytes
-            array = f'static const _Alignas(64) unsigned char file_{number}[] = {{\n#embed "{path}"\n}};\n'
-            table = table.replace(array, "").replace(f"file_{number},", f"file_{first},")
+            array = rf"static [^\n]* file_{number}\[\] = {{\n[^\n]*\n}};\n"
+            table = re.sub(array, "", table).replace(f"file_{number},", f"file_{first},")
             table = table.replace(f"sizeof file_{number}}}", f"sizeof file_{first}}}")
             continue
         if len(data) >= LARGE and path.endswith(".safetensors"):

@@ -41,8 +41,7 @@ static inline __attribute__((always_inline)) void pack_as(pk_type type, idx widt
         for (idx q = p; q < p + 8; q++)
           packed[q * width + i] = pk_read(x, type, i * line + q * step);
     for (; p < k; p++)
-      for (idx i = 0; i < lines; i++)
-        packed[p * width + i] = pk_read(x, type, i * line + p * step);
+      for (idx i = 0; i < lines; i++) packed[p * width + i] = pk_read(x, type, i * line + p * step);
   }
   for (idx p = 0; p < k && lines < width; p++)
     for (idx i = lines; i < width; i++) packed[p * width + i] = 0;
@@ -107,7 +106,8 @@ static void multiply_rows(const any_product *z, idx p, idx kc, idx i0, idx i1, i
   const idx mr = z->kernel->mr, nr = z->kernel->nr;
   const double beta = p ? 1 : z->s->beta;
   double sums[PK_F64_MR_MAX * PK_F64_NR_MAX];
-  pack(z->type, mr, i0, i1, kc, pk_at(z->a, z->type, p * z->s->csa), z->s->rsa, z->s->csa, packed_a);
+  pack(z->type, mr, i0, i1, kc, pk_at(z->a, z->type, p * z->s->csa), z->s->rsa, z->s->csa,
+       packed_a);
   for (idx panel = panel0; panel < panel1; panel++)
     for (idx i = i0; i < i1; i += mr) {
       const idx j = j0 + panel * nr;

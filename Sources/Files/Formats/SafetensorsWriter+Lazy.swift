@@ -9,7 +9,7 @@ extension SafetensorsWriter {
     metadata: [(key: String, value: String)] = [], to path: String,
     make: (String) throws(FileError) -> Tensor
   ) throws(FileError) {
-    let ordered = [8, 4, 2, 1].flatMap { size in entries.filter { $0.type.byteCount == size } }
+    let ordered = ordered(entries, by: \.type)
     let text = header(ordered, metadata: metadata, path: path)
     try OutputFile.write(to: path) { file throws(FileError) in
       try file.append(littleEndian(UInt64(text.count)) + text)

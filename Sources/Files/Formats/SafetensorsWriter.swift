@@ -21,7 +21,7 @@ public enum SafetensorsWriter {
       }
       return [(name, tensor), (name + "_scale", scales)]
     }
-    let ordered = [8, 4, 2, 1].flatMap { size in all.filter { $0.tensor.type.byteCount == size } }
+    let ordered = ordered(all, by: \.tensor.type)
     let text = header(
       ordered.map { ($0.name, $0.tensor.type, $0.tensor.shape) }, metadata: metadata, path: path)
     try OutputFile.write(to: path) { file throws(FileError) in
@@ -30,6 +30,10 @@ public enum SafetensorsWriter {
     }
   }
 
+  /// Wider element types first, otherwise as given.
+  static func ordered<Entry>(_ entries: [Entry], by type: (Entry) -> ElementType) -> [Entry] {
+    [8, 4, 2, 1].flatMap { size in entries.filter { type($0).byteCount == size } }
+  }
   /// The header with its padding. `ordered` is the order of the data.
   static func header(
     _ ordered: [(name: String, type: ElementType, shape: Shape)],

@@ -14,7 +14,7 @@ public struct SharedTensorFile: Sendable {
   /// The file at `path` with these tensors, wider element types first, as `SafetensorsWriter`
   /// orders them. Every process gives the same entries.
   public init(_ path: String, _ entries: [(name: String, type: ElementType, shape: Shape)]) {
-    let ordered = [8, 4, 2, 1].flatMap { size in entries.filter { $0.type.byteCount == size } }
+    let ordered = SafetensorsWriter.ordered(entries, by: \.type)
     let text = SafetensorsWriter.header(ordered, metadata: [], path: path)
     header = littleEndian(UInt64(text.count)) + text
     var offset = header.count
@@ -44,7 +44,8 @@ public struct SharedTensorFile: Sendable {
     let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC)
     if descriptor < 0 {
       throw FileError(
-        .cannotCreate, "cannot open the file that the first rank has made", in: path,
+        .cannotCreate,
+        "cannot open the file that the first rank has made (\(Descriptor.reason(errno)))", in: path,
         mend: "put the run's folder on a file system that all hosts share")
     }
     defer { close(descriptor) }

@@ -19,14 +19,15 @@ public enum StopRequest {
       | usr2.load(ordering: .relaxed) > 0
   }
 
-  private static let graceMilliseconds = Atomic<UInt64>(20_000)
+  private static let graceMilliseconds = Atomic<UInt64>(0)
+  public static let defaultGrace = 20.0
   /// Seconds that a step may still take once a stop is requested. A longer one is given up.
   public static var grace: Double { Double(graceMilliseconds.load(ordering: .relaxed)) / 1000 }
 
   /// Installs the handlers. They use only atomics and the clock, which is allowed in a signal
-  /// handler. `grace`: see there.
-  public static func install(grace: Double = 20) {
-    graceMilliseconds.store(UInt64(max(grace, 0) * 1000), ordering: .relaxed)
+  /// handler.
+  public static func install(grace: Double = defaultGrace) {
+    graceMilliseconds.store(UInt64(grace * 1000), ordering: .relaxed)
     signal(SIGTERM) { StopRequest.note($0, at: StopRequest.term) }
     signal(SIGINT) { StopRequest.note($0, at: StopRequest.int) }
     signal(SIGUSR1) { StopRequest.note($0, at: StopRequest.usr1) }

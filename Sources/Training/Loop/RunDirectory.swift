@@ -1,3 +1,4 @@
+import Cluster
 public import Files
 import FoundationEssentials
 import TensorRuntime
@@ -61,6 +62,18 @@ public struct RunDirectory: Sendable {
         ?? false
     }
     if kept.count < lines.count { try OutputFile.write(kept.map { $0 + "\n" }.joined(), to: file) }
+  }
+  /// Throws, on all ranks, if one of them does not see the folder, into which all of them will write
+  /// checkpoints. `directory` is the first rank's.
+  static func checkShared(_ directory: RunDirectory?, _ cluster: Cluster) throws {
+    if cluster.size == 1 { return }
+    let path = String(
+      decoding: try cluster.broadcast(Array((directory?.path ?? "").utf8)), as: UTF8.self)
+    let sees: UInt64 = TextFile.exists("\(path)/config.json") ? 1 : 0
+    guard let rank = try cluster.gather([sees]).firstIndex(where: { $0[0] == 0 }) else { return }
+    throw FileError(
+      .cannotCreate, "rank \(rank) on \(cluster.hosts[rank]) does not see the run's folder",
+      in: path, mend: "put it on a file system that all hosts share")
   }
   public var samples: String { "\(path)/samples" }
 

@@ -89,8 +89,8 @@ public struct TrainableModel<Model: Layer> {
   /// The tensors of a checkpoint: parameters under `prefix` (all, or only the trainable ones),
   /// optimiser under "optimizer.", average under "ema.".
   public func state(
-    _ prefix: String, onlyTrainable: Bool = false, in work: borrowing Workspace
-  ) throws -> TrainingState {
+    _ prefix: String, onlyTrainable: Bool = false
+  ) -> TrainingState {
     var s = TrainingState()
     var shapes: [Shape] = []
     model.readParameters { p in

@@ -28,6 +28,7 @@ public struct TrainingLoop {
     _ options: Options, work: borrowing Workspace, report: (String) -> Void
   ) async throws -> Outcome {
     let cluster = Cluster.current
+    try RunDirectory.checkShared(directory, cluster)
     var step = 0
     var newest = 0  // the step of the newest checkpoint
     if resuming {
@@ -50,10 +51,9 @@ public struct TrainingLoop {
     }
     let clock = ContinuousClock()
     var progress = Progress(step: step, of: task.totalSteps, every: options.reportEvery)
-    func save(_ task: some TrainingTask, after step: Int, _ work: borrowing Workspace) throws {
+    func save(_ task: some TrainingTask, after step: Int) throws {
       cluster.activity = "checkpoint after step \(step)"
-      try task.state(in: work).save(
-        step: step, in: directory, keeping: options.keep, cluster)
+      try task.state().save(step: step, in: directory, keeping: options.keep, cluster)
       newest = step
     }
     while step < task.totalSteps && !task.isFinished {
@@ -65,7 +65,7 @@ public struct TrainingLoop {
         let line = "stopped inside step \(step + 1), which begins again when the run is resumed"
         report(line)
         directory?.log(line)
-        if step > newest { try save(task, after: step, work) }
+        if step > newest { try save(task, after: step) }
         return .stopped(step: step)
       }
       let seconds = (clock.now - start) / .seconds(1)
@@ -88,7 +88,7 @@ public struct TrainingLoop {
       let stopping = ranks.stops || task.stopReason != nil
       let ends = step == task.totalSteps || task.isFinished
       if stopping || ends || options.checkpointEvery > 0 && step % options.checkpointEvery == 0 {
-        try save(task, after: step, work)
+        try save(task, after: step)
       }
       if ends || stopping, let planned {
         let line =

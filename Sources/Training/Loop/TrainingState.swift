@@ -1,6 +1,5 @@
 import Cluster
 public import Files
-public import Layers
 public import TensorRuntime
 
 /// The complete state of a training run: tensors by name, and a few numbers. Every rank names all

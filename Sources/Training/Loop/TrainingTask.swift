@@ -95,7 +95,7 @@ public protocol TrainingTask {
   /// default `step` alone.
   func kindsOfStep(from step: Int) -> [Int]
   /// The state as it is saved. Each rank's holds what that rank writes of it.
-  func state(in work: borrowing Workspace) throws -> TrainingState
+  func state() -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
   /// Writes the trained model into a folder that exists.
   func export(to folder: String) throws

@@ -165,8 +165,8 @@ struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
     return [share * reconstruction, share * kl / Double(z.count)]
   }
 
-  func state(in work: borrowing Workspace) throws -> TrainingState {
-    try training.state("model.", in: work)
+  func state() -> TrainingState {
+    training.state("model.")
   }
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)

@@ -230,8 +230,8 @@ extension EncoderTraining {
     _modify { yield &training.model }
   }
   public var totalSteps: Int { settings.steps }
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
-    try training.state("model.", in: work)
+  public func state() -> TrainingState {
+    training.state("model.")
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)

@@ -231,8 +231,8 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     return share * loss
   }
 
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
-    try training.state("model.", in: work)
+  public func state() -> TrainingState {
+    training.state("model.")
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)

@@ -170,7 +170,7 @@ public struct OTMapTask: TrainingTask {
     }
     return nil
   }
-  public func state(in work: borrowing Workspace) throws -> TrainingState {
+  public func state() -> TrainingState {
     var s = TrainingState()
     for t in trainer.state.tensors { s.add(t.name, t.value) }
     for n in trainer.state.numbers { s.numbers[n.name] = .integer(n.value) }

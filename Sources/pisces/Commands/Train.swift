@@ -29,7 +29,7 @@ struct TrainingOptions: ParsableArguments {
     help: """
       Seconds that a step may still take once a signal asks the run to stop; a longer one is given \
       up and begins again when the run is resumed.
-      """) var stopWithin = 20.0
+      """) var stopWithin = StopRequest.defaultGrace
 
   /// The folder of the run, and whether the run is resumed. A resumed run reads the configuration
   /// with which it was started.
