@@ -60,7 +60,7 @@ public struct EncoderBenchmark: Sendable {
           }
         ).blocks[0]
         return BenchmarkReference.agree(
-          block(few, in: work), wide.forward(BenchmarkReference.wide(few, work), in: work).y,
+          block(few, in: work), wide(BenchmarkReference.wide(few, work), in: work),
           tolerance: 1e-4
         )
       },

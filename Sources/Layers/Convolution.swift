@@ -74,11 +74,11 @@ public struct Convolution: Layer {
     )
   }
   /// Whether gradients of parameters are wanted that need the input.
-  private var readsInput: Bool {
+  var readsInput: Bool {
     weight.isTrainable || bias.isTrainable || adapter?.isTrainable == true
   }
   /// `[out, in, kt, kh, kw]`: W, or W + s B A.
-  private func kernel(in work: borrowing Workspace) -> Tensor {
+  func kernel(in work: borrowing Workspace) -> Tensor {
     let w = adapter.map { $0.adding(to: weight.value, in: work) } ?? weight.value
     return w.reshaped(kernelShape)
   }

@@ -130,8 +130,10 @@ public struct GroupNorm: Layer {
   func pending(_ x: Tensor, in work: borrowing Workspace) -> (
     norm: Workspace.PendingNorm, saved: Saved
   ) {
-    let (norm, statistics) = work.pendingGroupNorm(
-      x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu,
+    let statistics = work.groupStatistics(
+      x, groups: groups, epsilon: epsilon, eachFrame: eachFrame)
+    let norm = work.pendingNorm(
+      x, statistics, groups: groups, scale: scale.value, shift: shift.value, silu: silu,
       eachFrame: eachFrame)
     return (norm, Saved(x: x, statistics: statistics))
   }

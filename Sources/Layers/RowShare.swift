@@ -98,24 +98,53 @@ extension RowShare {
       shapes: (0..<count).map { $0 == other ? shapes : [] }, in: work)
     return received[other]
   }
-  /// The share of a process of the second half, if these processes alone share the rows.
-  public var secondHalf: RowShare {
-    count == 2
-      ? RowShare(strips: strips)
-      : RowShare(strips: strips, SecondHalf(whole: exchange!, index: index - count / 2))
+  /// Whether this process is in the second half of those that share the rows.
+  public var isInSecondHalf: Bool { index >= count / 2 }
+  /// The share of this process, if its half alone shares the rows.
+  public var half: RowShare {
+    count == 2 ? RowShare(strips: strips) : RowShare(strips: strips, Half(whole: exchange!))
   }
-  private struct SecondHalf: RowExchange {
+  private struct Half: RowExchange {
     let whole: any RowExchange
-    let index: Int
     var count: Int { whole.count / 2 }
+    var index: Int { whole.index % count }
     func exchange(_ pieces: [[Tensor]], shapes: [[Shape]], in work: borrowing Workspace)
       -> [[Tensor]]
     {
-      let none = Array(repeating: [Shape](), count: count)
-      let received = whole.exchange(
-        none.map { _ in [] } + pieces, shapes: none + shapes, in: work)
-      return Array(received[count...])
+      let others = Array(repeating: [Shape](), count: count)
+      let nothing = others.map { _ in [Tensor]() }
+      if whole.index < count {
+        let received = whole.exchange(pieces + nothing, shapes: shapes + others, in: work)
+        return Array(received[..<count])
+      }
+      return Array(whole.exchange(nothing + pieces, shapes: others + shapes, in: work)[count...])
     }
+  }
+
+  /// Gives process j the tensors `pieces[j]`, and returns what each has given to this one
+  /// (`RowExchange`).
+  func exchanged(_ pieces: [[Tensor]], shapes: [[Shape]], in work: borrowing Workspace)
+    -> [[Tensor]]
+  { exchange?.exchange(pieces, shapes: shapes, in: work) ?? pieces }
+  /// One tensor of every strip, of one shape, in order of the strips; `mine` are those of this
+  /// process.
+  public func gathered(_ mine: [Tensor], in work: borrowing Workspace) -> [Tensor] {
+    let shapes = mine.map(\.shape)
+    return exchanged(
+      (0..<count).map { _ in mine }, shapes: (0..<count).map { _ in shapes }, in: work
+    ).flatMap { $0 }
+  }
+  /// The last piece of the process before this one, and the first of the one behind it; nil at the
+  /// ends. All have one shape.
+  func neighbours(first: Tensor, last: Tensor, in work: borrowing Workspace) -> (
+    before: Tensor?, behind: Tensor?
+  ) {
+    let received = exchanged(
+      (0..<count).map { $0 == index + 1 ? [last] : $0 == index - 1 || $0 == index ? [first] : [] },
+      shapes: (0..<count).map { abs($0 - index) == 1 ? [first.shape] : [] }, in: work)
+    return (
+      index > 0 ? received[index - 1][0] : nil, index + 1 < count ? received[index + 1][0] : nil
+    )
   }
 
   /// The sum over all processes, on each, of tensors that are sums over the strips of each.

@@ -1,3 +1,4 @@
+public import Layers
 public import Models
 public import TensorRuntime
 
@@ -26,6 +27,7 @@ public struct LatentDecoder: Sendable {
   }
   enum Parts: Sendable {
     case clips([(frames: Int, saved: AutoencoderDecoder.Saved)])
+    case strips([(frames: Int, saved: AutoencoderDecoder.StripsSaved)])
     case frames(ImageAutoencoderDecoder.Saved)
   }
 
@@ -59,14 +61,17 @@ public struct LatentDecoder: Sendable {
       frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio,
     ]
   }
-  /// `frames`: the latent frames that are decoded, for a decoder of single frames; nil: all.
-  public func forward(_ z: Tensor, frames: [Int]? = nil, in work: borrowing Workspace) -> (
-    frames: Tensor, saved: Saved
-  ) {
+  /// `frames`: the latent frames that are decoded, for a decoder of single frames; nil: all. Rows of
+  /// latents that are not cut into tiles are shared by the processes of `share`, each of which gets
+  /// all frames.
+  public func forward(
+    _ z: Tensor, frames: [Int]? = nil, sharing share: RowShare = .whole,
+    in work: borrowing Workspace
+  ) -> (frames: Tensor, saved: Saved) {
     precondition(frames == nil || decodesSingleFrames, "single frames of a decoder of clips")
     let chosen = frames.map { Self.frames($0, of: z, in: work) } ?? z
     let unscaled = work.scaled(chosen, by: 1 / scalingFactor)
-    let (raw, parts) = decode(unscaled, in: work)
+    let (raw, parts) = decode(unscaled, sharing: share, in: work)
     let unit = work.affineClamp(raw, alpha: 0.5, beta: 0.5, to: 0...1)
     return (
       work.permuted(unit, [0, 2, 1, 3, 4]),
@@ -74,8 +79,24 @@ public struct LatentDecoder: Sendable {
     )
   }
   /// Video `[B, 3, T, H, W]` in about [-1, 1].
-  private func decode(_ z: Tensor, in work: borrowing Workspace) -> (raw: Tensor, parts: Parts) {
+  private func decode(_ z: Tensor, sharing share: RowShare, in work: borrowing Workspace) -> (
+    raw: Tensor, parts: Parts
+  ) {
+    func joined(_ videos: [Tensor]) -> Tensor {
+      videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2)
+    }
     switch network {
+    case .clips(let decoder)
+    where tiling == nil && AutoencoderDecoder.isShared(rows: z.shape[3], by: share):
+      var videos: [Tensor] = []
+      var saved: [(frames: Int, saved: AutoencoderDecoder.StripsSaved)] = []
+      for r in ranges(z.shape[2]) {
+        let (y, s) = decoder.forward(
+          work.narrowed(z, axis: 2, r), checkpointing: checkpointing, sharing: share, in: work)
+        videos.append(y)
+        saved.append((y.shape[2], s))
+      }
+      return (joined(videos), .strips(saved))
     case .clips(let decoder):
       var videos: [Tensor] = []
       var saved: [(frames: Int, saved: AutoencoderDecoder.Saved)] = []
@@ -85,7 +106,7 @@ public struct LatentDecoder: Sendable {
         videos.append(y)
         saved.append((y.shape[2], s))
       }
-      return (videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2), .clips(saved))
+      return (joined(videos), .clips(saved))
     case .frames(let decoder):
       let (y, s) = decoder.forward(
         ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)
@@ -129,17 +150,24 @@ public struct LatentDecoder: Sendable {
   private mutating func decodeBackward(_ dRaw: Tensor, _ s: Saved, in work: borrowing Workspace)
     -> Tensor
   {
-    switch (network, s.parts) {
-    case (.clips(var decoder), .clips(let chunks)):
+    func chunks<Saved>(
+      _ list: [(frames: Int, saved: Saved)], _ backward: (Tensor, Saved) -> Tensor
+    ) -> Tensor {
       var parts: [Tensor] = []
       var start = 0
-      for (frames, saved) in chunks {
-        parts.append(
-          decoder.backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved, in: work))
+      for (frames, saved) in list {
+        parts.append(backward(work.narrowed(dRaw, axis: 2, start..<start + frames), saved))
         start += frames
       }
-      network = .clips(decoder)
       return parts.count == 1 ? parts[0] : work.concatenated(parts, axis: 2)
+    }
+    switch (network, s.parts) {
+    case (.clips(var decoder), .clips(let list)):
+      let dz = chunks(list) { decoder.backward($0, $1, in: work) }
+      network = .clips(decoder)
+      return dz
+    case (.clips(let decoder), .strips(let list)):
+      return chunks(list) { decoder.backward($0, $1, in: work) }
     case (.frames(var decoder), .frames(let saved)):
       let dz = decoder.backward(ClipFrames.images(dRaw, in: work), saved, in: work)
       network = .frames(decoder)

@@ -2,17 +2,17 @@ import Layers
 import Rewards
 import TensorRuntime
 
-/// The halves of a group. Decoder and rewards are not cut into strips, and do not need the teacher:
-/// the first half of the ranks computes them, each all of it, and the second half the passes of
-/// teacher and target on the rows that it shares. Then they swap what they have, and add it up in
-/// one order. Teacher and target take about as long as decoder and rewards.
+/// The halves of a group. Decoder and rewards do not need the teacher: the first half of the ranks
+/// computes them, and the second half the passes of teacher and target, each on the rows that it
+/// shares. Then they swap what they have, and add it up in one order. Teacher and target take about
+/// as long as decoder and rewards.
 extension DirectStep {
-  /// Which half this process is in, and what the second half has of the rows. nil where all do all.
+  /// Which half this process is in, and what it has of its half's rows. nil where all do all.
   var halves: (isSecond: Bool, rows: RowShare)? {
     let needsTeacher = options.consistencyWeight > 0 || options.anchorWeight > 0
     // The rewards' cosine needs the student's backward pass, for which all are needed.
     guard rows.count > 1, needsTeacher, !options.comparesRewards else { return nil }
-    return (rows.index >= rows.count / 2, rows.secondHalf)
+    return (rows.isInSecondHalf, rows.half)
   }
 
   /// Gives the other half this one's part: the gradient of the rewards and these, or what the

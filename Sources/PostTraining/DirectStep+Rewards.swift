@@ -18,10 +18,12 @@ extension DirectStep {
     let o = options
     let clean = batch.indices.map { schedule.clean($0) }
     let prediction = work.mixed(clean, out.noisy, out.output)
-    let (frames, decoded) = decoder.forward(prediction, frames: batch.rewardFrames, in: work)
+    let rows = halves?.rows ?? rows
+    let (frames, decoded) = decoder.forward(
+      prediction, frames: batch.rewardFrames, sharing: rows, in: work)
     phases?.end("decode", in: work)
     let (scores, scored) = model.forward(
-      frames, captions, crop: batch.crop, checkpointing: o.checkpointing, in: work)
+      frames, captions, crop: batch.crop, checkpointing: o.checkpointing, sharing: rows, in: work)
     phases?.end("rewards", in: work)
     let g = Double(o.accumulation)
     let weight = -o.rewardGradientScale / (Double(clean.count) * g)

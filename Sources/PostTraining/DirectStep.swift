@@ -38,8 +38,7 @@ public struct DirectStep: Sendable {
   }
   public let schedule: any DistillationSchedule
   public var options: Options
-  /// What this process has of the rows of student, teacher and target; decoder and rewards are
-  /// computed whole.
+  /// What this process has of the rows of student, teacher, target, decoder and video encoder.
   public let rows: RowShare
   public init(
     _ schedule: any DistillationSchedule, _ options: Options = Options(),

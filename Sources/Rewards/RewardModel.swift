@@ -1,4 +1,4 @@
-import Layers
+public import Layers
 public import Models
 public import TensorRuntime
 public import Transport
@@ -114,16 +114,17 @@ public struct RewardModel: Sendable {
   }
 
   /// The enabled rewards of B pairs. A caption without lexical tokens keeps its plain attention
-  /// (D-30).
+  /// (D-30). The processes of `share` have the same pairs, and share the tokens of the video encoder.
   public func forward(
     _ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center,
-    checkpointing: Bool = false, in work: borrowing Workspace
+    checkpointing: Bool = false, sharing share: RowShare = .whole, in work: borrowing Workspace
   ) -> (scores: Scores, saved: Saved) {
     precondition(
       x.shape[0] == captions.tokens.batch,
       "\(x.shape[0]) videos for \(captions.tokens.batch) captions")
     let (input, ps) = pixels.forward(x, crop: crop, in: work)
-    let (video, vs) = model.video.forward(input, checkpointing: checkpointing, in: work)
+    let (video, vs) = model.video.forward(
+      input, checkpointing: checkpointing, sharing: share, in: work)
     var scores = Scores()
     var unit: L2Normalize.Saved?
     var target: Tensor?

@@ -83,6 +83,7 @@ public enum Reference {
         batch: q.shape[0], heads: heads, queries: queries, keys: keys, head_dim: width / heads,
         ldq: width, ldk: width, ldv: width, ldo: width, bq: queries * width, bk: keys * width,
         bv: keys * width, bo: queries * width, scale: scale, causal_block: visible.causalBlock,
+        query_block: visible.queryBlock,
         key_counts: visible.keyCounts.isEmpty ? nil : counts.baseAddress)
       unsafe body(&s)
     }

@@ -120,6 +120,7 @@ static void attention(void) {
                                 q * w,
                                 0.3,
                                 masked && q == k ? 10 : 0,
+                                10,
                                 masked ? counts : NULL};
         void *Q = array(b * q * w), *K = array(b * k * w), *V = array(b * k * w),
              *O = array(b * q * w), *L = array(b * heads * q);
@@ -195,6 +196,16 @@ static void rows(void) {
     expect("groupnorm", pk_groupnorm_forward(T, &s, x, g, b, y, mean, rstd, scratch));
     expect("groupnorm backward",
            pk_groupnorm_backward(T, &s, dy, x, g, b, mean, rstd, y, dx, dg, db, scratch));
+    void *parts = array(n), *table = array(2 * 5 * 3 * 12);
+    double *sums = malloc(2 * 12 * 5 * 2 * sizeof *sums);
+    expect("groupnorm table", pk_groupnorm_table(T, &s, g, b, mean, rstd, table));
+    expect("groupnorm sums",
+           pk_groupnorm_backward_sums(T, &s, dy, x, g, b, mean, rstd, parts, sums));
+    expect("groupnorm finish",
+           pk_groupnorm_backward_finish(T, &s, x, g, mean, rstd, sums, s.spatial, y, parts));
+    all_finite("groupnorm table", 2 * 5 * 3 * 12, table);
+    if (memcmp(parts, dx, (size_t)n * (T == PK_F64 ? 8 : 4))) failures++, puts("groupnorm parts");
+    free(sums);
     all_finite("groupnorm", n, y), all_finite("groupnorm dx", n, dx);
     done();
   }

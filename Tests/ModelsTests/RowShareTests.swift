@@ -72,7 +72,7 @@ import Testing
       }
     }
   }
-  /// The second half of a group alone has the bits of one process, and gives them to the first.
+  /// Half of a group has the bits of one process, and gives them to the other half.
   @Test(arguments: [2, 4]) func halves(_ ranks: Int) throws {
     let network = try Self.network(adapted: false)
     @Sendable func velocity(_ share: RowShare, in work: borrowing Workspace) -> Tensor {
@@ -82,14 +82,50 @@ import Testing
     let one = velocity(RowShare(strips: 4), in: Workspace())
     let results = RankThreads.run(ranks, strips: 4) { share in
       let work = Workspace()
-      let isSecond = share.index >= share.count / 2
-      let mine = isSecond ? velocity(share.secondHalf, in: work) : work.full(Shape(3), 7, .f32)
+      let isSecond = share.isInSecondHalf
+      let mine = isSecond ? velocity(share.half, in: work) : work.full(Shape(3), 7, .f32)
       let theirs = share.swapped(
         [mine], for: [isSecond ? Shape(3) : Self.latents.shape], in: work)[0]
       return isSecond ? [mine, theirs] : [theirs, mine]
     }
     for pair in results {
       #expect(pair[0].floats == one.floats && pair[1].floats == [7, 7, 7])
+    }
+  }
+  /// The frozen video encoder: its features, and the gradient of the pixels.
+  @Test(arguments: [false, true]) func videoEncoder(_ checkpointing: Bool) throws {
+    var config = SmallModels.videoText.visionEncoder
+    (config.depth, config.numHeads) = (2, 4)
+    let source = noisySource(seed: 21)
+    var encoder = try VideoEncoder(config, embedDim: 6, from: source)
+    encoder.forEachParameter { $0.value = Workspace().converted($0.value, to: .f32) }
+    let frozen = encoder
+    let pixels = randomTensor(
+      Shape(2, config.numFrames, 3, config.imgSize, config.imgSize), seed: 22, type: .f32)
+    @Sendable func run(_ share: RowShare) -> [Tensor] {
+      let work = Workspace()
+      var encoder = frozen
+      let (y, saved) = encoder.forward(
+        pixels, checkpointing: checkpointing, sharing: share, in: work)
+      let d = encoder.backward(
+        dTokens: randomTensor(y.tokens.shape, seed: 23, type: .f32),
+        dProjected: randomTensor(y.projected.shape, seed: 24, type: .f32), saved, in: work)
+      return [y.tokens, y.projected, d!]
+    }
+    let whole = run(.whole)
+    for strips in [2, 4, 8] {
+      let one = run(RowShare(strips: strips))
+      for (x, y) in zip(one, whole) {
+        let scale = y.floats.reduce(1e-3) { max($0, abs($1)) }
+        #expect(zip(x.floats, y.floats).allSatisfy { abs($0 - $1) < 2e-5 * scale })
+        // More strips than heads are not made.
+        if strips == 8 { #expect(x.floats == y.floats) }
+      }
+      for ranks in [2, 4] where ranks <= strips {
+        for result in RankThreads.run(ranks, strips: strips, run) {
+          #expect(Self.isSame(result, one), "\(ranks) of \(strips)")
+        }
+      }
     }
   }
   /// Strips of rows in double against finite differences.

@@ -11,6 +11,7 @@ import Testing
     let (batch, queries, keys) = (sizes[0], sizes[2], sizes[3])
     check(sizes, Workspace.Visibility())
     if queries == keys { check(sizes, Workspace.Visibility(causalBlock: 25)) }
+    check(sizes, Workspace.Visibility(causalBlock: 25, queryBlock: 10))
     check(
       sizes,
       Workspace.Visibility(keyCounts: (0..<batch).map { Int32(max(1, keys - 2 * $0)) }))

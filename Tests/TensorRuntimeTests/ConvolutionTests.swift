@@ -96,9 +96,9 @@ import Testing
     for variant in KernelVariant.present where variant != .f64 {
       let (fused, separate) = variant.use {
         let work = Workspace()
-        let (norm, _) = work.pendingGroupNorm(
-          x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true,
-          eachFrame: eachFrame)
+        let norm = work.pendingNorm(
+          x, work.groupStatistics(x, groups: 1, epsilon: 1e-6, eachFrame: eachFrame), groups: 1,
+          scale: scale, shift: shift, silu: true, eachFrame: eachFrame)
         var y = work.convolution(
           work.groupNorm(
             x, groups: 1, scale: scale, shift: shift, epsilon: 1e-6, silu: true,

@@ -22,7 +22,7 @@ ptrdiff_t pk_attention_scratch(const pk_attention_shape *s, int backward) {
 
 static int att_bad(const pk_attention_shape *s) {
   if (s->batch < 0 || s->heads < 1 || s->queries < 0 || s->keys < 1 || s->head_dim < 1 ||
-      !(s->scale > 0))
+      !(s->scale > 0) || (s->causal_block > 0 && s->query_block < 1))
     return 1;
   for (idx b = 0; s->key_counts && b < s->batch; b++)
     if (s->key_counts[b] < 1 || s->key_counts[b] > s->keys) return 1;

@@ -9,8 +9,9 @@
  * Shapes   q o dq do [batch, queries, heads, head_dim], k v dk dv [batch, keys, heads, head_dim],
  *          lse [batch, heads, queries]. Row strides ld*, batch strides b*; head h occupies columns
  *          h * head_dim onwards.
- * Visible  key j of sample b if j < key_counts[b] (all when NULL) and, with causal_block c > 0, j /
- *          c <= i / c. Every query must see at least one key; scale > 0.
+ * Visible  key j of sample b to query i if j < key_counts[b] (all when NULL) and, with causal_block
+ *          > 0, j / causal_block <= i / query_block: frames of so many keys, and of so many queries,
+ *          which need not be all of a frame. Every query must see at least one key; scale > 0.
  * Writes   dq, dk, dv are overwritten, with the strides of q, k, v; rows of unseen keys become 0.
  * bf16     operands of f32 are rounded to bf16 when pk_compute_type() says so (not beside AMX,
  *          where bf16 vector instructions are slow), the probabilities and dS too; exponentials and
@@ -24,7 +25,7 @@ typedef struct PK_SAFE {
   ptrdiff_t batch, heads, queries, keys, head_dim;
   ptrdiff_t ldq, ldk, ldv, ldo, bq, bk, bv, bo;
   double scale;
-  ptrdiff_t causal_block;
+  ptrdiff_t causal_block, query_block;
   const int32_t *key_counts;
 } pk_attention_shape;
 

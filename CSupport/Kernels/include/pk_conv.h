@@ -32,7 +32,7 @@ typedef struct {
 } pk_conv3d_shape;
 
 typedef struct PK_SAFE {
-  /* [batch, frames, 3, in], of pk_groupnorm_statistics: the convolution reads n = (x - mean)
+  /* [batch, frames, 3, in], of pk_groupnorm_table: the convolution reads n = (x - mean)
    * factor + shift; NULL: x. norm_frames: T, or 1 for one table a sample. */
   const void *norm;
   ptrdiff_t norm_frames;

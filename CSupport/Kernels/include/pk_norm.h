@@ -71,15 +71,31 @@ ptrdiff_t pk_groupnorm_scratch(const pk_groupnorm_shape *s);
 pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x,
                                const void *gamma, const void *beta, void *y, void *mean, void *rstd,
                                void *scratch);
-/* mean and rstd alone, and what a convolution needs to normalise as it reads (pk_conv_fusion): norm
- * [batch, frames, 3, channels], a channel's mean, rstd gamma and beta. */
+/* The two parts of forward: mean and rstd, and y from them. */
 pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x,
-                                  const void *gamma, const void *beta, void *mean, void *rstd,
-                                  void *norm, void *scratch);
+                                  void *mean, void *rstd, void *scratch);
+pk_status pk_groupnorm_apply(pk_type type, const pk_groupnorm_shape *s, const void *x,
+                             const void *gamma, const void *beta, const void *mean,
+                             const void *rstd, void *y);
+/* What a convolution needs to normalise as it reads (pk_conv_fusion): norm [batch, frames, 3,
+ * channels], a channel's mean, rstd gamma and beta. */
+pk_status pk_groupnorm_table(pk_type type, const pk_groupnorm_shape *s, const void *gamma,
+                             const void *beta, const void *mean, const void *rstd, void *norm);
 /* dx plus `add` (shaped as x; NULL: nothing), the gradient that passes the norm by. dx may be dy,
  * but not add. */
 pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const void *dy,
                                 const void *x, const void *gamma, const void *beta,
                                 const void *mean, const void *rstd, const void *add, void *dx,
                                 void *add_dgamma, void *add_dbeta, void *scratch);
+/* Its two parts, for an x that is a piece of a larger one, without the gradients of gamma and beta.
+ * The first makes g, the gradient of the norm's own output, which may be dy, and the sums of g and
+ * of g n over each channel, [batch, channels, frames, 2] in double. The second needs these sums of
+ * all pieces, and the `spatial` of all together; dx may be g. */
+pk_status pk_groupnorm_backward_sums(pk_type type, const pk_groupnorm_shape *s, const void *dy,
+                                     const void *x, const void *gamma, const void *beta,
+                                     const void *mean, const void *rstd, void *g, double *sums);
+pk_status pk_groupnorm_backward_finish(pk_type type, const pk_groupnorm_shape *s, const void *x,
+                                       const void *gamma, const void *mean, const void *rstd,
+                                       const double *sums, ptrdiff_t spatial, const void *add,
+                                       void *dx);
 #endif

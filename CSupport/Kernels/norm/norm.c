@@ -208,8 +208,7 @@ static int gn_bad(const pk_groupnorm_shape *s) {
 }
 
 pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, const void *x,
-                                  const void *gamma, const void *beta, void *mean, void *rstd,
-                                  void *norm, void *scratch) {
+                                  void *mean, void *rstd, void *scratch) {
   const pk_kernels *k = pk_select(type);
   if (!k) return PK_BAD_TYPE;
   if (gn_bad(s)) return PK_BAD_SHAPE;
@@ -233,7 +232,14 @@ pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, con
     pk_write(mean, type, g, shift + a / n);
     pk_write(rstd, type, g, 1 / sqrt((var > 0 ? var : 0) + s->eps));
   }
-  for (idx r = 0; norm && r < rows; r++) {
+  return PK_OK;
+}
+
+pk_status pk_groupnorm_table(pk_type type, const pk_groupnorm_shape *s, const void *gamma,
+                             const void *beta, const void *mean, const void *rstd, void *norm) {
+  if (!pk_select(type)) return PK_BAD_TYPE;
+  if (gn_bad(s)) return PK_BAD_SHAPE;
+  for (idx r = 0; r < gn_rows(s); r++) {
     const idx b = r / (s->channels * s->frames), c = gn_channel(s, r), g = gn_group(s, r),
               to = 3 * (b * s->frames + r % s->frames) * s->channels + c;
     pk_write(norm, type, to, pk_read(mean, type, g));
@@ -243,13 +249,12 @@ pk_status pk_groupnorm_statistics(pk_type type, const pk_groupnorm_shape *s, con
   return PK_OK;
 }
 
-pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x,
-                               const void *gamma, const void *beta, void *y, void *mean, void *rstd,
-                               void *scratch) {
+pk_status pk_groupnorm_apply(pk_type type, const pk_groupnorm_shape *s, const void *x,
+                             const void *gamma, const void *beta, const void *mean,
+                             const void *rstd, void *y) {
   const pk_kernels *k = pk_select(type);
-  const pk_status status =
-      pk_groupnorm_statistics(type, s, x, gamma, beta, mean, rstd, NULL, scratch);
-  if (status != PK_OK) return status;
+  if (!k) return PK_BAD_TYPE;
+  if (gn_bad(s)) return PK_BAD_SHAPE;
   const idx rows = gn_rows(s);
 #pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
   for (idx r = 0; r < rows; r++) {
@@ -261,6 +266,13 @@ pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const 
   return PK_OK;
 }
 
+pk_status pk_groupnorm_forward(pk_type type, const pk_groupnorm_shape *s, const void *x,
+                               const void *gamma, const void *beta, void *y, void *mean, void *rstd,
+                               void *scratch) {
+  const pk_status status = pk_groupnorm_statistics(type, s, x, mean, rstd, scratch);
+  return status != PK_OK ? status : pk_groupnorm_apply(type, s, x, gamma, beta, mean, rstd, y);
+}
+
 /* What backward knows of a row of x and of its group. */
 typedef struct {
   const pk_kernels *k;
@@ -268,22 +280,23 @@ typedef struct {
   const pk_groupnorm_shape *s;
   const void *dy, *x, *gamma, *beta, *mean, *rstd, *add;
   void *dx;
-  double *sums; /* of each row: of the gradient of the norm's own output g, and of g n */
+  const double *sums; /* of each row: of the gradient of the norm's own output g, and of g n */
+  idx spatial;        /* over how many values of a row these sums go */
 } gn_backward;
 
 /* The sums of a row; its g goes to dx. */
-static void gn_row_sums(const gn_backward *w, idx r) {
+static void gn_row_sums(const gn_backward *w, idx r, double *sums) {
   const idx c = gn_channel(w->s, r), g = gn_group(w->s, r), at = r * w->s->spatial;
-  w->sums[2 * r] = w->sums[2 * r + 1] = 0;
+  sums[2 * r] = sums[2 * r + 1] = 0;
   w->k->groupnorm_channel_sums(
       w->s->spatial, w->s->silu, pk_read(w->mean, w->type, g), pk_read(w->rstd, w->type, g),
       affine(w->gamma, w->type, c, 1), affine(w->beta, w->type, c, 0), pk_at(w->dy, w->type, at),
-      pk_at(w->x, w->type, at), pk_at(w->dx, w->type, at), w->sums + 2 * r, w->sums + 2 * r + 1);
+      pk_at(w->x, w->type, at), pk_at(w->dx, w->type, at), sums + 2 * r, sums + 2 * r + 1);
 }
 
 static void gn_row_backward(const gn_backward *w, idx r) {
   const idx per = w->s->channels / w->s->groups, g = gn_group(w->s, r), at = r * w->s->spatial;
-  double m1 = 0, m2 = 0, n = (double)(per * w->s->spatial);
+  double m1 = 0, m2 = 0, n = (double)(per * w->spatial);
   for (idx i = 0; i < per; i++) {
     const idx o = gn_row(w->s, g, i);
     const double factor = affine(w->gamma, w->type, gn_channel(w->s, o), 1);
@@ -304,19 +317,19 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
   if (gn_bad(s)) return PK_BAD_SHAPE;
   const idx rows = gn_rows(s), groups = gn_groups(s), per = s->channels / s->groups;
   double *sums = scratch;
-  const gn_backward w = {k, type, s, dy, x, gamma, beta, mean, rstd, add, dx, sums};
+  const gn_backward w = {k, type, s, dy, x, gamma, beta, mean, rstd, add, dx, sums, s->spatial};
 #pragma omp parallel if (rows * s->spatial > PK_SERIAL)
   {
     /* a group at a time stays near between its two passes */
     if (groups >= 2 * omp_get_num_threads()) {
 #pragma omp for schedule(static)
       for (idx g = 0; g < groups; g++) {
-        for (idx i = 0; i < per; i++) gn_row_sums(&w, gn_row(s, g, i));
+        for (idx i = 0; i < per; i++) gn_row_sums(&w, gn_row(s, g, i), sums);
         for (idx i = 0; i < per; i++) gn_row_backward(&w, gn_row(s, g, i));
       }
     } else {
 #pragma omp for schedule(static)
-      for (idx r = 0; r < rows; r++) gn_row_sums(&w, r);
+      for (idx r = 0; r < rows; r++) gn_row_sums(&w, r, sums);
 #pragma omp for schedule(static)
       for (idx r = 0; r < rows; r++) gn_row_backward(&w, r);
     }
@@ -330,5 +343,32 @@ pk_status pk_groupnorm_backward(pk_type type, const pk_groupnorm_shape *s, const
     if (add_dgamma) pk_write(add_dgamma, type, c, pk_read(add_dgamma, type, c) + a);
     if (add_dbeta) pk_write(add_dbeta, type, c, pk_read(add_dbeta, type, c) + b);
   }
+  return PK_OK;
+}
+
+pk_status pk_groupnorm_backward_sums(pk_type type, const pk_groupnorm_shape *s, const void *dy,
+                                     const void *x, const void *gamma, const void *beta,
+                                     const void *mean, const void *rstd, void *g, double *sums) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (gn_bad(s)) return PK_BAD_SHAPE;
+  const idx rows = gn_rows(s);
+  const gn_backward w = {k, type, s, dy, x, gamma, beta, mean, rstd, NULL, g, sums, s->spatial};
+#pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) gn_row_sums(&w, r, sums);
+  return PK_OK;
+}
+
+pk_status pk_groupnorm_backward_finish(pk_type type, const pk_groupnorm_shape *s, const void *x,
+                                       const void *gamma, const void *mean, const void *rstd,
+                                       const double *sums, ptrdiff_t spatial, const void *add,
+                                       void *dx) {
+  const pk_kernels *k = pk_select(type);
+  if (!k) return PK_BAD_TYPE;
+  if (gn_bad(s) || spatial < s->spatial) return PK_BAD_SHAPE;
+  const idx rows = gn_rows(s);
+  const gn_backward w = {k, type, s, NULL, x, gamma, NULL, mean, rstd, add, dx, sums, spatial};
+#pragma omp parallel for schedule(static) if (rows * s->spatial > PK_SERIAL)
+  for (idx r = 0; r < rows; r++) gn_row_backward(&w, r);
   return PK_OK;
 }

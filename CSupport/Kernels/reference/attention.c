@@ -5,7 +5,7 @@ typedef ptrdiff_t idx;
 
 static int is_visible(const pk_attention_shape *s, idx b, idx query, idx key) {
   if (s->key_counts && key >= s->key_counts[b]) return 0;
-  return s->causal_block <= 0 || key / s->causal_block <= query / s->causal_block;
+  return s->causal_block <= 0 || key / s->causal_block <= query / s->query_block;
 }
 
 static double inner(idx n, const double *x, const double *y) {

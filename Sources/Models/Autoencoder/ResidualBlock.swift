@@ -90,7 +90,7 @@ public struct FrameCausalAttention: Layer {
       try linear(parts.out)
     )
   }
-  private var scale: Double { 1 / Double(query.outputWidth).squareRoot() }
+  var scale: Double { 1 / Double(query.outputWidth).squareRoot() }
   private func visible(_ s: Shape) -> Workspace.Visibility { .init(causalBlock: s[3] * s[4]) }
 
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {

@@ -24,12 +24,12 @@ public struct VideoEncoder: Layer {
     let patches: PatchEmbedding.Saved
     let blocks: [BlockSaved]
     let pooling: AttentionPooling.Saved, projection: Linear.Saved
-    let times: Int
+    let times: Int, rows: SequenceRows
   }
   enum BlockSaved: Sendable {
     case all(VideoEncoderBlock.Saved)
     /// Only the block's input is kept: the block is run again in backward.
-    case input(Tensor)
+    case input([Tensor])
   }
 
   public init(_ config: VideoEncoderConfig, embedDim: Int, from source: ParameterSource) throws {
@@ -55,32 +55,39 @@ public struct VideoEncoder: Layer {
   }
 
   /// pixels `[B, T, 3, H, W]`, normalised, H = W = img_size. With `checkpointing` only block inputs
-  /// are kept for backward.
-  public func forward(_ pixels: Tensor, checkpointing: Bool = false, in work: borrowing Workspace)
-    -> (
-      output: Output, saved: Saved
-    )
-  {
-    var (x, patches) = embedded(pixels, in: work)
+  /// are kept for backward. Processes that share the rows of the blocks all give the same pixels,
+  /// and all get the whole output; the parameters must be frozen then.
+  public func forward(
+    _ pixels: Tensor, checkpointing: Bool = false, sharing share: RowShare = .whole,
+    in work: borrowing Workspace
+  ) -> (output: Output, saved: Saved) {
+    let (input, patches) = embedded(pixels, in: work)
+    let rows = rows(input, share)
+    var strips = rows.image.map { work.rows(input, $0) }
     var saved: [BlockSaved] = []
     for block in blocks {
       if checkpointing {
-        saved.append(.input(x))
-        x = block(x, in: work)
+        saved.append(.input(strips))
+        strips = block(strips, rows, in: work)
       } else {
-        let (y, s) = block.forward(x, in: work)
+        let (y, s) = block.forward(strips, rows, in: work)
         saved.append(.all(s))
-        x = y
+        strips = y
       }
     }
+    let x = rows.share.collected(work.joined(strips), rows: rows.counts, in: work)
     let (pooled, poolSaved) = pooling.forward(x, in: work)
     let (projected, projSaved) = projection.forward(pooled, in: work)
     return (
       Output(tokens: x, pooled: pooled, projected: projected),
       Saved(
         patches: patches, blocks: saved, pooling: poolSaved, projection: projSaved,
-        times: config.times(pixels.shape[1]))
+        times: config.times(pixels.shape[1]), rows: rows)
     )
+  }
+  /// The strips of tokens x `[B, M, D]`. One if there are fewer heads or tokens than strips.
+  private func rows(_ x: Tensor, _ share: RowShare) -> SequenceRows {
+    SequenceRows(x.shape[1], share.strips <= min(config.numHeads, x.shape[1]) ? share : .whole)
   }
 
   /// Only the output. Nothing is kept for backward.
@@ -120,14 +127,25 @@ public struct VideoEncoder: Layer {
         projection.backward(dProjected, saved.projection, in: work), saved.pooling, in: work)
       if dx == nil { dx = fromPooling } else { work.add(fromPooling, to: &dx!) }
     }
-    guard var dx else { return nil }
+    if dx == nil { return nil }
+    let rows = saved.rows
+    var strips = rows.image.map { work.rows(dx!, $0) }
+    dx = nil
     for i in blocks.indices.reversed() {
       switch saved.blocks[i] {
-      case .all(let s): dx = blocks[i].backward(dx, s, in: work)
+      case .all(let s): strips = blocks[i].backward(strips, s, rows, in: work)
       case .input(let x):
-        dx = blocks[i].backward(dx, blocks[i].forward(x, in: work).saved, in: work)
+        let s = blocks[i].forward(x, rows, in: work).saved
+        strips = blocks[i].backward(strips, s, rows, in: work)
       }
     }
+    let dInput = rows.share.collected(work.joined(strips), rows: rows.counts, in: work)
+    return backwardEmbedding(dInput, saved, wantsPixels: wantsPixels, in: work)
+  }
+  /// The inverse of `embedded`.
+  private mutating func backwardEmbedding(
+    _ dx: Tensor, _ saved: Saved, wantsPixels: Bool, in work: borrowing Workspace
+  ) -> Tensor? {
     backwardPositions(dx, times: saved.times, in: work)
     if classToken.isTrainable {
       work.addSumOfEach(work.narrowed(dx, axis: 1, 0..<1), to: &classToken.gradient)

@@ -14,13 +14,15 @@ public struct VideoEncoderBlock: Layer {
   let heads: Int
 
   public struct Saved: Sendable {
-    let attention: AttentionSaved
+    let joint: JointAttention.Saved
+    let strips: [StripSaved]
+  }
+  struct StripSaved: Sendable {
+    let attention: AttentionSaved, out: Linear.Saved, attended: Tensor
     let norm2: RMSNorm.Saved, mlp: FeedForward.Saved, fed: Tensor
   }
   struct AttentionSaved: Sendable {
     let norm1: RMSNorm.Saved, qkv: Linear.Saved, queryNorm, keyNorm: RMSNorm.Saved
-    let q, k, v, o, lse: Tensor
-    let out: Linear.Saved, attended: Tensor
   }
 
   init(_ name: String, _ c: VideoEncoderConfig, from source: ParameterSource) throws {
@@ -38,59 +40,90 @@ public struct VideoEncoderBlock: Layer {
     scale2 = try source("\(name).ls2.gamma", Shape(d), .constant(c.initValues))
     heads = c.numHeads
   }
-  private var attentionScale: Double { 1 / (Double(out.inputWidth) / Double(heads)).squareRoot() }
+  private func attention(_ width: Int) -> JointAttention {
+    JointAttention(heads: heads, width: width)
+  }
 
-  public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (middle, attention) = attend(x, in: work)
-    let (w, norm2Saved) = norm2.forward(middle, in: work)
-    let (fed, mlpSaved) = mlp.forward(w, in: work)
-    return (
-      work.layerScale(middle, scale2.value, fed),
-      Saved(attention: attention, norm2: norm2Saved, mlp: mlpSaved, fed: fed)
-    )
+  func forward(_ x: [Tensor], _ rows: SequenceRows, in work: borrowing Workspace) -> (
+    y: [Tensor], saved: Saved
+  ) {
+    let (o, joint, attention) = attend(x, rows, in: work)
+    var saved: [StripSaved] = []
+    let y = x.indices.map { i in
+      let (attended, outSaved) = out.forward(work.rows(o, rows.range(i)), in: work)
+      let middle = work.layerScale(x[i], scale1.value, attended)
+      let (w, norm2Saved) = norm2.forward(middle, in: work)
+      let (fed, mlpSaved) = mlp.forward(w, in: work)
+      saved.append(
+        StripSaved(
+          attention: attention[i], out: outSaved, attended: attended, norm2: norm2Saved,
+          mlp: mlpSaved, fed: fed))
+      return work.layerScale(middle, scale2.value, fed)
+    }
+    return (y, Saved(joint: joint, strips: saved))
   }
   /// Only y. What backward would read is not kept.
-  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
-    let middle = attend(x, in: work).middle
-    return work.layerScale(middle, scale2.value, mlp(norm2.forward(middle, in: work).y, in: work))
+  func callAsFunction(_ x: [Tensor], _ rows: SequenceRows, in work: borrowing Workspace)
+    -> [Tensor]
+  {
+    let o = attend(x, rows, in: work).o
+    return x.indices.map { i in
+      let attended = out(work.rows(o, rows.range(i)), in: work)
+      let middle = work.layerScale(x[i], scale1.value, attended)
+      return work.layerScale(middle, scale2.value, mlp(norm2.forward(middle, in: work).y, in: work))
+    }
   }
-  private func attend(_ x: Tensor, in work: borrowing Workspace) -> (
-    middle: Tensor, saved: AttentionSaved
+  /// The same of a whole sequence x `[B, M, D]`.
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    self([x], SequenceRows(x.shape[1], .whole), in: work)[0]
+  }
+  /// The result of attention for the rows of this process.
+  private func attend(_ x: [Tensor], _ rows: SequenceRows, in work: borrowing Workspace) -> (
+    o: Tensor, joint: JointAttention.Saved, saved: [AttentionSaved]
   ) {
-    let d = x.shape[2]
-    let (u, norm1Saved) = norm1.forward(x, in: work)
-    let (fused, qkvSaved) = qkv.forward(u, in: work)
-    var q = work.tensor(x.shape, x.type)
-    var k = work.tensor(x.shape, x.type)
-    let qSaved = queryNorm.forwardHeads(fused, into: &q, in: work)
-    let kSaved = keyNorm.forwardHeads(fused, column: d, into: &k, in: work)
-    let v = work.narrowed(fused, axis: 2, 2 * d..<3 * d)
-    let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: attentionScale)
-    let (attended, outSaved) = out.forward(o, in: work)
-    let middle = work.layerScale(x, scale1.value, attended)
-    return (
-      middle,
-      AttentionSaved(
-        norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved, q: q, k: k, v: v,
-        o: o, lse: lse, out: outSaved, attended: attended)
-    )
+    let d = x[0].shape[2]
+    var (q, k, v): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
+    let saved = x.map { x in
+      let (u, norm1Saved) = norm1.forward(x, in: work)
+      let (fused, qkvSaved) = qkv.forward(u, in: work)
+      q.append(work.tensor(x.shape, x.type))
+      k.append(work.tensor(x.shape, x.type))
+      let qSaved = queryNorm.forwardHeads(fused, into: &q[q.count - 1], in: work)
+      let kSaved = keyNorm.forwardHeads(fused, column: d, into: &k[k.count - 1], in: work)
+      v.append(work.narrowed(fused, axis: 2, 2 * d..<3 * d))
+      return AttentionSaved(
+        norm1: norm1Saved, qkv: qkvSaved, queryNorm: qSaved, keyNorm: kSaved)
+    }
+    let (o, joint) = attention(d).forward(
+      .init(q: work.joined(q), k: work.joined(k), v: work.joined(v)), rows, in: work)
+    return (o, joint, saved)
   }
 
-  public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
-    let dFed = work.layerScaleBackward(dy, scale2.value, h: s.fed, addingTo: &scale2.gradient)
-    let dMiddle = norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, adding: dy, in: work)
-    let a = s.attention
-    let dAttended = work.layerScaleBackward(
-      dMiddle, scale1.value, h: a.attended, addingTo: &scale1.gradient)
-    let dO = out.backward(dAttended, a.out, in: work)
-    let (dq, dk, dv) = work.attentionBackward(
-      dO, q: a.q, k: a.k, v: a.v, o: a.o, lse: a.lse, heads: heads, scale: attentionScale)
-    let d = dy.shape[2]
-    var dFused = work.tensor(a.queryNorm.shape, dy.type)
-    queryNorm.backwardHeads(dq, a.queryNorm, into: &dFused, in: work)
-    keyNorm.backwardHeads(dk, a.keyNorm, column: d, into: &dFused, in: work)
-    work.place(dv, into: &dFused, axis: 2, at: 2 * d)
-    return norm1.backward(qkv.backward(dFused, a.qkv, in: work), a.norm1, adding: dMiddle, in: work)
+  mutating func backward(
+    _ dy: [Tensor], _ s: Saved, _ rows: SequenceRows, in work: borrowing Workspace
+  ) -> [Tensor] {
+    let d = dy[0].shape[2]
+    var dMiddle: [Tensor] = []
+    let dO = zip(dy, s.strips).map { dy, s in
+      let dFed = work.layerScaleBackward(dy, scale2.value, h: s.fed, addingTo: &scale2.gradient)
+      dMiddle.append(
+        norm2.backward(mlp.backward(dFed, s.mlp, in: work), s.norm2, adding: dy, in: work))
+      let dAttended = work.layerScaleBackward(
+        dMiddle.last!, scale1.value, h: s.attended, addingTo: &scale1.gradient)
+      return out.backward(dAttended, s.out, in: work)
+    }
+    let joint = attention(d).backward(work.joined(dO), s.joint, rows, in: work)
+    return s.strips.indices.map { i in
+      let (a, range) = (s.strips[i].attention, rows.range(i))
+      var dFused = work.tensor(a.queryNorm.shape, dy[i].type)
+      queryNorm.backwardHeads(
+        work.rows(joint.q, range), a.queryNorm, into: &dFused, in: work)
+      keyNorm.backwardHeads(
+        work.rows(joint.k, range), a.keyNorm, column: d, into: &dFused, in: work)
+      work.place(work.rows(joint.v, range), into: &dFused, axis: 2, at: 2 * d)
+      return norm1.backward(
+        qkv.backward(dFused, a.qkv, in: work), a.norm1, adding: dMiddle[i], in: work)
+    }
   }
 
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

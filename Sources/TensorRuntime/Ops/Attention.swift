@@ -6,10 +6,13 @@ extension Workspace {
   public struct Visibility: Sendable {
     /// Number of leading keys of each sample that are valid; empty: all.
     public var keyCounts: [Int32]
-    /// With c > 0, key j is visible to query i iff j / c <= i / c (frames of c tokens).
-    public var causalBlock: Int
-    public init(keyCounts: [Int32] = [], causalBlock: Int = 0) {
+    /// With c > 0, key j is visible to query i iff j / c <= i / q: frames of c keys, and of q
+    /// queries.
+    public var causalBlock, queryBlock: Int
+    /// `queryBlock`: c if it is nil.
+    public init(keyCounts: [Int32] = [], causalBlock: Int = 0, queryBlock: Int? = nil) {
       (self.keyCounts, self.causalBlock) = (keyCounts, causalBlock)
+      self.queryBlock = queryBlock ?? causalBlock
     }
     public static let all = Visibility()
   }
@@ -126,6 +129,7 @@ extension Workspace {
         ldq: q.ld, ldk: k.ld, ldv: v.ld, ldo: a.width, bq: q.batchStride, bk: k.batchStride,
         bv: v.batchStride, bo: q.tensor.shape[1] * a.width,
         scale: a.scale, causal_block: a.visible.causalBlock,
+        query_block: a.visible.queryBlock,
         key_counts: counts.isEmpty ? nil : counts.baseAddress)
       unsafe body(&s)
     }

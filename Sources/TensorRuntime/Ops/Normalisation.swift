@@ -3,7 +3,35 @@ internal import CKernels
 /// Normalisation: `pk_norm.h`. γ and β may be absent (1 and 0).
 extension Workspace {
   /// Statistics of the rows, which backward reads.
-  public struct RowStatistics: Sendable { let mean, rstd: Tensor }
+  public struct RowStatistics: Sendable {
+    let mean, rstd: Tensor
+    /// Both in one tensor `[2, ...]`, to be sent, and back.
+    public func joined(in work: borrowing Workspace) -> Tensor { work.stacked([mean, rstd]) }
+    init(mean: Tensor, rstd: Tensor) { (self.mean, self.rstd) = (mean, rstd) }
+    /// Those of a group norm of a whole, from the joined statistics of its pieces, which have
+    /// `cells` values of a channel each (Chan, Golub, LeVeque 1983, eq. 1.5).
+    public init(
+      merging pieces: [Tensor], cells: [Int], epsilon: Double, in work: borrowing Workspace
+    ) {
+      let lists = pieces.map(\.doubles)
+      let n = lists[0].count / 2
+      let all = Double(cells.reduce(0, +))
+      let shares = cells.map { Double($0) / all }
+      let mean = (0..<n).map { g in zip(lists, shares).reduce(0) { $0 + $1.0[g] * $1.1 } }
+      let rstd = (0..<n).map { g in
+        let variance = zip(lists, shares).reduce(0) { sum, piece in
+          let (list, share) = piece
+          let (rstd, away) = (list[n + g], list[g] - mean[g])
+          return sum + share * (1 / (rstd * rstd) - epsilon + away * away)
+        }
+        return 1 / (max(variance, 0) + epsilon).squareRoot()
+      }
+      let shape = Shape(Array(pieces[0].shape.dims.dropFirst()))
+      let type = pieces[0].type
+      self.mean = work.converted(Tensor(mean, shape), to: type)
+      self.rstd = work.converted(Tensor(rstd, shape), to: type)
+    }
+  }
 
   public func layerNorm(_ x: Tensor, scale: Tensor?, shift: Tensor?, epsilon: Double) -> (
     y: Tensor, statistics: RowStatistics
@@ -137,24 +165,48 @@ extension Workspace {
     var frames: Int { table.shape[1] }
   }
 
-  /// Only the statistics, and the norm for `convolution` to apply.
-  public func pendingGroupNorm(
-    _ x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, epsilon: Double, silu: Bool,
-    eachFrame: Bool = false
-  ) -> (norm: PendingNorm, statistics: RowStatistics) {
-    var s = groupShape(x, groups, epsilon, silu, eachFrame)
-    let gamma = scale.map { widened($0) }
-    let beta = shift.map { widened($0) }
+  /// Mean and 1 / deviation of each group, `[B, groups, frames]`.
+  public func groupStatistics(
+    _ x: Tensor, groups: Int, epsilon: Double, eachFrame: Bool = false
+  ) -> RowStatistics {
+    var s = groupShape(x, groups, epsilon, false, eachFrame)
     let stats = Shape(x.shape[0], groups, s.frames)
     let mean = tensor(stats, x.type)
     let rstd = tensor(stats, x.type)
-    let table = tensor(Shape(x.shape[0], s.frames, 3, x.shape[1]), x.type)
     let sums = unsafe scratch(pk_groupnorm_scratch(&s), x.type)
     unsafe check(
-      pk_groupnorm_statistics(
-        x.type.pk, &s, x.base, gamma?.base, beta?.base, mean.base, rstd.base, table.base, sums.base)
-    )
-    return (PendingNorm(table: table, silu: silu), RowStatistics(mean: mean, rstd: rstd))
+      pk_groupnorm_statistics(x.type.pk, &s, x.base, mean.base, rstd.base, sums.base))
+    return RowStatistics(mean: mean, rstd: rstd)
+  }
+  /// The norm of x, from statistics of more than x.
+  public func groupNorm(
+    _ x: Tensor, _ statistics: RowStatistics, groups: Int, scale: Tensor?, shift: Tensor?,
+    silu: Bool, eachFrame: Bool = false
+  ) -> Tensor {
+    var s = groupShape(x, groups, 0, silu, eachFrame)
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let y = tensor(x.shape, x.type)
+    unsafe check(
+      pk_groupnorm_apply(
+        x.type.pk, &s, x.base, gamma?.base, beta?.base, statistics.mean.base,
+        statistics.rstd.base, y.base))
+    return y
+  }
+  /// The norm for `convolution` to apply to x, or to parts of it.
+  public func pendingNorm(
+    _ x: Tensor, _ statistics: RowStatistics, groups: Int, scale: Tensor?, shift: Tensor?,
+    silu: Bool, eachFrame: Bool = false
+  ) -> PendingNorm {
+    var s = groupShape(x, groups, 0, silu, eachFrame)
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let table = tensor(Shape(x.shape[0], s.frames, 3, x.shape[1]), x.type)
+    unsafe check(
+      pk_groupnorm_table(
+        x.type.pk, &s, gamma?.base, beta?.base, statistics.mean.base, statistics.rstd.base,
+        table.base))
+    return PendingNorm(table: table, silu: silu)
   }
   /// dx plus `side`, the gradient of the path around the norm. Written to the memory of dy if
   /// nothing else holds it.
@@ -178,6 +230,44 @@ extension Workspace {
         x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base,
         statistics.rstd.base, side?.base, dx.base, dScale?.base, dShift?.base, sums.base))
     return dx
+  }
+  /// The first part of `groupNormBackward` of a piece x of a larger tensor, from the statistics of
+  /// all of it: the gradient g of the norm's own output, and the sums over the piece of g and of g
+  /// times that output, `[rows, 2]` in double. Written to the memory of dy if nothing else holds
+  /// it.
+  public func groupNormBackwardSums(
+    _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, silu: Bool,
+    statistics: RowStatistics
+  ) -> (g: Tensor, sums: Tensor) {
+    precondition(dy.shape == x.shape, "group norm backward: dy \(dy.shape), x \(x.shape)")
+    var s = groupShape(x, groups, 0, silu, false)
+    let gamma = scale.map { widened($0) }
+    let beta = shift.map { widened($0) }
+    let g = dy.isOnlyHolder() ? dy : tensor(x.shape, x.type)
+    let sums = tensor(Shape(s.batch * s.channels, 2), .f64)
+    unsafe check(
+      pk_groupnorm_backward_sums(
+        x.type.pk, &s, dy.base, x.base, gamma?.base, beta?.base, statistics.mean.base,
+        statistics.rstd.base, g.base,
+        sums.base.assumingMemoryBound(to: Double.self)))
+    return (g, sums)
+  }
+  /// Its second part: g becomes dx plus `side`, with the sums of all pieces together, which have
+  /// `cells` values of a channel.
+  public func groupNormBackwardFinish(
+    _ g: inout Tensor, x: Tensor, groups: Int, scale: Tensor?, statistics: RowStatistics,
+    sums: Tensor, cells: Int, adding side: Tensor? = nil
+  ) {
+    precondition(
+      g.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type),
+      "group norm backward: g \(g.shape), x \(x.shape)")
+    var s = groupShape(x, groups, 0, false, false)
+    let gamma = scale.map { widened($0) }
+    g.makeUnique(in: self)
+    unsafe check(
+      pk_groupnorm_backward_finish(
+        x.type.pk, &s, x.base, gamma?.base, statistics.mean.base, statistics.rstd.base,
+        sums.base.assumingMemoryBound(to: Double.self), cells, side?.base, g.base))
   }
   private func groupShape(
     _ x: Tensor, _ groups: Int, _ epsilon: Double, _ silu: Bool, _ eachFrame: Bool

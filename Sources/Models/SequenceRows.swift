@@ -15,10 +15,10 @@ struct SequenceRows: Sendable {
   let visible: Workspace.Visibility
 
   /// The positions of all `image` rows are in `table`. Of `text` rows a sample has `words`.
-  init(image: Int, text: Int, words: [Int32], rotary table: RotaryTable, _ share: RowShare) {
+  init(image: Int, text: Int, words: [Int32], rotary table: RotaryTable?, _ share: RowShare) {
     self.share = share
     self.image = share.mine.map { share.rows($0, of: image) }
-    rotary = self.image.map { table.rows($0) }
+    rotary = table.map { table in share.mine.map { table.rows(share.rows($0, of: image)) } } ?? []
     textCount = text
     imageCounts = (0..<share.count).map { place in
       let strips = share.strips(of: place)
@@ -27,6 +27,10 @@ struct SequenceRows: Sendable {
     }
     self.counts = imageCounts.dropLast() + [imageCounts.last! + text]
     visible = Workspace.Visibility(keyCounts: words.map { Int32(image) + max($0, 1) })
+  }
+  /// Rows without text and without rotary positions, all of which are visible.
+  init(_ rows: Int, _ share: RowShare) {
+    self.init(image: rows, text: 0, words: [], rotary: nil, share)
   }
   /// Strips of this process.
   var strips: Int { image.count }
