@@ -9,6 +9,8 @@ import Layers
 public struct ScalingPlan: Sendable {
   /// Of a step of one process: seconds, leaves, trained parameters, peak memory.
   public var seconds: Double, leaves: Int, parameters: Int, peakBytes: Int
+  /// Memory of a gradient of all parameters, and of both moments.
+  public var gradientBytes, momentBytes: Int
   /// Bytes of a checkpoint.
   public var checkpointBytes: Int
   /// Of a link: seconds of a message, and bytes a second each way with both directions busy.
@@ -22,12 +24,14 @@ public struct ScalingPlan: Sendable {
     (2 * checkpoint * failure / Double(nodes)).squareRoot()
   }
   public init(
-    seconds: Double, leaves: Int, parameters: Int, peakBytes: Int, checkpointBytes: Int,
-    latency: Double, bytesPerSecond: Double, memoryRate: Double, fileRate: Double
+    seconds: Double, leaves: Int, parameters: Int, peakBytes: Int, gradientBytes: Int,
+    momentBytes: Int, checkpointBytes: Int, latency: Double, bytesPerSecond: Double,
+    memoryRate: Double, fileRate: Double
   ) {
     (self.seconds, self.leaves, self.parameters, self.peakBytes) = (
       seconds, leaves, parameters, peakBytes
     )
+    (self.gradientBytes, self.momentBytes) = (gradientBytes, momentBytes)
     (self.checkpointBytes, self.latency, self.bytesPerSecond) = (
       checkpointBytes, latency, bytesPerSecond
     )
@@ -76,8 +80,8 @@ public struct ScalingPlan: Sendable {
       Double(Int.bitWidth - 1 - max(leaves, 1).leadingZeroBitCount + 1)
     }
     let saved =
-      2 * gradient * share
-      + gradient * (alive(leaves) - alive((leaves + nodes - 1) / nodes))
+      Double(momentBytes) * share
+      + Double(gradientBytes) * (alive(leaves) - alive((leaves + nodes - 1) / nodes))
     let checkpoint = Double(checkpointBytes) / fileRate
     return Point(
       nodes: nodes, seconds: step, compute: compute, exchange: exchange, bytesSent: Int(bytes),

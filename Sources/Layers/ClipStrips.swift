@@ -17,9 +17,7 @@ public struct ClipStrips: Sendable {
   /// This process' strips of a clip that it has all of. There are no more strips than rows.
   public init(cutting x: Tensor, by share: RowShare, in work: borrowing Workspace) {
     let bounds = (0...share.strips).map { $0 * x.shape[3] / share.strips }
-    self.init(
-      share.mine.map { work.narrowed(x, axis: 3, bounds[$0]..<bounds[$0 + 1]) }, share,
-      bounds: bounds)
+    self = ClipStrips([], share, bounds: bounds).cutting(x, in: work)
   }
   /// The same strips of another clip that this process has all of.
   public func cutting(_ x: Tensor, in work: borrowing Workspace) -> ClipStrips {
@@ -104,116 +102,5 @@ public struct ClipStrips: Sendable {
     let strip = share.mine.lowerBound + i
     let (above, below) = (strip > 0 ? rows : 0, strip + 1 < share.strips ? rows : 0)
     return above + below == 0 ? x : work.narrowed(x, axis: 3, above..<x.shape[3] - below)
-  }
-}
-
-/// A frozen convolution without strides on strips. A strip borrows the rows that the kernel reaches
-/// beyond it; what padding makes of them is cut off.
-extension Convolution {
-  public func forward(
-    _ x: ClipStrips, after norm: Workspace.PendingNorm? = nil, adding side: ClipStrips? = nil,
-    in work: borrowing Workspace
-  ) -> ClipStrips {
-    precondition(!readsInput && geometry.stride == SIMD3(1, 1, 1), "\(weight.name) on strips")
-    let (halo, factor) = (geometry.side, geometry.upsampling.y)
-    let kernel = kernel(in: work)
-    let halos = halo == 0 ? nil : x.halos(of: halo, in: work)
-    let parts = x.parts.indices.map { i in
-      let input = work.joined(halos?[i].above, x.parts[i], halos?[i].below)
-      var y = x.inner(
-        work.convolution(input, weight: kernel, bias: bias.value, geometry, after: norm), i,
-        by: halo * factor, in: work)
-      if let side { work.add(side.parts[i], to: &y) }
-      return y
-    }
-    return x.with(parts, factor: factor)
-  }
-  /// The gradient of the input.
-  public func backward(_ dy: ClipStrips, in work: borrowing Workspace) -> ClipStrips {
-    let (halo, factor) = (geometry.side, geometry.upsampling.y)
-    let kernel = kernel(in: work)
-    let halos = halo == 0 ? nil : dy.halos(of: halo * factor, in: work)
-    let parts = dy.parts.indices.map { i in
-      let d = work.joined(halos?[i].above, dy.parts[i], halos?[i].below)
-      let (s, f) = (d.shape, geometry.upsampling)
-      let input = Shape(
-        s[0], kernel.shape[1], (s[2] - 1) / f.x + 1, s[3] / f.y, s[4] / f.z)
-      return dy.inner(
-        work.convolutionBackwardInput(d, input: input, weight: kernel, geometry), i, by: halo,
-        in: work)
-    }
-    return dy.with(parts, dividedBy: factor)
-  }
-}
-extension Workspace {
-  /// A strip with the rows above and below it, where there are any.
-  fileprivate func joined(_ above: Tensor?, _ x: Tensor, _ below: Tensor?) -> Tensor {
-    above == nil && below == nil
-      ? x : concatenated([above, x, below].compactMap { $0 }, axis: 3)
-  }
-}
-
-/// A frozen group norm of a clip in strips: its sums go over all of them, in their order.
-extension GroupNorm {
-  public struct StripsSaved: Sendable {
-    let x: ClipStrips, statistics: Workspace.RowStatistics
-  }
-  private func saved(_ x: ClipStrips, in work: borrowing Workspace) -> StripsSaved {
-    precondition(!scale.isTrainable && !shift.isTrainable && !eachFrame, "\(scale.name) on strips")
-    let all = x.share.gathered(
-      x.parts.map {
-        work.groupStatistics($0, groups: groups, epsilon: epsilon).joined(in: work)
-      }, in: work)
-    let statistics = Workspace.RowStatistics(
-      merging: all, cells: (0..<x.share.strips).map { x.rows($0) }, epsilon: epsilon, in: work)
-    return StripsSaved(x: x, statistics: statistics)
-  }
-  public func forward(_ x: ClipStrips, in work: borrowing Workspace) -> (
-    y: ClipStrips, saved: StripsSaved
-  ) {
-    let saved = saved(x, in: work)
-    let y = x.parts.map {
-      work.groupNorm(
-        $0, saved.statistics, groups: groups, scale: scale.value, shift: shift.value, silu: silu)
-    }
-    return (x.with(y), saved)
-  }
-  /// The norm in a form that a convolution applies as it reads x.
-  public func pending(_ x: ClipStrips, in work: borrowing Workspace) -> (
-    norm: Workspace.PendingNorm, saved: StripsSaved
-  ) {
-    let saved = saved(x, in: work)
-    let norm = work.pendingNorm(
-      x.parts[0], saved.statistics, groups: groups, scale: scale.value, shift: shift.value,
-      silu: silu)
-    return (norm, saved)
-  }
-  /// dx plus `side`, the gradient of the path around the norm.
-  public func backward(
-    _ dy: consuming ClipStrips, _ saved: StripsSaved, adding side: ClipStrips? = nil,
-    in work: borrowing Workspace
-  ) -> ClipStrips {
-    var d = dy
-    let x = saved.x
-    var sums: [Tensor] = []
-    for i in x.parts.indices {
-      let (g, s) = work.groupNormBackwardSums(
-        d.take(i, in: work), x: x.parts[i], groups: groups, scale: scale.value,
-        shift: shift.value, silu: silu, statistics: saved.statistics)
-      d.put(g, i)
-      sums.append(s)
-    }
-    let pieces = x.share.gathered(sums, in: work)
-    var all = work.zeros(pieces[0].shape, .f64)
-    for piece in pieces { work.add(piece, to: &all) }
-    let shape = x.parts[0].shape
-    for i in x.parts.indices {
-      var g = d.take(i, in: work)
-      work.groupNormBackwardFinish(
-        &g, x: x.parts[i], groups: groups, scale: scale.value, statistics: saved.statistics,
-        sums: all, cells: shape[2] * x.bounds.last! * shape[4], adding: side?.parts[i])
-      d.put(g, i)
-    }
-    return d
   }
 }

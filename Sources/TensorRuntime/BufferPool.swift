@@ -60,6 +60,8 @@ public final class BufferPool: Sendable {
   /// Resets the peak, so that the next reading covers only what follows.
   public func resetPeak() { contents.withLock { $0.statistics.peakBytes = $0.live } }
 
+  /// Bytes that a tensor of `bytes` takes.
+  public static func blockBytes(_ bytes: Int) -> Int { sizeClass(bytes).bytes }
   /// The smallest class that holds `bytes`. Classes are a quarter of an octave apart.
   static func sizeClass(_ bytes: Int) -> (index: Int, bytes: Int) {
     let n = max(bytes, 64)

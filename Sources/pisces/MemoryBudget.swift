@@ -1,3 +1,4 @@
+import Cluster
 import Files
 import TensorRuntime
 
@@ -28,6 +29,13 @@ enum MemoryBudget {
     Failure.Message(
       1, "at least \(text(bytes)) of memory are needed, \(text(max(free, 0))) are free", place, mend
     )
+  }
+
+  /// Bytes that may be kept to save time: those of `--memory`, or a quarter of the memory that is
+  /// free (of 1 GiB if that is not known), which the ranks of a host divide.
+  static func kept(_ memory: String?) throws -> Int {
+    try memory.map { try ByteCount.parse($0, option: "memory") }
+      ?? (FreeMemory.bytes() ?? 1 << 30) / (4 * Cluster.current.localSize)
   }
 
   /// Runs `work` without its arithmetic (`MemoryPlan`) and refuses it if it needs more memory than

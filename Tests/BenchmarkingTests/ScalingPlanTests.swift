@@ -3,8 +3,9 @@ import Testing
 
 @Suite struct ScalingPlanTests {
   let plan = ScalingPlan(
-    seconds: 10, leaves: 8, parameters: 10_000_000, peakBytes: 1 << 30, checkpointBytes: 120 << 20,
-    latency: 1e-3, bytesPerSecond: 1e8, memoryRate: 1e10, fileRate: 1e9)
+    seconds: 10, leaves: 8, parameters: 10_000_000, peakBytes: 1 << 30, gradientBytes: 44_000_000,
+    momentBytes: 46_000_000, checkpointBytes: 120 << 20, latency: 1e-3, bytesPerSecond: 1e8,
+    memoryRate: 1e10, fileRate: 1e9)
 
   /// One node is the run itself.
   @Test func oneNodeIsTheRun() {
@@ -23,8 +24,8 @@ import Testing
     #expect(abs(two.compute - compute) < 1e-9 && two.bytesSent == Int(bytes))
     #expect(abs(two.exchange - exchange) < 1e-9)
     #expect(abs(two.seconds - 1.02 * (compute + exchange)) < 1e-9)
-    // Half of the moments (8 bytes a parameter), and one gradient of four fewer.
-    #expect(two.peakBytes == 1 << 30 - 40_000_000 - 40_000_000)
+    // Half of the moments, and one gradient of four fewer.
+    #expect(two.peakBytes == 1 << 30 - 23_000_000 - 44_000_000)
   }
   /// Three nodes have two or three leaves, which are two subtrees at most.
   @Test func unevenShares() {

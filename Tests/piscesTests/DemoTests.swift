@@ -81,6 +81,41 @@ import Testing
     let over = try #require(summary["unguided"]?["quality_over_control"])
     #expect(change["before"] != over["before"])
   }
+  /// Short video: distilled, then trained with rewards on own samples, and the same without them.
+  @Test func shortVideo() async throws {
+    let scratch = try ScratchFolder()
+    let small = [
+      "prompts=3", "shown=1", "base_steps=2", "few_steps=2", "distillation.steps=1",
+      "distillation.batch=2", "distillation.clips=4", "post.steps=1", "post.batch=2",
+      "post.post.pool=4", "post.ema.enabled=false",
+    ]
+    func demo(_ settings: [String], _ options: [String] = []) async throws -> ProgramRun {
+      try await ProgramRun(
+        ProgramRun.program,
+        ["demo", "--generator", "short", "--output", scratch("out"), "--json", "--quiet"] + options
+          + settings.flatMap { ["--set", $0] })
+    }
+    for (key, value) in [("distillation", "self"), ("post", "data")] {
+      let run = try await demo(small + ["\(key).post.latents=\(value)"])
+      #expect(run.status == 64 && run.errorLines.count == 1 && !FileTree.exists(scratch("out")))
+    }
+    let run = try await demo(small, ["--control"])
+    #expect(run.status == 0, "\(run.error)")
+    let summary = try JSONValue(parsing: try #require(run.lines.last), name: "output")
+    for key in ["distilled", "rewarded", "over_distilled", "control", "over_control"] {
+      let change = try #require(summary[key]?["quality"], "\(key)")
+      let difference = try #require(change["difference"]?.number)
+      #expect(
+        try #require(change["low"]?.number) <= difference
+          && difference <= #require(change["high"]?.number), "\(key)")
+    }
+    // Training goes on from the distilled generator, with the rewards and without them.
+    func quality(_ key: String, _ side: String) -> JSONValue? { summary[key]?["quality"]?[side] }
+    #expect(quality("distilled", "after") == quality("over_distilled", "before"))
+    #expect(quality("over_distilled", "after") != quality("over_distilled", "before"))
+    #expect(quality("over_control", "before") != quality("over_control", "after"))
+    #expect(try TextFile.read(scratch("out/report.html")).contains("without rewards"))
+  }
   /// Without embedded models, and told to use none, it says so in one line.
   @Test func missingModels() async throws {
     let scratch = try ScratchFolder()

@@ -8,9 +8,9 @@ struct ShortDemoOutcome {
   /// A generator, sampled on all prompts.
   struct Stage { let name: String, steps: Int, evaluation: GeneratorEvaluation }
   let settings: ShortDemoSettings, machine: String, prompts: [Prompt]
-  /// Before, distilled, distilled with rewards.
+  /// Before, distilled, with rewards, and perhaps without them.
   let stages: [Stage]
-  /// Of the last run.
+  /// Of the training with rewards.
   let curves: [Curve]
   let phases: [PhaseClock.Phase]
   var seconds: Double { phases.reduce(0) { $0 + $1.seconds } }
@@ -29,10 +29,14 @@ struct ShortDemoReport {
   init(_ outcome: ShortDemoOutcome) { o = outcome }
 
   /// The comparisons that are reported: stages and a key.
-  private static let comparisons = [
-    (from: 0, to: 1, key: "distilled"), (from: 0, to: 2, key: "rewarded"),
-    (from: 1, to: 2, key: "over_distilled"),
-  ]
+  private var comparisons: [(from: Int, to: Int, key: String)] {
+    let all = [
+      (from: 0, to: 1, key: "distilled"), (from: 0, to: 2, key: "rewarded"),
+      (from: 1, to: 2, key: "over_distilled"), (from: 1, to: 3, key: "control"),
+      (from: 3, to: 2, key: "over_control"),
+    ]
+    return all.filter { max($0.from, $0.to) < o.stages.count }
+  }
 
   /// Writes the page and `summary.json`. Returns the summary.
   func write(to folder: String) async throws -> JSONObject {
@@ -41,7 +45,7 @@ struct ShortDemoReport {
     page.paragraph(verdict)
     page.heading("The first \(o.stages[0].evaluation.clips.count) prompts")
     page.cards(cards)
-    for c in Self.comparisons { table(c.from, c.to, on: &page) }
+    for c in comparisons { table(c.from, c.to, on: &page) }
     page.heading("Training with rewards")
     page.charts(o.curves)
     page.heading("Time and memory")
@@ -61,7 +65,7 @@ struct ShortDemoReport {
   }
 
   private var verdict: String {
-    let parts = Self.comparisons.compactMap { c -> String? in
+    let parts = comparisons.compactMap { c -> String? in
       guard let x = o.change(from: c.from, to: c.to)[.semantic] else { return nil }
       let (a, b) = (o.stages[c.from], o.stages[c.to])
       return
@@ -113,7 +117,7 @@ struct ShortDemoReport {
       "seed": .integer(o.settings.seed), "prompts": .integer(o.settings.prompts),
       "evaluation_seed": .integer(o.settings.evaluation_seed),
     ]
-    for c in Self.comparisons {
+    for c in comparisons {
       let change = o.change(from: c.from, to: c.to)
       var side: JSONObject = [
         "steps_before": .integer(o.stages[c.from].steps),

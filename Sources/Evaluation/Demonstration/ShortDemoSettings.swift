@@ -4,10 +4,10 @@ public import PostTraining
 public import TensorRuntime
 import Training
 
-/// The settings of `demo --generator short`: a small UNet is distilled to few steps, with the
-/// rewards and without them.
+/// The settings of `demo --generator short`: a small UNet is distilled to few steps, and the
+/// distilled one is then trained on both rewards.
 public struct ShortDemoSettings: Settings {
-  @Setting(.seed, "Seed of both runs.") public var seed = 1
+  @Setting(.seed, "Seed of all runs.") public var seed = 1
   @Setting(
     .choice(Machine.ComputeType.self),
     "Operands of products in the whole demo (its parts' own keys are not looked at).") public
@@ -20,35 +20,54 @@ public struct ShortDemoSettings: Settings {
   @Setting(.whole(1...50), "Steps of the distilled generators.") public var few_steps = 4
   @Setting(.guidance, "Guidance weight that they embed.") public var embedded_guidance = 2.0
   @Setting(.whole(1...10_000), "Prompts shown in the report, the first ones.") public var shown = 12
-  public var post = PostSettings.published(for: .diffusion(.init()))
+  /// Consistency alone, on clips of the world.
+  public var distillation = Self.small(steps: 320, rate: 4e-4)
+  /// Consistency and rewards, on samples of the distilled generator itself. Of noised clips of the
+  /// world the network sees too much: rewards of its predictions rise, those of its samples do not.
+  public var post = Self.small(steps: 160, rate: 1e-4)
 
   public init() {
-    (post.steps, post.batch, post.accumulation, post.learning_rate, post.rate_schedule) = (
-      320, 16, 1, 4e-4, .cosine
-    )
-    post.lora.enabled = false
-    (post.clips, post.guidance.range, post.reward.frames, post.reward.crop) = (
-      1024, [1, 4], 0, .center
-    )
-    (post.weights.quality, post.weights.semantic) = (0.1, 0.2)
-    (post.ema.enabled, post.ema.decay, post.ema.export) = (true, 0.98, true)
-    (post.beta2, post.warmup) = (0.99, 10)
+    (distillation.weights.quality, distillation.weights.semantic) = (0, 0)
+    (post.weights.quality, post.weights.semantic) = (0.5, 0.5)
+    (post.post.latents, post.post.pool, post.post.refresh) = (.`self`, 256, 20)
+    // Half of the levels, which decide what a clip shows.
+    post.post.index_range = [25, 49]
   }
-  /// The same steps by consistency alone.
-  public var distillation: PostSettings {
+  private static func small(steps: Int, rate: Double) -> PostSettings {
+    var s = PostSettings.published(for: .diffusion(.init()))
+    (s.steps, s.batch, s.accumulation, s.learning_rate, s.rate_schedule) = (
+      steps, 16, 1, rate, .cosine
+    )
+    s.lora.enabled = false
+    (s.clips, s.guidance.range, s.reward.frames, s.reward.crop) = (1024, [1, 4], 0, .center)
+    (s.ema.enabled, s.ema.decay, s.ema.export) = (true, 0.98, true)
+    (s.beta2, s.warmup) = (0.99, 10)
+    return s
+  }
+  /// The steps of `post` without the rewards.
+  public var control: PostSettings {
     var s = post
     (s.weights.quality, s.weights.semantic) = (0, 0)
     return s
   }
-  /// Gives the seed to both runs, and refuses combinations that cannot work.
+  /// Gives the seed and what else they have in common to all runs, and refuses combinations that
+  /// cannot work.
   public mutating func settle() throws {
-    post.seed = seed
+    (distillation.seed, post.seed) = (seed, seed)
+    (post.post.sampler_steps, post.post.sampler_guidance) = (few_steps, embedded_guidance)
+    (distillation.post.fps, distillation.schedule.levels) = (post.post.fps, post.schedule.levels)
+    try distillation.check(hasRewardModel: false)
     try post.check(hasRewardModel: true)
-    try post.check(for: .diffusion(.init()))
-    if post.objective != .direct || post.post.latents != .data {
+    for s in [distillation, post] { try s.check(for: .diffusion(.init())) }
+    if distillation.objective != .direct || distillation.post.latents != .data {
       throw ConfigurationError(
-        "the demo distils directly, on clips of the world", "post.objective, post.post.latents",
-        "use direct and data, or train post")
+        "the demo distils directly, on clips of the world",
+        "distillation.objective, distillation.post.latents", "use direct and data, or train post")
+    }
+    if post.objective != .direct || post.post.latents != .`self` {
+      throw ConfigurationError(
+        "the demo trains directly on the generator's own samples",
+        "post.objective, post.post.latents", "use direct and self, or train post")
     }
   }
 }

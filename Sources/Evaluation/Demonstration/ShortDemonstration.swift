@@ -8,8 +8,8 @@ import TensorRuntime
 import Training
 import World
 
-/// The demo of short video: a UNet sampled by DDIM, then distilled to a few steps without rewards,
-/// and with them (PISCES, table 3; T2V-Turbo, arXiv:2405.18750).
+/// The demo of short video: a UNet sampled by DDIM, then distilled to a few steps, then trained on
+/// both rewards (PISCES, table 3; T2V-Turbo, arXiv:2405.18750).
 public struct ShortDemonstration {
   let settings: ShortDemoSettings, generator: GeneratorFolder, rewardPath, output, machine: String,
     note: (String) -> Void
@@ -27,11 +27,14 @@ public struct ShortDemonstration {
     phase = PhaseClock(note: note)
   }
 
-  /// Runs everything and writes the report. Returns the summary.
-  public mutating func run() async throws -> JSONObject {
-    try await run(try generator.denoiser())
+  /// Runs everything and writes the report. Returns the summary. `control`: also the last training
+  /// without its rewards.
+  public mutating func run(control: Bool = false) async throws -> JSONObject {
+    try await run(try generator.denoiser(), control: control)
   }
-  private mutating func run<Model: VideoDenoiser>(_ teacher: Model) async throws -> JSONObject {
+  private mutating func run<Model: VideoDenoiser>(_ teacher: Model, control: Bool) async throws
+    -> JSONObject
+  {
     let process = try generator.process()
     guard case .diffusion(let parameters) = process else {
       throw ConfigurationError(
@@ -41,7 +44,7 @@ public struct ShortDemonstration {
     let s = settings
     let decoder = try generator.autoencoder.decoder()
     let prompts = try generator.promptEncoder().at(framesPerSecond: Float(s.post.post.fps))
-    let models = PostModels(
+    var models = PostModels(
       teacher: teacher, process: process, decoder: decoder,
       reward: try RewardFolder(rewardPath, frames: Self.frames).reward(s.post.rewardOptions),
       prompts: prompts)
@@ -51,7 +54,7 @@ public struct ShortDemonstration {
       decoder.geometry.latentShape(
         batch: 1, frames: Self.frames, height: Self.side, width: Self.side
       ).dropFirst())
-    let (pool, captions) = try latents(decoder.scalingFactor)
+    let pool = try latents(decoder.scalingFactor)
     let schedule = DiffusionSchedule(parameters)
     guard
       let base = DDIMSampler(
@@ -75,11 +78,13 @@ public struct ShortDemonstration {
       return .init(name: name, steps: sampler.steps, evaluation: found)
     }
     var stages = [try judged("before, DDIM", teacher, base)]
-    var curves: [Curve] = []
-    for (name, post) in [("distilled", s.distillation), ("distilled with rewards", s.post)] {
-      let (model, own) = try train(name, post, models, pool, captions, shape)
-      stages.append(try judged(name, model, few))
-      curves = own
+    (models.teacher, _) = try train("distilled", s.distillation, models, pool, shape)
+    stages.append(try judged("distilled", models.teacher, few))
+    let (rewarded, curves) = try train("with rewards", s.post, models, nil, shape)
+    stages.append(try judged("with rewards", rewarded, few))
+    if control {
+      let other = try train("without rewards", s.control, models, nil, shape).0
+      stages.append(try judged("without rewards", other, few))
     }
     return try await ShortDemoReport(
       ShortDemoOutcome(
@@ -91,22 +96,29 @@ public struct ShortDemonstration {
   private static let frames = 9, side = 32
 
   /// Latents of clips of the world, with their captions.
-  private mutating func latents(_ scale: Double) throws -> (LatentPool, [String]) {
+  private mutating func latents(_ scale: Double) throws -> LatentPool {
     let encoder = try generator.autoencoder.encoder()
-    let (count, seed) = (settings.post.clips, UInt64(settings.seed))
+    let count = settings.distillation.clips
+    let (source, captions) = (source, captions(count))
     return try phase("encode clips") { work in
-      let source = ClipSource.world(SceneSampler(.standard, seed: seed), Renderer())
-      var words = RandomStream(seed: seed, .caption)
-      let captions = source.captions(Array(0..<count), drawing: &words)
       let latents = try source.latents(count, of: encoder, times: scale, atOnce: 32, in: work)
-      return (LatentPool(latents: latents, captions: captions), captions)
+      return LatentPool(latents: latents, captions: captions)
     }
   }
+  private var source: ClipSource {
+    .world(SceneSampler(.standard, seed: UInt64(settings.seed)), Renderer())
+  }
+  private func captions(_ count: Int) -> [String] {
+    var words = RandomStream(seed: UInt64(settings.seed), .caption)
+    return source.captions(Array(0..<count), drawing: &words)
+  }
+  /// Trains from `models.teacher` on, on the latents of `pool`; nil: on own samples.
   private mutating func train<Model: VideoDenoiser>(
-    _ name: String, _ s: PostSettings, _ models: PostModels<Model>, _ pool: LatentPool,
-    _ captions: [String], _ shape: [Int]
+    _ name: String, _ s: PostSettings, _ models: PostModels<Model>, _ pool: LatentPool?,
+    _ shape: [Int]
   ) throws -> (Model, [Curve]) {
     let note = note
+    let captions = captions(pool?.count ?? s.post.pool)
     return try phase("train: \(name)") { work in
       var own = models
       if s.weights.quality == 0 && s.weights.semantic == 0 { own.reward = nil }

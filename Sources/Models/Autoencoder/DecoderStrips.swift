@@ -35,7 +35,9 @@ extension AutoencoderDecoder {
     }
     let (norm, ns) = normOut.pending(h, in: work)
     let y = convOut.forward(h, after: norm, in: work)
-    return (y.collected(in: work), StripsSaved(middle: ms, up: saved, normOut: ns, video: y.with([])))
+    return (
+      y.collected(in: work), StripsSaved(middle: ms, up: saved, normOut: ns, video: y.with([]))
+    )
   }
   /// Gradient of the latents, whole on every process, from that of the video.
   public func backward(_ dy: Tensor, _ s: StripsSaved, in work: borrowing Workspace) -> Tensor {

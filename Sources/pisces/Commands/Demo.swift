@@ -29,7 +29,7 @@ struct Demo: AsyncParsableCommand {
     help:
       """
       Generator directory; short: the embedded one of short video, whose demo distils it to few \
-      steps.
+      steps first.
       """) var generator = "embedded:generator"
   @Option(in: .path, help: "Reward-model directory.") var reward = "embedded:reward"
   @Flag(help: "Also run the same post-training with the rewards switched off.") var control = false
@@ -53,7 +53,6 @@ struct Demo: AsyncParsableCommand {
     common.note("the report is \(output)/report.html")
   }
   private func runShort(_ folder: GeneratorFolder) async throws {
-    if control { throw ValidationError("--control is of the demo of rectified flow") }
     var settings: ShortDemoSettings = try SettingsReader.read(
       file: config, overrides: overrides + (seed.map { ["seed=\($0)"] } ?? []),
       note: { common.note($0) })
@@ -62,7 +61,7 @@ struct Demo: AsyncParsableCommand {
     var demonstration = ShortDemonstration(
       settings, generator: folder, reward: reward, output: output, machine: Environment.cpuModel
     ) { common.note($0) }
-    let summary = try await demonstration.run()
+    let summary = try await demonstration.run(control: control)
     if json { StandardStreams.result(JSONValue.object(summary).line) }
     common.note("the report is \(output)/report.html")
   }

@@ -91,13 +91,19 @@ struct Plan: AsyncParsableCommand {
     let file = "\(newest)/state.safetensors"
     let state = try WeightTable(opening: file)
     let trained = state.names.filter { $0.hasPrefix("optimizer.first.") }
-    let parameters = trained.reduce(0) { $0 + (state.entry($1)?.shape.reduce(1, *) ?? 0) }
+    let counts = trained.map { state.entry($0)?.shape.reduce(1, *) ?? 0 }
+    let moment = settings["moments"]?.string == "bf16" ? 2 : 4
+    func blocks(_ bytes: Int) -> Int {
+      counts.reduce(0) { $0 + BufferPool.blockBytes(bytes * $1) }
+    }
     let size = try FileManager.default.attributesOfItem(atPath: file)[.size] as? Int ?? 0
     let (delay, rate) = try network()
     return ScalingPlan(
-      seconds: seconds[seconds.count / 2], leaves: leaves, parameters: parameters,
+      seconds: seconds[seconds.count / 2], leaves: leaves,
+      parameters: counts.reduce(0, +),
       peakBytes: steps.compactMap { $0["peak_tensor_bytes"]?.integer }.max() ?? 0,
-      checkpointBytes: size, latency: delay, bytesPerSecond: rate,
+      gradientBytes: blocks(4), momentBytes: 2 * blocks(moment), checkpointBytes: size,
+      latency: delay, bytesPerSecond: rate,
       memoryRate: MachineRates.measure().bytes, fileRate: fileRate * 1e9)
   }
   /// Seconds of a message, and bytes a second of a link.

@@ -77,13 +77,7 @@ struct Score: AsyncParsableCommand {
     }
     if resume && output == nil { throw ValidationError("--resume needs --output") }
     if let shard { _ = try ShardOption.parse(shard) }
-    _ = try bytes()
-  }
-
-  /// What may be kept; a quarter of the memory that is free, or 256 MiB if that is not known.
-  private func bytes() throws -> Int {
-    try memory.map { try ByteCount.parse($0, option: "memory") }
-      ?? (FreeMemory.bytes() ?? 1 << 30) / 4
+    _ = try MemoryBudget.kept(memory)
   }
 
   func run() async throws {
@@ -108,7 +102,7 @@ struct Score: AsyncParsableCommand {
     (options.storage, options.explain, options.strict) = (
       dtype == .bf16 ? .bf16 : nil, explain, strict
     )
-    (options.memory, options.plansMemory) = (try bytes(), json)
+    (options.memory, options.plansMemory) = (try MemoryBudget.kept(memory), json)
     var worker = Worker(
       scorer: try Scorer(folder, frames: frames, options), common: common,
       numbersItems: shard != nil)

@@ -30,6 +30,21 @@ struct TrainingOptions: ParsableArguments {
       Seconds that a step may still take once a signal asks the run to stop; a longer one is given \
       up and begins again when the run is resumed.
       """) var stopWithin = StopRequest.defaultGrace
+  @Option(
+    in: .text,
+    help:
+      """
+      Most memory to keep packed weights in, besides what a step needs (3G, 500M); default: a \
+      quarter of what is free. Less costs time, and changes no bit.
+      """
+  ) var memory: String?
+
+  func validate() throws { _ = try MemoryBudget.kept(memory) }
+  /// Where a run computes.
+  func workspace() throws -> Workspace {
+    Workspace(
+      pool: BufferPool(panelBudget: PanelBudget(bytes: try MemoryBudget.kept(memory))))
+  }
 
   /// The folder of the run, and whether the run is resumed. A resumed run reads the configuration
   /// with which it was started.

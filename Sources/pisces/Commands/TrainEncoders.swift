@@ -48,7 +48,7 @@ struct TrainEncoders: AsyncParsableCommand {
     let generators = try inputs.paths("generator", generator)
     let generated = try inputs.paths("generated", generated)
     let vocab = try inputs.path("vocab", vocab)
-    let work = Workspace()
+    let work = try options.workspace()
     let source = try await clips.source(seed: settings.seed, common, in: work)
     let words = try vocabulary(source, vocab, clips.scenes)
     settings.model.textEncoder.vocabSize = max(

@@ -27,7 +27,7 @@ struct TrainGenerator: AsyncParsableCommand {
     let initial = try inputs.path("initial", initial)
     let vae = try inputs.required("vae", vae)
     let textEncoder = try inputs.required("text-encoder", textEncoder)
-    let work = Workspace()
+    let work = try options.workspace()
     let source = try await clips.source(seed: settings.seed, common, in: work)
     let autoencoder = AutoencoderFolder(vae)
     let geometry = try autoencoder.geometry()

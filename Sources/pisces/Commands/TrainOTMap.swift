@@ -27,7 +27,7 @@ struct TrainOTMap: AsyncParsableCommand {
     let clips = try clips.settled(inputs)
     let reward = try inputs.required("reward", reward)
     let features = try inputs.path("features", features)
-    let work = Workspace()
+    let work = try options.workspace()
     let folder = try RewardFolder(
       reward, frames: clips.data == nil && features == nil ? clips.frames : nil)
     let (text, video, heldOut) = try await pairs(

@@ -66,7 +66,7 @@ struct TrainPost: AsyncParsableCommand {
     _ teacher: Model, _ process: GenerativeProcess, _ paths: Paths, _ settings: PostSettings,
     _ inputs: RunInputs, _ clips: SettledClips
   ) async throws {
-    let work = Workspace()
+    let work = try options.workspace()
     let run = try await open(teacher, process, paths, settings, clips, in: work)
     let loop = TrainingLoop.Options(
       checkpointEvery: settings.checkpoint_every, sampleEvery: settings.sample_every, reportEvery: 5

@@ -25,7 +25,7 @@ struct TrainVAE: AsyncParsableCommand {
     try options.check(
       accumulation: settings.accumulation,
       of: min(settings.frames_per_step, settings.clips_per_step))
-    let work = Workspace()
+    let work = try options.workspace()
     let source = try await clips.source(seed: settings.seed, common, in: work)
     try settings.geometry.check(
       frames: source.canvas.frames, height: source.canvas.height, width: source.canvas.width)
