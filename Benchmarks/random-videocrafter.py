@@ -7,6 +7,7 @@ model.ckpt, in f16 (3.7 GB with autoencoder and text tower).
 Needs torch. Matrices are normal with deviation 1 / sqrt(inputs), norms are 1 and biases 0, so that
 a pass through the network stays finite. Then: pisces convert --input model.ckpt --output FOLDER
 """
+
 import sys
 
 import torch
@@ -54,15 +55,30 @@ def unet():
             found += transformer(f"{p}.1", b, 1024) + transformer(f"{p}.2", b, b)
         return found
 
-    down = {1: (320, 320), 2: (320, 320), 4: (320, 640), 5: (640, 640), 7: (640, 1280),
-            8: (1280, 1280), 10: (1280, 1280), 11: (1280, 1280)}
+    down = {
+        1: (320, 320),
+        2: (320, 320),
+        4: (320, 640),
+        5: (640, 640),
+        7: (640, 1280),
+        8: (1280, 1280),
+        10: (1280, 1280),
+        11: (1280, 1280),
+    }
     for i, (a, b) in down.items():
         names += block(f"input_blocks.{i}", a, b, i < 10)
     for i, c in ((3, 320), (6, 640), (9, 1280)):
         names += pair(f"input_blocks.{i}.0.op", [c, c, 3, 3])
     names += block("middle_block", 1280, 1280, True) + residual("middle_block.3", 1280, 1280)
-    up = [(2560, 1280)] * 5 + [(1920, 1280), (1920, 640), (1280, 640), (960, 640), (960, 320),
-                               (640, 320), (640, 320)]
+    up = [(2560, 1280)] * 5 + [
+        (1920, 1280),
+        (1920, 640),
+        (1280, 640),
+        (960, 640),
+        (960, 320),
+        (640, 320),
+        (640, 320),
+    ]
     for i, (a, b) in enumerate(up):
         names += block(f"output_blocks.{i}", a, b, i > 2)
     for name, c in (("2.1", 1280), ("5.3", 1280), ("8.3", 640)):
@@ -101,8 +117,12 @@ def autoencoder():
 
 
 def text_tower(c=1024):
-    names = [("positional_embedding", [77, c]), ("text_projection", [c, c]), ("logit_scale", []),
-             ("token_embedding.weight", [49408, c])]
+    names = [
+        ("positional_embedding", [77, c]),
+        ("text_projection", [c, c]),
+        ("logit_scale", []),
+        ("token_embedding.weight", [49408, c]),
+    ]
     for i in range(24):
         p = f"transformer.resblocks.{i}"
         names += pair(f"{p}.ln_1", [c]) + pair(f"{p}.ln_2", [c])
@@ -123,8 +143,11 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     torch.manual_seed(1)
-    parts = [("model.diffusion_model.", unet()), ("first_stage_model.", autoencoder()),
-             ("cond_stage_model.model.", text_tower())]
+    parts = [
+        ("model.diffusion_model.", unet()),
+        ("first_stage_model.", autoencoder()),
+        ("cond_stage_model.model.", text_tower()),
+    ]
     state = {prefix + name: value(name, shape) for prefix, names in parts for name, shape in names}
     assert sum(state[f"model.diffusion_model.{n}"].numel() for n, _ in unet()) == 1_413_284_420
     torch.save({"state_dict": state}, sys.argv[1])

@@ -11,6 +11,8 @@ public struct ScalingPlan: Sendable {
   public var seconds: Double, leaves: Int, parameters: Int, peakBytes: Int
   /// Memory of a gradient of all parameters, and of both moments.
   public var gradientBytes, momentBytes: Int
+  /// Whether gradients are sent after every leaf (`GradientSums.early`).
+  public var sendsEarly = false
   /// Bytes of a checkpoint.
   public var checkpointBytes: Int
   /// Of a link: seconds of a message, and bytes a second each way with both directions busy.
@@ -38,7 +40,7 @@ public struct ScalingPlan: Sendable {
     (self.memoryRate, self.fileRate) = (memoryRate, fileRate)
   }
 
-  public struct Point: Sendable {
+  public struct Point: Sendable, Equatable {
     public let nodes: Int
     /// Ranks that share a leaf.
     public var group = 1
@@ -64,12 +66,14 @@ public struct ScalingPlan: Sendable {
     // Gradient, value and both moments are read, three of them written.
     let update = 7 * gradient / memoryRate
     let leaf = max(seconds - update, 0) / Double(leaves)
-    let compute = Double((leaves + nodes - 1) / nodes) * leaf + update / n
+    let own = (leaves + nodes - 1) / nodes
+    let compute = Double(own) * leaf + update / n
     let share = (n - 1) / n
     let roots = (0..<nodes).map { rank in
       TreeSum.parts(of: rank * leaves / nodes..<(rank + 1) * leaves / nodes).count
     }.max()!
-    let bytes = nodes == 1 ? 0 : gradient * share * Double(roots + 1)
+    let sent = sendsEarly ? own : roots
+    let bytes = nodes == 1 ? 0 : gradient * share * Double(sent + 1)
     // Packed before it is sent, and put into its place afterwards; five rounds of small rows.
     let exchange =
       nodes == 1
@@ -81,7 +85,8 @@ public struct ScalingPlan: Sendable {
     }
     let saved =
       Double(momentBytes) * share
-      + Double(gradientBytes) * (alive(leaves) - alive((leaves + nodes - 1) / nodes))
+      + Double(gradientBytes)
+      * (alive(leaves) - (sendsEarly && nodes > 1 ? 1 + (alive(own) - 1) / n : alive(own)))
     let checkpoint = Double(checkpointBytes) / fileRate
     return Point(
       nodes: nodes, seconds: step, compute: compute, exchange: exchange, bytesSent: Int(bytes),

@@ -39,7 +39,9 @@ public struct DirectTask<Model: VideoDenoiser>: PostTask {
     (self.settings, self.models, self.components) = (settings, models, components)
     schedule = settings.schedule(models.process)
     phases = PhaseSchedule(settings.schedule.phases)!
-    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
+    groups = RankGroups(
+      group: settings.cluster.group, strips: settings.cluster.strips,
+      sums: settings.cluster.sums)
     try groups.check(
       models.teacher,
       latentShape: data.map { Array($0.latents.shape.dims.dropFirst()) }

@@ -234,7 +234,8 @@ extension GRPOTask {
       Array(transitions[$0..<min($0 + o.chunk, transitions.count)])
     }
     var sum = LeafSum(
-      leaves: draws.count + passes.count, canBeGivenUp: batch.lowerBound == 0)
+      leaves: draws.count + passes.count, RankGroups(sums: settings.cluster.sums),
+      canBeGivenUp: batch.lowerBound == 0)
     for leaf in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)
       if leaf < draws.count {

@@ -15,7 +15,8 @@ extension GRPOTask {
     }
     let grpo = SingleStepGRPO(flow, singleStepOptions(step))
     let old = student
-    var sum = LeafSum(leaves: settings.accumulation)
+    var sum = LeafSum(
+      leaves: settings.accumulation, RankGroups(sums: settings.cluster.sums))
     for micro in sum.mine(in: work) where !sum.hasFailed {
       sum.begin(&training, in: work)
       let row = (step * settings.accumulation + micro) % pool.count

@@ -4,7 +4,7 @@ public import Layers
 public import Models
 public import Rewards
 public import TensorRuntime
-import Training
+public import Training
 import Transport
 
 /// What `train post` can be told. The defaults are the published recipe (algorithm.md 7, 8): data
@@ -146,6 +146,7 @@ public struct PostSettings: TrainingSettings {
     public var leaf = 1
     @Setting(.group) public var group = 1
     @Setting(.strips) public var strips = 1
+    @Setting(.sums) public var sums = GradientSums.late
     @Setting(
       .real(above: 0, to: 1e6),
       "Seconds without a sign of life of a rank after which the run is lost (status 71).")

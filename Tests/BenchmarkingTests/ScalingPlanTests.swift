@@ -27,6 +27,15 @@ import Testing
     // Half of the moments, and one gradient of four fewer.
     #expect(two.peakBytes == 1 << 30 - 23_000_000 - 44_000_000)
   }
+  /// Four gradients over the link instead of one root. In memory the last leaf's, and halves of two,
+  /// instead of three.
+  @Test func early() {
+    var early = plan
+    early.sendsEarly = true
+    #expect(early[1]! == plan[1]!)
+    #expect(early[2]!.bytesSent == Int(4e7 / 2 * 5))
+    #expect(early[2]!.peakBytes == plan[2]!.peakBytes - 44_000_000)
+  }
   /// Three nodes have two or three leaves, which are two subtrees at most.
   @Test func unevenShares() {
     let three = plan[3]!

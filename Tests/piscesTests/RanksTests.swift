@@ -58,6 +58,7 @@ struct RanksTests {
 
   @Test(arguments: [
     ("lora", []), ("full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
+    ("early", ["lora.enabled=false", "cluster.sums=early"]),
     (
       "grpo",
       [
@@ -88,7 +89,10 @@ struct RanksTests {
   /// Ranks that share the rows of a micro-step: bits depend on the number of strips alone. Six
   /// heads are not shared out evenly, and three ranks make no group.
   @Test(arguments: [
-    ("rows-lora", ["activation_checkpointing=true", "post.cosine_every=1"]),
+    (
+      "rows-lora",
+      ["activation_checkpointing=true", "post.cosine_every=1", "cluster.sums=early"]
+    ),
     (
       "rows-full",
       [

@@ -10,6 +10,10 @@ public import TensorRuntime
 /// Where a group of ranks shares a leaf (`RankGroups`), the strips of its rows are the leaves of
 /// the tree: strip s of leaf i is number i C + s.
 ///
+/// A rank's leaves lie side by side and are added up before anything is sent; or (`GradientSums`)
+/// round t of all groups computes the leaves behind t times their number, and everything is sent at
+/// once.
+///
 ///     var sum = LeafSum(leaves: 8)
 ///     for leaf in sum.mine(in: work) {
 ///       sum.begin(&training, in: work)
@@ -21,6 +25,9 @@ public struct LeafSum: ~Copyable {
   private let leaves: Int
   /// Of whole gradients; in a group, of this rank's slice of them (`slice`).
   private var tree = TreeSum()
+  /// With early sums: of this rank's shard, one for each message, and the rounds that are done.
+  private var owned: [TreeSum] = []
+  private var round = 0
   private var rows: [[Double]] = []
   private var failure: (any Error)?
   private let canBeGivenUp: Bool
@@ -35,9 +42,13 @@ public struct LeafSum: ~Copyable {
   }
   private var cluster: Cluster { groups.cluster }
   private var strips: Int { groups.rows.strips }
-  /// The leaves of group `group`.
+  private var isEarly: Bool { groups.sums == .early && cluster.size > 1 }
+  /// The leaves of group `group`, if these lie side by side.
   private func share(_ group: Int) -> Range<Int> {
     group * leaves / groups.count..<(group + 1) * leaves / groups.count
+  }
+  private func leaves(of group: Int) -> [Int] {
+    isEarly ? Array(stride(from: group, to: leaves, by: groups.count)) : Array(share(group))
   }
   /// The whole subtrees that they are made of.
   private func roots(_ group: Int) -> [Range<Int>] {
@@ -45,9 +56,9 @@ public struct LeafSum: ~Copyable {
     return TreeSum.parts(of: leaves.lowerBound * strips..<leaves.upperBound * strips)
   }
   /// The leaves of this rank; the first two of them in a plan.
-  public func mine(in work: borrowing Workspace) -> Range<Int> {
-    let own = share(groups.mine)
-    return own.lowerBound..<own.lowerBound + work.rounds(own.count)
+  public func mine(in work: borrowing Workspace) -> [Int] {
+    let own = leaves(of: groups.mine)
+    return Array(own.prefix(work.rounds(own.count)))
   }
   /// The rows of leaf `leaf` of `leaves`, where a step has `count`.
   public static func rows(_ leaf: Int, of leaves: Int, count: Int) -> Range<Int> {
@@ -62,10 +73,19 @@ public struct LeafSum: ~Copyable {
       p.gradient = work.tensor(p.value.shape, p.value.type)
       work.fill(&p.gradient!, with: 0)
     }
-    if work.isPlanned, let value = tree.parts.first?.value, ballast.isEmpty {
-      let most = (Int.bitWidth - 1) - max(share(groups.mine).count, 1).leadingZeroBitCount
-      for _ in 0..<max(most - 1, 0) { ballast.append(value.map { work.zeros($0.shape, $0.type) }) }
-    }
+    if work.isPlanned, ballast.isEmpty { addBallast(in: work) }
+  }
+  private mutating func addBallast(in work: borrowing Workspace) {
+    func doublings(_ n: Int) -> Int { Int.bitWidth - 1 - max(n, 1).leadingZeroBitCount }
+    let (alive, missing) =
+      isEarly
+      ? (
+        owned.compactMap { $0.parts.first?.value[0] },
+        doublings(leaves) - doublings(2 * groups.count)
+      )
+      : (tree.parts.first?.value ?? [], doublings(share(groups.mine).count) - 1)
+    if alive.isEmpty { return }
+    for _ in 0..<max(missing, 0) { ballast.append(alive.map { work.zeros($0.shape, $0.type) }) }
   }
   /// Takes a leaf's gradients from the model, and remembers its numbers, as many for every leaf.
   public mutating func add<Model: Layer>(
@@ -79,23 +99,24 @@ public struct LeafSum: ~Copyable {
       value.append(gradient)
       p.gradient = work.tensor(Shape(0), gradient.type)
     }
+    let own = groups.rows.mine
+    let part = TreeSum.Part(
+      first: leaf * strips + own.lowerBound, leaves: own.count, value: value)
+    value = []
     do {
       try groups.check()
-      let own = groups.rows.mine
-      let first = leaf * strips
-      tree.push(
-        groups.size == 1
-          ? .init(first: first, leaves: strips, value: value)
-          : try sliced(
-            .init(first: first + own.lowerBound, leaves: own.count, value: value),
-            training.shards, in: work), in: work)
+      if !isEarly {
+        tree.push(
+          groups.size == 1 ? part : try sliced(part, training.shards, in: work), in: work)
+      }
     } catch { fail(error) }
-    if stops(after: leaf) && !work.isPlanned { fail(StepGivenUp()) }
+    if stops() && !work.isPlanned { fail(StepGivenUp()) }
+    if isEarly { endRound(part, training.shards, in: work) }
   }
-  /// Whether a stop is requested that the leaves behind `leaf` would keep waiting for too long. The
+  /// Whether a stop is requested that the leaves which are left would keep waiting for too long. The
   /// ranks of a group would wait for each other: they end the step.
-  private func stops(after leaf: Int) -> Bool {
-    let left = share(groups.mine).upperBound - leaf - 1
+  private func stops() -> Bool {
+    let left = leaves(of: groups.mine).count - rows.count
     if !canBeGivenUp || groups.size > 1 || left == 0 || !StopRequest.isPending { return false }
     let seconds = (clock.now - start) / .seconds(1)
     return seconds / Double(rows.count) * Double(left) > StopRequest.grace
@@ -110,6 +131,11 @@ public struct LeafSum: ~Copyable {
   public mutating func finish<Model: Layer>(
     _ training: inout TrainableModel<Model>, in work: borrowing Workspace
   ) throws -> [[Double]] {
+    // The last round has no leaf for some ranks.
+    let rounds = (leaves + groups.count - 1) / groups.count
+    while isEarly && !work.isPlanned && !hasFailed && round < rounds {
+      endRound(nil, training.shards, in: work)
+    }
     let told = try Verdict.agree(on: failure, telling: rows.flatMap { $0 }, cluster, in: work)
     if cluster.size == 1 {
       var sums = tree.take().finish(in: work)
@@ -126,15 +152,17 @@ public struct LeafSum: ~Copyable {
       }
       return rows
     }
-    training.shardGradient = try exchanged(training.shards, in: work)
+    training.shardGradient =
+      try isEarly ? ownedSum(training.shards, in: work) : exchanged(training.shards, in: work)
     tree = TreeSum()
     if work.isPlanned { return rows }
-    return (0..<groups.count).flatMap { group in
-      let numbers = told[groups.rank(0, of: group)]
-      let leaves = share(group).count
-      let width = numbers.count / max(leaves, 1)
-      return (0..<leaves).map { Array(numbers[$0 * width..<($0 + 1) * width]) }
+    var all = Array(repeating: [Double](), count: leaves)
+    for group in 0..<groups.count {
+      let (own, numbers) = (leaves(of: group), told[groups.rank(0, of: group)])
+      let width = numbers.count / max(own.count, 1)
+      for (i, leaf) in own.enumerated() { all[leaf] = Array(numbers[i * width..<(i + 1) * width]) }
     }
+    return all
   }
   /// Where strips have no rows of a parameter, the zeros that are added or not change -0 to 0.
   private func unsign(_ sum: inout Tensor, in work: borrowing Workspace) {
@@ -142,7 +170,67 @@ public struct LeafSum: ~Copyable {
   }
 }
 
-/// What ranks send each other for a sum.
+/// Early sums.
+extension LeafSum {
+  /// Ends a round, on all ranks, of which `mine` is this one's part, if it has any.
+  private mutating func endRound(
+    _ mine: consuming TreeSum.Part?, _ shards: Shards, in work: borrowing Workspace
+  ) {
+    do {
+      try Verdict.agree(on: failure, cluster, in: work)
+      try give(mine, shards, in: work)
+    } catch { fail(error) }
+    round += 1
+  }
+  /// Every rank gives the owner of a shard what it has of the round's leaves.
+  private mutating func give(
+    _ mine: TreeSum.Part?, _ shards: Shards, in work: borrowing Workspace
+  ) throws {
+    let first = round * groups.count
+    let givers = (0..<min(groups.count, leaves - first)).flatMap { group in
+      (0..<groups.size).map { (rank: groups.rank($0, of: group), group: group, place: $0) }
+    }
+    if owned.isEmpty { owned = shards.starts.map { _ in TreeSum() } }
+    for (message, start) in shards.starts.enumerated() {
+      let own = shards.part(start, of: cluster.rank)
+      var transfer = Transfer(cluster)
+      for giver in givers where giver.rank != cluster.rank {
+        transfer.receive(Shape(own.count), shards.type, from: giver.rank, in: work)
+      }
+      for peer in cluster.others {
+        guard let mine else { break }
+        transfer.send(
+          shards.packed(mine.value, shards.part(start, of: peer), in: work), to: peer, .sample,
+          in: work)
+      }
+      var received = try transfer.wait()[...]
+      for giver in givers {
+        let strips = groups.rows.strips(of: giver.place)
+        let value =
+          giver.rank == cluster.rank
+          ? shards.packed(mine!.value, own, in: work) : received.removeFirst()
+        owned[message].push(
+          .init(
+            first: (first + giver.group) * self.strips + strips.lowerBound, leaves: strips.count,
+            value: [value]), in: work)
+      }
+    }
+  }
+  /// The sum of all leaves' gradients of this rank's shard.
+  private mutating func ownedSum(_ shards: Shards, in work: borrowing Workspace) -> Tensor {
+    let mine = shards.elements(of: cluster.rank)
+    var sum = work.tensor(Shape(mine.count), shards.type)
+    for (message, start) in shards.starts.enumerated() {
+      let own = shards.part(start, of: cluster.rank)
+      work.paste(
+        owned[message].take().finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
+    }
+    unsign(&sum, in: work)
+    return sum
+  }
+}
+
+/// What ranks send each other for a late sum.
 extension LeafSum {
   /// The elements that the rank at `place` in its group adds up: the shards of `groups.count`
   /// ranks.

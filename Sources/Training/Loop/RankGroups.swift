@@ -5,6 +5,15 @@ public import Models
 import Synchronization
 import TensorRuntime
 
+/// When ranks give each other the gradients of a step. The bits are the same.
+public enum GradientSums: String, Codable, Sendable, CaseIterable {
+  /// At its end: each rank the sums of its own leaves.
+  case late
+  /// After every leaf: a rank never holds more than one whole gradient, and sends as many as it has
+  /// leaves.
+  case early
+}
+
 /// The ranks of a run in groups, each of which shares the rows of a sample (`RowShare`).
 /// Consecutive ranks are a group, so that those of one host are.
 ///
@@ -16,14 +25,18 @@ public struct RankGroups: Sendable {
   public let size: Int
   /// What this rank has of a sample's rows.
   public let rows: RowShare
+  public let sums: GradientSums
   private let exchange: GroupExchange?
 
   /// `group` is the largest number of ranks of a group, `strips` that of strips.
-  public init(group: Int = 1, strips: Int = 1, _ cluster: Cluster = .current) {
+  public init(
+    group: Int = 1, strips: Int = 1, sums: GradientSums = .late, _ cluster: Cluster = .current
+  ) {
     var size = group
     while cluster.size % size != 0 { size /= 2 }
     exchange = size > 1 ? GroupExchange(cluster, count: size) : nil
     (self.cluster, self.size, rows) = (cluster, size, RowShare(strips: strips, exchange))
+    self.sums = sums
   }
   /// Every rank by itself.
   public static var single: RankGroups { RankGroups() }

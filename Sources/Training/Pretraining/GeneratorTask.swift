@@ -27,6 +27,7 @@ public struct GeneratorSettings: TrainingSettings {
   public struct Processes: Codable, Sendable, Equatable {
     @Setting(.group) public var group = 1
     @Setting(.strips) public var strips = 1
+    @Setting(.sums) public var sums = GradientSums.late
     public init() {}
   }
   public var cluster = Processes()
@@ -135,7 +136,9 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     (self.settings, self.source, self.frozen, self.early, self.components) = (
       settings, source, frozen, early, components
     )
-    groups = RankGroups(group: settings.cluster.group, strips: settings.cluster.strips)
+    groups = RankGroups(
+      group: settings.cluster.group, strips: settings.cluster.strips,
+      sums: settings.cluster.sums)
     latents = try source.latents(
       settings.clips, of: frozen.encoder, times: frozen.encoder.geometry.scalingFactor, atOnce: 64,
       isShared: true,

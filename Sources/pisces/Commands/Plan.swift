@@ -98,13 +98,15 @@ struct Plan: AsyncParsableCommand {
     }
     let size = try FileManager.default.attributesOfItem(atPath: file)[.size] as? Int ?? 0
     let (delay, rate) = try network()
-    return ScalingPlan(
+    var plan = ScalingPlan(
       seconds: seconds[seconds.count / 2], leaves: leaves,
       parameters: counts.reduce(0, +),
       peakBytes: steps.compactMap { $0["peak_tensor_bytes"]?.integer }.max() ?? 0,
       gradientBytes: blocks(4), momentBytes: 2 * blocks(moment), checkpointBytes: size,
       latency: delay, bytesPerSecond: rate,
       memoryRate: MachineRates.measure().bytes, fileRate: fileRate * 1e9)
+    plan.sendsEarly = settings["cluster"]?["sums"] == "early"
+    return plan
   }
   /// Seconds of a message, and bytes a second of a link.
   private func network() throws -> (latency: Double, link: Double) {
