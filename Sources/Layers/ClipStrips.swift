@@ -21,7 +21,7 @@ public struct ClipStrips: Sendable {
   }
   /// The same strips of another clip that this process has all of.
   public func cutting(_ x: Tensor, in work: borrowing Workspace) -> ClipStrips {
-    precondition(x.shape[3] == bounds.last!, "\(x.shape) in strips that end at \(bounds.last!)")
+    precondition(x.shape[3] == height, "\(x.shape) in strips of \(height) rows")
     return ClipStrips(
       share.mine.map { work.narrowed(x, axis: 3, bounds[$0]..<bounds[$0 + 1]) }, share,
       bounds: bounds)
@@ -40,7 +40,8 @@ public struct ClipStrips: Sendable {
     return work.concatenated(all.flatMap { $0 }, axis: 3)
   }
 
-  /// The rows of strip `strip` of all.
+  /// Rows of the whole clip, and of strip `strip` of all.
+  public var height: Int { bounds.last! }
   public func rows(_ strip: Int) -> Int { bounds[strip + 1] - bounds[strip] }
   /// The same strips of another tensor, whose rows are `factor` times as many.
   public func with(_ parts: [Tensor], factor: Int = 1) -> ClipStrips {

@@ -58,7 +58,7 @@ extension GroupNorm {
       var g = d.take(i, in: work)
       work.groupNormBackwardFinish(
         &g, x: x.parts[i], groups: groups, scale: scale.value, statistics: saved.statistics,
-        sums: all, cells: shape[2] * x.bounds.last! * shape[4], adding: side?.parts[i])
+        sums: all, cells: shape[2] * x.height * shape[4], adding: side?.parts[i])
       d.put(g, i)
     }
     return d

@@ -61,9 +61,9 @@ public struct LatentDecoder: Sendable {
       frames, 3, latent[2] * c.spatialCompressionRatio, latent[3] * c.spatialCompressionRatio,
     ]
   }
-  /// `frames`: the latent frames that are decoded, for a decoder of single frames; nil: all. Rows of
-  /// latents that are not cut into tiles are shared by the processes of `share`, each of which gets
-  /// all frames.
+  /// `frames`: the latent frames that are decoded, for a decoder of single frames; nil: all. Rows
+  /// of latents that are not cut into tiles are shared by the processes of `share`, each of which
+  /// gets all frames.
   public func forward(
     _ z: Tensor, frames: [Int]? = nil, sharing share: RowShare = .whole,
     in work: borrowing Workspace
@@ -82,31 +82,27 @@ public struct LatentDecoder: Sendable {
   private func decode(_ z: Tensor, sharing share: RowShare, in work: borrowing Workspace) -> (
     raw: Tensor, parts: Parts
   ) {
-    func joined(_ videos: [Tensor]) -> Tensor {
-      videos.count == 1 ? videos[0] : work.concatenated(videos, axis: 2)
+    func chunks<Saved>(_ pass: (Tensor) -> (y: Tensor, saved: Saved)) -> (
+      video: Tensor, saved: [(frames: Int, saved: Saved)]
+    ) {
+      let parts = ranges(z.shape[2]).map { pass(work.narrowed(z, axis: 2, $0)) }
+      return (
+        parts.count == 1 ? parts[0].y : work.concatenated(parts.map(\.y), axis: 2),
+        parts.map { ($0.y.shape[2], $0.saved) }
+      )
     }
     switch network {
     case .clips(let decoder)
     where tiling == nil && AutoencoderDecoder.isShared(rows: z.shape[3], by: share):
-      var videos: [Tensor] = []
-      var saved: [(frames: Int, saved: AutoencoderDecoder.StripsSaved)] = []
-      for r in ranges(z.shape[2]) {
-        let (y, s) = decoder.forward(
-          work.narrowed(z, axis: 2, r), checkpointing: checkpointing, sharing: share, in: work)
-        videos.append(y)
-        saved.append((y.shape[2], s))
+      let (video, saved) = chunks {
+        decoder.forward($0, checkpointing: checkpointing, sharing: share, in: work)
       }
-      return (joined(videos), .strips(saved))
+      return (video, .strips(saved))
     case .clips(let decoder):
-      var videos: [Tensor] = []
-      var saved: [(frames: Int, saved: AutoencoderDecoder.Saved)] = []
-      for r in ranges(z.shape[2]) {
-        let (y, s) = decoder.forward(
-          work.narrowed(z, axis: 2, r), tiling: tiling, checkpointing: checkpointing, in: work)
-        videos.append(y)
-        saved.append((y.shape[2], s))
+      let (video, saved) = chunks {
+        decoder.forward($0, tiling: tiling, checkpointing: checkpointing, in: work)
       }
-      return (joined(videos), .clips(saved))
+      return (video, .clips(saved))
     case .frames(let decoder):
       let (y, s) = decoder.forward(
         ClipFrames.images(z, in: work), checkpointing: checkpointing, in: work)

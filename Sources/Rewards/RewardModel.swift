@@ -114,7 +114,7 @@ public struct RewardModel: Sendable {
   }
 
   /// The enabled rewards of B pairs. A caption without lexical tokens keeps its plain attention
-  /// (D-30). The processes of `share` have the same pairs, and share the tokens of the video encoder.
+  /// (D-30). The processes of `share` have the same pairs, and share the video encoder's tokens.
   public func forward(
     _ x: Tensor, _ captions: CaptionBatch, crop: PixelPreprocessing.Crop = .center,
     checkpointing: Bool = false, sharing share: RowShare = .whole, in work: borrowing Workspace

@@ -27,7 +27,7 @@ import Testing
     // Half of the moments, and one gradient of four fewer.
     #expect(two.peakBytes == 1 << 30 - 23_000_000 - 44_000_000)
   }
-  /// Four gradients over the link instead of one root. In memory the last leaf's, and halves of two,
+  /// Four gradients over the link instead of one root. In memory the last leaf's and halves of two
   /// instead of three.
   @Test func early() {
     var early = plan

@@ -101,7 +101,7 @@ import Testing
     }
     #expect(two.sampleTraffic.bytes == 0 && two.stepTraffic.bytes > 0)
     #expect(four.operations[.product]! < two.operations[.product]!)
-    // One rank of two decodes: both strips of two latent rows, each with a row of the other, or none.
+    // One rank of two decodes both strips of two latent rows, each with a row of the other.
     let (whole, shared) = (two.operations[.convolution]!, four.operations[.convolution, default: 0])
     #expect(shared == 0 || (whole..<2 * whole).contains(shared))
     // The student's passes: two blocks of width 32, 4 image rows here and 4 there, one of them with

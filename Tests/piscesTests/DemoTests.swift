@@ -95,8 +95,10 @@ import Testing
         ["demo", "--generator", "short", "--output", scratch("out"), "--json", "--quiet"] + options
           + settings.flatMap { ["--set", $0] })
     }
-    for (key, value) in [("distillation", "self"), ("post", "data")] {
-      let run = try await demo(small + ["\(key).post.latents=\(value)"])
+    for setting in [
+      "distillation.post.latents=self", "post.post.latents=data", "distillation.post.fps=4",
+    ] {
+      let run = try await demo(small + [setting])
       #expect(run.status == 64 && run.errorLines.count == 1 && !FileTree.exists(scratch("out")))
     }
     let run = try await demo(small, ["--control"])

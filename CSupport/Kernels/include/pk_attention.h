@@ -10,8 +10,8 @@
  *          lse [batch, heads, queries]. Row strides ld*, batch strides b*; head h occupies columns
  *          h * head_dim onwards.
  * Visible  key j of sample b to query i if j < key_counts[b] (all when NULL) and, with causal_block
- *          > 0, j / causal_block <= i / query_block: frames of so many keys, and of so many queries,
- *          which need not be all of a frame. Every query must see at least one key; scale > 0.
+ *          > 0, j / causal_block <= i / query_block: a frame has so many keys, and so many of its
+ *          queries are there. Every query must see at least one key; scale > 0.
  * Writes   dq, dk, dv are overwritten, with the strides of q, k, v; rows of unseen keys become 0.
  * bf16     operands of f32 are rounded to bf16 when pk_compute_type() says so (not beside AMX,
  *          where bf16 vector instructions are slow), the probabilities and dS too; exponentials and

@@ -17,8 +17,15 @@ public struct ShortDemoSettings: Settings {
   @Setting(.whole(1...1000), "DDIM steps of the generator before.") public var base_steps = 16
   @Setting(.guidance, "Classifier-free guidance of the generator before.") public
     var base_guidance = 2.0
-  @Setting(.whole(1...50), "Steps of the distilled generators.") public var few_steps = 4
-  @Setting(.guidance, "Guidance weight that they embed.") public var embedded_guidance = 2.0
+  @Setting(
+    .whole(1...50),
+    """
+    Steps of the distilled generators and of own samples (post.post.sampler_steps is not looked at).
+    """) public var few_steps = 4
+  @Setting(
+    .guidance,
+    "Guidance weight that they embed (post.post.sampler_guidance is not looked at).") public
+    var embedded_guidance = 2.0
   @Setting(.whole(1...10_000), "Prompts shown in the report, the first ones.") public var shown = 12
   /// Consistency alone, on clips of the world.
   public var distillation = Self.small(steps: 320, rate: 4e-4)
@@ -50,12 +57,17 @@ public struct ShortDemoSettings: Settings {
     (s.weights.quality, s.weights.semantic) = (0, 0)
     return s
   }
-  /// Gives the seed and what else they have in common to all runs, and refuses combinations that
-  /// cannot work.
+  /// Gives the seed and the sampler to all runs, and refuses combinations that cannot work.
   public mutating func settle() throws {
     (distillation.seed, post.seed) = (seed, seed)
     (post.post.sampler_steps, post.post.sampler_guidance) = (few_steps, embedded_guidance)
-    (distillation.post.fps, distillation.schedule.levels) = (post.post.fps, post.schedule.levels)
+    if distillation.post.fps != post.post.fps
+      || distillation.schedule.levels != post.schedule.levels
+    {
+      throw ConfigurationError(
+        "one generator with two frame rates or schedules",
+        "distillation.post.fps, distillation.schedule.levels", "give both trainings the same")
+    }
     try distillation.check(hasRewardModel: false)
     try post.check(hasRewardModel: true)
     for s in [distillation, post] { try s.check(for: .diffusion(.init())) }

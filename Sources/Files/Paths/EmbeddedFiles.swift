@@ -34,8 +34,8 @@ public enum EmbeddedFiles {
   private static let unpacked = Mutex<[Int: MappedFile]>([:])
 
   /// The file of `count` bytes that is packed in `bytes`: the length n of a deflate stream (8
-  /// bytes, little-endian), that stream of all bytes at odd offsets, then the bytes at even offsets.
-  /// In a bf16 value the odd byte has the exponent, which compresses; the mantissa does not. nil if
+  /// bytes, little-endian), that stream of all bytes at odd offsets, then those at even offsets. In
+  /// a bf16 value the odd byte has the exponent, which compresses; the mantissa does not. nil if
   /// the stream is damaged, or there is no memory.
   static func unpack(_ bytes: UnsafeRawBufferPointer, count: Int, name: String) -> MappedFile? {
     let (odd, even) = (count / 2, count - count / 2)

@@ -150,9 +150,7 @@ extension FrameCausalAttention {
   /// A frame has more keys than a strip has queries.
   private func visible(_ part: Tensor, of x: ClipStrips) -> Workspace.Visibility {
     let (rows, width) = (part.shape[3], part.shape[4])
-    return .init(
-      causalBlock: (0..<x.share.strips).reduce(0) { $0 + x.rows($1) } * width,
-      queryBlock: rows * width)
+    return .init(causalBlock: x.height * width, queryBlock: rows * width)
   }
 
   func forward(_ x: ClipStrips, in work: borrowing Workspace) -> (
@@ -181,7 +179,7 @@ extension FrameCausalAttention {
   func backward(_ dy: ClipStrips, _ s: StripsSaved, in work: borrowing Workspace) -> ClipStrips {
     var (dq, dk, dv): ([Tensor], [Tensor], [Tensor]) = ([], [], [])
     var whole = dy.parts[0].shape
-    whole[3] = (0..<dy.share.strips).reduce(0) { $0 + dy.rows($1) }
+    whole[3] = dy.height
     for (i, part) in dy.parts.enumerated() {
       let d = work.attentionBackward(
         out.backwardInput(tokens(part, in: work), in: work), q: s.q[i], k: s.k, v: s.v, o: s.o[i],

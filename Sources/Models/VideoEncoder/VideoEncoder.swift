@@ -61,6 +61,8 @@ public struct VideoEncoder: Layer {
     _ pixels: Tensor, checkpointing: Bool = false, sharing share: RowShare = .whole,
     in work: borrowing Workspace
   ) -> (output: Output, saved: Saved) {
+    precondition(
+      share.strips == 1 || trainableParameters().isEmpty, "a trained video encoder is not shared")
     let (input, patches) = embedded(pixels, in: work)
     let rows = rows(input, share)
     var strips = rows.image.map { work.rows(input, $0) }

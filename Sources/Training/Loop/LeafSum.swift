@@ -113,8 +113,8 @@ public struct LeafSum: ~Copyable {
     if stops() && !work.isPlanned { fail(StepGivenUp()) }
     if isEarly { endRound(part, training.shards, in: work) }
   }
-  /// Whether a stop is requested that the leaves which are left would keep waiting for too long. The
-  /// ranks of a group would wait for each other: they end the step.
+  /// Whether a stop is requested that the leaves which are left would keep waiting for too long.
+  /// The ranks of a group would wait for each other: they end the step.
   private func stops() -> Bool {
     let left = leaves(of: groups.mine).count - rows.count
     if !canBeGivenUp || groups.size > 1 || left == 0 || !StopRequest.isPending { return false }

@@ -63,8 +63,8 @@ public struct RunDirectory: Sendable {
     }
     if kept.count < lines.count { try OutputFile.write(kept.map { $0 + "\n" }.joined(), to: file) }
   }
-  /// Throws, on all ranks, if one of them does not see the folder, into which all of them will write
-  /// checkpoints. `directory` is the first rank's.
+  /// Throws, on all ranks, if one of them does not see the folder, into which all of them will
+  /// write checkpoints. `directory` is the first rank's.
   static func checkShared(_ directory: RunDirectory?, _ cluster: Cluster) throws {
     if cluster.size == 1 { return }
     let path = String(
