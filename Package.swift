@@ -18,6 +18,9 @@ let marked: [SwiftSetting] =
 // Above the kernels and the file formats Swift code is glue: smaller is as fast.
 let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
 
+// Modules with loops over elements, which tests run for minutes.
+let quick: [SwiftSetting] = [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 
 /// A module: `Sources/<name>`, and what it may import (tools/check-imports reads this list).
@@ -67,14 +70,14 @@ let package = Package(
     .systemLibrary(
       name: "CZlib", path: "CSupport/Zlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
-    module("TensorRuntime", ["CKernels"]),
+    module("TensorRuntime", ["CKernels"], quick),
     module("Cluster", ["TensorRuntime", "CMpi"]),
     module("Layers", ["TensorRuntime"]),
     module("Models", ["TensorRuntime", "Layers", "CUtf8proc"], small),
     module("Diffusion", ["TensorRuntime", "Layers", "Models"], small),
     module("Transport", ["TensorRuntime", "Layers", "CExact"]),
     module("Rewards", ["TensorRuntime", "Layers", "Models", "Transport"], small),
-    module("World", ["TensorRuntime"]),
+    module("World", ["TensorRuntime"], quick),
     module("Files", ["TensorRuntime", "CEmbedded", "CPNG", "CZlib", "CYAML", subprocess]),
     module(
       "Pipelines",
@@ -125,7 +128,7 @@ let package = Package(
       name: "TestSupport",
       dependencies: [
         "TensorRuntime", "Layers", "Models", "Files", subprocess,
-      ], path: "Tests/TestSupport", swiftSettings: swift),
+      ], path: "Tests/TestSupport", swiftSettings: swift + quick),
     // A folder of tests for each module (Tests/HouseTests checks that), and two for the whole.
     tests("TensorRuntimeTests", ["CKernels", "TensorRuntime"]),
     tests("ClusterTests", ["Cluster", "TensorRuntime"]),

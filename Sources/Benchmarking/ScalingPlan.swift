@@ -9,8 +9,11 @@ import Layers
 public struct ScalingPlan: Sendable {
   /// Of a step of one process: seconds, leaves, trained parameters, peak memory.
   public var seconds: Double, leaves: Int, parameters: Int, peakBytes: Int
-  /// Memory of a gradient of all parameters, and of both moments.
-  public var gradientBytes, momentBytes: Int
+  /// Memory of a gradient of all parameters, and of all that ranks share out: both moments, and the
+  /// masters of parameters in bf16.
+  public var gradientBytes, sharedBytes: Int
+  /// Bytes of a parameter as it is stored and sent.
+  public var parameterBytes = 4
   /// Whether gradients are sent after every leaf (`GradientSums.early`).
   public var sendsEarly = false
   /// Bytes of a checkpoint.
@@ -27,13 +30,13 @@ public struct ScalingPlan: Sendable {
   }
   public init(
     seconds: Double, leaves: Int, parameters: Int, peakBytes: Int, gradientBytes: Int,
-    momentBytes: Int, checkpointBytes: Int, latency: Double, bytesPerSecond: Double,
+    sharedBytes: Int, checkpointBytes: Int, latency: Double, bytesPerSecond: Double,
     memoryRate: Double, fileRate: Double
   ) {
     (self.seconds, self.leaves, self.parameters, self.peakBytes) = (
       seconds, leaves, parameters, peakBytes
     )
-    (self.gradientBytes, self.momentBytes) = (gradientBytes, momentBytes)
+    (self.gradientBytes, self.sharedBytes) = (gradientBytes, sharedBytes)
     (self.checkpointBytes, self.latency, self.bytesPerSecond) = (
       checkpointBytes, latency, bytesPerSecond
     )
@@ -73,7 +76,8 @@ public struct ScalingPlan: Sendable {
       TreeSum.parts(of: rank * leaves / nodes..<(rank + 1) * leaves / nodes).count
     }.max()!
     let sent = sendsEarly ? own : roots
-    let bytes = nodes == 1 ? 0 : gradient * share * Double(sent + 1)
+    let values = Double(parameterBytes * parameters)
+    let bytes = nodes == 1 ? 0 : (gradient * Double(sent) + values) * share
     // Packed before it is sent, and put into its place afterwards; five rounds of small rows.
     let exchange =
       nodes == 1
@@ -84,7 +88,7 @@ public struct ScalingPlan: Sendable {
       Double(Int.bitWidth - 1 - max(leaves, 1).leadingZeroBitCount + 1)
     }
     let saved =
-      Double(momentBytes) * share
+      Double(sharedBytes) * share
       + Double(gradientBytes)
       * (alive(leaves) - (sendsEarly && nodes > 1 ? 1 + (alive(own) - 1) / n : alive(own)))
     let checkpoint = Double(checkpointBytes) / fileRate

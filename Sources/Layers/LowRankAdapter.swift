@@ -33,12 +33,18 @@ public struct LowRankAdapter: Layer {
         "\(module).lora_B.weight", Shape([weight[0], rank] + kernel.map { _ in 1 }), .zeros),
       scale: alpha / Double(rank))
   }
-  private var matrixA: Tensor { a.value.reshaped(Shape(rank, a.value.count / rank)) }
-  private var matrixB: Tensor { b.value.reshaped(Shape(b.value.shape[0], rank)) }
+  /// A `[rank, in k...]` and B `[out, rank]`.
+  private func matrices(in work: borrowing Workspace) -> (a: Tensor, b: Tensor) {
+    (
+      work.widened(a.value).reshaped(Shape(rank, a.value.count / rank)),
+      work.widened(b.value).reshaped(Shape(b.value.shape[0], rank))
+    )
+  }
 
   /// s B A, the change of the weight, `[out, in k...]`.
   public func delta(in work: borrowing Workspace) -> Tensor {
-    work.matmul(matrixB, matrixA, alpha: scale)
+    let (a, b) = matrices(in: work)
+    return work.matmul(b, a, alpha: scale)
   }
   /// W + s B A, of W's shape.
   public func adding(to weight: Tensor, in work: borrowing Workspace) -> Tensor {
@@ -49,8 +55,9 @@ public struct LowRankAdapter: Layer {
   /// Adds s Bᵀ dW to A's gradient and s dW Aᵀ to B's, dW the gradient of the merged weight.
   public mutating func backward(_ dWeight: Tensor, in work: borrowing Workspace) {
     let d = dWeight.reshaped(Shape(dWeight.shape[0], dWeight.count / dWeight.shape[0]))
-    let da = work.matmul(matrixB, d, transposeA: true, alpha: scale)
-    let db = work.matmul(d, matrixA, transposeB: true, alpha: scale)
+    let (wideA, wideB) = matrices(in: work)
+    let da = work.matmul(wideB, d, transposeA: true, alpha: scale)
+    let db = work.matmul(d, wideA, transposeB: true, alpha: scale)
     work.add(da.reshaped(a.value.shape), to: &a.gradient)
     work.add(db.reshaped(b.value.shape), to: &b.gradient)
   }

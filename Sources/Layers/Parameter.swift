@@ -44,11 +44,12 @@ public struct Parameter: Sendable {
 
   public var isTrainable: Bool { gradient != nil }
 
-  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first,
-  /// because these types are not trained.
-  public mutating func makeTrainable(in work: borrowing Workspace) {
-    value = work.widened(value)
-    gradient = work.zeros(value.shape, value.type)
+  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first, because
+  /// no update is made in these types; not with `keepingStored`, for an optimiser with values of its
+  /// own.
+  public mutating func makeTrainable(keepingStored: Bool = false, in work: borrowing Workspace) {
+    if !keepingStored || value.type == .i8 { value = work.widened(value) }
+    gradient = work.zeros(value.shape, value.type == .f64 ? .f64 : .f32)
   }
   public mutating func freeze() { gradient = nil }
   public mutating func zeroGradient(in work: borrowing Workspace) {
@@ -82,10 +83,11 @@ extension Layer {
     return n
   }
   public mutating func makeTrainable(
-    in work: borrowing Workspace, where wanted: (String) -> Bool = { _ in true }
+    keepingStored: Bool = false, in work: borrowing Workspace,
+    where wanted: (String) -> Bool = { _ in true }
   ) {
     forEachParameter { p in
-      if wanted(p.name) { p.makeTrainable(in: work) }
+      if wanted(p.name) { p.makeTrainable(keepingStored: keepingStored, in: work) }
     }
   }
   public mutating func freeze() { forEachParameter { $0.freeze() } }

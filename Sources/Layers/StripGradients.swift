@@ -47,7 +47,7 @@ public struct StripGradients {
 
   private static func zeros(of layer: some Layer, in work: borrowing Workspace) -> [Tensor] {
     layer.trainableParameters().map { p in
-      var x = work.tensor(p.value.shape, p.value.type)
+      var x = work.tensor(p.value.shape, p.gradient!.type)
       work.fill(&x, with: 0)
       return x
     }

@@ -201,6 +201,7 @@ public struct PostSettings: TrainingSettings {
   public var objective = Objective.direct
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
+  @Setting(.parameters) public var parameters = ParameterStorage.f32
   @Setting(.seed, "Seed.") public var seed = 42
   @Setting(.steps, "Optimiser steps.") public var steps = 256
   @Setting(.batch, "Clips of a micro-step.") public var batch = 1
@@ -257,11 +258,11 @@ extension PostSettings {
         targets: lora.targets, rank: lora.rank, alpha: lora.alpha, from: source, in: work)
       if count == 0 { throw PostSettings.noLayer }
     } else {
-      student.makeTrainable(in: work)
+      student.makeTrainable(keepingStored: parameters == .bf16, in: work)
     }
     return TrainableModel(
       student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
-      averageDecay: averageDecay, in: work)
+      parameters: parameters, averageDecay: averageDecay, in: work)
   }
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {

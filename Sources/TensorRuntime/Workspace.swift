@@ -73,6 +73,10 @@ public struct Workspace: ~Copyable {
     }
     return y
   }
+  /// The same in another type.
+  public func copy(_ x: Tensor, as type: ElementType) -> Tensor {
+    x.type == type ? copy(x) : converted(x, to: type)
+  }
 }
 
 extension Workspace {

@@ -4,7 +4,7 @@ import Testing
 @Suite struct ScalingPlanTests {
   let plan = ScalingPlan(
     seconds: 10, leaves: 8, parameters: 10_000_000, peakBytes: 1 << 30, gradientBytes: 44_000_000,
-    momentBytes: 46_000_000, checkpointBytes: 120 << 20, latency: 1e-3, bytesPerSecond: 1e8,
+    sharedBytes: 46_000_000, checkpointBytes: 120 << 20, latency: 1e-3, bytesPerSecond: 1e8,
     memoryRate: 1e10, fileRate: 1e9)
 
   /// One node is the run itself.
@@ -26,6 +26,13 @@ import Testing
     #expect(abs(two.seconds - 1.02 * (compute + exchange)) < 1e-9)
     // Half of the moments, and one gradient of four fewer.
     #expect(two.peakBytes == 1 << 30 - 23_000_000 - 44_000_000)
+  }
+  /// Values of half the bytes are sent.
+  @Test func roundedParameters() {
+    var rounded = plan
+    rounded.parameterBytes = 2
+    #expect(rounded[1]! == plan[1]!)
+    #expect(rounded[2]!.bytesSent == Int(4e7 / 2 * 1.5))
   }
   /// Four gradients over the link instead of one root. In memory the last leaf's and halves of two
   /// instead of three.

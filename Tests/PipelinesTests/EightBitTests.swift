@@ -54,11 +54,15 @@ import Testing
   /// The codes nearest to `x / scale`, and what they stand for.
   private func codes(_ x: [Float], scale: Float) -> (codes: [UInt8], values: [Float]) {
     let values = EightBitFloat.e4m3.values
+    let inOrder = (0..<256).filter { values[$0].isFinite }.sorted { values[$0] < values[$1] }
     let codes = x.map { x in
-      UInt8(
-        (0..<256).filter { values[$0].isFinite }.min {
-          abs(values[$0] - x / scale) < abs(values[$1] - x / scale)
-        }!)
+      var (low, high) = (0, inOrder.count - 1)
+      while high - low > 1 {
+        let middle = (low + high) / 2
+        if values[inOrder[middle]] <= x / scale { low = middle } else { high = middle }
+      }
+      let isLow = x / scale - values[inOrder[low]] < values[inOrder[high]] - x / scale
+      return UInt8(inOrder[isLow ? low : high])
     }
     return (codes, codes.map { values[Int($0)] * scale })
   }

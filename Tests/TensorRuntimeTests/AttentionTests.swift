@@ -1,4 +1,5 @@
 import TensorRuntime
+import TestSupport
 import Testing
 
 /// Attention and its gradients. Probabilities are rounded to 2^-9 where operands are bf16.

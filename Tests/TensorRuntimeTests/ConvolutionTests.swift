@@ -1,4 +1,5 @@
 import TensorRuntime
+import TestSupport
 import Testing
 
 /// Convolution and its gradients. Winograd's F(4, 3) and F(2, 3) have about 2.5 times the rounding

@@ -1,4 +1,5 @@
 import TensorRuntime
+import TestSupport
 import Testing
 
 /// The sets of kernels that a test runs on.
@@ -86,10 +87,8 @@ func compare(
       }
     }
     for (index, (x, y)) in zip(found[0], reference).enumerated() {
-      let scale = y.doubles.reduce(1e-6) { max($0, abs($1)) }
-      let worst = zip(x.doubles, y.doubles).reduce(0) {
-        $1.0.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity
-      }
+      var (worst, scale) = x.differences(from: y)
+      scale = max(scale, 1e-6)
       #expect(
         x.count == y.count && worst <= tolerance.of(variant) * scale,
         "\(family), result \(index), on \(variant): off by \(worst) of \(scale)",
@@ -101,13 +100,5 @@ func compare(
         "\(family) on \(variant): bits depend on the number of threads",
         sourceLocation: sourceLocation)
     }
-  }
-}
-
-extension Tensor {
-  func hasSameBits(as other: Tensor) -> Bool {
-    type == .f64
-      ? doubles.map(\.bitPattern) == other.doubles.map(\.bitPattern)
-      : floats.map(\.bitPattern) == other.floats.map(\.bitPattern)
   }
 }

@@ -74,6 +74,58 @@ import Testing
     #expect(training.optimizer.steps == 0)
   }
 
+  /// Updates far below a bf16 step add up in the masters, which are those of a run in f32 with the
+  /// same gradients; the parameters are the masters, rounded; a checkpoint holds the masters.
+  @Test func roundedParameters() throws {
+    let folder = try ScratchFolder()
+    let work = Workspace()
+    func fresh(_ storage: ParameterStorage) throws -> TrainableModel<Linear> {
+      var layer = try Linear("l", 70, 20, from: .random(seed: 1))
+      layer.makeTrainable(in: work)
+      return TrainableModel(
+        layer, .init(epsilon: 1, weightDecay: 0.25), parameters: storage, in: work)
+    }
+    func steps(_ range: Range<Int>, _ training: inout TrainableModel<Linear>) throws {
+      for step in range {
+        training.model.weight.gradient = randomTensor(
+          Shape(20, 70), seed: UInt64(300 + step), type: .f32)
+        training.model.bias!.gradient = randomTensor(
+          Shape(20), seed: UInt64(400 + step), type: .f32)
+        _ = try training.update(loss: 0, rate: 1e-5, maximumNorm: 1, step: step, in: work)
+      }
+    }
+    func masters(_ training: TrainableModel<Linear>, step: Int) throws -> [[Double]] {
+      let directory = try RunDirectory(
+        folder("run-\(step)"), resuming: false, configuration: [:], environment: [:])
+      let state = training.state("model.")
+      #expect(state.entries.allSatisfy { $0.type == .f32 })
+      try state.save(step: step, in: directory, keeping: 1, .current)
+      var saved = try SavedState(try #require(try directory.latest()))
+      return try ["l.weight", "l.bias"].enumerated().map {
+        try saved.tensor("model.\($1)", like: $0 == 0 ? Shape(20, 70) : Shape(20), in: work).doubles
+      }
+    }
+    var wide = try fresh(.f32)
+    var rounded = try fresh(.bf16)
+    try steps(0..<6, &wide)
+    try steps(0..<6, &rounded)
+    let values = Self.values(wide.model)
+    #expect(values != Self.values(try fresh(.f32).model))
+    #expect(try masters(rounded, step: 6) == values)
+    rounded.model.readParameters { p in #expect(p.value.type == .bf16) }
+    var nearest = wide.model
+    nearest.forEachParameter { $0.value = work.converted($0.value, to: .bf16) }
+    #expect(Self.values(rounded.model) == Self.values(nearest))
+
+    var resumed = try fresh(.bf16)
+    var saved = try SavedState("\(folder("run-6"))/checkpoints/step-000006")
+    try resumed.restore("model.", from: &saved, in: work)
+    #expect(Self.values(resumed.model) == Self.values(nearest))
+    try steps(6..<9, &resumed)
+    try steps(6..<9, &wide)
+    #expect(try masters(resumed, step: 9) == Self.values(wide.model))
+  }
+
   /// Four steps, against two, a checkpoint on disk, and two more: the same bits.
   @Test(arguments: [false, true]) func savedAndRestored(_ onlyTrainable: Bool) throws {
     let folder = try ScratchFolder()

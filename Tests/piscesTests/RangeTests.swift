@@ -311,10 +311,18 @@ import Testing
     let base = try #require(invocation(command.joined(separator: " ")))
     var runs: [[String]] = []
     for line in keys.lines {
-      let key = try #require(try JSONValue(parsing: line, name: "keys")["key"]?.string)
-      for value in Self.values { runs.append(command + base + ["--set", "\(key)=\(value)"]) }
+      let row = try JSONValue(parsing: line, name: "keys")
+      let key = try #require(row["key"]?.string)
+      for value in Self.values + Self.choices(row["range"]?.string ?? "") {
+        runs.append(command + base + ["--set", "\(key)=\(value)"])
+      }
     }
     #expect(runs.count > 100)
     for failure in try await failures(runs) { Issue.record("\(failure)") }
+  }
+  /// The values of a range such as "constant, linear or cosine"; none of one of numbers.
+  private static func choices(_ range: String) -> [String] {
+    let words = range.replacing(" or ", with: ", ").split(separator: ", ").map(String.init)
+    return words.contains { $0.contains(" ") } ? [] : words
   }
 }

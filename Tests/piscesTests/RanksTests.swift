@@ -58,7 +58,7 @@ struct RanksTests {
 
   @Test(arguments: [
     ("lora", []), ("full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
-    ("early", ["lora.enabled=false", "cluster.sums=early"]),
+    ("early", ["lora.enabled=false", "parameters=bf16", "cluster.sums=early"]),
     (
       "grpo",
       [
@@ -96,8 +96,8 @@ struct RanksTests {
     (
       "rows-full",
       [
-        "lora.enabled=false", "moments=bf16", "ema.enabled=true", "post.anchor_weight=0.1",
-        "guidance.teacher_cfg=1", "weights.decay=0.01",
+        "lora.enabled=false", "moments=bf16", "parameters=bf16", "ema.enabled=true",
+        "post.anchor_weight=0.1", "guidance.teacher_cfg=1", "weights.decay=0.01",
       ]
     ),
   ]) func bitsDoNotDependOnGroups(_ name: String, _ settings: [String]) async throws {

@@ -47,7 +47,8 @@ public struct AdamW: Sendable {
     (steps, names, first, second) = (0, [], [], [])
     for (p, shape) in parts {
       names.append(p.name)
-      let type = options.moments == .bf16 && p.value.type == .f32 ? ElementType.bf16 : p.value.type
+      let gradient = p.gradient!.type
+      let type = options.moments == .bf16 && gradient == .f32 ? ElementType.bf16 : gradient
       first.append(work.zeros(shape, type))
       second.append(work.zeros(shape, type))
     }

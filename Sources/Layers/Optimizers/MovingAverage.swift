@@ -5,11 +5,13 @@ public struct MovingAverage: Sendable {
   public internal(set) var values: [(name: String, value: Tensor)]
   public let decay: Double
 
-  /// Starts at the current values.
+  /// Starts at the current values. Of parameters in bf16 it is kept in f32.
   public init(decay: Double, of model: some Layer, in work: borrowing Workspace) {
     self.decay = decay
     values = []
-    for p in model.trainableParameters() { values.append((p.name, work.copy(p.value))) }
+    for p in model.trainableParameters() {
+      values.append((p.name, work.copy(p.value, as: p.gradient!.type)))
+    }
   }
   public init(decay: Double, values: [(name: String, value: Tensor)]) {
     (self.decay, self.values) = (decay, values)
@@ -21,7 +23,7 @@ public struct MovingAverage: Sendable {
   ) {
     let d = decay ?? self.decay
     for (i, p) in model.trainableParameters().enumerated() {
-      work.blend(d, &values[i].value, with: p.value)
+      work.blend(d, &values[i].value, with: work.widened(p.value))
     }
   }
   /// `model` with its trainable parameters replaced by the averaged values.

@@ -10,15 +10,16 @@ struct Shards: Sendable {
   let grains: Grains
   /// The elements of each parameter that this rank owns.
   let owned: [Range<Int>]
+  /// Of gradients, and of the values that are updated.
   let type: ElementType
 
   init(of model: some Layer, _ cluster: Cluster) {
     let parameters = model.trainableParameters()
     self.cluster = cluster
     grains = Grains(of: parameters.map(\.value.count))
-    let type = parameters.first?.value.type ?? .f32
+    let type = parameters.first?.gradient?.type ?? .f32
     precondition(
-      cluster.size == 1 || parameters.allSatisfy { $0.value.type == type },
+      cluster.size == 1 || parameters.allSatisfy { $0.gradient?.type == type },
       "parameters of several types are not shared out")
     self.type = type
     var owned = parameters.map { _ in 0..<0 }
@@ -60,9 +61,9 @@ struct Shards: Sendable {
       return gradient.flat(start - $0.count..<start)
     }
   }
-  /// Copies of this rank's elements of each parameter.
+  /// Copies of this rank's elements of each parameter, in the type of gradients.
   func values(of model: some Layer, in work: borrowing Workspace) -> [Tensor] {
-    zip(model.trainableParameters(), owned).map { work.copy($0.value.flat($1)) }
+    zip(model.trainableParameters(), owned).map { work.copy($0.value.flat($1), as: type) }
   }
   /// Numbers of all grains, of which every rank gives its own.
   func gather(_ mine: [Double], in work: borrowing Workspace) throws -> [Double] {
@@ -73,7 +74,7 @@ struct Shards: Sendable {
 
   /// Elements `range` of `list`, one tensor a parameter, packed one behind the other.
   func packed(_ list: [Tensor], _ range: Range<Int>, in work: borrowing Workspace) -> Tensor {
-    var x = work.tensor(Shape(range.count), type)
+    var x = work.tensor(Shape(range.count), list.first?.type ?? type)
     var at = 0
     for (i, piece) in grains.pieces(range) {
       work.paste(list[i].flat(piece), into: &x, at: at)
@@ -82,16 +83,17 @@ struct Shards: Sendable {
     return x
   }
 
-  /// Gives every rank the values that their owners have updated.
+  /// Gives every rank the values that their owners have updated, in the type of `mine`.
   func distribute<Model: Layer>(
     _ mine: [Tensor], to model: inout Model, in work: borrowing Workspace
   ) throws {
+    let type = mine.first?.type ?? type
     var all = model.trainableParameters().map(\.value)
     model.forEachParameter { p in if p.isTrainable { p.value = work.tensor(Shape(0), type) } }
     for (i, range) in owned.enumerated() where !range.isEmpty {
       work.paste(mine[i], into: &all[i], at: range.lowerBound)
     }
-    for start in starts {
+    for start in areOne ? [] : Array(starts) {
       let bucket = packed(all, part(start, of: cluster.rank), in: work)
       var transfer = Transfer(cluster)
       for peer in cluster.others {

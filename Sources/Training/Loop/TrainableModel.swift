@@ -7,22 +7,26 @@ public import TensorRuntime
 /// the parameters. This one type updates, saves and restores all three.
 ///
 /// Every rank holds the values of all parameters. Of the moments it holds those of its shard, whole
-/// grains (`Grains`), and updates these; new values are then exchanged.
+/// grains (`Grains`), and updates these; new values are then exchanged. With parameters in bf16 the
+/// values that a step reads are rounded from f32 masters, of which a rank holds those of its shard
+/// (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1).
 public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
+  /// Of this rank's shard, `[elements]` of each parameter; nil where the parameters are not rounded.
+  private var masters: [Tensor]?
   /// How the trainable parameters are shared out over the ranks.
   let shards: Shards
   /// The summed gradient of this rank's shard, `[elements]`; nil with one rank, where it lies in
   /// the parameters, and where every rank has all of it (`LeafSum`).
   var shardGradient: Tensor?
 
-  /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
-  /// nil: no average.
+  /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average,
+  /// which follows the values that a step reads; nil: no average.
   public init(
-    _ model: Model, _ options: AdamW.Options, averageDecay: Double? = nil,
-    in work: borrowing Workspace
+    _ model: Model, _ options: AdamW.Options, parameters: ParameterStorage = .f32,
+    averageDecay: Double? = nil, in work: borrowing Workspace
   ) {
     self.model = model
     shards = Shards(of: model, .current)
@@ -31,6 +35,14 @@ public struct TrainableModel<Model: Layer> {
       ? AdamW(options, for: model, in: work)
       : AdamW(options, for: model, owned: shards.owned, in: work)
     average = averageDecay.map { MovingAverage(decay: $0, of: model, in: work) }
+    if parameters == .bf16 {
+      masters = shards.values(of: model, in: work)
+      self.model.forEachParameter { p in
+        if p.isTrainable && p.value.type != .bf16 {
+          p.value = work.converted(p.value, to: .bf16)
+        }
+      }
+    }
   }
   /// The model with averaged parameters, or the model itself if no average is kept.
   public var averaged: Model { average?.applied(to: model) ?? model }
@@ -44,12 +56,12 @@ public struct TrainableModel<Model: Layer> {
   ) throws -> Double {
     var gradients: [Tensor] = []
     let squares: [Double]
+    if !shards.areOne || masters != nil { gradients = shards.pieces(of: shardGradient, model) }
     if shards.areOne {
       squares = model.trainableParameters().flatMap {
         Grains.squares(of: $0.gradient!, in: work)
       }
     } else {
-      gradients = shards.pieces(of: shardGradient, model)
       shardGradient = nil
       squares = try shards.gather(
         gradients.flatMap { Grains.squares(of: $0, in: work) }, in: work)
@@ -64,11 +76,20 @@ public struct TrainableModel<Model: Layer> {
     }
     if !loss.isFinite { throw NonFinite("the loss", step: step) }
     let scale = clippingFactor(norm: norm, maximum: maximumNorm)
-    if !shards.areOne {
-      var values = shards.values(of: model, in: work)
+    if !gradients.isEmpty {
+      var values = masters ?? shards.values(of: model, in: work)
+      let isRounded = masters != nil
+      masters = nil
       optimizer.step(
         &values, gradients, owned: shards.owned, learningRate: rate, gradientScale: scale, in: work)
-      try shards.distribute(values, to: &model, in: work)
+      gradients = []
+      if isRounded {
+        let rounded = values.map { work.converted($0, to: .bf16) }
+        (masters, values) = (values, [])
+        try shards.distribute(rounded, to: &model, in: work)
+      } else {
+        try shards.distribute(values, to: &model, in: work)
+      }
       if let decay { average?.update(from: model, decay: decay, in: work) }
     } else if let decay {
       optimizer.step(
@@ -95,7 +116,8 @@ public struct TrainableModel<Model: Layer> {
     var shapes: [Shape] = []
     model.readParameters { p in
       if p.isTrainable {
-        s.add("\(prefix)\(p.name)", p.value, shards.owned[shapes.count], of: p.value.shape)
+        let i = shapes.count
+        s.add("\(prefix)\(p.name)", masters?[i] ?? p.value, shards.owned[i], of: p.value.shape)
         shapes.append(p.value.shape)
       } else if !onlyTrainable {
         s.add("\(prefix)\(p.name)", p.value)
@@ -116,11 +138,17 @@ public struct TrainableModel<Model: Layer> {
     _ prefix: String, onlyTrainable: Bool = false, from state: inout SavedState,
     in work: borrowing Workspace
   ) throws {
+    let (isRounded, owned) = (masters != nil, shards.owned)
+    var values: [Tensor] = []
     try model.forEachParameter { p in
-      if !onlyTrainable || p.isTrainable {
-        p.value = try state.tensor("\(prefix)\(p.name)", like: p.value.shape, in: work)
+      if onlyTrainable && !p.isTrainable { return }
+      p.value = try state.tensor("\(prefix)\(p.name)", like: p.value.shape, in: work)
+      if p.isTrainable && isRounded {
+        values.append(work.copy(p.value.flat(owned[values.count])))
+        p.value = work.converted(p.value, to: .bf16)
       }
     }
+    if isRounded { masters = values }
     optimizer = try state.optimizer(
       "optimizer.", like: optimizer, shapes: model.trainableParameters().map(\.value.shape),
       owned: shards.areOne ? nil : shards.owned, in: work)

@@ -15,6 +15,7 @@ public struct AutoencoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.imageAutoencoder) public var image = ImageAutoencoderConfig()
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
+  @Setting(.parameters) public var parameters = ParameterStorage.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 10000
   @Setting(.share, "Share of the steps, from the first on, that see single frames.") public
@@ -79,6 +80,7 @@ struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
     model.makeTrainable(in: work)
     training = TrainableModel(
       model, .init(weightDecay: settings.weight_decay, moments: settings.moments),
+      parameters: settings.parameters,
       averageDecay: settings.ema_decay > 0 ? settings.ema_decay : nil, in: work)
   }
   var totalSteps: Int { settings.steps }

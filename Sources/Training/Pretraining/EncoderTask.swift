@@ -11,6 +11,7 @@ public struct EncoderSettings: TrainingSettings {
   @Setting(keys: ModelKeys.videoText) public var model = VideoTextConfig()
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
+  @Setting(.parameters) public var parameters = ParameterStorage.f32
   public enum Stage: String, Codable, Sendable, CaseIterable {
     /// Both towers on contrast, matching and masked words.
     case joint
@@ -159,7 +160,7 @@ public struct EncoderTask: EncoderTraining {
       model,
       .init(
         beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
-      in: work)
+      parameters: settings.parameters, in: work)
   }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {

@@ -17,6 +17,7 @@ public struct GeneratorSettings: TrainingSettings {
   @Setting(keys: ModelKeys.unet) public var unet = VideoUNetConfig()
   @Setting(.computeType) public var compute_dtype = Machine.ComputeType.f32
   @Setting(.moments) public var moments = AdamW.Moments.f32
+  @Setting(.parameters) public var parameters = ParameterStorage.f32
   @Setting(.seed, "Seed.") public var seed = 1
   @Setting(.steps, "Optimiser steps.") public var steps = 8000
   @Setting(.batch, "Clips of a step.") public var batch = 96
@@ -152,7 +153,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
       model,
       .init(
         beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
-      averageDecay: settings.ema_decay, in: work)
+      parameters: settings.parameters, averageDecay: settings.ema_decay, in: work)
   }
   public var totalSteps: Int { settings.steps }
   public var leaves: Int? { settings.accumulation * groups.size }

@@ -41,7 +41,7 @@ public struct TowerTask: EncoderTraining {
       model,
       .init(
         beta2: settings.beta2, weightDecay: settings.weight_decay, moments: settings.moments),
-      in: work)
+      parameters: settings.parameters, in: work)
   }
 
   public mutating func step(_ step: Int, in work: borrowing Workspace) throws -> StepRecord {

@@ -93,6 +93,7 @@ struct Plan: AsyncParsableCommand {
     let trained = state.names.filter { $0.hasPrefix("optimizer.first.") }
     let counts = trained.map { state.entry($0)?.shape.reduce(1, *) ?? 0 }
     let moment = settings["moments"]?.string == "bf16" ? 2 : 4
+    let isRounded = settings["parameters"]?.string == "bf16"
     func blocks(_ bytes: Int) -> Int {
       counts.reduce(0) { $0 + BufferPool.blockBytes(bytes * $1) }
     }
@@ -102,9 +103,11 @@ struct Plan: AsyncParsableCommand {
       seconds: seconds[seconds.count / 2], leaves: leaves,
       parameters: counts.reduce(0, +),
       peakBytes: steps.compactMap { $0["peak_tensor_bytes"]?.integer }.max() ?? 0,
-      gradientBytes: blocks(4), momentBytes: 2 * blocks(moment), checkpointBytes: size,
+      gradientBytes: blocks(4),
+      sharedBytes: 2 * blocks(moment) + (isRounded ? blocks(4) : 0), checkpointBytes: size,
       latency: delay, bytesPerSecond: rate,
       memoryRate: MachineRates.measure().bytes, fileRate: fileRate * 1e9)
+    plan.parameterBytes = isRounded ? 2 : 4
     plan.sendsEarly = settings["cluster"]?["sums"] == "early"
     return plan
   }
