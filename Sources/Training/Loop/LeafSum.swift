@@ -21,15 +21,15 @@ public import TensorRuntime
 ///     }
 ///     let rows = try sum.finish(&training, in: work)        // numbers of all leaves, in order
 public struct LeafSum: ~Copyable {
-  private let groups: RankGroups
-  private let leaves: Int
+  let groups: RankGroups
+  let leaves: Int
   /// Of whole gradients; in a group, of this rank's slice of them (`slice`).
-  private var tree = TreeSum()
+  var tree = TreeSum()
   /// With early sums: of this rank's shard, one for each message, and the rounds that are done.
-  private var owned: [TreeSum] = []
-  private var round = 0
+  var owned: [TreeSum] = []
+  var round = 0
   private var rows: [[Double]] = []
-  private var failure: (any Error)?
+  private(set) var failure: (any Error)?
   private let canBeGivenUp: Bool
   private let clock = ContinuousClock(), start: ContinuousClock.Instant
   /// In a plan: the sums that would be alive in the last leaf, beside those that are.
@@ -40,8 +40,8 @@ public struct LeafSum: ~Copyable {
     (self.groups, self.leaves, self.canBeGivenUp) = (groups, leaves, canBeGivenUp)
     start = clock.now
   }
-  private var cluster: Cluster { groups.cluster }
-  private var strips: Int { groups.rows.strips }
+  var cluster: Cluster { groups.cluster }
+  var strips: Int { groups.rows.strips }
   private var isEarly: Bool { groups.sums == .early && cluster.size > 1 }
   /// The leaves of group `group`, if these lie side by side.
   private func share(_ group: Int) -> Range<Int> {
@@ -51,7 +51,7 @@ public struct LeafSum: ~Copyable {
     isEarly ? Array(stride(from: group, to: leaves, by: groups.count)) : Array(share(group))
   }
   /// The whole subtrees that they are made of.
-  private func roots(_ group: Int) -> [Range<Int>] {
+  func roots(_ group: Int) -> [Range<Int>] {
     let leaves = share(group)
     return TreeSum.parts(of: leaves.lowerBound * strips..<leaves.upperBound * strips)
   }
@@ -165,162 +165,7 @@ public struct LeafSum: ~Copyable {
     return all
   }
   /// Where strips have no rows of a parameter, the zeros that are added or not change -0 to 0.
-  private func unsign(_ sum: inout Tensor, in work: borrowing Workspace) {
+  func unsign(_ sum: inout Tensor, in work: borrowing Workspace) {
     if strips > 1 { work.add(work.zeros(sum.shape, sum.type), to: &sum) }
-  }
-}
-
-/// Early sums.
-extension LeafSum {
-  /// Ends a round, on all ranks, of which `mine` is this one's part, if it has any.
-  private mutating func endRound(
-    _ mine: consuming TreeSum.Part?, _ shards: Shards, in work: borrowing Workspace
-  ) {
-    do {
-      try Verdict.agree(on: failure, cluster, in: work)
-      try give(mine, shards, in: work)
-    } catch { fail(error) }
-    round += 1
-  }
-  /// Every rank gives the owner of a shard what it has of the round's leaves.
-  private mutating func give(
-    _ mine: TreeSum.Part?, _ shards: Shards, in work: borrowing Workspace
-  ) throws {
-    let first = round * groups.count
-    let givers = (0..<min(groups.count, leaves - first)).flatMap { group in
-      (0..<groups.size).map { (rank: groups.rank($0, of: group), group: group, place: $0) }
-    }
-    if owned.isEmpty { owned = shards.starts.map { _ in TreeSum() } }
-    for (message, start) in shards.starts.enumerated() {
-      let own = shards.part(start, of: cluster.rank)
-      var transfer = Transfer(cluster)
-      for giver in givers where giver.rank != cluster.rank {
-        transfer.receive(Shape(own.count), shards.type, from: giver.rank, in: work)
-      }
-      for peer in cluster.others {
-        guard let mine else { break }
-        transfer.send(
-          shards.packed(mine.value, shards.part(start, of: peer), in: work), to: peer, .sample,
-          in: work)
-      }
-      var received = try transfer.wait()[...]
-      for giver in givers {
-        let strips = groups.rows.strips(of: giver.place)
-        let value =
-          giver.rank == cluster.rank
-          ? shards.packed(mine!.value, own, in: work) : received.removeFirst()
-        owned[message].push(
-          .init(
-            first: (first + giver.group) * self.strips + strips.lowerBound, leaves: strips.count,
-            value: [value]), in: work)
-      }
-    }
-  }
-  /// The sum of all leaves' gradients of this rank's shard.
-  private mutating func ownedSum(_ shards: Shards, in work: borrowing Workspace) -> Tensor {
-    let mine = shards.elements(of: cluster.rank)
-    var sum = work.tensor(Shape(mine.count), shards.type)
-    for (message, start) in shards.starts.enumerated() {
-      let own = shards.part(start, of: cluster.rank)
-      work.paste(
-        owned[message].take().finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
-    }
-    unsign(&sum, in: work)
-    return sum
-  }
-}
-
-/// What ranks send each other for a late sum.
-extension LeafSum {
-  /// The elements that the rank at `place` in its group adds up: the shards of `groups.count`
-  /// ranks.
-  private func slice(_ place: Int, _ shards: Shards) -> Range<Int> {
-    shards.grains.elements(shards.grains.share(place, of: groups.size))
-  }
-  /// The place in each group that adds up the shard of rank `rank`.
-  private func place(ofShard rank: Int) -> Int { rank / groups.count }
-
-  /// This rank's slice of the sum of a leaf, of which every rank of the group gives its strips.
-  private func sliced(
-    _ part: TreeSum.Part, _ shards: Shards, in work: borrowing Workspace
-  ) throws -> TreeSum.Part {
-    let mine = slice(groups.place, shards)
-    var sum = work.tensor(Shape(mine.count), shards.type)
-    let largest = (0..<groups.size).map { slice($0, shards).count }.max()!
-    for start in stride(from: 0, to: largest, by: Shards.bucket) {
-      let own = Shards.part(start, of: mine)
-      var transfer = Transfer(cluster)
-      for place in groups.others {
-        let rank = groups.rank(place, of: groups.mine)
-        transfer.receive(Shape(own.count), shards.type, from: rank, in: work)
-      }
-      for place in groups.others {
-        let packed = shards.packed(
-          part.value, Shards.part(start, of: slice(place, shards)), in: work)
-        transfer.send(packed, to: groups.rank(place, of: groups.mine), .sample, in: work)
-      }
-      var received = try transfer.wait()[...]
-      var tree = TreeSum()
-      for place in 0..<groups.size {
-        let strips = groups.rows.strips(of: place)
-        let value =
-          place == groups.place
-          ? shards.packed(part.value, own, in: work) : received.removeFirst()
-        tree.push(.init(first: strips.lowerBound, leaves: strips.count, value: [value]), in: work)
-      }
-      work.paste(tree.finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
-    }
-    return .init(first: part.first - groups.rows.mine.lowerBound, leaves: strips, value: [sum])
-  }
-
-  /// The sum of all leaves' gradients of this rank's shard. Every rank sends the owner of a shard
-  /// the subtrees that its leaves are made of.
-  private func exchanged(_ shards: Shards, in work: borrowing Workspace) throws -> Tensor {
-    let type = shards.type
-    let mine = shards.elements(of: cluster.rank)
-    let place = place(ofShard: cluster.rank)
-    var sum = work.tensor(Shape(mine.count), type)
-    for start in shards.starts {
-      let own = shards.part(start, of: cluster.rank)
-      var transfer = Transfer(cluster)
-      for group in 0..<groups.count where groups.rank(place, of: group) != cluster.rank {
-        for _ in roots(group) {
-          transfer.receive(
-            Shape(own.count), type, from: groups.rank(place, of: group), in: work)
-        }
-      }
-      for peer in cluster.others where self.place(ofShard: peer) == groups.place {
-        for root in tree.parts {
-          let packed = packed(root, shards.part(start, of: peer), shards, in: work)
-          transfer.send(packed, to: peer, .step, in: work)
-        }
-      }
-      var received = try transfer.wait()[...]
-      var owned = TreeSum()
-      for group in 0..<groups.count {
-        let isMine = groups.rank(place, of: group) == cluster.rank
-        for (i, root) in roots(group).enumerated() {
-          if work.isPlanned && isMine && i >= tree.parts.count { break }
-          let value =
-            isMine ? packed(tree.parts[i], own, shards, in: work) : received.removeFirst()
-          owned.push(
-            .init(first: root.lowerBound, leaves: root.count, value: [value]), in: work)
-        }
-        if work.isPlanned { break }
-      }
-      if !work.isPlanned {
-        work.paste(owned.finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
-      }
-    }
-    unsign(&sum, in: work)
-    return sum
-  }
-  /// Elements `range` of all, from whole gradients or from this rank's slice.
-  private func packed(
-    _ part: TreeSum.Part, _ range: Range<Int>, _ shards: Shards, in work: borrowing Workspace
-  ) -> Tensor {
-    if groups.size == 1 { return shards.packed(part.value, range, in: work) }
-    let first = slice(groups.place, shards).lowerBound
-    return work.copy(part.value[0].flat(range.lowerBound - first..<range.upperBound - first))
   }
 }
