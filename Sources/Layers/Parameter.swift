@@ -44,9 +44,9 @@ public struct Parameter: Sendable {
 
   public var isTrainable: Bool { gradient != nil }
 
-  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first, because
-  /// no update is made in these types; not with `keepingStored`, for an optimiser with values of its
-  /// own.
+  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first,
+  /// because no update is made in these types; not with `keepingStored`, where f32 masters are
+  /// updated.
   public mutating func makeTrainable(keepingStored: Bool = false, in work: borrowing Workspace) {
     if !keepingStored || value.type == .i8 { value = work.widened(value) }
     gradient = work.zeros(value.shape, value.type == .f64 ? .f64 : .f32)

@@ -14,7 +14,7 @@ public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
-  /// Of this rank's shard, `[elements]` of each parameter; nil where the parameters are not rounded.
+  /// Of this rank's shard, `[elements]` of each parameter; nil where parameters are not rounded.
   private var masters: [Tensor]?
   /// How the trainable parameters are shared out over the ranks.
   let shards: Shards
