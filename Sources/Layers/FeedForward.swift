@@ -40,6 +40,7 @@ public struct FeedForward: Layer {
 }
 
 /// y = W₂ (a ⊙ f(b)) + b₂ with [a; b] = W₁ x + b₁ (GEGLU; Shazeer 2020, arXiv:2002.05202, eq. 6).
+/// Backward makes a ⊙ f(b) again, which is half as large as all that is kept.
 public struct GatedFeedForward: Layer {
   public var up: Linear
   public var down: Linear
@@ -59,12 +60,13 @@ public struct GatedFeedForward: Layer {
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (halves, us) = up.forward(x, in: work)
     let (y, ds) = down.forward(work.gated(activation, halves), in: work)
-    return (y, Saved(up: us, halves: halves, down: ds))
+    return (y, Saved(up: us, halves: halves, down: ds.withoutInput))
   }
   public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
     -> Tensor
   {
-    let dGated = down.backward(dy, saved.down, in: work)
+    let dGated = down.backward(
+      dy, down.saved(saved.down) { work.gated(activation, saved.halves) }, in: work)
     return up.backward(
       work.gatedBackward(activation, dGated, x: saved.halves), saved.up, in: work)
   }

@@ -13,6 +13,8 @@ public struct Linear: Layer {
   public struct Saved: Sendable {
     let x: Tensor?
     let down: Tensor?  // x Aᵀ
+    /// Without x, for a caller who makes it again and gives it to `Linear.saved(_:with:)`.
+    var withoutInput: Saved { Saved(x: nil, down: down) }
   }
 
   public init(
@@ -112,8 +114,11 @@ public struct Linear: Layer {
       dy, adapter?.a.isTrainable == true ? lowRank(dy, in: work) : nil, saved, in: work)
   }
 
-  private func kept(_ x: Tensor) -> Tensor? {
-    weight.isTrainable || adapter?.a.isTrainable == true ? x : nil
+  private var keepsInput: Bool { weight.isTrainable || adapter?.a.isTrainable == true }
+  private func kept(_ x: Tensor) -> Tensor? { keepsInput ? x : nil }
+  /// What `forward` kept, with its input, which is made if it is needed.
+  func saved(_ s: Saved, with input: () -> Tensor) -> Saved {
+    keepsInput ? Saved(x: input(), down: s.down) : s
   }
   private func input(_ saved: Saved) -> Tensor {
     guard let x = saved.x else {

@@ -15,8 +15,10 @@ public final class BufferPool: Sendable {
     var free: [[Block]] = Array(repeating: [], count: 256)
     var statistics = Statistics()
     var live = 0
-    /// The blocks obtained from the system.
-    var obtained: [Block] = []
+    /// The blocks obtained from the system, and where their memory begins.
+    var obtained: [Block: Block] = [:]
+    /// Nobody will take a block any more.
+    var isRetired = false
     /// In a plan: blocks of each class that cost nothing because the planned pool has them already;
     /// and the bytes used of all other blocks.
     var held: [Int] = [], used: [Block: Int] = [:], mapped: [Block: Int] = [:]
@@ -29,7 +31,7 @@ public final class BufferPool: Sendable {
   public struct Statistics: Sendable {
     /// Blocks obtained from the system. Constant in the steady state of a training step.
     public var allocations = 0
-    /// Bytes obtained from the system.
+    /// Bytes obtained from the system, and not returned to it.
     public var bytes = 0
     /// Largest number of bytes in use at once.
     public var peakBytes = 0
@@ -96,11 +98,13 @@ public final class BufferPool: Sendable {
     let colours = capacity < 1 << 16 ? 1 : 64
     let start = unsafe MemoryLimit.block(capacity + (colours - 1) * 64)
     let block = unsafe Block(start: start)
-    let colour = contents.withLock { c in
-      c.obtained.append(block)
-      return c.obtained.count * 17 % colours
+    let coloured = contents.withLock { c in
+      let colour = (c.obtained.count + 1) * 17 % colours
+      let coloured = unsafe Block(start: block.start + colour * 64)
+      c.obtained[coloured] = block
+      return coloured
     }
-    return unsafe start + colour * 64
+    return unsafe coloured.start
   }
 
   /// A block of a plan: only address space, no memory.
@@ -149,14 +153,35 @@ public final class BufferPool: Sendable {
     let block = unsafe Block(start: pointer)
     contents.withLock { c in
       c.live -= capacity
-      c.free[Self.sizeClass(capacity).index].append(block)
+      if c.isRetired {
+        Self.discard(block, capacity, &c)
+      } else {
+        c.free[Self.sizeClass(capacity).index].append(block)
+      }
+    }
+  }
+  /// Returns a block to the system.
+  private static func discard(_ block: Block, _ capacity: Int, _ c: inout Contents) {
+    guard let own = c.obtained.removeValue(forKey: block) else { return }
+    c.statistics.bytes -= capacity
+    unsafe free(own.start)
+  }
+  /// Keeps no block any more that is not in use. The pool's only workspace has ended, and tensors
+  /// that live on would hold what it left.
+  func retire() {
+    contents.withLock { c in
+      c.isRetired = true
+      for (index, blocks) in c.free.enumerated() {
+        for block in blocks { Self.discard(block, Self.capacity(index), &c) }
+        c.free[index] = []
+      }
     }
   }
 
   deinit {
     contents.withLock { c in
       for (block, capacity) in c.mapped { unsafe munmap(block.start, capacity) }
-      for block in c.obtained { unsafe free(block.start) }
+      for block in c.obtained.values { unsafe free(block.start) }
     }
   }
 }

@@ -7,8 +7,12 @@ public struct Workspace: ~Copyable {
   public let pool: BufferPool
   /// The plan that this belongs to, if any.
   let plan: MemoryPlan.Run?
-  public init(pool: BufferPool = BufferPool()) { (self.pool, plan) = (pool, nil) }
-  init(plan: MemoryPlan.Run) { (pool, self.plan) = (plan.pool, plan) }
+  private let ownsPool: Bool
+  /// With a pool of its own, which keeps nothing once the workspace has ended.
+  public init() { (pool, plan, ownsPool) = (BufferPool(), nil, true) }
+  public init(pool: BufferPool) { (self.pool, plan, ownsPool) = (pool, nil, false) }
+  init(plan: MemoryPlan.Run) { (pool, self.plan, ownsPool) = (plan.pool, plan, false) }
+  deinit { if ownsPool { pool.retire() } }
 
   /// Whether this belongs to a plan. Nothing is computed then, and work that takes time but no
   /// memory may be left out (`MemoryPlan`).

@@ -7,6 +7,19 @@ import Testing
     for _ in 0..<3 { _ = work.tensor(Shape(100, 10)) }
     #expect(work.pool.statistics.allocations == 1)
   }
+  /// A tensor that outlives a workspace with a pool of its own holds its own memory and no more.
+  @Test func anEndedWorkspaceKeepsNothing() {
+    func sum() -> (Tensor, BufferPool) {
+      let work = Workspace()
+      let terms = (0..<3).map { work.full(Shape(100, 10), Double($0)) }
+      return (terms.dropFirst().reduce(terms[0]) { work.sum($0, $1) }, work.pool)
+    }
+    var (y, pool): (Tensor?, BufferPool) = sum()
+    #expect(y!.floats == Array(repeating: 3, count: 1000))
+    #expect(pool.statistics.bytes == BufferPool.blockBytes(4000))
+    y = nil
+    #expect(pool.statistics.bytes == 0)
+  }
   @Test func writingASharedTensorCopiesIt() {
     let work = Workspace()
     let a = work.zeros(Shape(4))
