@@ -233,11 +233,18 @@ public struct Tensor: Sendable {
   }
   /// Makes this the only holder of its memory. If it was shared, it is copied and the copy is
   /// counted.
-  mutating func makeUnique() {
+  mutating func makeUnique() { makeUnique(copyingTo: storage.pool) }
+  /// The same before an operation of `work` writes this: a copy is memory of `work`. A plan's copy
+  /// is its own, and empty.
+  mutating func makeUnique(in work: borrowing Workspace) {
+    guard let plan = work.plan, !isOnlyHolder() else { return makeUnique(copyingTo: work.pool) }
+    (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
+  }
+  private mutating func makeUnique(copyingTo pool: BufferPool?) {
     precondition(type != .i8, "a quantized matrix is not written")
     if isOnlyHolder() { return storage.panels.forget() }
     let old = self
-    if let pool = storage.pool {
+    if let pool {
       pool.countCopy()
       storage = TensorStorage(byteCount: byteCount, from: pool)
     } else {
@@ -245,10 +252,5 @@ public struct Tensor: Sendable {
     }
     offset = 0
     unsafe storage.pointer.copyMemory(from: old.base, byteCount: byteCount)
-  }
-  /// The same before an operation of `work` writes this. A plan gives a copy of its own memory.
-  mutating func makeUnique(in work: borrowing Workspace) {
-    guard let plan = work.plan, !isOnlyHolder() else { return makeUnique() }
-    (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
   }
 }
