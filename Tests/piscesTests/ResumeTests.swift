@@ -232,6 +232,22 @@ import Testing
     #expect(try steps(models.folder("killed")) == Array(1...40))
   }
 
+  /// A run is there once its config.json is, the last of its first files. What was killed before is
+  /// begun again.
+  @Test func killedBeforeItWasThere() async throws {
+    let models = try await TinyModels()
+    try await models.pisces(post(models, "whole", ["--set", "steps=2"]))
+    let early = models.folder("early")
+    try createFolder("\(early)/checkpoints")
+    for name in ["environment.json", "run.json"] {
+      try FileTree.copy(models.folder("whole/\(name)"), to: "\(early)/\(name)")
+    }
+    try await models.pisces(post(models, "early", ["--set", "steps=2"]))
+    #expect(
+      try TinyModels.weights("\(early)/model")
+        == TinyModels.weights(models.folder("whole/model")))
+  }
+
   private func resume(_ models: TinyModels, _ run: String) async throws {
     try await models.pisces(
       [

@@ -35,9 +35,10 @@ public struct RunDirectory: Sendable {
     try createFolder("\(path)/checkpoints")
     try createFolder("\(path)/samples")
     if !resuming {
-      try OutputFile.write(configuration.pretty + "\n", to: "\(path)/config.json")
       try OutputFile.write(environment.pretty + "\n", to: "\(path)/environment.json")
       if let record { try OutputFile.write(record.pretty + "\n", to: "\(path)/run.json") }
+      // The last: with it a run is there. What is killed before is begun again.
+      try OutputFile.write(configuration.pretty + "\n", to: "\(path)/config.json")
     }
     self.path = path
     checkpoints = CheckpointFolder("\(path)/checkpoints")
