@@ -59,6 +59,7 @@ struct RanksTests {
   @Test(arguments: [
     ("lora", []), ("full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
     ("early", ["lora.enabled=false", "parameters=bf16", "cluster.sums=early"]),
+    ("overlapped", ["lora.enabled=false", "cluster.sums=overlapped"]),
     (
       "grpo",
       [
