@@ -59,7 +59,6 @@ struct RanksTests {
   @Test(arguments: [
     ("lora", []), ("full", ["lora.enabled=false", "moments=bf16", "ema.enabled=true"]),
     ("early", ["lora.enabled=false", "parameters=bf16", "cluster.sums=early"]),
-    ("overlapped", ["lora.enabled=false", "cluster.sums=overlapped"]),
     (
       "grpo",
       [

@@ -28,8 +28,6 @@ public struct LeafSum: ~Copyable {
   /// With early sums: of this rank's shard, one for each message, and the rounds that are done.
   var owned: [TreeSum] = []
   var round = 0
-  /// With overlapped sums: the round whose gradients are on their way.
-  var travelling: Round?, transfer: Transfer?
   private var rows: [[Double]] = []
   private(set) var failure: (any Error)?
   private let canBeGivenUp: Bool
@@ -44,7 +42,7 @@ public struct LeafSum: ~Copyable {
   }
   var cluster: Cluster { groups.cluster }
   var strips: Int { groups.rows.strips }
-  private var isEarly: Bool { groups.sums != .late && cluster.size > 1 }
+  private var isEarly: Bool { groups.sums == .early && cluster.size > 1 }
   /// The leaves of group `group`, if these lie side by side.
   private func share(_ group: Int) -> Range<Int> {
     group * leaves / groups.count..<(group + 1) * leaves / groups.count
@@ -138,7 +136,6 @@ public struct LeafSum: ~Copyable {
     while isEarly && !work.isPlanned && !hasFailed && round < rounds {
       endRound(nil, training.shards, in: work)
     }
-    do { try arrive(in: work) } catch { fail(error) }
     let told = try Verdict.agree(on: failure, telling: rows.flatMap { $0 }, cluster, in: work)
     if cluster.size == 1 {
       var sums = tree.take().finish(in: work)

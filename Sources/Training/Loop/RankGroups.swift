@@ -12,8 +12,6 @@ public enum GradientSums: String, Codable, Sendable, CaseIterable {
   /// After every leaf: a rank never holds more than one whole gradient, and sends as many as it has
   /// leaves.
   case early
-  /// The same, and the next leaf is computed while they travel, for two more gradients in memory.
-  case overlapped
 }
 
 /// The ranks of a run in groups, each of which shares the rows of a sample (`RowShare`).

@@ -18,7 +18,6 @@ extension SharedKey {
     .choice(GradientSums.self),
     """
     When ranks give each other gradients: late, once a step; early, after every part, which takes \
-    less memory and more traffic; overlapped, the same while the next part is computed, with two \
-    more gradients in memory. The bits are the same.
+    less memory and more traffic, and gives the same bits.
     """)
 }

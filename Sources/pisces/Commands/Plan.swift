@@ -108,7 +108,7 @@ struct Plan: AsyncParsableCommand {
       latency: delay, bytesPerSecond: rate,
       memoryRate: MachineRates.measure().bytes, fileRate: fileRate * 1e9)
     plan.parameterBytes = isRounded ? 2 : 4
-    plan.sendsEarly = settings["cluster"]?["sums"] ?? "late" != "late"
+    plan.sendsEarly = settings["cluster"]?["sums"] == "early"
     return plan
   }
   /// Seconds of a message, and bytes a second of a link.
