@@ -40,7 +40,7 @@ public struct FeedForward: Layer {
 }
 
 /// y = W₂ (a ⊙ f(b)) + b₂ with [a; b] = W₁ x + b₁ (GEGLU; Shazeer 2020, arXiv:2002.05202, eq. 6).
-/// Backward makes a ⊙ f(b) again, which is half as large as all that is kept.
+/// Backward makes a ⊙ f(b) again; only a and b are kept.
 public struct GatedFeedForward: Layer {
   public var up: Linear
   public var down: Linear

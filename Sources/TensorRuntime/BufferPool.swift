@@ -17,7 +17,7 @@ public final class BufferPool: Sendable {
     var live = 0
     /// The blocks obtained from the system, and where their memory begins.
     var obtained: [Block: Block] = [:]
-    /// Nobody will take a block any more.
+    /// Blocks that are given back return to the system.
     var isRetired = false
     /// In a plan: blocks of each class that cost nothing because the planned pool has them already;
     /// and the bytes used of all other blocks.
