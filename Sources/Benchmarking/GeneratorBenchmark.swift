@@ -102,11 +102,11 @@ public struct GeneratorBenchmark: Sendable {
     prompt.states = BenchmarkReference.wide(prompt.states, work)
     prompt.pooled = prompt.pooled.map { BenchmarkReference.wide($0, work) }
     let (y, s) = state.model.predict(
-      small.latents, times: small.times, small.prompt, guidance: nil, checkpointing: false,
+      small.latents, times: small.times, small.prompt, guidance: nil, keeping: .all,
       in: work)
     let (y64, s64) = wide.predict(
       BenchmarkReference.wide(small.latents, work), times: small.times, prompt, guidance: nil,
-      checkpointing: false, in: work)
+      keeping: .all, in: work)
     guard BenchmarkReference.agree(y, y64, tolerance: 1e-4) else { return false }
     if pass == .forward { return true }
     state.model.zeroGradients(in: work)
@@ -134,7 +134,7 @@ public struct GeneratorBenchmark: Sendable {
       return
     }
     let saved = state.model.predict(
-      full.latents, times: full.times, full.prompt, guidance: nil, checkpointing: false, in: work
+      full.latents, times: full.times, full.prompt, guidance: nil, keeping: .all, in: work
     ).saved
     state.model.zeroGradients(in: work)
     state.model.predictBackward(dy, saved, in: work)

@@ -57,20 +57,19 @@ public struct Convolution: Layer {
     )
   }
   /// The convolution of `norm`(x), plus `side`. A frozen convolution normalises its input as it
-  /// reads it and never stores the result; a trainable one keeps it for its gradient.
+  /// reads it. `norm`(x) is not kept: backward of a trainable one makes it again.
   public func forward(
     _ x: Tensor, after norm: GroupNorm, adding side: Tensor? = nil, in work: borrowing Workspace
-  ) -> (y: Tensor, norm: GroupNorm.Saved, saved: Saved) {
+  ) -> (y: Tensor, saved: GroupNorm.Saved) {
     if readsInput {
-      let (u, ns) = norm.forward(x, in: work)
-      let (y, s) = forward(u, adding: side, in: work)
-      return (y, ns, s)
+      let (u, saved) = norm.forward(x, in: work)
+      return (forward(u, adding: side, in: work).y, saved)
     }
-    let (pending, ns) = norm.pending(x, in: work)
+    let (pending, saved) = norm.pending(x, in: work)
     return (
       work.convolution(
-        x, weight: kernel(in: work), bias: bias.value, geometry, after: pending, adding: side), ns,
-      Saved(x: nil, input: x.shape)
+        x, weight: kernel(in: work), bias: bias.value, geometry, after: pending, adding: side),
+      saved
     )
   }
   /// Whether gradients of parameters are wanted that need the input.
@@ -93,6 +92,19 @@ public struct Convolution: Layer {
     backwardParameters(dy, saved, in: work)
     return work.convolutionBackwardInput(
       dy, input: saved.input, weight: kernel(in: work), geometry)
+  }
+  /// dx through `norm`, plus `side`, the gradient of the path around both.
+  public mutating func backward(
+    _ dy: consuming Tensor, _ saved: GroupNorm.Saved, after norm: inout GroupNorm,
+    adding side: Tensor? = nil, in work: borrowing Workspace
+  ) -> Tensor {
+    let input = saved.x.shape
+    if readsInput {
+      backwardParameters(dy, Saved(x: norm.again(saved, in: work), input: input), in: work)
+    }
+    return norm.backward(
+      work.convolutionBackwardInput(dy, input: input, weight: kernel(in: work), geometry), saved,
+      adding: side, in: work)
   }
   /// Gradients of W and b; of an adapter's factors through that of the merged weight.
   public mutating func backwardParameters(

@@ -40,7 +40,7 @@ public struct FeedForward: Layer {
 }
 
 /// y = W₂ (a ⊙ f(b)) + b₂ with [a; b] = W₁ x + b₁ (GEGLU; Shazeer 2020, arXiv:2002.05202, eq. 6).
-/// Backward makes a ⊙ f(b) again; only a and b are kept.
+/// Backward makes a ⊙ f(b) again, and is given x again; only a and b are kept.
 public struct GatedFeedForward: Layer {
   public var up: Linear
   public var down: Linear
@@ -60,15 +60,18 @@ public struct GatedFeedForward: Layer {
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
     let (halves, us) = up.forward(x, in: work)
     let (y, ds) = down.forward(work.gated(activation, halves), in: work)
-    return (y, Saved(up: us, halves: halves, down: ds.withoutInput))
+    return (y, Saved(up: us.withoutInput, halves: halves, down: ds.withoutInput))
   }
-  public mutating func backward(_ dy: Tensor, _ saved: Saved, in work: borrowing Workspace)
-    -> Tensor
-  {
+  public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
+    down(work.gated(activation, up(x, in: work)), in: work)
+  }
+  public mutating func backward(
+    _ dy: Tensor, _ saved: Saved, of x: Tensor, in work: borrowing Workspace
+  ) -> Tensor {
     let dGated = down.backward(
       dy, down.saved(saved.down) { work.gated(activation, saved.halves) }, in: work)
     return up.backward(
-      work.gatedBackward(activation, dGated, x: saved.halves), saved.up, in: work)
+      work.gatedBackward(activation, dGated, x: saved.halves), up.saved(saved.up) { x }, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try up.forEachParameter(body)

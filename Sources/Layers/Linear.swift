@@ -14,7 +14,7 @@ public struct Linear: Layer {
     let x: Tensor?
     let down: Tensor?  // x Aᵀ
     /// Without x, for a caller who makes it again and gives it to `Linear.saved(_:with:)`.
-    var withoutInput: Saved { Saved(x: nil, down: down) }
+    public var withoutInput: Saved { Saved(x: nil, down: down) }
   }
 
   public init(
@@ -117,7 +117,7 @@ public struct Linear: Layer {
   private var keepsInput: Bool { weight.isTrainable || adapter?.a.isTrainable == true }
   private func kept(_ x: Tensor) -> Tensor? { keepsInput ? x : nil }
   /// What `forward` kept, with its input, which is made if it is needed.
-  func saved(_ s: Saved, with input: () -> Tensor) -> Saved {
+  public func saved(_ s: Saved, with input: () -> Tensor) -> Saved {
     keepsInput ? Saved(x: input(), down: s.down) : s
   }
   private func input(_ saved: Saved) -> Tensor {

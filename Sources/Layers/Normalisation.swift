@@ -26,6 +26,8 @@ public struct LayerNorm: Layer {
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {
     forward(x, in: work).y
   }
+  /// What `forward` gave, for a backward pass that does not keep it.
+  public func again(_ s: Saved, in work: borrowing Workspace) -> Tensor { self(s.x, in: work) }
   /// dx plus `side`, the gradient of the path around the norm. `rectified`: x was ReLU(h), and the
   /// result is the gradient of h.
   public mutating func backward(
@@ -125,6 +127,12 @@ public struct GroupNorm: Layer {
       x, groups: groups, scale: scale.value, shift: shift.value, epsilon: epsilon, silu: silu,
       eachFrame: eachFrame)
     return (y, Saved(x: x, statistics: statistics))
+  }
+  /// What `forward` gave, for a backward pass that does not keep it.
+  public func again(_ s: Saved, in work: borrowing Workspace) -> Tensor {
+    work.groupNorm(
+      s.x, s.statistics, groups: groups, scale: scale.value, shift: shift.value, silu: silu,
+      eachFrame: eachFrame)
   }
   /// The norm in a form that a convolution applies as it reads x.
   func pending(_ x: Tensor, in work: borrowing Workspace) -> (

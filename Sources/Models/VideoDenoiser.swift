@@ -42,12 +42,11 @@ public protocol VideoDenoiser: AdaptableNetwork {
   func student() throws -> Self
 
   /// The prediction at `times`, from 0 (data) to about 1000 (noise). `guidance` is one number a
-  /// sample, or nil. With `checkpointing` only the inputs of the network's parts are kept for
-  /// backward. Processes that share the rows all give the whole x, and all get the whole
+  /// sample, or nil. Processes that share the rows all give the whole x, and all get the whole
   /// prediction.
   func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
+    keeping: Keeping, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved)
   /// Adds to the gradients of the trainable parameters.
   mutating func predictBackward(_ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace)
@@ -58,11 +57,10 @@ extension VideoDenoiser {
   public func shared(latentShape shape: [Int]) -> (rows: Int, heads: Int)? { nil }
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, in work: borrowing Workspace
+    keeping: Keeping, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved) {
     predict(
-      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, sharing: .whole,
-      in: work)
+      x, times: times, prompt, guidance: guidance, keeping: keeping, sharing: .whole, in: work)
   }
   /// The prediction alone.
   public func callAsFunction(
@@ -70,7 +68,7 @@ extension VideoDenoiser {
     sharing share: RowShare = .whole, in work: borrowing Workspace
   ) -> Tensor {
     predict(
-      x, times: times, prompt, guidance: guidance, checkpointing: true, sharing: share, in: work
+      x, times: times, prompt, guidance: guidance, keeping: .nothing, sharing: share, in: work
     ).output
   }
 }
@@ -91,11 +89,10 @@ extension VideoTransformer: VideoDenoiser {
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
+    keeping: Keeping, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved) {
     let (velocity, saved) = forward(
-      x, times: times, prompt, guidance: guidance, checkpointing: checkpointing, sharing: share,
-      in: work)
+      x, times: times, prompt, guidance: guidance, keeping: keeping, sharing: share, in: work)
     return (velocity, saved)
   }
   public mutating func predictBackward(
@@ -126,14 +123,14 @@ extension VideoUNet: VideoDenoiser {
 
   public func predict(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool, sharing share: RowShare, in work: borrowing Workspace
+    keeping: Keeping, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved) {
     precondition(share.strips == 1, "a UNet is not cut into strips")
     let condition = Condition(
       text: prompt.states, fps: times.map { _ in prompt.framesPerSecond },
       guidance: guidance?.map { Double($0) }, motion: prompt.motion?.map { Double($0) })
     let (noise, saved) = forward(
-      x, times: times, condition, checkpointing: checkpointing, in: work)
+      x, times: times, condition, keeping: keeping, in: work)
     return (noise, saved)
   }
   public mutating func predictBackward(

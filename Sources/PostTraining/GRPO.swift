@@ -218,7 +218,8 @@ public enum GRPO {
       o.divergence > 0
       ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
     let (v, saved) = student.predict(
-      z, times: times, prompt, guidance: guidance, checkpointing: o.checkpointing, in: work)
+      z, times: times, prompt, guidance: guidance, keeping: o.checkpointing ? .inputs : .all,
+      in: work)
     let mean = steps.mean(z, velocity: v, in: work)
     let new = steps.logProbability(of: next, mean: mean, in: work)
     let other = reference.map { steps.mean(z, velocity: $0, in: work) }

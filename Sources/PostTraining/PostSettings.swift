@@ -262,7 +262,7 @@ extension PostSettings {
     }
     return TrainableModel(
       student, .init(beta2: beta2, weightDecay: weight_decay, moments: moments),
-      parameters: parameters, averageDecay: averageDecay, in: work)
+      parameters: parameters, averageDecay: averageDecay, stepsReadAverage: true, in: work)
   }
   /// The rewards this run computes.
   public var rewardOptions: RewardOptions {

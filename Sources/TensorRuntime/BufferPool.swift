@@ -2,7 +2,8 @@ import Glibc
 internal import Synchronization
 
 /// Recycled memory: 64-byte aligned blocks in size classes, four for each octave. A block returns
-/// to its class when the last tensor on it is released, and leaves the pool only with the pool.
+/// to its class when the last tensor on it is released, and leaves the pool only with the pool. It
+/// may serve a tensor of a class that is one or two below its own.
 public final class BufferPool: Sendable {
   /// A block of memory. While it is in `free` it is owned by the pool, otherwise by exactly one
   /// TensorStorage.
@@ -24,6 +25,10 @@ public final class BufferPool: Sendable {
     var held: [Int] = [], used: [Block: Int] = [:], mapped: [Block: Int] = [:]
     /// In a plan: bytes of all blocks so far, and the bytes last reported to `MemoryLimit`.
     var total = 0, asked = 0
+    mutating func use(_ bytes: Int) {
+      live += bytes
+      statistics.peakBytes = max(statistics.peakBytes, live)
+    }
   }
   private let contents: Mutex<Contents>
 
@@ -33,7 +38,7 @@ public final class BufferPool: Sendable {
     public var allocations = 0
     /// Bytes obtained from the system, and not returned to it.
     public var bytes = 0
-    /// Largest number of bytes in use at once.
+    /// Largest number of bytes in use at once, each tensor in its own class.
     public var peakBytes = 0
     /// Copies made because a shared tensor was written to.
     public var copies = 0
@@ -74,21 +79,38 @@ public final class BufferPool: Sendable {
   }
 
   func take(_ bytes: Int) -> (pointer: UnsafeMutableRawPointer, capacity: Int) {
-    let (index, capacity) = Self.sizeClass(bytes)
-    let recycled: Block? = contents.withLock { c in
-      c.live += capacity
-      c.statistics.peakBytes = max(c.statistics.peakBytes, c.live)
-      if let block = c.free[index].popLast() {
-        if isPlan, let most = c.used[block] { c.used[block] = max(most, bytes) }
-        return block
+    let (smallest, exact) = Self.sizeClass(bytes)
+    let (recycled, capacity): (Block?, Int) = contents.withLock { c in
+      c.use(exact)
+      for index in smallest...min(smallest + Self.reach, 255) {
+        let capacity = Self.capacity(index)
+        if let block = c.free[index].popLast() {
+          if isPlan, let most = c.used[block] { c.used[block] = max(most, bytes) }
+          return (block, capacity)
+        }
+        if isPlan && c.held[index] > 0 {
+          c.held[index] -= 1
+          return (Self.map(capacity, &c), capacity)
+        }
       }
-      if isPlan { return Self.map(bytes, index, capacity, &c) }
+      if isPlan {
+        c.total += bytes
+        if c.total >= c.asked + MemoryLimit.large {
+          c.asked = c.total
+          MemoryLimit.check(c.total)
+        }
+        let block = Self.map(exact, &c)
+        c.used[block] = bytes
+        return (block, exact)
+      }
       c.statistics.allocations += 1
-      c.statistics.bytes += capacity
-      return nil
+      c.statistics.bytes += exact
+      return (nil, exact)
     }
     return unsafe (recycled?.start ?? obtain(capacity), capacity)
   }
+  /// How many classes above its own may serve a tensor before the system is asked.
+  private static let reach = 2
 
   /// A block from the system. Large blocks begin at different cache lines of a page. The system's
   /// own all begin at the same line; rows of several tensors that are used together (a product, its
@@ -108,13 +130,7 @@ public final class BufferPool: Sendable {
   }
 
   /// A block of a plan: only address space, no memory.
-  private static func map(_ bytes: Int, _ index: Int, _ capacity: Int, _ c: inout Contents) -> Block
-  {
-    if c.held[index] == 0 { c.total += bytes }
-    if c.total >= c.asked + MemoryLimit.large {
-      c.asked = c.total
-      MemoryLimit.check(c.total)
-    }
+  private static func map(_ capacity: Int, _ c: inout Contents) -> Block {
     guard
       let start = unsafe mmap(
         nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
@@ -122,7 +138,6 @@ public final class BufferPool: Sendable {
     else { MemoryLimit.refuse(c.total) }
     let block = unsafe Block(start: start)
     c.mapped[block] = capacity
-    if c.held[index] > 0 { c.held[index] -= 1 } else { c.used[block] = bytes }
     return block
   }
 
@@ -149,10 +164,11 @@ public final class BufferPool: Sendable {
     return base + (index % 4 + 1) * (base / 4)
   }
 
-  func give(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
+  /// Takes back the block of a tensor of `bytes`.
+  func give(_ pointer: UnsafeMutableRawPointer, _ bytes: Int, capacity: Int) {
     let block = unsafe Block(start: pointer)
     contents.withLock { c in
-      c.live -= capacity
+      c.live -= Self.sizeClass(bytes).bytes
       if c.isRetired {
         Self.discard(block, capacity, &c)
       } else {

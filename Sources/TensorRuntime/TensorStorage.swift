@@ -67,7 +67,7 @@ internal import Synchronization
 
   deinit {
     switch origin {
-    case .pool(let pool, let capacity): unsafe pool.give(pointer, capacity: capacity)
+    case .pool(let pool, let capacity): unsafe pool.give(pointer, byteCount, capacity: capacity)
     case .own: unsafe free(pointer)
     case .borrowed: break
     }

@@ -163,7 +163,7 @@ extension GoldenTests {
     let guidance = g.has("input.guidance") ? try g.input("guidance").floats : nil
     let (v, saved) = model.forward(
       try g.input("hidden_states"), times: try g.input("timestep").floats, try prompt(g),
-      guidance: guidance, checkpointing: config.numLayers > 1, in: work)
+      guidance: guidance, keeping: config.numLayers > 1 ? .inputs : .all, in: work)
     let d = model.backward(try g.gradOutput("velocity")!, saved, wantsLatents: true, in: work)
     var all = g.gradients(of: model)
     all["output.velocity"] = v

@@ -32,7 +32,7 @@ extension GoldenTests {
     // Some cases recompute their parts, so that both paths are held to the reference.
     let (noise, saved) = model.forward(
       try g.input("latents"), times: try g.input("timestep").floats, condition,
-      checkpointing: config.channelMult.last! > 1, in: work)
+      keeping: config.channelMult.last! > 1 ? .inputs : .all, in: work)
     let d = model.backward(try g.gradOutput("noise")!, saved, wantsInputs: true, in: work)
     var all = g.gradients(of: model)
     all["output.noise"] = noise

@@ -82,25 +82,28 @@ import Testing
       return ([y], { l, dy, work in [l.backward(dy[0], s, in: work)] })
     }.run(seed: 13)
   }
-  /// A frozen convolution that normalises as it reads, with a sum beside it, and the norm's
-  /// gradient with another.
+  /// A convolution after a norm, with a sum beside both. A frozen one normalises as it reads, a
+  /// trained one makes the normalised input again.
   struct NormalisedConvolution: Layer {
     var norm: GroupNorm, convolution: Convolution
+    let isTrained: Bool
     mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
       try norm.forEachParameter(body)
+      if isTrained { try convolution.forEachParameter(body) }
     }
   }
-  @Test func normalisedConvolution() throws {
+  @Test(arguments: [false, true]) func normalisedConvolution(_ isTrained: Bool) throws {
     let layer = NormalisedConvolution(
       norm: try GroupNorm(
         "n", 4, groups: 2, epsilon: 1e-5, silu: true, from: noisySource(seed: 40)),
-      convolution: try Convolution.causal("c", 4, 4, kernel: 3, from: noisySource(seed: 41)))
+      convolution: try Convolution.causal("c", 4, 4, kernel: 3, from: noisySource(seed: 41)),
+      isTrained: isTrained)
     GradientCheck(layer, inputs: [randomTensor(Shape(2, 4, 2, 3, 5), seed: 42)]) { l, x, work in
-      let (y, n, s) = l.convolution.forward(x[0], after: l.norm, adding: x[0], in: work)
+      let (y, s) = l.convolution.forward(x[0], after: l.norm, adding: x[0], in: work)
       return (
         [y],
         { l, dy, work in
-          [l.norm.backward(l.convolution.backward(dy[0], s, in: work), n, adding: dy[0], in: work)]
+          [l.convolution.backward(dy[0], s, after: &l.norm, adding: dy[0], in: work)]
         }
       )
     }.run(seed: 43)

@@ -94,17 +94,23 @@ import Testing
       AdamW(.init(weightDecay: 0.1, moments: moments), for: model, owned: [$0], in: work)
     }
     var values = ranges.map { [work.copy(model.p.value.flat($0))] }
+    var average: MovingAverage? = MovingAverage(decay: 0.9, of: model, in: work)
+    var averages: [MovingAverage?] = ranges.map {
+      MovingAverage(decay: 0.9, of: model, owned: [$0], in: work)
+    }
     for step in 0..<3 {
       let g = randomTensor(Shape(n), seed: 10 + UInt64(step), type: .f32)
       model.p.gradient = g
-      optimizer.step(&model, learningRate: 0.01, gradientScale: 0.5, in: work)
+      optimizer.step(
+        &model, learningRate: 0.01, gradientScale: 0.5, averaging: &average, decay: 0.8, in: work)
       for (i, range) in ranges.enumerated() {
         shards[i].step(
           &values[i], [g.flat(range)], owned: [range], learningRate: 0.01, gradientScale: 0.5,
-          in: work)
+          averaging: &averages[i], decay: 0.8, in: work)
       }
     }
     #expect(values.flatMap { $0[0].floats } == model.p.value.floats)
     #expect(shards.flatMap { $0.second[0].floats } == optimizer.second[0].floats)
+    #expect(averages.flatMap { $0!.values[0].value.floats } == average!.values[0].value.floats)
   }
 }

@@ -43,7 +43,7 @@ import Testing
     var model = network
     model.zeroGradients(in: work)
     let (v, saved) = model.forward(
-      latents, times: [300, 700], prompt, guidance: nil, checkpointing: checkpointing,
+      latents, times: [300, 700], prompt, guidance: nil, keeping: checkpointing ? .inputs : .all,
       sharing: share, in: work)
     model.backward(cotangent, saved, in: work)
     return [v] + share.sum(model.trainableParameters().map { $0.gradient! }, in: work)

@@ -7,6 +7,17 @@ import Testing
     for _ in 0..<3 { _ = work.tensor(Shape(100, 10)) }
     #expect(work.pool.statistics.allocations == 1)
   }
+  /// A larger block serves if none fits exactly, and is counted as what the tensor needs.
+  @Test func aLargerBlockServes() {
+    let work = Workspace()
+    do { _ = work.tensor(Shape(1000)) }
+    work.pool.resetPeak()
+    do { _ = work.tensor(Shape(800)) }
+    #expect(work.pool.statistics.allocations == 1)
+    #expect(work.pool.statistics.peakBytes == BufferPool.blockBytes(3200))
+    _ = work.tensor(Shape(400))
+    #expect(work.pool.statistics.allocations == 2)
+  }
   /// A tensor that outlives a workspace with a pool of its own holds its own memory and no more.
   @Test func anEndedWorkspaceKeepsNothing() {
     func sum() -> (Tensor, BufferPool) {

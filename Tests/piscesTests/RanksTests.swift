@@ -42,7 +42,8 @@ struct RanksTests {
   /// Files of a run that must not depend on the number of ranks.
   func results(_ run: String) throws -> [String: Data] {
     var files: [String: Data] = [:]
-    for part in ["checkpoints", "model"] {
+    for part in ["checkpoints", "model", "early", "samples"]
+    where FileManager.default.fileExists(atPath: folder("\(run)/\(part)")) {
       for file in try FolderContents.files(folder("\(run)/\(part)")) {
         files["\(part)/\(file)"] = FileManager.default.contents(
           atPath: folder("\(run)/\(part)/\(file)"))
@@ -76,6 +77,47 @@ struct RanksTests {
       try expectSame("\(name)-1", "\(name)-\(count)")
     }
   }
+  /// The average of pretraining lies in shards. Models kept on the way, pictures of progress and
+  /// what a resumed run reads are those of one process.
+  @Test(arguments: ["f32", "bf16"]) func averagesAreSharedOut(_ parameters: String) async throws {
+    try OutputFile.write(TinyModels.generatorConfig + "\n", to: folder("g.yaml"))
+    func train(_ run: String) -> [String] {
+      let settings = [
+        "accumulation=3", "keep_at=[2]", "checkpoint_every=2", "sample_every=2",
+        "parameters=\(parameters)",
+      ]
+      return [
+        "train", "generator", "--threads", "1", "--vae", "embedded:generator/vae",
+        "--text-encoder", "embedded:reward", "--config", folder("g.yaml"), "--steps", "3", "--run",
+        folder(run),
+      ] + settings.flatMap { ["--set", $0] }
+    }
+    let one = try await ProgramRun(ProgramRun.program, train("one"))
+    #expect(one.status == 0, "\(one.error)")
+    let files = try results("one").keys
+    #expect(files.contains { $0.hasPrefix("early/") } && files.contains("samples/step-2.png"))
+    for count in [2, 3] {
+      let run = try await ranks(count, train("\(count)"))
+      #expect(run.status == 0, "\(run.error)")
+      try expectSame("one", "\(count)")
+    }
+    try forget(after: 2, "3")
+    let resumed = try await ranks(2, ["train", "generator", "--resume", folder("3")])
+    #expect(resumed.status == 0, "\(resumed.error)")
+    try expectSame("one", "3")
+  }
+  /// Leaves a run as if it had been killed after step `step`, of which there is a checkpoint.
+  func forget(after step: Int, _ run: String) throws {
+    try FileManager.default.removeItem(atPath: folder("\(run)/model"))
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder("\(run)/checkpoints")) {
+      if let n = Int(name.dropFirst("step-".count)), n > step {
+        try FileManager.default.removeItem(atPath: folder("\(run)/checkpoints/\(name)"))
+      }
+    }
+    let name = "step-" + String(repeating: "0", count: 6 - "\(step)".count) + "\(step)"
+    try "\(name)\n".write(
+      toFile: folder("\(run)/checkpoints/latest"), atomically: true, encoding: .utf8)
+  }
   /// A checkpoint that the first rank cannot write ends all ranks at once, with a line.
   @Test func aCheckpointThatCannotBeWrittenEndsAllRanks() async throws {
     try FileManager.default.createDirectory(
@@ -91,34 +133,33 @@ struct RanksTests {
   @Test(arguments: [
     (
       "rows-lora",
-      ["activation_checkpointing=true", "post.cosine_every=1", "cluster.sums=early"]
+      ["activation_checkpointing=true", "post.cosine_every=1", "cluster.sums=early"], [2, 8]
     ),
     (
       "rows-full",
       [
         "lora.enabled=false", "moments=bf16", "parameters=bf16", "ema.enabled=true",
         "post.anchor_weight=0.1", "guidance.teacher_cfg=1", "weights.decay=0.01",
-      ]
+      ], [3, 4]
     ),
-  ]) func bitsDoNotDependOnGroups(_ name: String, _ settings: [String]) async throws {
+  ]) func bitsDoNotDependOnGroups(
+    _ name: String, _ settings: [String], _ counts: [Int]
+  ) async throws {
     let groups = ["cluster.group=4", "cluster.strips=4", "accumulation=3"] + settings
     let one = try await ProgramRun(ProgramRun.program, post("\(name)-1", groups))
     #expect(one.status == 0, "\(one.error)")
-    for count in [2, 3, 4, 8] {
+    for count in counts {
       let run = try await ranks(count, post("\(name)-\(count)", groups))
       #expect(run.status == 0, "\(run.error)")
       #expect(run.error.contains("groups of 1 rank") == (count == 3))
       try expectSame("\(name)-1", "\(name)-\(count)")
     }
-    // From a group of 4 to one of 2.
-    let run = folder("\(name)-4")
-    try FileManager.default.removeItem(atPath: "\(run)/model")
-    try FileManager.default.removeItem(atPath: "\(run)/checkpoints/step-000002")
-    try "step-000001\n".write(
-      toFile: "\(run)/checkpoints/latest", atomically: true, encoding: .utf8)
-    let resumed = try await ranks(2, ["train", "post", "--resume", run])
+    // From groups of 4 to one of 2.
+    let run = "\(name)-\(counts[1])"
+    try forget(after: 1, run)
+    let resumed = try await ranks(2, ["train", "post", "--resume", folder(run)])
     #expect(resumed.status == 0, "\(resumed.error)")
-    try expectSame("\(name)-1", "\(name)-4")
+    try expectSame("\(name)-1", run)
   }
   /// A checkpoint of any number of ranks is read by any other.
   @Test func resumedOnOtherRanks() async throws {
@@ -127,18 +168,8 @@ struct RanksTests {
     #expect(straight.status == 0, "\(straight.error)")
     let first = try await ranks(4, post("resumed", ["steps=3", "lora.enabled=false"]))
     #expect(first.status == 0, "\(first.error)")
-    for (step, count) in [(2, 2), (1, 1)] {
-      // As if it had been killed after this step.
-      for later in step + 1...3 {
-        try? FileManager.default.removeItem(
-          atPath: folder("resumed/checkpoints/step-00000\(later)"))
-      }
-      try? FileManager.default.removeItem(atPath: folder("resumed/model"))
-      guard
-        FileManager.default.fileExists(atPath: folder("resumed/checkpoints/step-00000\(step)"))
-      else { continue }
-      try "step-00000\(step)\n".write(
-        toFile: folder("resumed/checkpoints/latest"), atomically: true, encoding: .utf8)
+    for count in [2, 1] {
+      try forget(after: 2, "resumed")
       let run = try await ranks(count, ["train", "post", "--resume", folder("resumed")])
       #expect(run.status == 0, "\(run.error)")
       try expectSame("straight", "resumed")

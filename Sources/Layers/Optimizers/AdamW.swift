@@ -98,18 +98,25 @@ public struct AdamW: Sendable {
       i += 1
     }
   }
-  /// One update of a shard: elements `owned[i]` of parameter i, whose values and gradients are
-  /// given as `[elements]`. The bits are those of an update of whole parameters.
+  /// One update of a shard: elements `owned[i]` of parameter i, whose values, gradients and average
+  /// are given as `[elements]`. The bits are those of an update of whole parameters.
   public mutating func step(
     _ values: inout [Tensor], _ gradients: [Tensor], owned: [Range<Int>], learningRate: Double,
-    gradientScale: Double, in work: borrowing Workspace
+    gradientScale: Double, averaging average: inout MovingAverage?, decay: Double? = nil,
+    in work: borrowing Workspace
   ) {
     steps += 1
     for i in values.indices where !owned[i].isEmpty {
       var update = update(i, learningRate, gradientScale)
       update.firstElement = owned[i].lowerBound
-      work.adam(
-        update, gradient: gradients[i], value: &values[i], first: &first[i], second: &second[i])
+      if average == nil {
+        work.adam(
+          update, gradient: gradients[i], value: &values[i], first: &first[i], second: &second[i])
+      } else {
+        work.adam(
+          update, gradient: gradients[i], value: &values[i], first: &first[i], second: &second[i],
+          average: &average!.values[i].value, decay: decay ?? average!.decay)
+      }
     }
   }
   /// The numbers of the update under way, for parameter `i`.

@@ -5,12 +5,16 @@ public struct MovingAverage: Sendable {
   public internal(set) var values: [(name: String, value: Tensor)]
   public let decay: Double
 
-  /// Starts at the current values. Of parameters in bf16 it is kept in f32.
-  public init(decay: Double, of model: some Layer, in work: borrowing Workspace) {
+  /// Starts at the current values. Of parameters in bf16 it is kept in f32. With `owned` it is that
+  /// of a shard: of elements `owned[i]` of trainable parameter i, `[elements]`.
+  public init(
+    decay: Double, of model: some Layer, owned: [Range<Int>]? = nil, in work: borrowing Workspace
+  ) {
     self.decay = decay
     values = []
-    for p in model.trainableParameters() {
-      values.append((p.name, work.copy(p.value, as: p.gradient!.type)))
+    for (i, p) in model.trainableParameters().enumerated() {
+      let own = owned.map { p.value.flat($0[i]) } ?? p.value
+      values.append((p.name, work.copy(own, as: p.gradient!.type)))
     }
   }
   public init(decay: Double, values: [(name: String, value: Tensor)]) {
@@ -33,7 +37,7 @@ public struct MovingAverage: Sendable {
     copy.forEachParameter { p in
       guard p.isTrainable else { return }
       precondition(values[i].name == p.name, "\(p.name): the average was made for other parameters")
-      p.value = values[i].value
+      p.value = values[i].value.reshaped(p.value.shape)
       i += 1
     }
     return copy

@@ -17,12 +17,8 @@ public struct AutoencoderDecoder: TiledNetwork {
   }
   public struct PassSaved: Sendable {
     let postQuant, convIn: Convolution.Saved, middle: MiddleBlock.Saved
-    let up: [UpSaved]
-    let normOut: GroupNorm.Saved, convOut: Convolution.Saved
-  }
-  enum UpSaved: Sendable {
-    case all(AutoencoderLevel.Saved)
-    case input(Tensor)
+    let up: [Kept<AutoencoderLevel.Saved, Tensor>]
+    let convOut: GroupNorm.Saved
   }
 
   public init(_ c: AutoencoderConfig, from source: ParameterSource) throws {
@@ -83,27 +79,22 @@ public struct AutoencoderDecoder: TiledNetwork {
     let (p, ps) = postQuant.forward(z, in: work)
     let (c, cs) = convIn.forward(p, in: work)
     var (h, ms) = middle.forward(c, in: work)
-    var saved: [UpSaved] = []
+    let keeping: Keeping = checkpointing ? .inputs : .all
+    var saved: [Kept<AutoencoderLevel.Saved, Tensor>] = []
     for block in up {
-      let input = h
-      let (y, s) = block.forward(h, in: work)
-      saved.append(checkpointing ? .input(input) : .all(s))
+      let (y, kept) = keeping.run(h) { block.forward($0, in: work) }
+      saved.append(kept)
       h = y
     }
-    let (y, ns, os) = convOut.forward(h, after: normOut, in: work)
-    return (
-      y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os)
-    )
+    let (y, os) = convOut.forward(h, after: normOut, in: work)
+    return (y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, convOut: os))
   }
   mutating func passBackward(
     _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
   ) -> Tensor? {
-    var dh = normOut.backward(convOut.backward(dy, s.convOut, in: work), s.normOut, in: work)
+    var dh = convOut.backward(dy, s.convOut, after: &normOut, in: work)
     for i in up.indices.reversed() {
-      switch s.up[i] {
-      case .all(let saved): dh = up[i].backward(dh, saved, in: work)
-      case .input(let x): dh = up[i].backward(dh, up[i].forward(x, in: work).saved, in: work)
-      }
+      dh = up[i].backward(dh, s.up[i].all { up[i].forward($0, in: work).saved }, in: work)
     }
     let dc = convIn.backward(middle.backward(dh, s.middle, in: work), s.convIn, in: work)
     return postQuant.backward(dc, s.postQuant, in: work)

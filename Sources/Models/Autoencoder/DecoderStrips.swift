@@ -6,14 +6,10 @@ public import TensorRuntime
 extension AutoencoderDecoder {
   public struct StripsSaved: Sendable {
     let middle: MiddleBlock.StripsSaved
-    let up: [UpStripsSaved]
+    let up: [Kept<AutoencoderLevel.StripsSaved, ClipStrips>]
     let normOut: GroupNorm.StripsSaved
     /// The strips of the video, without their values.
     let video: ClipStrips
-  }
-  enum UpStripsSaved: Sendable {
-    case all(AutoencoderLevel.StripsSaved)
-    case input(ClipStrips)
   }
   /// Whether latents of `rows` rows can be cut into the strips of `share`.
   public static func isShared(rows: Int, by share: RowShare) -> Bool {
@@ -26,11 +22,11 @@ extension AutoencoderDecoder {
   ) -> (y: Tensor, saved: StripsSaved) {
     let p = postQuant.forward(ClipStrips(cutting: z, by: share, in: work), in: work)
     var (h, ms) = middle.forward(convIn.forward(p, in: work), in: work)
-    var saved: [UpStripsSaved] = []
+    let keeping: Keeping = checkpointing ? .inputs : .all
+    var saved: [Kept<AutoencoderLevel.StripsSaved, ClipStrips>] = []
     for block in up {
-      let input = h
-      let (y, s) = block.forward(h, in: work)
-      saved.append(checkpointing ? .input(input) : .all(s))
+      let (y, kept) = keeping.run(h) { block.forward($0, in: work) }
+      saved.append(kept)
       h = y
     }
     let (norm, ns) = normOut.pending(h, in: work)
@@ -44,10 +40,7 @@ extension AutoencoderDecoder {
     var dh = normOut.backward(
       convOut.backward(s.video.cutting(dy, in: work), in: work), s.normOut, in: work)
     for i in up.indices.reversed() {
-      switch s.up[i] {
-      case .all(let saved): dh = up[i].backward(dh, saved, in: work)
-      case .input(let x): dh = up[i].backward(dh, up[i].forward(x, in: work).saved, in: work)
-      }
+      dh = up[i].backward(dh, s.up[i].all { up[i].forward($0, in: work).saved }, in: work)
     }
     let dc = convIn.backward(middle.backward(dh, s.middle, in: work), in: work)
     return postQuant.backward(dc, in: work).collected(in: work)

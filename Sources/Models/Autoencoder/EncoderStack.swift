@@ -22,18 +22,17 @@ struct EncoderStack: Layer {
       h = y
     }
     let (m, ms) = middle.forward(h, in: work)
-    let (o, ns, os) = convOut.forward(m, after: normOut, in: work)
+    let (o, os) = convOut.forward(m, after: normOut, in: work)
     let (y, qs) = quant.forward(o, in: work)
-    return (
-      y, EncoderSaved(convIn: cs, down: saved, middle: ms, normOut: ns, convOut: os, quant: qs)
-    )
+    return (y, EncoderSaved(convIn: cs, down: saved, middle: ms, convOut: os, quant: qs))
   }
   /// dx, or nil if `wantsInput` is false.
   mutating func backward(
     _ dy: Tensor, _ s: EncoderSaved, wantsInput: Bool, in work: borrowing Workspace
   ) -> Tensor? {
-    let do_ = convOut.backward(quant.backward(dy, s.quant, in: work), s.convOut, in: work)
-    var dh = middle.backward(normOut.backward(do_, s.normOut, in: work), s.middle, in: work)
+    let dm = convOut.backward(
+      quant.backward(dy, s.quant, in: work), s.convOut, after: &normOut, in: work)
+    var dh = middle.backward(dm, s.middle, in: work)
     for i in down.indices.reversed() { dh = down[i].backward(dh, s.down[i], in: work) }
     if wantsInput { return convIn.backward(dh, s.convIn, in: work) }
     convIn.backwardParameters(dh, s.convIn, in: work)
@@ -52,5 +51,5 @@ struct EncoderStack: Layer {
 /// What an encoder keeps for backward.
 public struct EncoderSaved: Sendable {
   let convIn: Convolution.Saved, down: [AutoencoderLevel.Saved], middle: MiddleBlock.Saved,
-    normOut: GroupNorm.Saved, convOut, quant: Convolution.Saved
+    convOut: GroupNorm.Saved, quant: Convolution.Saved
 }

@@ -10,8 +10,7 @@ public struct ResidualBlock: Layer {
   public var shortcut: Convolution?
 
   public struct Saved: Sendable {
-    let norm1: GroupNorm.Saved, conv1: Convolution.Saved, norm2: GroupNorm.Saved,
-      conv2: Convolution.Saved, shortcut: Convolution.Saved?
+    let conv1, conv2: GroupNorm.Saved, shortcut: Convolution.Saved?
   }
 
   init(
@@ -32,26 +31,22 @@ public struct ResidualBlock: Layer {
     if input != output { shortcut = try convolution(family.shortcut, input, kernel: 1) }
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (h, n1, c1) = conv1.forward(x, after: norm1, in: work)
+    let (h, c1) = conv1.forward(x, after: norm1, in: work)
     let (side, cs) = shortcut?.forward(x, in: work) ?? (x, nil)
-    let (y, n2, c2) = conv2.forward(h, after: norm2, adding: side, in: work)
-    return (y, Saved(norm1: n1, conv1: c1, norm2: n2, conv2: c2, shortcut: cs))
+    let (y, c2) = conv2.forward(h, after: norm2, adding: side, in: work)
+    return (y, Saved(conv1: c1, conv2: c2, shortcut: cs))
   }
   public mutating func backward(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace) -> Tensor {
     // Intermediate gradients have no names: a name would keep their memory until its scope ends.
     guard let saved = s.shortcut else {
-      return norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, adding: dy, in: work)
+      return conv1.backward(
+        conv2.backward(dy, s.conv2, after: &norm2, in: work), s.conv1, after: &norm1, adding: dy,
+        in: work)
     }
-    var dx = norm1.backward(backwardToNorm(dy, s, in: work), s.norm1, in: work)
+    var dx = conv1.backward(
+      conv2.backward(dy, s.conv2, after: &norm2, in: work), s.conv1, after: &norm1, in: work)
     work.add(shortcut!.backward(dy, saved, in: work), to: &dx)
     return dx
-  }
-  /// The gradient with respect to the output of the first norm.
-  private mutating func backwardToNorm(_ dy: Tensor, _ s: Saved, in work: borrowing Workspace)
-    -> Tensor
-  {
-    conv1.backward(
-      norm2.backward(conv2.backward(dy, s.conv2, in: work), s.norm2, in: work), s.conv1, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm1.forEachParameter(body)

@@ -21,14 +21,10 @@ public struct VideoTransformer: Layer {
     let double: [DoubleSaved], single: [SingleSaved]
     let modulationOut: Modulation.Saved, norm: [Modulation.NormSaved], out: [Linear.Saved]
   }
-  enum DoubleSaved: Sendable {
-    case all(DoubleStreamBlock.Saved)
-    case input([Tensor], Tensor?)
-  }
-  enum SingleSaved: Sendable {
-    case all(SingleStreamBlock.Saved)
-    case input([Tensor])
-  }
+  typealias DoubleSaved = Kept<DoubleStreamBlock.Saved, Streams>
+  typealias SingleSaved = Kept<SingleStreamBlock.Saved, [Tensor]>
+  /// Rows of each strip of the image, and of the text where it is.
+  typealias Streams = (image: [Tensor], text: Tensor?)
   /// Of this process' rows: `states` only where the text is, `pooled` a part of the sum.
   public struct InputGradients: Sendable {
     public let latents: Tensor?, states: Tensor?, pooled: Tensor?
@@ -55,11 +51,11 @@ public struct VideoTransformer: Layer {
   }
 
   /// Velocity `[B, 16, n, h, w]` of scaled latents x at times t = 1000 σ. `guidance` is required
-  /// exactly when the model embeds it. With `checkpointing` only block inputs are kept for
-  /// backward. Processes that share the rows all give the whole x, and all get the whole velocity.
+  /// exactly when the model embeds it. Its blocks are the parts of `keeping`. Processes that share
+  /// the rows all give the whole x, and all get the whole velocity.
   public func forward(
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
-    checkpointing: Bool = false, sharing share: RowShare = .whole, in work: borrowing Workspace
+    keeping: Keeping = .all, sharing share: RowShare = .whole, in work: borrowing Workspace
   ) -> (velocity: Tensor, saved: Saved) {
     precondition(
       times.count == x.shape[0] && prompt.counts.count == x.shape[0],
@@ -79,7 +75,7 @@ public struct VideoTransformer: Layer {
       imageIn.forward(patches: work.rows(patches, $0), of: x.shape, in: work)
     }
     let (h, doubleSaved, singleSaved) = blocks(
-      embedded.map(\.y), refined?.y, active, rows, checkpointing: checkpointing, in: work)
+      embedded.map(\.y), refined?.y, active, rows, keeping: keeping, in: work)
     let m = modulationOut.forward(active, in: work)
     var norms: [Modulation.NormSaved] = []
     let outputs = h.map { h in
@@ -111,23 +107,27 @@ public struct VideoTransformer: Layer {
   /// All blocks. Returns the rows of each strip behind them, with the text in the last.
   private func blocks(
     _ image: [Tensor], _ text: Tensor?, _ active: Tensor, _ rows: SequenceRows,
-    checkpointing: Bool, in work: borrowing Workspace
+    keeping: Keeping, in work: borrowing Workspace
   ) -> ([Tensor], [DoubleSaved], [SingleSaved]) {
-    var (img, txt) = (image, text)
+    var streams: Streams = (image, text)
     var doubleSaved: [DoubleSaved] = []
     var singleSaved: [SingleSaved] = []
     for block in double {
-      let input = DoubleSaved.input(img, txt)
-      let (i, t, s) = block.forward(img, txt, active, rows, in: work)
-      doubleSaved.append(checkpointing ? input : .all(s))
-      (img, txt) = (i, t)
+      let (y, kept) = keeping.run(streams) {
+        let (image, text, s) = block.forward($0.image, $0.text, active, rows, in: work)
+        return ((image, text), s)
+      }
+      doubleSaved.append(kept)
+      streams = y
     }
-    var h = img
-    if let txt { h[h.count - 1] = work.concatenated([img[h.count - 1], txt], axis: 1) }
+    var h = streams.image
+    if let text = streams.text {
+      h[h.count - 1] = work.concatenated([h[h.count - 1], text], axis: 1)
+    }
+    streams = ([], nil)
     for block in single {
-      let input = SingleSaved.input(h)
-      let (y, s) = block.forward(h, active, rows, in: work)
-      singleSaved.append(checkpointing ? input : .all(s))
+      let (y, kept) = keeping.run(h) { block.forward($0, active, rows, in: work) }
+      singleSaved.append(kept)
       h = y
     }
     return (h, doubleSaved, singleSaved)
@@ -201,11 +201,7 @@ public struct VideoTransformer: Layer {
     let rows = s.rows
     var dh = output
     for i in single.indices.reversed() {
-      let saved =
-        switch s.single[i] {
-        case .all(let saved): saved
-        case .input(let x): single[i].forward(x, s.active, rows, in: work).saved
-        }
+      let saved = s.single[i].all { single[i].forward($0, s.active, rows, in: work).saved }
       dh = single[i].backward(dh, saved, rows, addingTo: &dActive, in: work)
     }
     var dImg = dh.indices.map { work.narrowed(dh[$0], axis: 1, 0..<rows.image[$0].count) }
@@ -214,11 +210,9 @@ public struct VideoTransformer: Layer {
       rows.hasText
       ? work.narrowed(dh[rows.strips - 1], axis: 1, last..<last + rows.textCount) : nil
     for i in double.indices.reversed() {
-      let saved =
-        switch s.double[i] {
-        case .all(let saved): saved
-        case .input(let img, let txt): double[i].forward(img, txt, s.active, rows, in: work).saved
-        }
+      let saved = s.double[i].all {
+        double[i].forward($0.image, $0.text, s.active, rows, in: work).saved
+      }
       (dImg, dTxt) = double[i].backward(dImg, dTxt, saved, rows, addingTo: &dActive, in: work)
     }
     return (dImg, dTxt)

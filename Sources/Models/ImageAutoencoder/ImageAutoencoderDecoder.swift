@@ -18,7 +18,7 @@ public struct ImageAutoencoderDecoder: ImageNetwork {
   public struct PassSaved: Sendable {
     let postQuant, convIn: Convolution.Saved, middle: MiddleBlock.Saved
     let up: [AutoencoderLevel.Saved]
-    let normOut: GroupNorm.Saved, convOut: Convolution.Saved
+    let convOut: GroupNorm.Saved
   }
 
   public init(_ c: ImageAutoencoderConfig, from source: ParameterSource) throws {
@@ -81,15 +81,13 @@ public struct ImageAutoencoderDecoder: ImageNetwork {
       saved.append(s)
       h = y
     }
-    let (y, ns, os) = convOut.forward(h, after: normOut, in: work)
-    return (
-      y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, normOut: ns, convOut: os)
-    )
+    let (y, os) = convOut.forward(h, after: normOut, in: work)
+    return (y, PassSaved(postQuant: ps, convIn: cs, middle: ms, up: saved, convOut: os))
   }
   mutating func passBackward(
     _ dy: Tensor, _ s: PassSaved, wantsInput: Bool, in work: borrowing Workspace
   ) -> Tensor? {
-    var dh = normOut.backward(convOut.backward(dy, s.convOut, in: work), s.normOut, in: work)
+    var dh = convOut.backward(dy, s.convOut, after: &normOut, in: work)
     for i in up.indices.reversed() { dh = up[i].backward(dh, s.up[i], in: work) }
     let dc = convIn.backward(middle.backward(dh, s.middle, in: work), s.convIn, in: work)
     return postQuant.backward(dc, s.postQuant, in: work)

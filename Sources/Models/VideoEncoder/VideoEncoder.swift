@@ -22,14 +22,9 @@ public struct VideoEncoder: Layer {
   }
   public struct Saved: Sendable {
     let patches: PatchEmbedding.Saved
-    let blocks: [BlockSaved]
+    let blocks: [Kept<VideoEncoderBlock.Saved, [Tensor]>]
     let pooling: AttentionPooling.Saved, projection: Linear.Saved
     let times: Int, rows: SequenceRows
-  }
-  enum BlockSaved: Sendable {
-    case all(VideoEncoderBlock.Saved)
-    /// Only the block's input is kept: the block is run again in backward.
-    case input([Tensor])
   }
 
   public init(_ config: VideoEncoderConfig, embedDim: Int, from source: ParameterSource) throws {
@@ -66,16 +61,16 @@ public struct VideoEncoder: Layer {
     let (input, patches) = embedded(pixels, in: work)
     let rows = rows(input, share)
     var strips = rows.image.map { work.rows(input, $0) }
-    var saved: [BlockSaved] = []
+    let keeping: Keeping = checkpointing ? .inputs : .all
+    var saved: [Kept<VideoEncoderBlock.Saved, [Tensor]>] = []
     for block in blocks {
-      if checkpointing {
-        saved.append(.input(strips))
-        strips = block(strips, rows, in: work)
-      } else {
-        let (y, s) = block.forward(strips, rows, in: work)
-        saved.append(.all(s))
-        strips = y
+      let (y, kept) = keeping.run(strips) {
+        block.forward($0, rows, in: work)
+      } plain: {
+        block($0, rows, in: work)
       }
+      saved.append(kept)
+      strips = y
     }
     let x = rows.share.collected(work.joined(strips), rows: rows.counts, in: work)
     let (pooled, poolSaved) = pooling.forward(x, in: work)
@@ -134,12 +129,8 @@ public struct VideoEncoder: Layer {
     var strips = rows.image.map { work.rows(dx!, $0) }
     dx = nil
     for i in blocks.indices.reversed() {
-      switch saved.blocks[i] {
-      case .all(let s): strips = blocks[i].backward(strips, s, rows, in: work)
-      case .input(let x):
-        let s = blocks[i].forward(x, rows, in: work).saved
-        strips = blocks[i].backward(strips, s, rows, in: work)
-      }
+      let s = saved.blocks[i].all { blocks[i].forward($0, rows, in: work).saved }
+      strips = blocks[i].backward(strips, s, rows, in: work)
     }
     let dInput = rows.share.collected(work.joined(strips), rows: rows.counts, in: work)
     return backwardEmbedding(dInput, saved, wantsPixels: wantsPixels, in: work)

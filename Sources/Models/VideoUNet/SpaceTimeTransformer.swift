@@ -70,7 +70,24 @@ struct SpaceTimeTransformer: Layer {
     let (r, os) = projOut.forward(h, in: work)
     var y = planes(r, x.shape, in: work)
     work.add(x, to: &y)
-    return (y, Saved(norm: ns, projIn: ps, blocks: saved, projOut: os, input: x.shape))
+    return (y, Saved(norm: ns, projIn: ps.withoutInput, blocks: saved, projOut: os, input: x.shape))
+  }
+  /// The result alone.
+  func callAsFunction(_ x: Tensor, context: Tensor?, in work: borrowing Workspace) -> Tensor {
+    var h = projIn(rows(norm.forward(x, in: work).y, in: work), in: work)
+    for block in blocks { h = block(h, sequences: sequences(x.shape), context: context, in: work) }
+    h = planes(projOut(h, in: work), x.shape, in: work)
+    work.add(x, to: &h)
+    return h
+  }
+  func run(_ x: Tensor, context: Tensor?, keeping: Keeping, in work: borrowing Workspace) -> (
+    Tensor, Kept<Saved, Tensor>
+  ) {
+    keeping.run(x) {
+      forward($0, context: context, in: work)
+    } plain: {
+      self($0, context: context, in: work)
+    }
   }
   mutating func backward(
     _ dy: Tensor, _ s: Saved, addingTo dContext: inout Tensor?, in work: borrowing Workspace
@@ -81,7 +98,9 @@ struct SpaceTimeTransformer: Layer {
       dh = blocks[i].backward(
         dh, s.blocks[i], sequences: count, addingTo: &dContext, in: work)
     }
-    let dn = planes(projIn.backward(dh, s.projIn, in: work), s.input, in: work)
+    let n = rows(norm.again(s.norm, in: work), in: work)
+    let dn = planes(
+      projIn.backward(dh, projIn.saved(s.projIn) { n }, in: work), s.input, in: work)
     return norm.backward(dn, s.norm, adding: dy, in: work)
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -7,6 +7,7 @@ struct UNetAttention: Layer {
   var query, key, value, out: Linear
   let heads: Int
 
+  /// All but x.
   struct Saved: Sendable {
     let query, key, value, out: Linear.Saved
     let q, k, v, o, lse: Tensor
@@ -36,22 +37,36 @@ struct UNetAttention: Layer {
     let (v, vs) = value.forward(source, in: work)
     let (o, lse) = work.attention(q: q, k: k, v: v, heads: heads, scale: scale)
     let (y, os) = out.forward(o, in: work)
+    let isOwn = context == nil
     return (
-      y, Saved(query: qs, key: ks, value: vs, out: os, q: q, k: k, v: v, o: o, lse: lse)
+      y,
+      Saved(
+        query: qs.withoutInput, key: isOwn ? ks.withoutInput : ks,
+        value: isOwn ? vs.withoutInput : vs, out: os, q: q, k: k, v: v, o: o, lse: lse)
     )
+  }
+  /// The result alone.
+  func callAsFunction(_ x: Tensor, context: Tensor? = nil, in work: borrowing Workspace) -> Tensor {
+    let source = context ?? x
+    return out(
+      work.attention(
+        q: query(x, in: work), k: key(source, in: work), v: value(source, in: work), heads: heads,
+        scale: scale
+      ).o, in: work)
   }
   /// Returns the gradient of x; that of a context is added to `dContext` if it is wanted.
   mutating func backward(
-    _ dy: Tensor, _ s: Saved, hasContext: Bool = false, addingTo dContext: inout Tensor?,
+    _ dy: Tensor, _ s: Saved, of x: Tensor, hasContext: Bool = false,
+    addingTo dContext: inout Tensor?,
     in work: borrowing Workspace
   ) -> Tensor {
     let dO = out.backward(dy, s.out, in: work)
     let (dq, dk, dv) = work.attentionBackward(
       dO, q: s.q, k: s.k, v: s.v, o: s.o, lse: s.lse, heads: heads, scale: scale)
-    var dx = query.backward(dq, s.query, in: work)
+    var dx = query.backward(dq, query.saved(s.query) { x }, in: work)
     if !hasContext {
-      key.backward(dk, s.key, addingTo: &dx, in: work)
-      value.backward(dv, s.value, addingTo: &dx, in: work)
+      key.backward(dk, key.saved(s.key) { x }, addingTo: &dx, in: work)
+      value.backward(dv, value.saved(s.value) { x }, addingTo: &dx, in: work)
     } else if dContext != nil {
       key.backward(dk, s.key, addingTo: &dContext!, in: work)
       value.backward(dv, s.value, addingTo: &dContext!, in: work)

@@ -11,11 +11,8 @@ struct UNetResidualBlock: Layer {
   var temporal: [TemporalConvolution]
 
   struct Saved: Sendable {
-    let norm1: GroupNorm.Saved, conv1: Convolution.Saved
-    let embedding: Linear.Saved
-    let norm2: GroupNorm.Saved, conv2: Convolution.Saved
-    let shortcut: Convolution.Saved?
-    let temporal: [TemporalConvolution.Saved]
+    let conv1, conv2: GroupNorm.Saved, embedding: Linear.Saved, shortcut: Convolution.Saved?
+    let temporal: [GroupNorm.Saved]
   }
 
   init(
@@ -43,23 +40,40 @@ struct UNetResidualBlock: Layer {
   func forward(_ x: Tensor, _ active: Tensor, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
-    var (h, n1, c1) = conv1.forward(x, after: norm1, in: work)
+    var (h, c1) = conv1.forward(x, after: norm1, in: work)
     let (e, es) = embedding.forward(active, in: work)
     work.addToPlanes(e, of: &h)
     let (side, ss) = shortcut?.forward(x, in: work) ?? (x, nil)
-    let (middle, n2, c2) = conv2.forward(h, after: norm2, adding: side, in: work)
+    let (middle, c2) = conv2.forward(h, after: norm2, adding: side, in: work)
     var y = middle
-    var saved: [TemporalConvolution.Saved] = []
+    var saved: [GroupNorm.Saved] = []
     for (i, layer) in temporal.enumerated() {
       let (z, s) = layer.forward(y, adding: i == 3 ? middle : nil, in: work)
       saved.append(s)
       y = z
     }
-    return (
-      y,
-      Saved(
-        norm1: n1, conv1: c1, embedding: es, norm2: n2, conv2: c2, shortcut: ss, temporal: saved)
-    )
+    return (y, Saved(conv1: c1, conv2: c2, embedding: es, shortcut: ss, temporal: saved))
+  }
+  /// The result alone.
+  func callAsFunction(_ x: Tensor, _ active: Tensor, in work: borrowing Workspace) -> Tensor {
+    var h = conv1.forward(x, after: norm1, in: work).y
+    work.addToPlanes(embedding(active, in: work), of: &h)
+    let side = shortcut?.forward(x, in: work).y ?? x
+    let middle = conv2.forward(h, after: norm2, adding: side, in: work).y
+    h = middle
+    for (i, layer) in temporal.enumerated() {
+      h = layer.forward(h, adding: i == 3 ? middle : nil, in: work).y
+    }
+    return h
+  }
+  func run(_ x: Tensor, _ active: Tensor, keeping: Keeping, in work: borrowing Workspace) -> (
+    Tensor, Kept<Saved, Tensor>
+  ) {
+    keeping.run(x) {
+      forward($0, active, in: work)
+    } plain: {
+      self($0, active, in: work)
+    }
   }
   /// Adds the gradient of `active` to `dActive` if it is wanted.
   mutating func backward(
@@ -70,7 +84,7 @@ struct UNetResidualBlock: Layer {
       dMiddle = temporal[i].backward(
         dMiddle, s.temporal[i], adding: i == 0 ? dy : nil, in: work)
     }
-    let dh = norm2.backward(conv2.backward(dMiddle, s.conv2, in: work), s.norm2, in: work)
+    let dh = conv2.backward(dMiddle, s.conv2, after: &norm2, in: work)
     let de = work.planeSums(dh)
     if dActive != nil {
       embedding.backward(de, s.embedding, addingTo: &dActive!, in: work)
@@ -78,10 +92,9 @@ struct UNetResidualBlock: Layer {
       embedding.backwardParameters(de, s.embedding, in: work)
     }
     guard let saved = s.shortcut else {
-      return norm1.backward(
-        conv1.backward(dh, s.conv1, in: work), s.norm1, adding: dMiddle, in: work)
+      return conv1.backward(dh, s.conv1, after: &norm1, adding: dMiddle, in: work)
     }
-    var dx = norm1.backward(conv1.backward(dh, s.conv1, in: work), s.norm1, in: work)
+    var dx = conv1.backward(dh, s.conv1, after: &norm1, in: work)
     work.add(shortcut!.backward(dMiddle, saved, in: work), to: &dx)
     return dx
   }
@@ -108,8 +121,6 @@ struct TemporalConvolution: Layer {
   var norm: GroupNorm
   var conv: Convolution
 
-  struct Saved: Sendable { let norm: GroupNorm.Saved, conv: Convolution.Saved }
-
   /// Number `i` of the four; a dropout lies before the convolutions of all but the first.
   init(
     _ name: String, _ i: Int, _ width: Int, _ c: VideoUNetConfig, from source: ParameterSource
@@ -121,16 +132,11 @@ struct TemporalConvolution: Layer {
       initial: i == 4 ? .zeros : nil, from: source)
   }
   func forward(_ x: Tensor, adding side: Tensor?, in work: borrowing Workspace) -> (
-    y: Tensor, saved: Saved
-  ) {
-    let (y, ns, cs) = conv.forward(x, after: norm, adding: side, in: work)
-    return (y, Saved(norm: ns, conv: cs))
-  }
+    y: Tensor, saved: GroupNorm.Saved
+  ) { conv.forward(x, after: norm, adding: side, in: work) }
   mutating func backward(
-    _ dy: Tensor, _ s: Saved, adding side: Tensor?, in work: borrowing Workspace
-  ) -> Tensor {
-    norm.backward(conv.backward(dy, s.conv, in: work), s.norm, adding: side, in: work)
-  }
+    _ dy: Tensor, _ saved: GroupNorm.Saved, adding side: Tensor?, in work: borrowing Workspace
+  ) -> Tensor { conv.backward(dy, saved, after: &norm, adding: side, in: work) }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try norm.forEachParameter(body)
     try conv.forEachParameter(body)

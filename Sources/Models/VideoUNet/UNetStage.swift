@@ -11,21 +11,13 @@ struct UNetStage: Layer {
   var resample: Convolution?
 
   struct Saved: Sendable {
-    var residual: Kept<UNetResidualBlock.Saved>?
-    var spatial, temporal: Kept<SpaceTimeTransformer.Saved>?
-    var second: Kept<UNetResidualBlock.Saved>?
+    var residual: Kept<UNetResidualBlock.Saved, Tensor>?
+    var spatial, temporal: Kept<SpaceTimeTransformer.Saved, Tensor>?
+    var second: Kept<UNetResidualBlock.Saved, Tensor>?
     var resample: Convolution.Saved?
   }
-  /// What a part keeps for backward: everything, or its input, from which backward makes the rest.
-  enum Kept<All: Sendable>: Sendable {
-    case all(All)
-    case input(Tensor)
-  }
   /// What all stages read: SiLU(emb) and the text.
-  struct Condition: Sendable {
-    let active: Tensor, text: Tensor
-    let checkpointing: Bool
-  }
+  struct Condition: Sendable { let active: Tensor, text: Tensor }
   /// The gradients of both, where they are wanted.
   struct ConditionGradients { var active: Tensor?, text: Tensor? }
 
@@ -56,30 +48,21 @@ struct UNetStage: Layer {
       "\(name).\(place).conv", width, width, kernel: 3, upsampling: 2, from: source)
   }
 
-  func forward(_ x: Tensor, _ c: Condition, in work: borrowing Workspace) -> (
+  func forward(_ x: Tensor, _ c: Condition, keeping: Keeping, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
     var h = x
     var s = Saved()
-    func kept<All>(_ all: All, _ input: Tensor) -> Kept<All> {
-      c.checkpointing ? .input(input) : .all(all)
-    }
     if let residual {
-      let (y, saved) = residual.forward(h, c.active, in: work)
-      (s.residual, h) = (kept(saved, h), y)
+      (h, s.residual) = residual.run(h, c.active, keeping: keeping, in: work)
     }
     if let spatial {
-      let (y, saved) = spatial.forward(h, context: c.text, in: work)
-      (s.spatial, h) = (kept(saved, h), y)
+      (h, s.spatial) = spatial.run(h, context: c.text, keeping: keeping, in: work)
     }
     if let temporal {
-      let (y, saved) = temporal.forward(h, context: nil, in: work)
-      (s.temporal, h) = (kept(saved, h), y)
+      (h, s.temporal) = temporal.run(h, context: nil, keeping: keeping, in: work)
     }
-    if let second {
-      let (y, saved) = second.forward(h, c.active, in: work)
-      (s.second, h) = (kept(saved, h), y)
-    }
+    if let second { (h, s.second) = second.run(h, c.active, keeping: keeping, in: work) }
     if let resample { (h, s.resample) = resample.forward(h, in: work) }
     return (h, s)
   }
@@ -91,28 +74,22 @@ struct UNetStage: Layer {
     var none: Tensor?
     if let saved = s.resample { dh = resample!.backward(dh, saved, in: work) }
     if let kept = s.second {
-      let saved = Self.all(kept) { second!.forward($0, c.active, in: work).saved }
+      let saved = kept.all { second!.forward($0, c.active, in: work).saved }
       dh = second!.backward(dh, saved, addingTo: &d.active, in: work)
     }
     if let kept = s.temporal {
-      let saved = Self.all(kept) { temporal!.forward($0, context: nil, in: work).saved }
+      let saved = kept.all { temporal!.forward($0, context: nil, in: work).saved }
       dh = temporal!.backward(dh, saved, addingTo: &none, in: work)
     }
     if let kept = s.spatial {
-      let saved = Self.all(kept) { spatial!.forward($0, context: c.text, in: work).saved }
+      let saved = kept.all { spatial!.forward($0, context: c.text, in: work).saved }
       dh = spatial!.backward(dh, saved, addingTo: &d.text, in: work)
     }
     if let kept = s.residual {
-      let saved = Self.all(kept) { residual!.forward($0, c.active, in: work).saved }
+      let saved = kept.all { residual!.forward($0, c.active, in: work).saved }
       dh = residual!.backward(dh, saved, addingTo: &d.active, in: work)
     }
     return dh
-  }
-  private static func all<All>(_ kept: Kept<All>, _ again: (Tensor) -> All) -> All {
-    switch kept {
-    case .all(let all): all
-    case .input(let x): again(x)
-    }
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try residual.forEachParameter(body)

@@ -4,6 +4,7 @@ import TensorRuntime
 /// y + Attn(LN(y)), y + Attn(LN(y), context), y + GEGLU(LN(y)) (videocrafter.md 2.7). Rows y `[B, S
 /// N, C]` are S sequences of N rows of each sample. The first attention stays within a sequence; so
 /// does the second without a context, and with one `[B, L, width]` all rows of a sample see it.
+/// Backward makes the normalised rows again.
 struct UNetTransformerBlock: Layer {
   var norm1: LayerNorm, attention1: UNetAttention
   var norm2: LayerNorm, attention2: UNetAttention
@@ -55,20 +56,41 @@ struct UNetTransformerBlock: Layer {
       w, Saved(norm1: n1, attention1: a1, norm2: n2, attention2: a2, norm3: n3, feedForward: fs)
     )
   }
+  /// The result alone.
+  func callAsFunction(
+    _ x: Tensor, sequences count: Int, context: Tensor?, in work: borrowing Workspace
+  ) -> Tensor {
+    var y = attention1(sequences(norm1(x, in: work), count), in: work).reshaped(x.shape)
+    work.add(x, to: &y)
+    let u = norm2(y, in: work)
+    var z =
+      hasContext
+      ? attention2(u, context: context, in: work)
+      : attention2(sequences(u, count), in: work).reshaped(x.shape)
+    work.add(y, to: &z)
+    y = feedForward(norm3(z, in: work), in: work)
+    work.add(z, to: &y)
+    return y
+  }
   mutating func backward(
     _ dw: Tensor, _ s: Saved, sequences count: Int, addingTo dContext: inout Tensor?,
     in work: borrowing Workspace
   ) -> Tensor {
     var none: Tensor?
     let dz = norm3.backward(
-      feedForward.backward(dw, s.feedForward, in: work), s.norm3, adding: dw, in: work)
+      feedForward.backward(dw, s.feedForward, of: norm3.again(s.norm3, in: work), in: work),
+      s.norm3, adding: dw, in: work)
+    let u2 = norm2.again(s.norm2, in: work)
     let du2 =
       hasContext
       ? attention2.backward(
-        dz, s.attention2, hasContext: true, addingTo: &dContext, in: work)
-      : attention2.backward(sequences(dz, count), s.attention2, addingTo: &none, in: work)
+        dz, s.attention2, of: u2, hasContext: true, addingTo: &dContext, in: work)
+      : attention2.backward(
+        sequences(dz, count), s.attention2, of: sequences(u2, count), addingTo: &none, in: work)
     let dy = norm2.backward(du2.reshaped(dw.shape), s.norm2, adding: dz, in: work)
-    let du1 = attention1.backward(sequences(dy, count), s.attention1, addingTo: &none, in: work)
+    let u1 = norm1.again(s.norm1, in: work)
+    let du1 = attention1.backward(
+      sequences(dy, count), s.attention1, of: sequences(u1, count), addingTo: &none, in: work)
     return norm1.backward(du1.reshaped(dw.shape), s.norm1, adding: dy, in: work)
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

@@ -33,11 +33,11 @@ public struct VideoUNet: Layer {
     public let vector: Tensor
     let embedding: UNetEmbedding.Saved
     let condition: UNetStage.Condition
-    let convIn: Convolution.Saved, initial: UNetStage.Kept<SpaceTimeTransformer.Saved>
+    let convIn: Convolution.Saved, initial: Kept<SpaceTimeTransformer.Saved, Tensor>
     let down: [UNetStage.Saved], middle: UNetStage.Saved, up: [UNetStage.Saved]
     /// Channels of what was kept on the way down, in the order of its use on the way up.
     let skipped: [Int]
-    let normOut: GroupNorm.Saved, convOut: Convolution.Saved
+    let convOut: GroupNorm.Saved
   }
   public struct InputGradients: Sendable { public let latents: Tensor?, text: Tensor? }
 
@@ -89,10 +89,9 @@ public struct VideoUNet: Layer {
   }
 
   /// Noise `[B, out, T, H, W]` in latents x `[B, in, T, H, W]` at times 0 to 999. H and W must be
-  /// divisible by `config.spatialDivisor`. With `checkpointing` only the inputs of the parts are
-  /// kept for backward.
+  /// divisible by `config.spatialDivisor`. The parts of `keeping` are blocks and transformers.
   public func forward(
-    _ x: Tensor, times: [Float], _ c: Condition, checkpointing: Bool = false,
+    _ x: Tensor, times: [Float], _ c: Condition, keeping: Keeping = .all,
     in work: borrowing Workspace
   ) -> (noise: Tensor, saved: Saved) {
     precondition(
@@ -101,37 +100,37 @@ public struct VideoUNet: Layer {
       "\(times.count) times, \(c.fps.count) rates, text \(c.text.shape) for latents \(x.shape)")
     let (vector, es) = embedding.forward(
       times: times, fps: c.fps, guidance: c.guidance, motion: c.motion, type: x.type, in: work)
-    let shared = UNetStage.Condition(
-      active: work.activation(.silu, vector), text: c.text, checkpointing: checkpointing)
+    let shared = UNetStage.Condition(active: work.activation(.silu, vector), text: c.text)
     let (first, cs) = convIn.forward(x, in: work)
-    let (start, initialSaved) = initial.forward(first, context: nil, in: work)
+    let (start, initialKept) = initial.run(first, context: nil, keeping: keeping, in: work)
     var h = start
     var skips = [h]
     var downSaved: [UNetStage.Saved] = []
     for stage in down {
-      let (y, s) = stage.forward(h, shared, in: work)
+      let (y, s) = stage.forward(h, shared, keeping: keeping, in: work)
       downSaved.append(s)
       skips.append(y)
       h = y
     }
     var middleSaved: UNetStage.Saved
-    (h, middleSaved) = middle.forward(h, shared, in: work)
+    (h, middleSaved) = middle.forward(h, shared, keeping: keeping, in: work)
     var upSaved: [UNetStage.Saved] = []
     var skipped: [Int] = []
     for stage in up {
       let skip = skips.removeLast()
       skipped.append(skip.shape[1])
-      let (y, s) = stage.forward(work.concatenated([h, skip], axis: 1), shared, in: work)
+      let (y, s) = stage.forward(
+        work.concatenated([h, skip], axis: 1), shared, keeping: keeping, in: work)
       upSaved.append(s)
       h = y
     }
-    let (noise, ns, os) = convOut.forward(h, after: normOut, in: work)
+    let (noise, os) = convOut.forward(h, after: normOut, in: work)
     return (
       noise,
       Saved(
         vector: vector, embedding: es, condition: shared, convIn: cs,
-        initial: checkpointing ? .input(first) : .all(initialSaved), down: downSaved,
-        middle: middleSaved, up: upSaved, skipped: skipped, normOut: ns, convOut: os)
+        initial: initialKept, down: downSaved, middle: middleSaved, up: upSaved, skipped: skipped,
+        convOut: os)
     )
   }
   /// Whether something of the embedding is trained, so that its gradient is needed.
@@ -148,7 +147,7 @@ public struct VideoUNet: Layer {
     var d = UNetStage.ConditionGradients(
       active: trainsEmbedding ? zeros(like: c.active) : nil,
       text: wantsInputs ? zeros(like: c.text) : nil)
-    var dh = normOut.backward(convOut.backward(dNoise, s.convOut, in: work), s.normOut, in: work)
+    var dh = convOut.backward(dNoise, s.convOut, after: &normOut, in: work)
     var dSkips: [Tensor] = []
     for i in up.indices.reversed() {
       let dBoth = up[i].backward(dh, s.up[i], c, addingTo: &d, in: work)
@@ -162,11 +161,7 @@ public struct VideoUNet: Layer {
       dh = down[i].backward(dh, s.down[i], c, addingTo: &d, in: work)
     }
     work.add(dSkips.removeLast(), to: &dh)
-    let initialSaved =
-      switch s.initial {
-      case .all(let saved): saved
-      case .input(let x): initial.forward(x, context: nil, in: work).saved
-      }
+    let initialSaved = s.initial.all { initial.forward($0, context: nil, in: work).saved }
     var none: Tensor?
     dh = initial.backward(dh, initialSaved, addingTo: &none, in: work)
     var dLatents: Tensor?

@@ -83,6 +83,47 @@ struct Shards: Sendable {
     return x
   }
 
+  /// Puts elements `range` of all parameters, packed one behind the other, into `list`.
+  private func unpack(
+    _ values: Tensor, _ range: Range<Int>, into list: inout [Tensor], in work: borrowing Workspace
+  ) {
+    var at = 0
+    for (i, piece) in grains.pieces(range) {
+      work.paste(values.flat(at..<at + piece.count), into: &list[i], at: piece.lowerBound)
+      at += piece.count
+    }
+  }
+  /// Gives the first rank all elements of tensors like the parameters of `model`, of which each
+  /// rank has its own. Elsewhere the result is `mine`.
+  func collect(
+    _ mine: [Tensor], like model: some Layer, in work: borrowing Workspace
+  ) throws -> [Tensor] {
+    let type = mine.first?.type ?? type
+    if !cluster.isFirst {
+      let shard = work.concatenated(mine.map { $0.reshaped(Shape($0.count)) }, axis: 0)
+      var transfer = Transfer(cluster)
+      for start in starts {
+        let part = Self.part(start, of: 0..<shard.count)
+        transfer.send(work.copy(shard.flat(part)), to: 0)
+      }
+      _ = try transfer.wait()
+      return mine
+    }
+    var all = model.trainableParameters().map { work.tensor($0.value.shape, type) }
+    for (i, range) in owned.enumerated() where !range.isEmpty {
+      work.paste(mine[i], into: &all[i], at: range.lowerBound)
+    }
+    for peer in cluster.others {
+      for start in starts {
+        let part = part(start, of: peer)
+        var transfer = Transfer(cluster)
+        transfer.receive(Shape(part.count), type, from: peer, in: work)
+        unpack(try transfer.wait()[0], part, into: &all, in: work)
+      }
+    }
+    return all
+  }
+
   /// Gives every rank the values that their owners have updated, in the type of `mine`.
   func distribute<Model: Layer>(
     _ mine: [Tensor], to model: inout Model, in work: borrowing Workspace
@@ -101,11 +142,7 @@ struct Shards: Sendable {
       }
       for peer in cluster.others { transfer.send(bucket, to: peer, .step, in: work) }
       for (peer, values) in zip(cluster.others, try transfer.wait()) {
-        var at = 0
-        for (i, range) in grains.pieces(part(start, of: peer)) {
-          work.paste(values.flat(at..<at + range.count), into: &all[i], at: range.lowerBound)
-          at += range.count
-        }
+        unpack(values, part(start, of: peer), into: &all, in: work)
       }
     }
     var i = 0

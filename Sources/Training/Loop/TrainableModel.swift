@@ -7,13 +7,16 @@ public import TensorRuntime
 /// the parameters. This one type updates, saves and restores all three.
 ///
 /// Every rank holds the values of all parameters. Of the moments it holds those of its shard, whole
-/// grains (`Grains`), and updates these; new values are then exchanged. With parameters in bf16 the
+/// grains (`Grains`), and updates these; new values are then exchanged. An average that no step
+/// reads is shared out in the same way. With parameters in bf16 the
 /// values that a step reads are rounded from f32 masters, of which a rank holds those of its shard
 /// (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1).
 public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
+  /// Whether the average is this rank's shard of one of the values before they are rounded.
+  private let sharesAverage: Bool
   /// Of this rank's shard, `[elements]` of each parameter; nil where parameters are not rounded.
   private var masters: [Tensor]?
   /// How the trainable parameters are shared out over the ranks.
@@ -22,19 +25,25 @@ public struct TrainableModel<Model: Layer> {
   /// the parameters, and where every rank has all of it (`LeafSum`).
   var shardGradient: Tensor?
 
-  /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average,
-  /// which follows the values that a step reads; nil: no average.
+  /// `model` must be trainable already. `averageDecay` is the largest decay of the moving average;
+  /// nil: no average. If steps read the average, every rank has all of it, and it follows the
+  /// values that a step reads.
   public init(
     _ model: Model, _ options: AdamW.Options, parameters: ParameterStorage = .f32,
-    averageDecay: Double? = nil, in work: borrowing Workspace
+    averageDecay: Double? = nil, stepsReadAverage: Bool = false, in work: borrowing Workspace
   ) {
     self.model = model
-    shards = Shards(of: model, .current)
+    let shards = Shards(of: model, .current)
+    self.shards = shards
+    sharesAverage = averageDecay != nil && !stepsReadAverage
     optimizer =
       shards.areOne
       ? AdamW(options, for: model, in: work)
       : AdamW(options, for: model, owned: shards.owned, in: work)
-    average = averageDecay.map { MovingAverage(decay: $0, of: model, in: work) }
+    let isWhole = shards.areOne || stepsReadAverage
+    average = averageDecay.map {
+      MovingAverage(decay: $0, of: model, owned: isWhole ? nil : shards.owned, in: work)
+    }
     if parameters == .bf16 {
       masters = shards.values(of: model, in: work)
       self.model.forEachParameter { p in
@@ -44,8 +53,19 @@ public struct TrainableModel<Model: Layer> {
       }
     }
   }
-  /// The model with averaged parameters, or the model itself if no average is kept.
+  /// The model with averaged parameters, or the model itself if no average is kept. Where ranks
+  /// share the average out, `collected` comes first.
   public var averaged: Model { average?.applied(to: model) ?? model }
+  /// A copy that has the whole average on the first rank, with averages of other ranks. Every rank
+  /// calls this.
+  public func collected(in work: borrowing Workspace) throws -> Self {
+    guard let average, sharesAverage, !shards.areOne else { return self }
+    var copy = self
+    let whole = try shards.collect(average.values.map(\.value), like: model, in: work)
+    copy.average = MovingAverage(
+      decay: average.decay, values: zip(average.values, whole).map { ($0.name, $1) })
+    return copy
+  }
 
   /// Clips the gradients to `maximumNorm`, takes one AdamW step, and updates the average with
   /// `decay` (nil: not). Returns the norm of the gradients. Throws `NonFinite` before anything is
@@ -80,8 +100,12 @@ public struct TrainableModel<Model: Layer> {
       var values = masters ?? shards.values(of: model, in: work)
       let isRounded = masters != nil
       masters = nil
+      var own: MovingAverage?
+      if sharesAverage && decay != nil { swap(&own, &average) }
       optimizer.step(
-        &values, gradients, owned: shards.owned, learningRate: rate, gradientScale: scale, in: work)
+        &values, gradients, owned: shards.owned, learningRate: rate, gradientScale: scale,
+        averaging: &own, decay: decay, in: work)
+      if own != nil { swap(&own, &average) }
       gradients = []
       if isRounded {
         let rounded = values.map { work.converted($0, to: .bf16) }
@@ -90,7 +114,7 @@ public struct TrainableModel<Model: Layer> {
       } else {
         try shards.distribute(values, to: &model, in: work)
       }
-      if let decay { average?.update(from: model, decay: decay, in: work) }
+      if let decay, !sharesAverage { average?.update(from: model, decay: decay, in: work) }
     } else if let decay {
       optimizer.step(
         &model, learningRate: rate, gradientScale: scale, averaging: &average, decay: decay,
@@ -129,7 +153,7 @@ public struct TrainableModel<Model: Layer> {
       s.add("optimizer.second.\(name)", optimizer.second[i], shards.owned[i], of: shapes[i])
     }
     for (i, (name, value)) in (average?.values ?? []).enumerated() {
-      s.add("ema.\(name)", value, shards.owned[i], of: value.shape)
+      s.add("ema.\(name)", value, shards.owned[i], of: shapes[i])
     }
     return s
   }
@@ -149,9 +173,13 @@ public struct TrainableModel<Model: Layer> {
       }
     }
     if isRounded { masters = values }
+    let shapes = model.trainableParameters().map(\.value.shape)
+    let mine = shards.areOne ? nil : owned
     optimizer = try state.optimizer(
-      "optimizer.", like: optimizer, shapes: model.trainableParameters().map(\.value.shape),
-      owned: shards.areOne ? nil : shards.owned, in: work)
-    if let old = average { average = try state.average("ema.", like: old, in: work) }
+      "optimizer.", like: optimizer, shapes: shapes, owned: mine, in: work)
+    if let old = average {
+      average = try state.average(
+        "ema.", like: old, shapes: shapes, owned: sharesAverage ? mine : nil, in: work)
+    }
   }
 }

@@ -78,8 +78,11 @@ public struct TrainingLoop {
         report(line)
         directory?.log(line)
       }
-      if let directory, options.sampleEvery > 0 && step % options.sampleEvery == 0 {
-        try show(task.samples(step: step, in: work), step: step, in: directory)
+      if options.sampleEvery > 0 && step % options.sampleEvery == 0 {
+        let shown = try task.collected(in: work)
+        if let directory {
+          try show(shown.samples(step: step, in: work), step: step, in: directory)
+        }
       }
       if let warning = record.warning {
         report("warning: \(warning)")

@@ -49,32 +49,36 @@ public struct SavedState {
     }
   }
   /// `shapes` are those of the parameters. With `owned`, only these elements of each are kept.
-  public mutating func optimizer(
-    _ prefix: String, like old: AdamW, shapes: [Shape], owned: [Range<Int>]? = nil,
+  mutating func optimizer(
+    _ prefix: String, like old: AdamW, shapes: [Shape], owned: [Range<Int>]?,
     in work: borrowing Workspace
   ) throws(FileError) -> AdamW {
     var first: [Tensor] = []
     var second: [Tensor] = []
-    func moment(_ name: String, _ i: Int) throws(FileError) -> Tensor {
-      let whole = try table.take("\(prefix)\(name)", shape: shapes[i])
-      return work.copy(owned.map { whole.flat($0[i]) } ?? whole)
-    }
     for (i, name) in old.names.enumerated() {
-      first.append(try moment("first.\(name)", i))
-      second.append(try moment("second.\(name)", i))
+      first.append(try piece("\(prefix)first.\(name)", shapes[i], owned?[i], in: work))
+      second.append(try piece("\(prefix)second.\(name)", shapes[i], owned?[i], in: work))
     }
     return AdamW(
       old.options, steps: try integer("\(prefix)steps"), names: old.names, first: first,
       second: second)
   }
-  public mutating func average(
-    _ prefix: String, like old: MovingAverage, in work: borrowing Workspace
+  /// The same of a moving average.
+  mutating func average(
+    _ prefix: String, like old: MovingAverage, shapes: [Shape], owned: [Range<Int>]?,
+    in work: borrowing Workspace
   ) throws(FileError) -> MovingAverage {
     var values: [(name: String, value: Tensor)] = []
-    for (name, value) in old.values {
-      values.append((name, try tensor("\(prefix)\(name)", like: value.shape, in: work)))
+    for (i, (name, _)) in old.values.enumerated() {
+      values.append((name, try piece("\(prefix)\(name)", shapes[i], owned?[i], in: work)))
     }
     return MovingAverage(decay: old.decay, values: values)
+  }
+  private mutating func piece(
+    _ name: String, _ shape: Shape, _ owned: Range<Int>?, in work: borrowing Workspace
+  ) throws(FileError) -> Tensor {
+    let whole = try table.take(name, shape: shape)
+    return work.copy(owned.map { whole.flat($0) } ?? whole)
   }
 }
 
@@ -97,6 +101,9 @@ public protocol TrainingTask {
   /// The state as it is saved. Each rank's holds what that rank writes of it.
   func state() -> TrainingState
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws
+  /// A copy whose state is complete where only the first rank goes on, for `export` and `samples`.
+  /// Every rank calls this.
+  func collected(in work: borrowing Workspace) throws -> Self
   /// Writes the trained model into a folder that exists.
   func export(to folder: String) throws
   /// Clips `[T, 3, H, W]` in [0, 1], in rows, that show the progress of training; empty if the task
@@ -107,6 +114,7 @@ extension TrainingTask {
   public var leaves: Int? { nil }
   public var isFinished: Bool { false }
   public var stopReason: String? { nil }
+  public func collected(in work: borrowing Workspace) throws -> Self { self }
   public func kindsOfStep(from step: Int) -> [Int] { [step] }
   public func samples(step: Int, in work: borrowing Workspace) throws -> [[Tensor]] { [] }
 }

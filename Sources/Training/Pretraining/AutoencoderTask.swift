@@ -170,6 +170,11 @@ struct AutoencoderTask<Model: TrainedAutoencoder>: TrainingTask {
   func state() -> TrainingState {
     training.state("model.")
   }
+  func collected(in work: borrowing Workspace) throws -> Self {
+    var copy = self
+    copy.training = try training.collected(in: work)
+    return copy
+  }
   mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)
   }

@@ -192,8 +192,9 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     let norm = try training.update(
       loss: loss, rate: rate, maximumNorm: settings.max_grad_norm, averageDecay: decay, step: step,
       in: work)
-    if settings.keep_at.contains(step + 1) && Cluster.current.isFirst {
-      try export(to: "\(early)/step-\(step + 1)")
+    if settings.keep_at.contains(step + 1) && !work.isPlanned {
+      let kept = try collected(in: work)
+      if Cluster.current.isFirst { try kept.export(to: "\(early)/step-\(step + 1)") }
     }
     return StepRecord(loss: loss, gradientNorm: norm, learningRate: rate, samples: b)
   }
@@ -216,7 +217,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     let prompt = frozen.prompts(captions, in: work)
     let rows = groups.rows
     let (v, saved) = model.predict(
-      x, times: times, prompt, guidance: guidance, checkpointing: false, sharing: rows, in: work)
+      x, times: times, prompt, guidance: guidance, keeping: .all, sharing: rows, in: work)
     let target: Tensor
     if let teacher {
       let with = teacher(
@@ -237,6 +238,11 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
 
   public func state() -> TrainingState {
     training.state("model.")
+  }
+  public func collected(in work: borrowing Workspace) throws -> Self {
+    var copy = self
+    copy.training = try training.collected(in: work)
+    return copy
   }
   public mutating func restore(_ state: inout SavedState, in work: borrowing Workspace) throws {
     try training.restore("model.", from: &state, in: work)

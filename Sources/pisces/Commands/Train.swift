@@ -153,9 +153,10 @@ struct TrainingOptions: ParsableArguments {
       common.note("stopped after step \(step); go on with --resume \(path)")
       throw Failure.Status(code: 75)
     }
+    let trained = try task.collected(in: work)
     if !cluster.isFirst { return }
     try AtomicDirectory.write(to: "\(path)/model") { (folder) throws(FileError) in
-      do { try task.export(to: folder) } catch let error as FileError { throw error } catch {
+      do { try trained.export(to: folder) } catch let error as FileError { throw error } catch {
         throw FileError(
           .cannotCreate, "cannot export the model", in: "\(path)/model", mend: "\(error)")
       }

@@ -1,0 +1,67 @@
+import Layers
+import Models
+import TensorRuntime
+import TestSupport
+import Testing
+
+/// What a pass keeps for backward changes its memory, and not one bit of its results.
+@Suite struct KeepingTests {
+  private static let latents = randomTensor(Shape(2, 2, 3, 8, 8), seed: 1, type: .f32)
+  private static let cotangent = randomTensor(Shape(2, 2, 3, 8, 8), seed: 2, type: .f32)
+  private static let prompt = PromptEmbedding(
+    states: randomTensor(Shape(2, 5, 8), seed: 3, type: .f32), counts: [5, 3],
+    pooled: randomTensor(Shape(2, 6), seed: 4, type: .f32))
+
+  /// The prediction, the gradients unless nothing was kept, and the bytes held between both.
+  private static func pass<Model: VideoDenoiser>(_ network: Model, _ keeping: Keeping) -> (
+    prediction: [Float], gradients: [[Float]], bytes: Int
+  ) {
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
+    var model = network
+    let (y, saved) = model.predict(
+      latents, times: [300, 700], prompt, guidance: nil, keeping: keeping, in: work)
+    pool.resetPeak()
+    let bytes = withExtendedLifetime(saved) { pool.statistics.peakBytes }
+    if case .nothing = keeping { return (y.floats, [], bytes) }
+    model.zeroGradients(in: work)
+    model.predictBackward(cotangent, saved, in: work)
+    return (y.floats, model.trainableParameters().map { $0.gradient!.floats }, bytes)
+  }
+  private static func check(_ random: some VideoDenoiser, isTrained: Bool) {
+    let work = Workspace()
+    var network = random
+    network.forEachParameter { $0.value = work.converted($0.value, to: .f32) }
+    if isTrained { network.makeTrainable(in: work) }
+    let all = pass(network, .all)
+    #expect(all.prediction.contains { $0 != 0 })
+    let inputs = pass(network, .inputs)
+    #expect(inputs.prediction == all.prediction && inputs.gradients == all.gradients)
+    let nothing = pass(network, .nothing)
+    #expect(nothing.prediction == all.prediction)
+    #expect(
+      nothing.bytes < inputs.bytes && inputs.bytes < all.bytes / 2,
+      "\(nothing.bytes), \(inputs.bytes), \(all.bytes)")
+    let alone = network(latents, times: [300, 700], prompt, in: work)
+    #expect(alone.floats == all.prediction)
+  }
+
+  @Test(arguments: [false, true]) func transformer(_ isTrained: Bool) throws {
+    var c = TransformerConfig()
+    (c.inChannels, c.outChannels, c.numAttentionHeads, c.attentionHeadDim) = (2, 2, 3, 8)
+    (c.numLayers, c.numSingleLayers, c.numRefinerLayers, c.mlpRatio) = (3, 3, 1, 2)
+    (c.textEmbedDim, c.pooledProjectionDim) = (8, 6)
+    (c.ropeAxesDim, c.guidanceEmbeds) = ([4, 2, 2], false)
+    Self.check(try VideoTransformer(c, from: noisySource(seed: 5)), isTrained: isTrained)
+  }
+  @Test(arguments: [false, true]) func unet(_ isTrained: Bool) throws {
+    var c = VideoUNetConfig()
+    (c.inChannels, c.outChannels, c.modelChannels, c.channelMult, c.numResBlocks) = (
+      2, 2, 8, [1, 2], 1
+    )
+    (c.attentionResolutions, c.numHeadChannels, c.initAttnHeads, c.contextDim, c.normNumGroups) = (
+      [1, 2], 4, 2, 8, 4
+    )
+    Self.check(try VideoUNet(c, from: noisySource(seed: 6)), isTrained: isTrained)
+  }
+}
