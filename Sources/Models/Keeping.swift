@@ -1,6 +1,10 @@
 /// What a network keeps of a pass for backward: everything; the input of each of its parts, from
 /// which backward makes the rest again (Chen et al. 2016, arXiv:1604.06174); or nothing.
-public enum Keeping: Sendable { case all, inputs, nothing }
+public enum Keeping: Sendable {
+  case all, inputs, nothing
+  /// What a pass keeps whose backward follows, with activation checkpointing or without.
+  public init(checkpointing: Bool) { self = checkpointing ? .inputs : .all }
+}
 
 /// What is kept of one part.
 enum Kept<All: Sendable, Input: Sendable>: Sendable {

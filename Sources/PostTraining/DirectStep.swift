@@ -102,7 +102,7 @@ public struct DirectStep: Sendable {
     let (v, saved) = student.predict(
       x, times: times, batch.prompt,
       guidance: Self.guidance(student, batch, otherwise: options.studentGuidance),
-      keeping: options.checkpointing ? .inputs : .all, sharing: rows, in: work)
+      keeping: Keeping(checkpointing: options.checkpointing), sharing: rows, in: work)
     var out = Output(noisy: x, output: v)
     phases?.end("student forward", in: work)
 

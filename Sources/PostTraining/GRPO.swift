@@ -218,7 +218,7 @@ public enum GRPO {
       o.divergence > 0
       ? teacher.map { $0(z, times: times, prompt, guidance: guidance, in: work) } : nil
     let (v, saved) = student.predict(
-      z, times: times, prompt, guidance: guidance, keeping: o.checkpointing ? .inputs : .all,
+      z, times: times, prompt, guidance: guidance, keeping: Keeping(checkpointing: o.checkpointing),
       in: work)
     let mean = steps.mean(z, velocity: v, in: work)
     let new = steps.logProbability(of: next, mean: mean, in: work)

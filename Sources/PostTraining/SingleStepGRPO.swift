@@ -71,7 +71,7 @@ public struct SingleStepGRPO: Sendable {
     let (v, saved) = student.predict(
       x, times: members.times(members.sigma), members.prompt,
       guidance: DirectStep.guidance(student, options.studentGuidance, members.count),
-      keeping: options.checkpointing ? .inputs : .all, in: work)
+      keeping: Keeping(checkpointing: options.checkpointing), in: work)
     let mean = steps.mean(x, velocity: v, in: work)
     var out = Output(
       clean: clean, next: next, old: oldLog,

@@ -82,7 +82,8 @@ import Testing
     ) { m, x, work in
       let prompt = PromptEmbedding(states: x[1], counts: [3, 2], pooled: x[2])
       let (v, saved) = m.forward(
-        x[0], times: [300, 700], prompt, guidance: [6, 6], keeping: checkpointing ? .inputs : .all,
+        x[0], times: [300, 700], prompt, guidance: [6, 6],
+        keeping: Keeping(checkpointing: checkpointing),
         in: work)
       return (
         [v],
@@ -119,7 +120,8 @@ import Testing
       let condition = VideoUNet.Condition(
         text: x[1], fps: [8, 24], guidance: [7.5, 5], motion: [0.1, 0])
       let (y, saved) = m.forward(
-        x[0], times: [300, 700], condition, keeping: checkpointing ? .inputs : .all, in: work)
+        x[0], times: [300, 700], condition, keeping: Keeping(checkpointing: checkpointing), in: work
+      )
       return (
         [y],
         { m, dy, work in

@@ -43,7 +43,8 @@ import Testing
     var model = network
     model.zeroGradients(in: work)
     let (v, saved) = model.forward(
-      latents, times: [300, 700], prompt, guidance: nil, keeping: checkpointing ? .inputs : .all,
+      latents, times: [300, 700], prompt, guidance: nil,
+      keeping: Keeping(checkpointing: checkpointing),
       sharing: share, in: work)
     model.backward(cotangent, saved, in: work)
     return [v] + share.sum(model.trainableParameters().map { $0.gradient! }, in: work)

@@ -79,7 +79,7 @@ public struct AutoencoderDecoder: TiledNetwork {
     let (p, ps) = postQuant.forward(z, in: work)
     let (c, cs) = convIn.forward(p, in: work)
     var (h, ms) = middle.forward(c, in: work)
-    let keeping: Keeping = checkpointing ? .inputs : .all
+    let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.Saved, Tensor>] = []
     for block in up {
       let (y, kept) = keeping.run(h) { block.forward($0, in: work) }

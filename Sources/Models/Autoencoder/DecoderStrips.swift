@@ -22,7 +22,7 @@ extension AutoencoderDecoder {
   ) -> (y: Tensor, saved: StripsSaved) {
     let p = postQuant.forward(ClipStrips(cutting: z, by: share, in: work), in: work)
     var (h, ms) = middle.forward(convIn.forward(p, in: work), in: work)
-    let keeping: Keeping = checkpointing ? .inputs : .all
+    let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.StripsSaved, ClipStrips>] = []
     for block in up {
       let (y, kept) = keeping.run(h) { block.forward($0, in: work) }

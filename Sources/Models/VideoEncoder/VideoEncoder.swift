@@ -61,7 +61,7 @@ public struct VideoEncoder: Layer {
     let (input, patches) = embedded(pixels, in: work)
     let rows = rows(input, share)
     var strips = rows.image.map { work.rows(input, $0) }
-    let keeping: Keeping = checkpointing ? .inputs : .all
+    let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<VideoEncoderBlock.Saved, [Tensor]>] = []
     for block in blocks {
       let (y, kept) = keeping.run(strips) {

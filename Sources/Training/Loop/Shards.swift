@@ -103,8 +103,7 @@ struct Shards: Sendable {
       let shard = work.concatenated(mine.map { $0.reshaped(Shape($0.count)) }, axis: 0)
       var transfer = Transfer(cluster)
       for start in starts {
-        let part = Self.part(start, of: 0..<shard.count)
-        transfer.send(work.copy(shard.flat(part)), to: 0)
+        transfer.send(shard.flat(Self.part(start, of: 0..<shard.count)), to: 0)
       }
       _ = try transfer.wait()
       return mine

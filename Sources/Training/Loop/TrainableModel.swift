@@ -8,14 +8,14 @@ public import TensorRuntime
 ///
 /// Every rank holds the values of all parameters. Of the moments it holds those of its shard, whole
 /// grains (`Grains`), and updates these; new values are then exchanged. An average that no step
-/// reads is shared out in the same way. With parameters in bf16 the
-/// values that a step reads are rounded from f32 masters, of which a rank holds those of its shard
-/// (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1).
+/// reads is shared out in the same way. With parameters in bf16 the values that a step reads are
+/// rounded from f32 masters, of which a rank holds those of its shard (Micikevicius et al. 2018,
+/// arXiv:1710.03740, section 3.1).
 public struct TrainableModel<Model: Layer> {
   public var model: Model
   public private(set) var optimizer: AdamW
   public private(set) var average: MovingAverage?
-  /// Whether the average is this rank's shard of one of the values before they are rounded.
+  /// Whether ranks share the average out. It then follows the values before they are rounded.
   private let sharesAverage: Bool
   /// Of this rank's shard, `[elements]` of each parameter; nil where parameters are not rounded.
   private var masters: [Tensor]?
@@ -56,8 +56,8 @@ public struct TrainableModel<Model: Layer> {
   /// The model with averaged parameters, or the model itself if no average is kept. Where ranks
   /// share the average out, `collected` comes first.
   public var averaged: Model { average?.applied(to: model) ?? model }
-  /// A copy that has the whole average on the first rank, with averages of other ranks. Every rank
-  /// calls this.
+  /// A copy that has the whole average on the first rank, collected from all ranks, which must all
+  /// call this.
   public func collected(in work: borrowing Workspace) throws -> Self {
     guard let average, sharesAverage, !shards.areOne else { return self }
     var copy = self
