@@ -133,11 +133,11 @@ public struct GeneratorBenchmark: Sendable {
       _ = Self.output(state.model, full, work)
       return
     }
+    state.model.zeroGradients(in: work)
     let saved = state.model.predict(
       full.latents, times: full.times, full.prompt, guidance: nil, keeping: .all, in: work
     ).saved
-    state.model.zeroGradients(in: work)
-    state.model.predictBackward(dy, saved, in: work)
+    state.model.predictBackward(dy, consume saved, in: work)
     state.optimizer?.step(&state.model, learningRate: 1e-4, in: work)
   }
 

@@ -120,11 +120,11 @@ public struct ModelSizes: Sendable {
   }
 }
 
-/// Parameters without values, for plans: address space of `pool`, in bf16.
+/// Parameters without values, for plans: addresses of a pool of their own, in bf16. They are never
+/// written, so that they take no memory.
 final class PlannedWeights {
-  private let pool: BufferPool
+  private let pool = BufferPool()
   private(set) var bytes = 0
-  init(in pool: BufferPool) { self.pool = pool }
 
   var source: ParameterSource {
     ParameterSource { [self] _, shape, _, need in

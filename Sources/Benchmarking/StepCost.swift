@@ -59,7 +59,7 @@ public struct StepCost: Sendable {
     (self.ranks, self.group, self.leaves, self.parameters) = (ranks, group, own, parameters)
     operations = plan.operations.mapValues { $0 / planned }
     (sampleTraffic, stepTraffic) = (traffic(.sample, of: planned), traffic(.step, of: 1))
-    (bytes, frozenBytes) = (plans.map { $0.0.bytes }.max()! - frozen, frozen)
+    (bytes, frozenBytes) = (plans.map { $0.0.bytes }.max()!, frozen)
   }
   /// A step of a task of this rank, which holds at most two leaves; also the bytes of frozen
   /// weights and the number of trained parameters.
@@ -70,7 +70,7 @@ public struct StepCost: Sendable {
     var failure: (any Error)?
     let plan = MemoryPlan(BufferPool()) { work in
       do {
-        let weights = PlannedWeights(in: work.pool)
+        let weights = PlannedWeights()
         parameters = try step(
           try sizes.denoiser(from: weights.source), sizes, s, frames: frames,
           latentShape: latentShape, from: weights.source, in: work)

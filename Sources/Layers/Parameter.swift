@@ -49,7 +49,7 @@ public struct Parameter: Sendable {
   /// updated.
   public mutating func makeTrainable(keepingStored: Bool = false, in work: borrowing Workspace) {
     if !keepingStored || value.type == .i8 { value = work.widened(value) }
-    gradient = work.zeros(value.shape, value.type == .f64 ? .f64 : .f32)
+    gradient = work.zerosOnDemand(value.shape, value.type == .f64 ? .f64 : .f32)
   }
   public mutating func freeze() { gradient = nil }
   public mutating func zeroGradient(in work: borrowing Workspace) {

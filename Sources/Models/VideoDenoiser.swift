@@ -48,8 +48,10 @@ public protocol VideoDenoiser: AdaptableNetwork {
     _ x: Tensor, times: [Float], _ prompt: PromptEmbedding, guidance: [Float]?,
     keeping: Keeping, sharing share: RowShare, in work: borrowing Workspace
   ) -> (output: Tensor, saved: Saved)
-  /// Adds to the gradients of the trainable parameters.
-  mutating func predictBackward(_ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace)
+  /// Adds to the gradients of the trainable parameters. What was kept of a part of the network is
+  /// released when its gradients are done, unless the caller holds it too.
+  mutating func predictBackward(
+    _ dOutput: Tensor, _ s: consuming Saved, in work: borrowing Workspace)
 }
 
 extension VideoDenoiser {
@@ -96,7 +98,7 @@ extension VideoTransformer: VideoDenoiser {
     return (velocity, saved)
   }
   public mutating func predictBackward(
-    _ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace
+    _ dOutput: Tensor, _ s: consuming Saved, in work: borrowing Workspace
   ) { backward(dOutput, s, in: work) }
 }
 
@@ -134,6 +136,6 @@ extension VideoUNet: VideoDenoiser {
     return (noise, saved)
   }
   public mutating func predictBackward(
-    _ dOutput: Tensor, _ s: Saved, in work: borrowing Workspace
+    _ dOutput: Tensor, _ s: consuming Saved, in work: borrowing Workspace
   ) { backward(dOutput, s, in: work) }
 }

@@ -130,7 +130,7 @@ public struct DirectStep: Sendable {
     add(matching, to: &dv, &out, in: work)
     if options.flowWeight > 0 { flow(batch, &out, to: &dv, in: work) }
     phases?.end("teacher", in: work)
-    student.predictBackward(dv, saved, in: work)
+    student.predictBackward(dv, consume saved, in: work)
     phases?.end("student backward", in: work)
     return out
   }

@@ -247,7 +247,7 @@ public enum GRPO {
         steps.divergenceBackward(
           slopes.map { _ in o.scale * o.divergence }, mean, from: other, in: work), to: &dv)
     }
-    student.predictBackward(dv, saved, in: work)
+    student.predictBackward(dv, consume saved, in: work)
     return terms
   }
 }

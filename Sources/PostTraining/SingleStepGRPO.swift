@@ -83,7 +83,7 @@ public struct SingleStepGRPO: Sendable {
         members, group.index, v, teacher: teacher, target: { target ?? student }, &out, to: &dv,
         in: work)
     }
-    student.predictBackward(dv, saved, in: work)
+    student.predictBackward(dv, consume saved, in: work)
     return out
   }
 

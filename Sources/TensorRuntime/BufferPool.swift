@@ -1,74 +1,87 @@
 import Glibc
 internal import Synchronization
 
-/// Recycled memory: 64-byte aligned blocks in size classes, four for each octave. A block returns
-/// to its class when the last tensor on it is released, and leaves the pool only with the pool. It
-/// may serve a tensor of a class that is one or two below its own.
+/// Recycled memory, 64-byte aligned. Large blocks are cut from one range of addresses and merged
+/// again when they come back (`Arena`). Small ones come in size classes, four for each octave, and
+/// serve their own class only. What tensors leave stays with the pool.
 public final class BufferPool: Sendable {
-  /// A block of memory. While it is in `free` it is owned by the pool, otherwise by exactly one
-  /// TensorStorage.
-  private struct Block: Hashable, Sendable {
-    private let address: UInt
-    init(start: UnsafeMutableRawPointer) { address = UInt(bitPattern: start) }
-    var start: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: address)! }
-  }
   private struct Contents: ~Copyable {
-    var free: [[Block]] = Array(repeating: [], count: 256)
-    var statistics = Statistics()
-    var live = 0
-    /// The blocks obtained from the system, and where their memory begins.
-    var obtained: [Block: Block] = [:]
+    var arena = Arena()
+    /// Small blocks of each class that are not in use.
+    var free: [[Int]] = Array(repeating: [], count: 64)
+    var allocations = 0, copies = 0
+    /// Bytes of small blocks; bytes that tensors need now, and at most.
+    var smallBytes = 0, live = 0, peak = 0
     /// Blocks that are given back return to the system.
     var isRetired = false
-    /// In a plan: blocks of each class that cost nothing because the planned pool has them already;
-    /// and the bytes used of all other blocks.
-    var held: [Int] = [], used: [Block: Int] = [:], mapped: [Block: Int] = [:]
-    /// In a plan: bytes of all blocks so far, and the bytes last reported to `MemoryLimit`.
-    var total = 0, asked = 0
-    mutating func use(_ bytes: Int) {
-      live += bytes
-      statistics.peakBytes = max(statistics.peakBytes, live)
-    }
+    var plan: Plan?
+  }
+  /// What a pool for a plan knows besides. Its blocks have mappings of their own.
+  private struct Plan {
+    /// Bytes used of the planned pool's arena, and its small blocks that are not in use.
+    let arenaBytes: Int
+    var held: [Int]
+    /// Where in the arena a large block would begin.
+    var places: [Int: Int] = [:]
+    /// Bytes last reported to `MemoryLimit`.
+    var asked = 0
   }
   private let contents: Mutex<Contents>
 
-  /// Statistics since the pool was made. Bytes are those of whole size classes.
+  /// Statistics since the pool was made.
   public struct Statistics: Sendable {
-    /// Blocks obtained from the system. Constant in the steady state of a training step.
+    /// How often memory was taken from the system. Constant in the steady state of a training step.
     public var allocations = 0
-    /// Bytes obtained from the system, and not returned to it.
+    /// Bytes taken from the system, and not returned to it.
     public var bytes = 0
-    /// Largest number of bytes in use at once, each tensor in its own class.
+    /// Largest number of bytes in use at once (`blockBytes` of each tensor).
     public var peakBytes = 0
     /// Copies made because a shared tensor was written to.
     public var copies = 0
   }
 
-  private let isPlan: Bool
   /// What products keep of packed weights.
   let panelBudget: PanelBudget
   public init(panelBudget: PanelBudget = PanelBudget()) {
-    (isPlan, self.panelBudget) = (false, panelBudget)
+    self.panelBudget = panelBudget
     contents = Mutex(Contents())
   }
-  /// A pool for `MemoryPlan`, whose blocks take no memory until they are written.
+  /// A pool for `MemoryPlan`: goes on where `pool` is, with blocks that take no memory until they
+  /// are written.
   init(planningFor pool: BufferPool?) {
-    (isPlan, panelBudget) = (true, pool?.panelBudget ?? PanelBudget())
+    panelBudget = pool?.panelBudget ?? PanelBudget()
+    let (arena, held) =
+      pool.map { $0.contents.withLock { ($0.arena, $0.free.map(\.count)) } }
+      ?? (Arena(), Array(repeating: 0, count: 64))
     var planned = Contents()
-    planned.held =
-      pool.map { $0.contents.withLock { $0.free.map(\.count) } } ?? Array(repeating: 0, count: 256)
+    (planned.arena, planned.plan) = (arena, Plan(arenaBytes: arena.used, held: held))
     contents = Mutex(planned)
   }
-  /// Bytes of a plan's blocks that were used at some time, without the blocks that cost nothing.
-  var touched: Int { contents.withLock { $0.used.values.reduce(0, +) } }
+  /// Of a plan: bytes that the planned pool would have to take from the system.
+  var touched: Int { contents.withLock { Self.touched($0) } }
+  private static func touched(_ c: borrowing Contents) -> Int {
+    c.smallBytes + c.arena.used - (c.plan?.arenaBytes ?? 0)
+  }
 
-  public var statistics: Statistics { contents.withLock { $0.statistics } }
-  func countCopy() { contents.withLock { $0.statistics.copies += 1 } }
+  public var statistics: Statistics {
+    contents.withLock { c in
+      Statistics(
+        allocations: c.allocations,
+        bytes: c.smallBytes + (c.isRetired ? c.arena.taken : c.arena.used), peakBytes: c.peak,
+        copies: c.copies)
+    }
+  }
+  func countCopy() { contents.withLock { $0.copies += 1 } }
   /// Resets the peak, so that the next reading covers only what follows.
-  public func resetPeak() { contents.withLock { $0.statistics.peakBytes = $0.live } }
+  public func resetPeak() { contents.withLock { $0.peak = $0.live } }
 
-  /// Bytes that a tensor of `bytes` takes.
-  public static func blockBytes(_ bytes: Int) -> Int { sizeClass(bytes).bytes }
+  /// Bytes that a tensor of `bytes` takes. Large blocks in a row begin at different cache lines of
+  /// a page. If all began at the same one, rows of several tensors that are used together (a
+  /// product, its activation, the input of that) would share their low address bits, which costs
+  /// up to a fifth of a product with an activation (`Documentation/notes/performance.md`).
+  public static func blockBytes(_ bytes: Int) -> Int {
+    bytes < Arena.shortest ? sizeClass(bytes).bytes : (bytes + 63) / 64 * 64 + 17 * 64
+  }
   /// The smallest class that holds `bytes`. Classes are a quarter of an octave apart.
   static func sizeClass(_ bytes: Int) -> (index: Int, bytes: Int) {
     let n = max(bytes, 64)
@@ -78,111 +91,110 @@ public final class BufferPool: Sendable {
     return (octave * 4 + quarter - 1, base + quarter * (base / 4))
   }
 
+  /// A block for a tensor of `bytes`, and what must be given back.
   func take(_ bytes: Int) -> (pointer: UnsafeMutableRawPointer, capacity: Int) {
-    let (smallest, exact) = Self.sizeClass(bytes)
-    let (recycled, capacity): (Block?, Int) = contents.withLock { c in
-      c.use(exact)
-      for index in smallest...min(smallest + Self.reach, 255) {
-        let capacity = Self.capacity(index)
-        if let block = c.free[index].popLast() {
-          if isPlan, let most = c.used[block] { c.used[block] = max(most, bytes) }
-          return (block, capacity)
-        }
-        if isPlan && c.held[index] > 0 {
-          c.held[index] -= 1
-          return (Self.map(capacity, &c), capacity)
-        }
-      }
-      if isPlan {
-        c.total += bytes
-        if c.total >= c.asked + MemoryLimit.large {
-          c.asked = c.total
-          MemoryLimit.check(c.total)
-        }
-        let block = Self.map(exact, &c)
-        c.used[block] = bytes
-        return (block, exact)
-      }
-      c.statistics.allocations += 1
-      c.statistics.bytes += exact
-      return (nil, exact)
+    let length = Self.blockBytes(bytes)
+    let (start, capacity) = contents.withLock { c in
+      c.live += length
+      c.peak = max(c.peak, c.live)
+      let block =
+        bytes < Arena.shortest
+        ? Self.takeSmall(Self.sizeClass(bytes).index, length, &c) : Self.takeLarge(length, &c)
+      if c.plan != nil { Self.report(&c) }
+      return block
     }
-    return unsafe (recycled?.start ?? obtain(capacity), capacity)
+    return unsafe (UnsafeMutableRawPointer(bitPattern: start)!, capacity)
   }
-  /// How many classes above its own may serve a tensor before the system is asked.
-  private static let reach = 2
-
-  /// A block from the system. Large blocks begin at different cache lines of a page. The system's
-  /// own all begin at the same line; rows of several tensors that are used together (a product, its
-  /// activation, the input of that) would then share their low address bits, which costs up to a
-  /// fifth of a product with an activation (`Documentation/notes/performance.md`).
-  private func obtain(_ capacity: Int) -> UnsafeMutableRawPointer {
-    let colours = capacity < 1 << 16 ? 1 : 64
-    let start = unsafe MemoryLimit.block(capacity + (colours - 1) * 64)
-    let block = unsafe Block(start: start)
-    let coloured = contents.withLock { c in
-      let colour = (c.obtained.count + 1) * 17 % colours
-      let coloured = unsafe Block(start: block.start + colour * 64)
-      c.obtained[coloured] = block
-      return coloured
+  private static func takeSmall(_ index: Int, _ length: Int, _ c: inout Contents) -> (Int, Int) {
+    if let block = c.free[index].popLast() { return (block, length) }
+    if let held = c.plan?.held[index], held > 0 {
+      c.plan!.held[index] -= 1
+    } else {
+      c.allocations += 1
+      c.smallBytes += length
     }
-    return unsafe coloured.start
+    let block = unsafe MemoryLimit.block(length)
+    if c.plan != nil { unsafe block.initializeMemory(as: UInt8.self, repeating: 0, count: length) }
+    return unsafe (Int(bitPattern: block), length)
   }
-
-  /// A block of a plan: only address space, no memory.
-  private static func map(_ capacity: Int, _ c: inout Contents) -> Block {
-    guard
-      let start = unsafe mmap(
-        nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      unsafe start != MAP_FAILED
-    else { MemoryLimit.refuse(c.total) }
-    let block = unsafe Block(start: start)
-    c.mapped[block] = capacity
-    return block
-  }
-
-  /// Gives the memory of large blocks that are not in use back to the system. The blocks stay in
-  /// the pool, and take memory again when they are written.
-  public func releaseUnused() {
-    let page = 4096
-    contents.withLock { c in
-      for (index, blocks) in c.free.enumerated() where !blocks.isEmpty {
-        let capacity = Self.capacity(index)
-        if capacity < 1 << 20 { continue }
-        for block in blocks {
-          let first = unsafe Int(bitPattern: block.start)
-          let start = (first + page - 1) / page * page
-          let end = (first + capacity) / page * page
-          unsafe madvise(UnsafeMutableRawPointer(bitPattern: start), end - start, MADV_DONTNEED)
-        }
-      }
+  private static func takeLarge(_ length: Int, _ c: inout Contents) -> (Int, Int) {
+    let used = c.arena.used
+    var taken = c.arena.take(length)
+    if taken == nil {
+      c.arena.add(
+        c.plan != nil
+          ? Self.nowhere : AddressSpace.reserve(length, beside: c.arena.regions.count))
+      taken = c.arena.take(length)
     }
+    let block = taken!
+    if c.plan != nil {
+      let start = AddressSpace.zeros(length).lowerBound
+      c.plan!.places[start] = block.lowerBound
+      return (start, block.count)
+    }
+    if c.arena.used > used {
+      if c.arena.used - used >= MemoryLimit.large { MemoryLimit.check(c.arena.used - used) }
+      let region = c.arena.regions.first { $0.addresses.contains(block.lowerBound) }!
+      AddressSpace.commit(block, of: region.addresses)
+      c.allocations += 1
+    }
+    return (block.lowerBound, block.count)
   }
-  /// Bytes of a class: the inverse of `sizeClass`.
-  static func capacity(_ index: Int) -> Int {
-    let base = 1 << (index / 4)
-    return base + (index % 4 + 1) * (base / 4)
+  /// What the arena of a plan divides once it is full: addresses that nothing else has.
+  private static let nowhere = 1 << 61..<1 << 62
+
+  /// Tells `MemoryLimit` how far a plan has come.
+  private static func report(_ c: inout Contents) {
+    let total = touched(c)
+    if total < c.plan!.asked + MemoryLimit.large { return }
+    c.plan!.asked = total
+    MemoryLimit.check(total)
   }
 
   /// Takes back the block of a tensor of `bytes`.
   func give(_ pointer: UnsafeMutableRawPointer, _ bytes: Int, capacity: Int) {
-    let block = unsafe Block(start: pointer)
+    let start = unsafe Int(bitPattern: pointer)
     contents.withLock { c in
-      c.live -= Self.sizeClass(bytes).bytes
-      if c.isRetired {
-        Self.discard(block, capacity, &c)
+      c.live -= Self.blockBytes(bytes)
+      if bytes < Arena.shortest {
+        if c.isRetired {
+          Self.discard(start, capacity, &c)
+        } else {
+          c.free[Self.sizeClass(bytes).index].append(start)
+        }
+      } else if let place = c.plan?.places.removeValue(forKey: start) {
+        AddressSpace.release(start..<start + Self.blockBytes(bytes))
+        c.arena.give(place..<place + capacity)
       } else {
-        c.free[Self.sizeClass(capacity).index].append(block)
+        let free = c.arena.give(start..<start + capacity)
+        if c.isRetired { AddressSpace.forget(free) }
       }
     }
   }
-  /// Returns a block to the system.
-  private static func discard(_ block: Block, _ capacity: Int, _ c: inout Contents) {
-    guard let own = c.obtained.removeValue(forKey: block) else { return }
-    c.statistics.bytes -= capacity
-    unsafe free(own.start)
+  /// In a plan: as if the block of the planned pool had been given back.
+  func imagine(giving pointer: UnsafeMutableRawPointer, _ bytes: Int, capacity: Int) {
+    let start = unsafe Int(bitPattern: pointer)
+    contents.withLock { c in
+      if bytes < Arena.shortest {
+        c.plan!.held[Self.sizeClass(bytes).index] += 1
+      } else {
+        c.arena.give(start..<start + capacity)
+      }
+    }
   }
-  /// Keeps no block any more that is not in use. The pool's only workspace has ended, and tensors
+  private static func discard(_ block: Int, _ capacity: Int, _ c: inout Contents) {
+    c.smallBytes -= capacity
+    unsafe free(UnsafeMutableRawPointer(bitPattern: block))
+  }
+
+  /// Gives the memory of large blocks that are not in use back to the system. They stay in the
+  /// pool, and take memory again when they are written.
+  public func releaseUnused() {
+    contents.withLock { c in
+      for range in c.arena.free where range.count >= 1 << 20 { AddressSpace.forget(range) }
+    }
+  }
+  /// Keeps no memory any more that is not in use. The pool's only workspace has ended, and tensors
   /// that live on would hold what it left.
   func retire() {
     contents.withLock { c in
@@ -191,13 +203,23 @@ public final class BufferPool: Sendable {
         for block in blocks { Self.discard(block, Self.capacity(index), &c) }
         c.free[index] = []
       }
+      for range in c.arena.free { AddressSpace.forget(range) }
     }
+  }
+  /// Bytes of a class: the inverse of `sizeClass`.
+  static func capacity(_ index: Int) -> Int {
+    let base = 1 << (index / 4)
+    return base + (index % 4 + 1) * (base / 4)
   }
 
   deinit {
     contents.withLock { c in
-      for (block, capacity) in c.mapped { unsafe munmap(block.start, capacity) }
-      for block in c.obtained.values { unsafe free(block.start) }
+      for blocks in c.free {
+        for block in blocks { unsafe free(UnsafeMutableRawPointer(bitPattern: block)) }
+      }
+      if c.plan == nil {
+        for region in c.arena.regions { AddressSpace.release(region.addresses) }
+      }
     }
   }
 }

@@ -35,8 +35,18 @@ public struct MemoryPlan: Sendable {
     private struct Weight: Hashable { let storage: ObjectIdentifier, key: PanelCache.Key }
     private var panels: [Weight: Int] = [:]
     var panelBytes: Int { panels.values.reduce(0, +) }
+    private let planned: BufferPool
+    private var released: Set<ObjectIdentifier> = []
     init(_ pool: BufferPool) {
+      planned = pool
       (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil))
+    }
+    /// The step itself would give back the memory of `storage`, which the task still holds.
+    func release(_ storage: TensorStorage) {
+      if storage.pool !== planned || storage.isCleared { return }
+      if !released.insert(ObjectIdentifier(storage)).inserted { return }
+      let (pointer, capacity) = unsafe storage.block
+      unsafe pool.imagine(giving: pointer, storage.byteCount, capacity: capacity)
     }
     /// Counts panels that the step will make and keep. False if the budget has no room for them.
     func count(_ key: PanelCache.Key, of storage: TensorStorage, bytes: Int) -> Bool {

@@ -213,18 +213,23 @@ public struct Tensor: Sendable {
     let scale = unsafe scales.map { unsafe UnsafePointer($0.floatBase + row) }
     return unsafe pk_weight(type: type.pk, elements: base, scale: scale)
   }
-  /// Marks every element as zero without writing them yet. Returns false and does nothing if this
-  /// tensor is only a part of its memory.
+  /// Makes every element zero, without memory until they are first read or written. Returns false
+  /// and does nothing if this tensor is only a part of its memory.
   mutating func clear(in work: borrowing Workspace) -> Bool {
-    makeUnique(in: work)
     if offset != 0 || byteCount != storage.byteCount { return false }
-    storage.clear()
+    if isOnlyHolder() {
+      storage.panels.forget()
+      storage.clear()
+    } else {
+      work.plan?.release(storage)
+      storage = TensorStorage(clearedByteCount: byteCount, from: work.pool)
+    }
     return true
   }
   /// Whether the elements are zeros that have not been written yet. The caller must overwrite all
   /// of them.
-  func takeCleared(in work: borrowing Workspace) -> Bool {
-    offset == 0 && byteCount == storage.byteCount && storage.takeCleared(keeps: work.isPlanned)
+  func takeCleared() -> Bool {
+    offset == 0 && byteCount == storage.byteCount && storage.takeCleared()
   }
 
   /// Whether nothing else holds this memory, so that a result may be written over it.
@@ -235,10 +240,15 @@ public struct Tensor: Sendable {
   /// counted.
   mutating func makeUnique() { makeUnique(copyingTo: storage.pool) }
   /// The same before an operation of `work` writes this: a copy is memory of `work`. A plan's copy
-  /// is its own, and empty.
+  /// is empty, and does not count where the step itself would write in place.
   mutating func makeUnique(in work: borrowing Workspace) {
-    guard let plan = work.plan, !isOnlyHolder() else { return makeUnique(copyingTo: work.pool) }
-    (storage, offset) = (TensorStorage(byteCount: byteCount, from: plan.copies), 0)
+    guard let plan = work.plan else { return makeUnique(copyingTo: work.pool) }
+    if isOnlyHolder() {
+      _ = storage.takeCleared()
+    } else {
+      let pool = storage.isCleared ? plan.pool : plan.copies
+      (storage, offset) = (TensorStorage(byteCount: byteCount, from: pool), 0)
+    }
   }
   private mutating func makeUnique(copyingTo pool: BufferPool?) {
     precondition(type != .i8, "a quantized matrix is not written")

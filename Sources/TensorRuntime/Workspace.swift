@@ -35,6 +35,12 @@ public struct Workspace: ~Copyable {
     }
     return t
   }
+  /// Zeros that take memory when they are first read or written.
+  public func zerosOnDemand(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
+    Tensor(
+      shape: shape, type: type,
+      storage: TensorStorage(clearedByteCount: shape.count * type.byteCount, from: pool))
+  }
   /// Scratch of `count` elements.
   func scratch(_ count: Int, _ type: ElementType) -> Tensor { tensor(Shape(max(count, 1)), type) }
 

@@ -7,16 +7,46 @@ import Testing
     for _ in 0..<3 { _ = work.tensor(Shape(100, 10)) }
     #expect(work.pool.statistics.allocations == 1)
   }
-  /// A larger block serves if none fits exactly, and is counted as what the tensor needs.
-  @Test func aLargerBlockServes() {
+  /// A large block serves tensors of other sizes, in parts and together with its neighbours.
+  @Test func largeBlocksAreCutAndMerged() {
     let work = Workspace()
-    do { _ = work.tensor(Shape(1000)) }
+    func bytes() -> Int { work.pool.statistics.bytes }
+    do { _ = work.tensor(Shape(1_000_000)) }
+    let first = bytes()
+    #expect(first == BufferPool.blockBytes(4_000_000))
     work.pool.resetPeak()
-    do { _ = work.tensor(Shape(800)) }
-    #expect(work.pool.statistics.allocations == 1)
-    #expect(work.pool.statistics.peakBytes == BufferPool.blockBytes(3200))
-    _ = work.tensor(Shape(400))
+    do {
+      let parts = (1...3).map { work.full(Shape(100_000 * $0), Double($0)) }
+      #expect(work.pool.statistics.allocations == 1 && bytes() == first)
+      #expect(parts.enumerated().allSatisfy { i, x in x.floats.allSatisfy { $0 == Float(i + 1) } })
+    }
+    let sum = (1...3).reduce(0) { $0 + BufferPool.blockBytes(400_000 * $1) }
+    #expect(work.pool.statistics.peakBytes == sum)
+    do { _ = work.tensor(Shape(1_000_000)) }
+    #expect(work.pool.statistics.allocations == 1 && bytes() == first)
+    _ = work.tensor(Shape(1_500_000))
     #expect(work.pool.statistics.allocations == 2)
+    #expect(bytes() == BufferPool.blockBytes(6_000_000))
+  }
+  /// Zeros take memory when they are read or written, and give it back when they are cleared.
+  @Test func zerosOnDemand() {
+    let work = Workspace()
+    var x = work.zerosOnDemand(Shape(1000, 100))
+    #expect(work.pool.statistics.bytes == 0)
+    #expect(x.floats.allSatisfy { $0 == 0 })
+    x.withMutableSpan(of: Float.self) { $0[7] = 3 }
+    let y = x
+    work.fill(&x, with: 0)
+    #expect(y.floats[7] == 3 && x.floats.allSatisfy { $0 == 0 })
+    work.pool.resetPeak()
+    x.withMutableSpan(of: Float.self) { $0[7] = 3 }
+    let peak = work.pool.statistics.peakBytes
+    work.fill(&x, with: 0)
+    work.pool.resetPeak()
+    #expect(work.pool.statistics.peakBytes < peak)
+    var part = y.slice(0..<500)
+    work.fill(&part, with: 0)
+    #expect(part.floats.allSatisfy { $0 == 0 } && y.floats[7] == 3)
   }
   /// A tensor that outlives a workspace with a pool of its own holds its own memory and no more.
   @Test func anEndedWorkspaceKeepsNothing() {

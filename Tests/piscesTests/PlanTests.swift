@@ -18,8 +18,7 @@ import Testing
         + settings.flatMap { ["--set", $0] } + options)
   }
 
-  /// More nodes than parts of a step compute them in groups. Those of four take less memory each;
-  /// those of two may not, for what they exchange.
+  /// More nodes than parts of a step compute them in groups, whose ranks take less memory each.
   @Test func groupsBeyondTheParts() async throws {
     let run = try await plan(
       ["accumulation=2", "weights.quality=0", "weights.semantic=0"],
@@ -34,9 +33,7 @@ import Testing
     let seconds = points.compactMap { $0["compute_seconds"]?.number }
     #expect(seconds.count == 4 && seconds == seconds.sorted().reversed())
     let bytes = points.compactMap { $0["peak_tensor_bytes"]?.integer }
-    #expect(
-      bytes.count == 4 && bytes[1] < bytes[0] && bytes[3] < bytes[1]
-        && bytes[2] < bytes[1] * 21 / 20)
+    #expect(bytes.count == 4 && bytes == bytes.sorted().reversed(), "\(bytes)")
   }
   /// HunyuanVideo at 848 x 480: the operations of a leaf as worked out on paper (2.5 PFLOP,
   /// cluster.md of the design), and more memory than this machine has.

@@ -18,7 +18,7 @@ public struct VideoTransformer: Layer {
     let refiner: TokenRefiner.Saved?, conditioning: ConditioningVector.Saved
     let vector: Tensor, active: Tensor
     let rows: SequenceRows
-    let double: [DoubleSaved], single: [SingleSaved]
+    var double: [DoubleSaved], single: [SingleSaved]
     let modulationOut: Modulation.Saved, norm: [Modulation.NormSaved], out: [Linear.Saved]
   }
   typealias DoubleSaved = Kept<DoubleStreamBlock.Saved, Streams>
@@ -142,7 +142,8 @@ public struct VideoTransformer: Layer {
   /// process).
   @discardableResult
   public mutating func backward(
-    _ dVelocity: Tensor, _ s: Saved, wantsLatents: Bool = false, in work: borrowing Workspace
+    _ dVelocity: Tensor, _ s: consuming Saved, wantsLatents: Bool = false,
+    in work: borrowing Workspace
   ) -> InputGradients {
     let full = trainsConditioning
     let strips = s.rows.strips
@@ -151,7 +152,7 @@ public struct VideoTransformer: Layer {
       full ? work.zeros(s.active.shape, s.active.type) : nil
     }
     let dh = outputBackward(dVelocity, s, addingTo: &dActive, in: work)
-    let (dImg, dTxt) = blocksBackward(dh, s, addingTo: &dActive, in: work)
+    let (dImg, dTxt) = blocksBackward(dh, &s, addingTo: &dActive, in: work)
     var dLatents: Tensor?
     if wantsLatents {
       let dPatches = imageIn.forEachStrip(strips, in: work) {
@@ -193,15 +194,16 @@ public struct VideoTransformer: Layer {
       return dh
     }
   }
-  /// The gradients of each strip of the image, and of the text where it is.
+  /// The gradients of each strip of the image, and of the text where it is. Takes what was kept of
+  /// the blocks out of `s`.
   private mutating func blocksBackward(
-    _ output: [Tensor], _ s: Saved, addingTo dActive: inout [Tensor?],
+    _ output: [Tensor], _ s: inout Saved, addingTo dActive: inout [Tensor?],
     in work: borrowing Workspace
   ) -> ([Tensor], Tensor?) {
-    let rows = s.rows
+    let (rows, active) = (s.rows, s.active)
     var dh = output
     for i in single.indices.reversed() {
-      let saved = s.single[i].all { single[i].forward($0, s.active, rows, in: work).saved }
+      let saved = s.single.removeLast().all { single[i].forward($0, active, rows, in: work).saved }
       dh = single[i].backward(dh, saved, rows, addingTo: &dActive, in: work)
     }
     var dImg = dh.indices.map { work.narrowed(dh[$0], axis: 1, 0..<rows.image[$0].count) }
@@ -210,8 +212,8 @@ public struct VideoTransformer: Layer {
       rows.hasText
       ? work.narrowed(dh[rows.strips - 1], axis: 1, last..<last + rows.textCount) : nil
     for i in double.indices.reversed() {
-      let saved = s.double[i].all {
-        double[i].forward($0.image, $0.text, s.active, rows, in: work).saved
+      let saved = s.double.removeLast().all {
+        double[i].forward($0.image, $0.text, active, rows, in: work).saved
       }
       (dImg, dTxt) = double[i].backward(dImg, dTxt, saved, rows, addingTo: &dActive, in: work)
     }

@@ -67,26 +67,23 @@ struct UNetStage: Layer {
     return (h, s)
   }
   mutating func backward(
-    _ dy: Tensor, _ s: Saved, _ c: Condition, addingTo d: inout ConditionGradients,
+    _ dy: Tensor, _ s: consuming Saved, _ c: Condition, addingTo d: inout ConditionGradients,
     in work: borrowing Workspace
   ) -> Tensor {
     var dh = dy
     var none: Tensor?
     if let saved = s.resample { dh = resample!.backward(dh, saved, in: work) }
-    if let kept = s.second {
-      let saved = kept.all { second!.forward($0, c.active, in: work).saved }
+    if let saved = s.second.take()?.all({ second!.forward($0, c.active, in: work).saved }) {
       dh = second!.backward(dh, saved, addingTo: &d.active, in: work)
     }
-    if let kept = s.temporal {
-      let saved = kept.all { temporal!.forward($0, context: nil, in: work).saved }
+    if let saved = s.temporal.take()?.all({ temporal!.forward($0, context: nil, in: work).saved }) {
       dh = temporal!.backward(dh, saved, addingTo: &none, in: work)
     }
-    if let kept = s.spatial {
-      let saved = kept.all { spatial!.forward($0, context: c.text, in: work).saved }
+    if let saved = s.spatial.take()?.all({ spatial!.forward($0, context: c.text, in: work).saved })
+    {
       dh = spatial!.backward(dh, saved, addingTo: &d.text, in: work)
     }
-    if let kept = s.residual {
-      let saved = kept.all { residual!.forward($0, c.active, in: work).saved }
+    if let saved = s.residual.take()?.all({ residual!.forward($0, c.active, in: work).saved }) {
       dh = residual!.backward(dh, saved, addingTo: &d.active, in: work)
     }
     return dh

@@ -34,7 +34,7 @@ public struct VideoUNet: Layer {
     let embedding: UNetEmbedding.Saved
     let condition: UNetStage.Condition
     let convIn: Convolution.Saved, initial: Kept<SpaceTimeTransformer.Saved, Tensor>
-    let down: [UNetStage.Saved], middle: UNetStage.Saved, up: [UNetStage.Saved]
+    var down: [UNetStage.Saved], middle: UNetStage.Saved, up: [UNetStage.Saved]
     /// Channels of what was kept on the way down, in the order of its use on the way up.
     let skipped: [Int]
     let convOut: GroupNorm.Saved
@@ -137,10 +137,10 @@ public struct VideoUNet: Layer {
   private var trainsEmbedding: Bool { !embedding.trainableParameters().isEmpty }
 
   /// Adds to the gradients of the trainable parameters. Returns gradients of the inputs that are
-  /// asked for.
+  /// asked for. What was kept of a stage is released when its gradients are done.
   @discardableResult
   public mutating func backward(
-    _ dNoise: Tensor, _ s: Saved, wantsInputs: Bool = false, in work: borrowing Workspace
+    _ dNoise: Tensor, _ s: consuming Saved, wantsInputs: Bool = false, in work: borrowing Workspace
   ) -> InputGradients {
     let c = s.condition
     func zeros(like x: Tensor) -> Tensor { work.zeros(x.shape, x.type) }
@@ -150,15 +150,16 @@ public struct VideoUNet: Layer {
     var dh = convOut.backward(dNoise, s.convOut, after: &normOut, in: work)
     var dSkips: [Tensor] = []
     for i in up.indices.reversed() {
-      let dBoth = up[i].backward(dh, s.up[i], c, addingTo: &d, in: work)
+      let dBoth = up[i].backward(dh, s.up.removeLast(), c, addingTo: &d, in: work)
       let width = dBoth.shape[1] - s.skipped[i]
       dh = work.narrowed(dBoth, axis: 1, 0..<width)
       dSkips.append(work.narrowed(dBoth, axis: 1, width..<dBoth.shape[1]))
     }
     dh = middle.backward(dh, s.middle, c, addingTo: &d, in: work)
+    s.middle = UNetStage.Saved()
     for i in down.indices.reversed() {
       work.add(dSkips.removeLast(), to: &dh)
-      dh = down[i].backward(dh, s.down[i], c, addingTo: &d, in: work)
+      dh = down[i].backward(dh, s.down.removeLast(), c, addingTo: &d, in: work)
     }
     work.add(dSkips.removeLast(), to: &dh)
     let initialSaved = s.initial.all { initial.forward($0, context: nil, in: work).saved }

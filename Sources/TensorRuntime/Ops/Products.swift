@@ -212,7 +212,7 @@ extension Workspace {
     let out = dy.shape.last
     let input = x.shape.last
     dWeight!.makeUnique(in: self)
-    let isFirst = dWeight!.takeCleared(in: self)
+    let isFirst = dWeight!.takeCleared()
     gemm(
       m: out, n: input, k: dy.shape.rows, Strided(dy, 1, out), Strided(x, input, 1),
       into: dWeight!, alpha: s, beta: isFirst ? 0 : 1)

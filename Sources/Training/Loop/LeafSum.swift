@@ -70,8 +70,7 @@ public struct LeafSum: ~Copyable {
   ) {
     training.model.forEachParameter { p in
       guard p.isTrainable else { return }
-      p.gradient = work.tensor(p.value.shape, p.gradient!.type)
-      work.fill(&p.gradient!, with: 0)
+      p.gradient = work.zerosOnDemand(p.value.shape, p.gradient!.type)
     }
     if work.isPlanned, ballast.isEmpty { addBallast(in: work) }
   }

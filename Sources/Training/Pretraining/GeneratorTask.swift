@@ -232,7 +232,7 @@ public struct GeneratorTask<Model: VideoDenoiser>: TrainingTask {
     }
     var (loss, dv) = work.meanSquaredError(v, target: target)
     if share < 1 { work.scale(&dv, by: share) }
-    model.predictBackward(dv, saved, in: work)
+    model.predictBackward(dv, consume saved, in: work)
     return share * loss
   }
 
