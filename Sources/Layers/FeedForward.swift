@@ -40,7 +40,8 @@ public struct FeedForward: Layer {
 }
 
 /// y = W₂ (a ⊙ f(b)) + b₂ with [a; b] = W₁ x + b₁ (GEGLU; Shazeer 2020, arXiv:2002.05202, eq. 6).
-/// Backward makes a ⊙ f(b) again, and is given x again; only a and b are kept.
+/// Backward makes a ⊙ f(b) again, and is given x again; only a and b are kept, and their gradients
+/// take their place.
 public struct GatedFeedForward: Layer {
   public var up: Linear
   public var down: Linear
@@ -66,12 +67,14 @@ public struct GatedFeedForward: Layer {
     down(work.gated(activation, up(x, in: work)), in: work)
   }
   public mutating func backward(
-    _ dy: Tensor, _ saved: Saved, of x: Tensor, in work: borrowing Workspace
+    _ dy: Tensor, _ saved: consuming Saved, of x: Tensor, in work: borrowing Workspace
   ) -> Tensor {
+    let (us, halves, ds) = (saved.up, saved.halves, saved.down)
+    _ = consume saved
     let dGated = down.backward(
-      dy, down.saved(saved.down) { work.gated(activation, saved.halves) }, in: work)
-    return up.backward(
-      work.gatedBackward(activation, dGated, x: saved.halves), up.saved(saved.up) { x }, in: work)
+      dy, down.saved(ds) { work.gated(activation, halves) }, in: work)
+    let dHalves = work.gatedBackward(activation, dGated, x: consume halves)
+    return up.backward(dHalves, up.saved(us) { x }, in: work)
   }
   public mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try up.forEachParameter(body)

@@ -18,6 +18,7 @@ pk_status pk_activation_backward(pk_type type, pk_activation f, ptrdiff_t n, con
                                  const void *dy, void *dx);
 pk_status pk_gated_forward(pk_type type, pk_activation f, ptrdiff_t rows, ptrdiff_t columns,
                            const void *x, void *y);
+/* dx may be x. */
 pk_status pk_gated_backward(pk_type type, pk_activation f, ptrdiff_t rows, ptrdiff_t columns,
                             const void *x, const void *dy, void *dx);
 #endif

@@ -14,7 +14,8 @@ struct SpaceTimeTransformer: Layer {
 
   struct Saved: Sendable {
     let norm: GroupNorm.Saved, projIn: Linear.Saved
-    let blocks: [UNetTransformerBlock.Saved], projOut: Linear.Saved
+    var blocks: [UNetTransformerBlock.Saved]
+    let projOut: Linear.Saved
     let input: Shape
   }
 
@@ -90,13 +91,14 @@ struct SpaceTimeTransformer: Layer {
     }
   }
   mutating func backward(
-    _ dy: Tensor, _ s: Saved, addingTo dContext: inout Tensor?, in work: borrowing Workspace
+    _ dy: Tensor, _ s: consuming Saved, addingTo dContext: inout Tensor?,
+    in work: borrowing Workspace
   ) -> Tensor {
     let count = sequences(s.input)
     var dh = projOut.backward(rows(dy, in: work), s.projOut, in: work)
     for i in blocks.indices.reversed() {
       dh = blocks[i].backward(
-        dh, s.blocks[i], sequences: count, addingTo: &dContext, in: work)
+        dh, s.blocks.removeLast(), sequences: count, addingTo: &dContext, in: work)
     }
     let n = rows(norm.again(s.norm, in: work), in: work)
     let dn = planes(

@@ -74,17 +74,17 @@ struct UNetStage: Layer {
     var none: Tensor?
     if let saved = s.resample { dh = resample!.backward(dh, saved, in: work) }
     if let saved = s.second.take()?.all({ second!.forward($0, c.active, in: work).saved }) {
-      dh = second!.backward(dh, saved, addingTo: &d.active, in: work)
+      dh = second!.backward(dh, consume saved, addingTo: &d.active, in: work)
     }
     if let saved = s.temporal.take()?.all({ temporal!.forward($0, context: nil, in: work).saved }) {
-      dh = temporal!.backward(dh, saved, addingTo: &none, in: work)
+      dh = temporal!.backward(dh, consume saved, addingTo: &none, in: work)
     }
     if let saved = s.spatial.take()?.all({ spatial!.forward($0, context: c.text, in: work).saved })
     {
-      dh = spatial!.backward(dh, saved, addingTo: &d.text, in: work)
+      dh = spatial!.backward(dh, consume saved, addingTo: &d.text, in: work)
     }
     if let saved = s.residual.take()?.all({ residual!.forward($0, c.active, in: work).saved }) {
-      dh = residual!.backward(dh, saved, addingTo: &d.active, in: work)
+      dh = residual!.backward(dh, consume saved, addingTo: &d.active, in: work)
     }
     return dh
   }

@@ -12,9 +12,9 @@ struct UNetTransformerBlock: Layer {
   let hasContext: Bool
 
   struct Saved: Sendable {
-    let norm1: LayerNorm.Saved, attention1: UNetAttention.Saved
-    let norm2: LayerNorm.Saved, attention2: UNetAttention.Saved
-    let norm3: LayerNorm.Saved, feedForward: GatedFeedForward.Saved
+    let norm1: LayerNorm.Saved, norm2: LayerNorm.Saved, norm3: LayerNorm.Saved
+    /// Backward takes these out.
+    var attention1, attention2: UNetAttention.Saved?, feedForward: GatedFeedForward.Saved?
   }
 
   init(_ name: String, width: Int, context: Int?, heads: Int, from source: ParameterSource) throws {
@@ -53,7 +53,7 @@ struct UNetTransformerBlock: Layer {
     var (w, fs) = feedForward.forward(u3, in: work)
     work.add(z, to: &w)
     return (
-      w, Saved(norm1: n1, attention1: a1, norm2: n2, attention2: a2, norm3: n3, feedForward: fs)
+      w, Saved(norm1: n1, norm2: n2, norm3: n3, attention1: a1, attention2: a2, feedForward: fs)
     )
   }
   /// The result alone.
@@ -73,24 +73,27 @@ struct UNetTransformerBlock: Layer {
     return y
   }
   mutating func backward(
-    _ dw: Tensor, _ s: Saved, sequences count: Int, addingTo dContext: inout Tensor?,
+    _ dw: Tensor, _ s: consuming Saved, sequences count: Int, addingTo dContext: inout Tensor?,
     in work: borrowing Workspace
   ) -> Tensor {
     var none: Tensor?
     let dz = norm3.backward(
-      feedForward.backward(dw, s.feedForward, of: norm3.again(s.norm3, in: work), in: work),
+      feedForward.backward(
+        dw, s.feedForward.take()!, of: norm3.again(s.norm3, in: work), in: work),
       s.norm3, adding: dw, in: work)
     let u2 = norm2.again(s.norm2, in: work)
     let du2 =
       hasContext
       ? attention2.backward(
-        dz, s.attention2, of: u2, hasContext: true, addingTo: &dContext, in: work)
+        dz, s.attention2.take()!, of: u2, hasContext: true, addingTo: &dContext, in: work)
       : attention2.backward(
-        sequences(dz, count), s.attention2, of: sequences(u2, count), addingTo: &none, in: work)
+        sequences(dz, count), s.attention2.take()!, of: sequences(u2, count), addingTo: &none,
+        in: work)
     let dy = norm2.backward(du2.reshaped(dw.shape), s.norm2, adding: dz, in: work)
     let u1 = norm1.again(s.norm1, in: work)
     let du1 = attention1.backward(
-      sequences(dy, count), s.attention1, of: sequences(u1, count), addingTo: &none, in: work)
+      sequences(dy, count), s.attention1.take()!, of: sequences(u1, count), addingTo: &none,
+      in: work)
     return norm1.backward(du1.reshaped(dw.shape), s.norm1, adding: dy, in: work)
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {

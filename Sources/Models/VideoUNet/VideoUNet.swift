@@ -164,7 +164,7 @@ public struct VideoUNet: Layer {
     work.add(dSkips.removeLast(), to: &dh)
     let initialSaved = s.initial.all { initial.forward($0, context: nil, in: work).saved }
     var none: Tensor?
-    dh = initial.backward(dh, initialSaved, addingTo: &none, in: work)
+    dh = initial.backward(dh, consume initialSaved, addingTo: &none, in: work)
     var dLatents: Tensor?
     if wantsInputs {
       dLatents = convIn.backward(dh, s.convIn, in: work)

@@ -33,9 +33,10 @@ extension Workspace {
     unsafe check(pk_gated_forward(x.type.pk, f.pk, x.shape.rows, y.shape.last, x.base, y.base))
     return y
   }
-  public func gatedBackward(_ f: Activation, _ dy: Tensor, x: Tensor) -> Tensor {
+  /// The gradient of x, in the memory of x if nothing else holds it.
+  public func gatedBackward(_ f: Activation, _ dy: Tensor, x: consuming Tensor) -> Tensor {
     precondition(2 * dy.count == x.count, "gated \(f) backward: dy \(dy.shape), x \(x.shape)")
-    let dx = tensor(x.shape, x.type)
+    let dx = x.isOnlyHolder() ? x : tensor(x.shape, x.type)
     unsafe check(
       pk_gated_backward(
         x.type.pk, f.pk, x.shape.rows, dy.shape.last, x.base, dy.base, dx.base))
