@@ -2,6 +2,14 @@ internal import CMpi
 internal import FoundationEssentials
 public import TensorRuntime
 
+/// What has arrived, in order. It gives every tensor away, so that sums may be made in its memory.
+public struct Received: Sequence, IteratorProtocol {
+  private var reversed: [Tensor]
+  fileprivate init(reversed: [Tensor]) { self.reversed = reversed }
+  public mutating func next() -> Tensor? { reversed.popLast() }
+  public mutating func next(_ count: Int) -> [Tensor] { (0..<count).map { _ in next()! } }
+}
+
 /// Messages of tensors, posted at once and waited for together. Two ranks must post what they send
 /// each other in the same order.
 public struct Transfer: ~Copyable {
@@ -34,10 +42,10 @@ public struct Transfer: ~Copyable {
   }
   /// Waits until everything has arrived and everything sent may be written again. Throws status 71
   /// if a rank gives no sign of life for the cluster's patience.
-  public consuming func wait() throws(ClusterError) -> [Tensor] {
+  public consuming func wait() throws(ClusterError) -> Received {
     for (number, _, peer) in received where number > 0 { try Self.wait(number, peer, cluster) }
     for (number, _, peer) in sent { try Self.wait(number, peer, cluster) }
-    return received.map(\.tensor)
+    return Received(reversed: received.reversed().map(\.tensor))
   }
   static func wait(_ number: UInt64, _ peer: Int, _ cluster: Cluster) throws(ClusterError) {
     let begin = Date.now

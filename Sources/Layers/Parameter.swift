@@ -44,11 +44,12 @@ public struct Parameter: Sendable {
 
   public var isTrainable: Bool { gradient != nil }
 
-  /// Gives the parameter a gradient of zeros. Values stored in bf16 or f16 become f32 first,
-  /// because no update is made in these types; not with `keepingStored`, where f32 masters are
-  /// updated.
+  /// Gives the parameter a gradient of zeros, and its value memory of its own. Values stored in bf16
+  /// or f16 become f32 first, because no update is made in these types; not with `keepingStored`,
+  /// where f32 masters are updated.
   public mutating func makeTrainable(keepingStored: Bool = false, in work: borrowing Workspace) {
     if !keepingStored || value.type == .i8 { value = work.widened(value) }
+    value.makeUnique(in: work)
     gradient = work.zerosOnDemand(value.shape, value.type == .f64 ? .f64 : .f32)
   }
   public mutating func freeze() { gradient = nil }

@@ -41,6 +41,11 @@ public struct MemoryPlan: Sendable {
       planned = pool
       (self.pool, copies) = (BufferPool(planningFor: pool), BufferPool(planningFor: nil))
     }
+    /// Whether the task holds `storage`, so that it is shared only because the plan runs on a copy.
+    /// Tasks share nothing that they write; they do share mapped files.
+    func isOfTask(_ storage: TensorStorage) -> Bool {
+      !storage.isReadOnly && (storage.pool == nil || storage.pool === planned)
+    }
     /// The step itself would give back the memory of `storage`, which the task still holds.
     func release(_ storage: TensorStorage) {
       if storage.pool !== planned || storage.isCleared { return }

@@ -241,12 +241,12 @@ public struct Tensor: Sendable {
   mutating func makeUnique() { makeUnique(copyingTo: storage.pool) }
   /// The same before an operation of `work` writes this: a copy is memory of `work`. A plan's copy
   /// is empty, and does not count where the step itself would write in place.
-  mutating func makeUnique(in work: borrowing Workspace) {
+  public mutating func makeUnique(in work: borrowing Workspace) {
     guard let plan = work.plan else { return makeUnique(copyingTo: work.pool) }
     if isOnlyHolder() {
       _ = storage.takeCleared()
     } else {
-      let pool = storage.isCleared ? plan.pool : plan.copies
+      let pool = plan.isOfTask(storage) && !storage.isCleared ? plan.copies : plan.pool
       (storage, offset) = (TensorStorage(byteCount: byteCount, from: pool), 0)
     }
   }

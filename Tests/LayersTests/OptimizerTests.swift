@@ -61,6 +61,18 @@ import Testing
     #expect(layer.firstNonFiniteGradient(in: work) == "l.bias")
   }
 
+  /// A student's values are copied when it becomes trainable, not in its first update.
+  @Test func trainedValuesHaveTheirOwnMemory() throws {
+    let work = Workspace()
+    let teacher = try Linear("l", 300, 200, from: .random(seed: 1, type: .f32))
+    var student = teacher
+    student.makeTrainable(in: work)
+    let copies = work.pool.statistics.copies
+    student.weight.value.withMutableSpan(of: Float.self) { $0[0] = 7 }
+    #expect(copies == 2 && work.pool.statistics.copies == 2)
+    #expect(teacher.weight.value.floats[0] != 7)
+  }
+
   /// Five steps of Loshchilov, Hutter 2019, algorithm 2, in f64, with the average after each:
   /// `weightDecay` is applied to the weight, `l2` to the gradient.
   @Test(arguments: [(0.1, 0.0), (0, 0.05)]) func adamW(_ decay: Double, _ l2: Double) throws {

@@ -107,6 +107,39 @@ import Testing
     let second = try #require(plan())
     #expect(second.bytes == 0, "\(second)")
   }
+  /// What the task alone holds is written in place. A mapped file is not, nor is what the step
+  /// itself has made and shares; a gradient that is cleared gives its memory back.
+  @Test func copiesThatAPlanCounts() throws {
+    final class Nothing: Sendable {}
+    let pool = BufferPool()
+    let work = Workspace(pool: pool)
+    let own = work.zeros(Shape(1 << 16))
+    let file = unsafe Tensor(
+      borrowing: UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: 64), count: 1 << 18),
+      shape: own.shape, type: .f32, owner: Nothing())
+    let block = BufferPool.blockBytes(own.byteCount)
+    func bytes(_ step: (borrowing Workspace) -> Void) -> Int? {
+      MemoryPlan(pool, step: step)?.bytes
+    }
+    func write(_ x: Tensor, _ work: borrowing Workspace) {
+      var x = x
+      x.makeUnique(in: work)
+    }
+    #expect(bytes { write(own, $0) } == 0)
+    #expect(bytes { write(file, $0) } == block)
+    let shared = bytes { work in
+      let made = work.zeros(own.shape)
+      withExtendedLifetime(made) { write(made, work) }
+    }
+    #expect(shared == 2 * block)
+    let cleared = bytes { work in
+      var gradient = own
+      work.fill(&gradient, with: 0)
+      _ = work.tensor(own.shape)
+      gradient.makeUnique(in: work)
+    }
+    #expect(cleared == 0)
+  }
   @Test func aStepThatThrowsHasNoPlan() {
     struct Refusal: Error {}
     #expect(MemoryPlan(BufferPool()) { _ in throw Refusal() } == nil)

@@ -40,10 +40,7 @@ public enum BlockShare {
       }
       for (_, results) in own { for x in results { transfer.send(x, to: peer) } }
     }
-    var received = try transfer.wait()[...]
-    for (block, tensors) in expected {
-      take(block, Array(received.prefix(tensors)), work)
-      received.removeFirst(tensors)
-    }
+    var received = try transfer.wait()
+    for (block, tensors) in expected { take(block, received.next(tensors), work) }
   }
 }

@@ -35,12 +35,12 @@ extension LeafSum {
           shards.packed(mine.value, shards.part(start, of: peer), in: work), to: peer, .sample,
           in: work)
       }
-      var received = try transfer.wait()[...]
+      var received = try transfer.wait()
       for giver in givers {
         let strips = groups.rows.strips(of: giver.place)
         let value =
           giver.rank == cluster.rank
-          ? shards.packed(mine!.value, own, in: work) : received.removeFirst()
+          ? shards.packed(mine!.value, own, in: work) : received.next()!
         owned[message].push(
           .init(
             first: (first + giver.group) * self.strips + strips.lowerBound, leaves: strips.count,

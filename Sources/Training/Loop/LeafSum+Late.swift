@@ -32,13 +32,13 @@ extension LeafSum {
           part.value, Shards.part(start, of: slice(place, shards)), in: work)
         transfer.send(packed, to: groups.rank(place, of: groups.mine), .sample, in: work)
       }
-      var received = try transfer.wait()[...]
+      var received = try transfer.wait()
       var tree = TreeSum()
       for place in 0..<groups.size {
         let strips = groups.rows.strips(of: place)
         let value =
           place == groups.place
-          ? shards.packed(part.value, own, in: work) : received.removeFirst()
+          ? shards.packed(part.value, own, in: work) : received.next()!
         tree.push(.init(first: strips.lowerBound, leaves: strips.count, value: [value]), in: work)
       }
       work.paste(tree.finish(in: work)[0], into: &sum, at: own.lowerBound - mine.lowerBound)
@@ -68,14 +68,14 @@ extension LeafSum {
           transfer.send(packed, to: peer, .step, in: work)
         }
       }
-      var received = try transfer.wait()[...]
+      var received = try transfer.wait()
       var owned = TreeSum()
       for group in 0..<groups.count {
         let isMine = groups.rank(place, of: group) == cluster.rank
         for (i, root) in roots(group).enumerated() {
           if work.isPlanned && isMine && i >= tree.parts.count { break }
           let value =
-            isMine ? packed(tree.parts[i], own, shards, in: work) : received.removeFirst()
+            isMine ? packed(tree.parts[i], own, shards, in: work) : received.next()!
           owned.push(
             .init(first: root.lowerBound, leaves: root.count, value: [value]), in: work)
         }

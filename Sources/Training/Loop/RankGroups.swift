@@ -124,11 +124,9 @@ final class GroupExchange: RowExchange {
       for x in pieces[place] { transfer.send(x, to: first + place, .sample, in: work) }
     }
     do {
-      var received = try transfer.wait()[...]
+      var received = try transfer.wait()
       return (0..<count).map { place in
-        if place == index { return pieces[index] }
-        defer { received.removeFirst(shapes[place].count) }
-        return Array(received.prefix(shapes[place].count))
+        place == index ? pieces[index] : received.next(shapes[place].count)
       }
     } catch {
       fault.withLock { $0 = error }

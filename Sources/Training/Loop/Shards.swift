@@ -117,7 +117,8 @@ struct Shards: Sendable {
         let part = part(start, of: peer)
         var transfer = Transfer(cluster)
         transfer.receive(Shape(part.count), type, from: peer, in: work)
-        unpack(try transfer.wait()[0], part, into: &all, in: work)
+        var received = try transfer.wait()
+        unpack(received.next()!, part, into: &all, in: work)
       }
     }
     return all
