@@ -8,16 +8,20 @@ enum AddressSpace {
   private static let step = 2 << 20
 
   /// A region for blocks of `length` bytes, larger than all `regions` that are there: few regions
-  /// mean that blocks can be merged. Where the process may only have so many addresses, the region
-  /// is no larger than it must be.
-  static func reserve(_ length: Int, beside regions: Int) -> Range<Int> {
+  /// mean that blocks can be merged. Where the process may only have so many addresses, it is as
+  /// large as all of them, if there is room; the first is no larger than it must be.
+  static func reserve(_ length: Int, beside regions: [Range<Int>]) -> Range<Int> {
     var limit = rlimit()
     unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
     let isLimited = limit.rlim_cur < rlim_t.max / 4
-    let ample = 1 << min(30 + 3 * regions, 42)
-    let size = cover(isLimited ? length : max(length, ample), by: step)
-    guard let start = map(size, PROT_NONE) else { MemoryLimit.refuse(length) }
-    return start..<start + size
+    var ample =
+      isLimited ? regions.reduce(0) { $0 + $1.count } : 1 << min(30 + 3 * regions.count, 42)
+    while true {
+      let size = cover(max(length, ample), by: isLimited ? page : step)
+      if let start = map(size, PROT_NONE) { return start..<start + size }
+      if ample <= length { MemoryLimit.refuse(length) }
+      ample /= 2
+    }
   }
   /// A mapping of its own, of zeros.
   static func zeros(_ length: Int) -> Range<Int> {

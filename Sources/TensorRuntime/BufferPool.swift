@@ -123,7 +123,7 @@ public final class BufferPool: Sendable {
     if taken == nil {
       c.arena.add(
         c.plan != nil
-          ? Self.nowhere : AddressSpace.reserve(length, beside: c.arena.regions.count))
+          ? Self.nowhere : AddressSpace.reserve(length, beside: c.arena.regions.map(\.addresses)))
       taken = c.arena.take(length)
     }
     let block = taken!
