@@ -99,10 +99,7 @@ import Testing
     work.fill(&gradient!, with: 0)
     #expect(step(&gradient, &state, work) > 0 && state.floats[0] == 1)
     let taken = pool.statistics.bytes - before
-    // Blocks come in classes at most a quarter larger than what is used of them.
-    #expect(
-      first.stepBytes <= taken && taken * 4 <= first.stepBytes * 5,
-      "planned \(first.stepBytes), taken \(taken)")
+    #expect(first.stepBytes == taken)
     #expect(first.panelBytes == 96 * 64 * 4)
     let second = try #require(plan())
     #expect(second.bytes == 0, "\(second)")
