@@ -8,7 +8,7 @@ public final class BufferPool: Sendable {
   private struct Contents: ~Copyable {
     var arena = Arena()
     /// Small blocks of each class that are not in use.
-    var free: [[Int]] = Array(repeating: [], count: 64)
+    var free: [[Int]] = Array(repeating: [], count: classes)
     var allocations = 0, copies = 0
     /// Bytes of small blocks; bytes that tensors need now, and at most.
     var smallBytes = 0, live = 0, peak = 0
@@ -52,7 +52,7 @@ public final class BufferPool: Sendable {
     panelBudget = pool?.panelBudget ?? PanelBudget()
     let (arena, held) =
       pool.map { $0.contents.withLock { ($0.arena, $0.free.map(\.count)) } }
-      ?? (Arena(), Array(repeating: 0, count: 64))
+      ?? (Arena(), Array(repeating: 0, count: Self.classes))
     var planned = Contents()
     (planned.arena, planned.plan) = (arena, Plan(arenaBytes: arena.used, held: held))
     contents = Mutex(planned)
@@ -82,6 +82,7 @@ public final class BufferPool: Sendable {
   public static func blockBytes(_ bytes: Int) -> Int {
     bytes < Arena.shortest ? sizeClass(bytes).bytes : (bytes + 63) / 64 * 64 + 17 * 64
   }
+  private static let classes = sizeClass(Arena.shortest - 1).index + 1
   /// The smallest class that holds `bytes`. Classes are a quarter of an octave apart.
   static func sizeClass(_ bytes: Int) -> (index: Int, bytes: Int) {
     let n = max(bytes, 64)
