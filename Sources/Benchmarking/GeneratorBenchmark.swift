@@ -114,7 +114,7 @@ public struct GeneratorBenchmark: Sendable {
     wide.predictBackward(BenchmarkReference.wide(y, work), s64, in: work)
     let (found, expected) = (state.model.trainableParameters(), wide.trainableParameters())
     let scale = expected.map { work.sumOfSquares($0.gradient!) }.max() ?? 0
-    let share = Machine.computeType == .bf16 ? 1e-2 : 1e-6
+    let share = Machine.savedType == .bf16 ? 1e-2 : 1e-6
     return zip(found, expected).allSatisfy { p, q in
       let d = work.difference(work.converted(p.gradient!, to: .f64), q.gradient!)
       return work.sumOfSquares(d) <= share * (scale + work.sumOfSquares(q.gradient!))

@@ -6,7 +6,7 @@ public import TensorRuntime
 /// so the bits depend on the number of strips, not on who has them (`RowShare`).
 public struct ClipStrips: Sendable {
   /// The strips of this process, in order.
-  public private(set) var parts: [Tensor]
+  public internal(set) var parts: [Tensor]
   public let share: RowShare
   /// Where each strip of all processes begins; in the end the number of rows.
   let bounds: [Int]

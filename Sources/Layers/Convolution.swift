@@ -10,7 +10,11 @@ public struct Convolution: Layer {
   public let geometry: ConvolutionGeometry
 
   /// x is kept only for the gradients of the parameters.
-  public struct Saved: Sendable { let x: Tensor?, input: Shape }
+  public struct Saved: SavedTensors {
+    var x: Tensor?
+    let input: Shape
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
+  }
 
   /// The weight is `name.weight` of `[output, input]` and the last `kernelAxes` extents of the
   /// kernel.

@@ -6,7 +6,14 @@ public struct FeedForward: Layer {
   public var down: Linear
   public let activation: Activation
 
-  public struct Saved: Sendable { let up: Linear.Saved, hidden: Tensor, down: Linear.Saved }
+  public struct Saved: SavedTensors {
+    var up: Linear.Saved, hidden: Tensor, down: Linear.Saved
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      up.forEachTensor(body)
+      hidden.forEachTensor(body)
+      down.forEachTensor(body)
+    }
+  }
 
   /// `upName`, `downName` are the checkpoint names of the two linear layers.
   public init(
@@ -47,7 +54,14 @@ public struct GatedFeedForward: Layer {
   public var down: Linear
   public let activation: Activation
 
-  public struct Saved: Sendable { let up: Linear.Saved, halves: Tensor, down: Linear.Saved }
+  public struct Saved: SavedTensors {
+    var up: Linear.Saved, halves: Tensor, down: Linear.Saved
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      up.forEachTensor(body)
+      halves.forEachTensor(body)
+      down.forEachTensor(body)
+    }
+  }
 
   /// `upName`, `downName` are the checkpoint names of the two linear layers.
   public init(
@@ -59,8 +73,10 @@ public struct GatedFeedForward: Layer {
     self.activation = activation
   }
   public func forward(_ x: Tensor, in work: borrowing Workspace) -> (y: Tensor, saved: Saved) {
-    let (halves, us) = up.forward(x, in: work)
-    let (y, ds) = down.forward(work.gated(activation, halves), in: work)
+    var (halves, us) = up.forward(x, in: work)
+    let gated = work.gated(activation, halves)
+    work.narrow(&halves)
+    let (y, ds) = down.forward(consume gated, in: work)
     return (y, Saved(up: us.withoutInput, halves: halves, down: ds.withoutInput))
   }
   public func callAsFunction(_ x: Tensor, in work: borrowing Workspace) -> Tensor {

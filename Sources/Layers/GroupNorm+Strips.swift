@@ -2,8 +2,11 @@ public import TensorRuntime
 
 /// A frozen group norm of a clip in strips: its sums go over all of them, in their order.
 extension GroupNorm {
-  public struct StripsSaved: Sendable {
-    let x: ClipStrips, statistics: Workspace.RowStatistics
+  public struct StripsSaved: SavedTensors {
+    var x: ClipStrips, statistics: Workspace.RowStatistics
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      x.parts.forEachTensor(body)
+    }
   }
   private func saved(_ x: ClipStrips, in work: borrowing Workspace) -> StripsSaved {
     precondition(!scale.isTrainable && !shift.isTrainable && !eachFrame, "\(scale.name) on strips")

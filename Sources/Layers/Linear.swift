@@ -10,11 +10,15 @@ public struct Linear: Layer {
   public var adapter: LowRankAdapter?
 
   /// x is kept only for the gradients of W and A. A frozen layer keeps nothing.
-  public struct Saved: Sendable {
-    let x: Tensor?
-    let down: Tensor?  // x Aᵀ
+  public struct Saved: SavedTensors {
+    var x: Tensor?
+    var down: Tensor?  // x Aᵀ
     /// Without x, for a caller who makes it again and gives it to `Linear.saved(_:with:)`.
     public var withoutInput: Saved { Saved(x: nil, down: down) }
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      x.forEachTensor(body)
+      down.forEachTensor(body)
+    }
   }
 
   public init(

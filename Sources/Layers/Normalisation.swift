@@ -7,7 +7,10 @@ public struct LayerNorm: Layer {
   public var shift: Parameter?
   public let epsilon: Double
 
-  public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+  public struct Saved: SavedTensors {
+    var x: Tensor, statistics: Workspace.RowStatistics
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
+  }
 
   public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws
   {
@@ -27,7 +30,9 @@ public struct LayerNorm: Layer {
     forward(x, in: work).y
   }
   /// What `forward` gave, for a backward pass that does not keep it.
-  public func again(_ s: Saved, in work: borrowing Workspace) -> Tensor { self(s.x, in: work) }
+  public func again(_ s: Saved, in work: borrowing Workspace) -> Tensor {
+    self(work.widened(s.x), in: work)
+  }
   /// dx plus `side`, the gradient of the path around the norm. `rectified`: x was ReLU(h), and the
   /// result is the gradient of h.
   public mutating func backward(
@@ -57,9 +62,10 @@ public struct RMSNorm: Layer {
   public var scale: Parameter
   public let epsilon: Double
 
-  public struct Saved: Sendable {
-    let x, rstd: Tensor
+  public struct Saved: SavedTensors {
+    var x, rstd: Tensor
     public var shape: Shape { x.shape }
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
   }
 
   public init(_ name: String, _ channels: Int, epsilon: Double, from source: ParameterSource) throws
@@ -111,7 +117,10 @@ public struct GroupNorm: Layer {
   public var shift: Parameter
   public let groups: Int, epsilon: Double, silu: Bool, eachFrame: Bool
 
-  public struct Saved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+  public struct Saved: SavedTensors {
+    var x: Tensor, statistics: Workspace.RowStatistics
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
+  }
 
   public init(
     _ name: String, _ channels: Int, groups: Int, epsilon: Double, silu: Bool,

@@ -1,3 +1,6 @@
+import Layers
+import TensorRuntime
+
 /// What a network keeps of a pass for backward: everything; the input of each of its parts, from
 /// which backward makes the rest again (Chen et al. 2016, arXiv:1604.06174); or nothing.
 public enum Keeping: Sendable {
@@ -7,7 +10,7 @@ public enum Keeping: Sendable {
 }
 
 /// What is kept of one part.
-enum Kept<All: Sendable, Input: Sendable>: Sendable {
+enum Kept<All: SavedTensors, Input: Sendable>: Sendable {
   case all(All)
   case input(Input)
   case nothing
@@ -24,19 +27,21 @@ enum Kept<All: Sendable, Input: Sendable>: Sendable {
 extension Keeping {
   /// One part: its result, and what is kept of it. `forward` makes both, `plain` the result alone.
   func run<Input, Output, All>(
-    _ x: Input, forward: (Input) -> (y: Output, saved: All), plain: (Input) -> Output
+    _ x: Input, in work: borrowing Workspace, forward: (Input) -> (y: Output, saved: All),
+    plain: (Input) -> Output
   ) -> (y: Output, kept: Kept<All, Input>) {
     switch self {
     case .all:
-      let (y, saved) = forward(x)
+      var (y, saved) = forward(x)
+      work.narrow(&saved)
       return (y, .all(saved))
     case .inputs: return (plain(x), .input(x))
     case .nothing: return (plain(x), .nothing)
     }
   }
   func run<Input, Output, All>(
-    _ x: Input, forward: (Input) -> (y: Output, saved: All)
+    _ x: Input, in work: borrowing Workspace, forward: (Input) -> (y: Output, saved: All)
   ) -> (y: Output, kept: Kept<All, Input>) {
-    run(x, forward: forward) { forward($0).y }
+    run(x, in: work, forward: forward) { forward($0).y }
   }
 }

@@ -63,8 +63,12 @@ struct JointAttention: Sendable {
   let heads: Int
   let scale: Double
 
-  struct Saved: Sendable {
-    let joint: StreamProjection.Projected, o, lse: Tensor
+  struct Saved: SavedTensors {
+    var joint: StreamProjection.Projected, o, lse: Tensor
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      joint.forEachTensor(body)
+      o.forEachTensor(body)
+    }
   }
   init(heads: Int, width: Int) {
     self.heads = heads

@@ -22,8 +22,12 @@ struct Arena {
 
   /// At least `length` addresses. nil if no region has room for them.
   mutating func take(_ length: Int) -> Range<Int>? {
-    guard let block = cut(length) ?? extend(length) else { return nil }
-    taken += block.count
+    takeFree(length) ?? extend(length)
+  }
+  /// The same without new addresses.
+  mutating func takeFree(_ length: Int) -> Range<Int>? {
+    let block = cut(length)
+    taken += block?.count ?? 0
     return block
   }
   private mutating func cut(_ length: Int) -> Range<Int>? {
@@ -50,6 +54,7 @@ struct Arena {
       if let last { free.remove(at: last) }
       used += start + length - region.end
       regions[i].used = start + length - region.addresses.lowerBound
+      taken += length
       return start..<start + length
     }
     return nil
@@ -72,4 +77,27 @@ struct Arena {
       (follows ? low - 1 : low)..<(precedes ? low + 1 : low), with: CollectionOfOne(start..<end))
     return start..<end
   }
+}
+
+/// Two arenas. Blocks that outlast those around them have one of their own: between short-lived
+/// ones they would leave holes too short for large results. Any block may lie in a hole of theirs.
+struct Arenas {
+  private var brief = Arena(), lasting = Arena()
+
+  mutating func add(_ addresses: Range<Int>, lasting lasts: Bool) {
+    if lasts { lasting.add(addresses) } else { brief.add(addresses) }
+  }
+  mutating func take(_ length: Int, lasting lasts: Bool) -> Range<Int>? {
+    if lasts { return lasting.take(length) }
+    return brief.takeFree(length) ?? lasting.takeFree(length) ?? brief.take(length)
+  }
+  @discardableResult
+  mutating func give(_ block: Range<Int>) -> Range<Int> {
+    let lasts = lasting.regions.contains { $0.addresses.contains(block.lowerBound) }
+    return lasts ? lasting.give(block) : brief.give(block)
+  }
+  var used: Int { brief.used + lasting.used }
+  var taken: Int { brief.taken + lasting.taken }
+  var free: [Range<Int>] { brief.free + lasting.free }
+  var regions: [Arena.Region] { brief.regions + lasting.regions }
 }

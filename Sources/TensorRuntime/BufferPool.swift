@@ -6,7 +6,7 @@ internal import Synchronization
 /// serve their own class only. What tensors leave stays with the pool.
 public final class BufferPool: Sendable {
   private struct Contents: ~Copyable {
-    var arena = Arena()
+    var arena = Arenas()
     /// Small blocks of each class that are not in use.
     var free: [[Int]] = Array(repeating: [], count: classes)
     var allocations = 0, copies = 0
@@ -52,7 +52,7 @@ public final class BufferPool: Sendable {
     panelBudget = pool?.panelBudget ?? PanelBudget()
     let (arena, held) =
       pool.map { $0.contents.withLock { ($0.arena, $0.free.map(\.count)) } }
-      ?? (Arena(), Array(repeating: 0, count: Self.classes))
+      ?? (Arenas(), Array(repeating: 0, count: Self.classes))
     var planned = Contents()
     (planned.arena, planned.plan) = (arena, Plan(arenaBytes: arena.used, held: held))
     contents = Mutex(planned)
@@ -92,15 +92,19 @@ public final class BufferPool: Sendable {
     return (octave * 4 + quarter - 1, base + quarter * (base / 4))
   }
 
-  /// A block for a tensor of `bytes`, and what must be given back.
-  func take(_ bytes: Int) -> (pointer: UnsafeMutableRawPointer, capacity: Int) {
+  /// A block for a tensor of `bytes`, and what must be given back. `lasting`: it outlasts most that
+  /// are taken before and after it (`Arenas`).
+  func take(_ bytes: Int, lasting: Bool = false) -> (
+    pointer: UnsafeMutableRawPointer, capacity: Int
+  ) {
     let length = Self.blockBytes(bytes)
     let (start, capacity) = contents.withLock { c in
       c.live += length
       c.peak = max(c.peak, c.live)
       let block =
         bytes < Arena.shortest
-        ? Self.takeSmall(Self.sizeClass(bytes).index, length, &c) : Self.takeLarge(length, &c)
+        ? Self.takeSmall(Self.sizeClass(bytes).index, length, &c)
+        : Self.takeLarge(length, lasting, &c)
       if c.plan != nil { Self.report(&c) }
       return block
     }
@@ -118,14 +122,16 @@ public final class BufferPool: Sendable {
     if c.plan != nil { unsafe block.initializeMemory(as: UInt8.self, repeating: 0, count: length) }
     return unsafe (Int(bitPattern: block), length)
   }
-  private static func takeLarge(_ length: Int, _ c: inout Contents) -> (Int, Int) {
+  private static func takeLarge(_ length: Int, _ lasting: Bool, _ c: inout Contents) -> (Int, Int) {
     let used = c.arena.used
-    var taken = c.arena.take(length)
+    var taken = c.arena.take(length, lasting: lasting)
     if taken == nil {
       c.arena.add(
         c.plan != nil
-          ? Self.nowhere : AddressSpace.reserve(length, beside: c.arena.regions.map(\.addresses)))
-      taken = c.arena.take(length)
+          ? nowhere(lasting)
+          : AddressSpace.reserve(length, beside: c.arena.regions.map(\.addresses)),
+        lasting: lasting)
+      taken = c.arena.take(length, lasting: lasting)
     }
     let block = taken!
     if c.plan != nil {
@@ -141,8 +147,10 @@ public final class BufferPool: Sendable {
     }
     return (block.lowerBound, block.count)
   }
-  /// What the arena of a plan divides once it is full: addresses that nothing else has.
-  private static let nowhere = 1 << 61..<1 << 62
+  /// What an arena of a plan divides once it is full: addresses that nothing else has.
+  private static func nowhere(_ lasting: Bool) -> Range<Int> {
+    lasting ? 1 << 60..<1 << 61 : 1 << 61..<1 << 62
+  }
 
   /// Tells `MemoryLimit` how far a plan has come.
   private static func report(_ c: inout Contents) {

@@ -56,12 +56,15 @@ extension Machine {
   /// then takes as long as its unluckiest thread, and the type of products must not depend on luck.
   public static func bf16Rate() -> Double? {
     let (kept, team) = (computeType, threads)
-    defer { (computeType, threads) = (kept, team) }
+    defer {
+      multiply(in: kept)
+      threads = team
+    }
     threads = 1
-    computeType = .bf16
+    multiply(in: .bf16)
     guard computeType == .bf16 else { return nil }
     func rate(_ type: ComputeType) -> Double {
-      computeType = type
+      multiply(in: type)
       var done = 0.0
       let t = ContinuousClock().measure { done = pk_probe_fma(20_000) } / .seconds(1)
       return done / t
@@ -76,7 +79,8 @@ extension Machine {
   /// over that of f32 if that was the reason.
   public static func prefer(_ type: ComputeType) -> (taken: ComputeType, rate: Double?) {
     let rate = type == .bf16 ? bf16Rate() : nil
-    computeType = type == .bf16 && (rate ?? 0) < 0.75 ? .f32 : type
+    computeType = type
+    if type == .bf16 && (rate ?? 0) < 0.75 { multiply(in: .f32) }
     return (computeType, computeType == type ? nil : rate)
   }
   /// The thread team as the system runs it: its number of threads, and the number of processors on

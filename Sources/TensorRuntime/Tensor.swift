@@ -232,8 +232,13 @@ public struct Tensor: Sendable {
     offset == 0 && byteCount == storage.byteCount && storage.takeCleared()
   }
 
+  /// Whether both are the same elements in the same memory.
+  public func isSame(as other: Tensor) -> Bool {
+    storage === other.storage && offset == other.offset && count == other.count
+      && type == other.type
+  }
   /// Whether nothing else holds this memory, so that a result may be written over it.
-  mutating func isOnlyHolder() -> Bool {
+  public mutating func isOnlyHolder() -> Bool {
     isKnownUniquelyReferenced(&storage) && !storage.isReadOnly
   }
   /// Makes this the only holder of its memory. If it was shared, it is copied and the copy is

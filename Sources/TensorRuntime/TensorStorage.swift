@@ -28,8 +28,8 @@ internal import Synchronization
     case borrowed(any AnyObject & Sendable)
   }
 
-  init(byteCount: Int, from pool: BufferPool) {
-    unsafe (pointer, capacity) = unsafe pool.take(byteCount)
+  init(byteCount: Int, from pool: BufferPool, lasting: Bool = false) {
+    unsafe (pointer, capacity) = unsafe pool.take(byteCount, lasting: lasting)
     (self.byteCount, isReadOnly, origin, scales) = (byteCount, false, .pool(pool), nil)
     cleared = Atomic(false)
   }

@@ -1,4 +1,5 @@
 internal import CKernels
+internal import Synchronization
 
 /// The source of all memory of results. Every operation takes its output and scratch from here, and
 /// both are recycled when they are released. It cannot be copied: it is passed down the call tree
@@ -21,11 +22,12 @@ public struct Workspace: ~Copyable {
   /// first two in a plan.
   public func rounds(_ count: Int) -> Int { isPlanned ? min(count, 2) : count }
 
-  /// A tensor whose elements are not set.
-  public func tensor(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
+  /// A tensor whose elements are not set. `lasting`: it outlasts most of what is made around it.
+  public func tensor(_ shape: Shape, _ type: ElementType = .f32, lasting: Bool = false) -> Tensor {
     Tensor(
       shape: shape, type: type,
-      storage: TensorStorage(byteCount: shape.count * type.byteCount, from: pool))
+      storage: TensorStorage(
+        byteCount: shape.count * type.byteCount, from: pool, lasting: lasting))
   }
   public func zeros(_ shape: Shape, _ type: ElementType = .f32) -> Tensor {
     let t = tensor(shape, type)
@@ -45,10 +47,10 @@ public struct Workspace: ~Copyable {
   func scratch(_ count: Int, _ type: ElementType) -> Tensor { tensor(Shape(max(count, 1)), type) }
 
   /// The elements of `x` in another type, or `x` itself if it has that type already.
-  public func converted(_ x: Tensor, to type: ElementType) -> Tensor {
+  public func converted(_ x: Tensor, to type: ElementType, lasting: Bool = false) -> Tensor {
     if x.type == type { return x }
     precondition(type != .i8, "a weight is quantized by `quantized`")
-    let y = tensor(x.shape, type)
+    let y = tensor(x.shape, type, lasting: lasting)
     if x.type == .i8 {
       return converted(widened(x), to: type)
     } else if x.type.isFloating && type.isFloating {
@@ -151,7 +153,20 @@ public enum Machine {
   public enum ComputeType: String, Codable, Sendable, CaseIterable { case f32, bf16 }
   public static var computeType: ComputeType {
     get { pk_compute_type() == PK_BF16 ? .bf16 : .f32 }
-    set { pk_compute_type_set(newValue == .bf16 ? PK_BF16 : PK_F32) }
+    set {
+      savesBF16.store(newValue == .bf16, ordering: .relaxed)
+      multiply(in: newValue)
+    }
+  }
+  /// The type in which networks keep what backward reads: the one last asked for as `computeType`,
+  /// also where the processor multiplies f32.
+  public static var savedType: ComputeType {
+    savesBF16.load(ordering: .relaxed) ? .bf16 : .f32
+  }
+  private static let savesBF16 = Atomic(false)
+  /// Sets `computeType` and leaves `savedType` as it is.
+  public static func multiply(in type: ComputeType) {
+    pk_compute_type_set(type == .bf16 ? PK_BF16 : PK_F32)
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }
   /// Whether bf16 products use AMX's tiles. Attention and convolutions are then f32, which is

@@ -51,4 +51,23 @@ import Testing
     #expect(arena.take(6 << 20)!.lowerBound == blocks[6].lowerBound)
     #expect(arena.used == 19 << 20)
   }
+  /// Lasting blocks lie one behind the other however long those between them live; others use the
+  /// holes among them.
+  @Test func lastingBlocks() {
+    var arenas = Arenas()
+    arenas.add(0..<1 << 26, lasting: false)
+    #expect(arenas.take(1 << 20, lasting: true) == nil)
+    arenas.add(1 << 30..<1 << 30 + 1 << 26, lasting: true)
+    var lasting: [Range<Int>] = []
+    for _ in 0..<8 {
+      let brief = [3, 2].map { arenas.take($0 << 20, lasting: false)! }
+      lasting.append(arenas.take(1 << 20, lasting: true)!)
+      brief.forEach { arenas.give($0) }
+    }
+    #expect(zip(lasting, lasting.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })
+    #expect(arenas.used == 13 << 20 && arenas.taken == 8 << 20)
+    lasting[2...7].forEach { arenas.give($0) }
+    #expect(arenas.take(6 << 20, lasting: false)!.lowerBound == lasting[2].lowerBound)
+    #expect(arenas.used == 13 << 20 && arenas.free == [0..<5 << 20])
+  }
 }

@@ -82,7 +82,7 @@ public struct AutoencoderDecoder: TiledNetwork {
     let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.Saved, Tensor>] = []
     for block in up {
-      let (y, kept) = keeping.run(h) { block.forward($0, in: work) }
+      let (y, kept) = keeping.run(h, in: work) { block.forward($0, in: work) }
       saved.append(kept)
       h = y
     }

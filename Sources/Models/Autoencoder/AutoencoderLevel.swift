@@ -10,7 +10,13 @@ struct AutoencoderLevel: Layer {
   /// encoder pads at one side only (videocrafter.md 3).
   var padsEnd = false
 
-  struct Saved: Sendable { let residuals: [ResidualBlock.Saved], resampler: Convolution.Saved? }
+  struct Saved: SavedTensors {
+    var residuals: [ResidualBlock.Saved], resampler: Convolution.Saved?
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      residuals.forEachTensor(body)
+      resampler.forEachTensor(body)
+    }
+  }
 
   /// With `keeping` false the residual blocks keep nothing for backward.
   func forward(_ x: Tensor, keeping: Bool = true, in work: borrowing Workspace) -> (

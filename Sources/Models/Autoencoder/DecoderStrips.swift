@@ -25,7 +25,7 @@ extension AutoencoderDecoder {
     let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.StripsSaved, ClipStrips>] = []
     for block in up {
-      let (y, kept) = keeping.run(h) { block.forward($0, in: work) }
+      let (y, kept) = keeping.run(h, in: work) { block.forward($0, in: work) }
       saved.append(kept)
       h = y
     }
@@ -48,7 +48,10 @@ extension AutoencoderDecoder {
 }
 
 extension AutoencoderLevel {
-  struct StripsSaved: Sendable { let residuals: [ResidualBlock.StripsSaved] }
+  struct StripsSaved: SavedTensors {
+    var residuals: [ResidualBlock.StripsSaved]
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) { residuals.forEachTensor(body) }
+  }
 
   func forward(_ x: ClipStrips, in work: borrowing Workspace) -> (
     y: ClipStrips, saved: StripsSaved
@@ -72,7 +75,13 @@ extension AutoencoderLevel {
 }
 
 extension ResidualBlock {
-  struct StripsSaved: Sendable { let norm1, norm2: GroupNorm.StripsSaved }
+  struct StripsSaved: SavedTensors {
+    var norm1, norm2: GroupNorm.StripsSaved
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      norm1.forEachTensor(body)
+      norm2.forEachTensor(body)
+    }
+  }
 
   func forward(_ x: ClipStrips, in work: borrowing Workspace) -> (
     y: ClipStrips, saved: StripsSaved

@@ -9,8 +9,13 @@ public struct ResidualBlock: Layer {
   public var conv2: Convolution
   public var shortcut: Convolution?
 
-  public struct Saved: Sendable {
-    let conv1, conv2: GroupNorm.Saved, shortcut: Convolution.Saved?
+  public struct Saved: SavedTensors {
+    var conv1, conv2: GroupNorm.Saved, shortcut: Convolution.Saved?
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      conv1.forEachTensor(body)
+      conv2.forEachTensor(body)
+      shortcut.forEachTensor(body)
+    }
   }
 
   init(

@@ -81,7 +81,10 @@ struct Modulation: Layer {
   }
   func chunk(_ s: Saved, _ i: Int) -> Workspace.Chunk { Workspace.Chunk(s.values, i, of: chunks) }
 
-  struct NormSaved: Sendable { let x: Tensor, statistics: Workspace.RowStatistics }
+  struct NormSaved: SavedTensors {
+    var x: Tensor, statistics: Workspace.RowStatistics
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
+  }
   static let epsilon = 1e-6
 
   /// LN(x) (1 + chunk `scale`) + chunk `shift`: x `[B, N, D]`.

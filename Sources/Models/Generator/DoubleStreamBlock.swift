@@ -15,13 +15,24 @@ struct DoubleStreamBlock: Layer {
     var out: Linear
     var feedForward: FeedForward
 
-    struct Entry: Sendable {
-      let modulation: Modulation.Saved, x: Tensor, norm: Modulation.NormSaved,
+    struct Entry: SavedTensors {
+      var modulation: Modulation.Saved, norm: Modulation.NormSaved,
         projection: StreamProjection.Saved
+      mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+        norm.forEachTensor(body)
+        projection.forEachTensor(body)
+      }
     }
-    struct Exit: Sendable {
-      let out: Linear.Saved, attended: Tensor, norm: Modulation.NormSaved,
+    struct Exit: SavedTensors {
+      var out: Linear.Saved, attended: Tensor, norm: Modulation.NormSaved,
         feedForward: FeedForward.Saved, fed: Tensor
+      mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+        out.forEachTensor(body)
+        attended.forEachTensor(body)
+        norm.forEachTensor(body)
+        feedForward.forEachTensor(body)
+        fed.forEachTensor(body)
+      }
     }
 
     /// Writes q, k, v to the rows of the joint attention from `row` on.
@@ -31,11 +42,11 @@ struct DoubleStreamBlock: Layer {
     ) -> Entry {
       let (u, ns) = modulation.norm(x, m, scale: 1, shift: 0, in: work)
       let ps = projection.forward(u, rotary: rotary, into: &joint, row: row, in: work)
-      return Entry(modulation: m, x: x, norm: ns, projection: ps)
+      return Entry(modulation: m, norm: ns, projection: ps)
     }
     func exit(_ o: Tensor, _ e: Entry, in work: borrowing Workspace) -> (Tensor, Exit) {
       let (attended, os) = out.forward(o, in: work)
-      let middle = modulation.gate(e.x, e.modulation, 2, attended, in: work)
+      let middle = modulation.gate(e.norm.x, e.modulation, 2, attended, in: work)
       let (u, ns) = modulation.norm(middle, e.modulation, scale: 4, shift: 3, in: work)
       let (fed, fs) = feedForward.forward(u, in: work)
       return (
@@ -73,10 +84,19 @@ struct DoubleStreamBlock: Layer {
     }
   }
   /// An entry and an exit for each strip of image rows, and for the text where it is.
-  struct Saved: Sendable {
-    let image: [(entry: Stream.Entry, exit: Stream.Exit)]
-    let text: (entry: Stream.Entry, exit: Stream.Exit)?
-    let attention: JointAttention.Saved
+  struct Saved: SavedTensors {
+    var image: [(entry: Stream.Entry, exit: Stream.Exit)]
+    var text: (entry: Stream.Entry, exit: Stream.Exit)?
+    var attention: JointAttention.Saved
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      for i in image.indices {
+        image[i].entry.forEachTensor(body)
+        image[i].exit.forEachTensor(body)
+      }
+      text?.entry.forEachTensor(body)
+      text?.exit.forEachTensor(body)
+      attention.forEachTensor(body)
+    }
   }
 
   init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {

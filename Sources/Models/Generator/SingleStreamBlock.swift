@@ -11,15 +11,27 @@ struct SingleStreamBlock: Layer {
   let attention: JointAttention
 
   /// What backward needs of one strip, and of all of them.
-  struct Strip: Sendable {
-    let norm: Modulation.NormSaved
-    let projection: StreamProjection.Saved
-    let up: Linear.Saved, hidden: Tensor, out: Linear.Saved, branch: Tensor
+  struct Strip: SavedTensors {
+    var norm: Modulation.NormSaved
+    var projection: StreamProjection.Saved
+    var up: Linear.Saved, hidden: Tensor, out: Linear.Saved, branch: Tensor
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      norm.forEachTensor(body)
+      projection.forEachTensor(body)
+      up.forEachTensor(body)
+      hidden.forEachTensor(body)
+      out.forEachTensor(body)
+      branch.forEachTensor(body)
+    }
   }
-  struct Saved: Sendable {
-    let modulation: Modulation.Saved
-    let strips: [Strip]
-    let attention: JointAttention.Saved
+  struct Saved: SavedTensors {
+    var modulation: Modulation.Saved
+    var strips: [Strip]
+    var attention: JointAttention.Saved
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      strips.forEachTensor(body)
+      attention.forEachTensor(body)
+    }
   }
   init(_ name: String, _ c: TransformerConfig, from source: ParameterSource) throws {
     modulation = try Modulation("\(name).norm", width: c.width, chunks: 3, from: source)

@@ -8,13 +8,25 @@ struct StreamProjection: Layer {
   var queryNorm, keyNorm: RMSNorm
   let heads: Int
 
-  struct Saved: Sendable {
-    let query, key, value: Linear.Saved
-    let queryNorm, keyNorm: RMSNorm.Saved
+  struct Saved: SavedTensors {
+    var query, key, value: Linear.Saved
+    var queryNorm, keyNorm: RMSNorm.Saved
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      query.forEachTensor(body)
+      key.forEachTensor(body)
+      value.forEachTensor(body)
+      queryNorm.forEachTensor(body)
+      keyNorm.forEachTensor(body)
+    }
   }
   /// Queries, keys and values of attention, or their gradients, `[B, M, D]`.
-  struct Projected: Sendable {
+  struct Projected: SavedTensors {
     var q, k, v: Tensor
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      body(&q)
+      body(&k)
+      body(&v)
+    }
     init(q: Tensor, k: Tensor, v: Tensor) { (self.q, self.k, self.v) = (q, k, v) }
     /// v gets its memory with its first rows.
     init(_ shape: Shape, _ type: ElementType, in work: borrowing Workspace) {

@@ -113,7 +113,7 @@ public struct VideoTransformer: Layer {
     var doubleSaved: [DoubleSaved] = []
     var singleSaved: [SingleSaved] = []
     for block in double {
-      let (y, kept) = keeping.run(streams) {
+      let (y, kept) = keeping.run(streams, in: work) {
         let (image, text, s) = block.forward($0.image, $0.text, active, rows, in: work)
         return ((image, text), s)
       }
@@ -126,7 +126,7 @@ public struct VideoTransformer: Layer {
     }
     streams = ([], nil)
     for block in single {
-      let (y, kept) = keeping.run(h) { block.forward($0, active, rows, in: work) }
+      let (y, kept) = keeping.run(h, in: work) { block.forward($0, active, rows, in: work) }
       singleSaved.append(kept)
       h = y
     }
@@ -203,7 +203,9 @@ public struct VideoTransformer: Layer {
     let (rows, active) = (s.rows, s.active)
     var dh = output
     for i in single.indices.reversed() {
-      let saved = s.single.removeLast().all { single[i].forward($0, active, rows, in: work).saved }
+      let saved = s.single.removeLast().all {
+        single[i].forward($0, active, rows, in: work).saved
+      }
       dh = single[i].backward(dh, saved, rows, addingTo: &dActive, in: work)
     }
     var dImg = dh.indices.map { work.narrowed(dh[$0], axis: 1, 0..<rows.image[$0].count) }

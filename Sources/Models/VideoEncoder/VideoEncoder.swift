@@ -64,7 +64,7 @@ public struct VideoEncoder: Layer {
     let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<VideoEncoderBlock.Saved, [Tensor]>] = []
     for block in blocks {
-      let (y, kept) = keeping.run(strips) {
+      let (y, kept) = keeping.run(strips, in: work) {
         block.forward($0, rows, in: work)
       } plain: {
         block($0, rows, in: work)

@@ -13,16 +13,34 @@ public struct VideoEncoderBlock: Layer {
   public var scale2: Parameter
   let heads: Int
 
-  public struct Saved: Sendable {
-    let joint: JointAttention.Saved
-    let strips: [StripSaved]
+  public struct Saved: SavedTensors {
+    var joint: JointAttention.Saved
+    var strips: [StripSaved]
+    public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      joint.forEachTensor(body)
+      strips.forEachTensor(body)
+    }
   }
-  struct StripSaved: Sendable {
-    let attention: AttentionSaved, out: Linear.Saved, attended: Tensor
-    let norm2: RMSNorm.Saved, mlp: FeedForward.Saved, fed: Tensor
+  struct StripSaved: SavedTensors {
+    var attention: AttentionSaved, out: Linear.Saved, attended: Tensor
+    var norm2: RMSNorm.Saved, mlp: FeedForward.Saved, fed: Tensor
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      attention.forEachTensor(body)
+      out.forEachTensor(body)
+      attended.forEachTensor(body)
+      norm2.forEachTensor(body)
+      mlp.forEachTensor(body)
+      fed.forEachTensor(body)
+    }
   }
-  struct AttentionSaved: Sendable {
-    let norm1: RMSNorm.Saved, qkv: Linear.Saved, queryNorm, keyNorm: RMSNorm.Saved
+  struct AttentionSaved: SavedTensors {
+    var norm1: RMSNorm.Saved, qkv: Linear.Saved, queryNorm, keyNorm: RMSNorm.Saved
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      norm1.forEachTensor(body)
+      qkv.forEachTensor(body)
+      queryNorm.forEachTensor(body)
+      keyNorm.forEachTensor(body)
+    }
   }
 
   init(_ name: String, _ c: VideoEncoderConfig, from source: ParameterSource) throws {

@@ -12,11 +12,17 @@ struct SpaceTimeTransformer: Layer {
   var projOut: Linear
   let axis: Axis
 
-  struct Saved: Sendable {
-    let norm: GroupNorm.Saved, projIn: Linear.Saved
+  struct Saved: SavedTensors {
+    var norm: GroupNorm.Saved, projIn: Linear.Saved
     var blocks: [UNetTransformerBlock.Saved]
-    let projOut: Linear.Saved
-    let input: Shape
+    var projOut: Linear.Saved
+    var input: Shape
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      norm.forEachTensor(body)
+      projIn.forEachTensor(body)
+      blocks.forEachTensor(body)
+      projOut.forEachTensor(body)
+    }
   }
 
   /// `cellAxes`: the projections are stored as convolutions of one cell.
@@ -56,12 +62,19 @@ struct SpaceTimeTransformer: Layer {
     return work.permuted(y.reshaped(Shape(s[0], cells, t, s[1])), [0, 3, 2, 1]).reshaped(s)
   }
 
+  /// The rows that the blocks read.
+  private func enter(_ x: Tensor, in work: borrowing Workspace) -> (
+    y: Tensor, norm: GroupNorm.Saved, projIn: Linear.Saved
+  ) {
+    let (n, ns) = norm.forward(x, in: work)
+    let (y, ps) = projIn.forward(rows(n, in: work), in: work)
+    return (y, ns, ps.withoutInput)
+  }
   func forward(_ x: Tensor, context: Tensor?, in work: borrowing Workspace) -> (
     y: Tensor, saved: Saved
   ) {
     let count = sequences(x.shape)
-    let (n, ns) = norm.forward(x, in: work)
-    var (h, ps) = projIn.forward(rows(n, in: work), in: work)
+    var (h, ns, ps) = enter(x, in: work)
     var saved: [UNetTransformerBlock.Saved] = []
     for block in blocks {
       let (y, s) = block.forward(h, sequences: count, context: context, in: work)
@@ -71,11 +84,11 @@ struct SpaceTimeTransformer: Layer {
     let (r, os) = projOut.forward(h, in: work)
     var y = planes(r, x.shape, in: work)
     work.add(x, to: &y)
-    return (y, Saved(norm: ns, projIn: ps.withoutInput, blocks: saved, projOut: os, input: x.shape))
+    return (y, Saved(norm: ns, projIn: ps, blocks: saved, projOut: os, input: x.shape))
   }
   /// The result alone.
   func callAsFunction(_ x: Tensor, context: Tensor?, in work: borrowing Workspace) -> Tensor {
-    var h = projIn(rows(norm.forward(x, in: work).y, in: work), in: work)
+    var h = enter(x, in: work).y
     for block in blocks { h = block(h, sequences: sequences(x.shape), context: context, in: work) }
     h = planes(projOut(h, in: work), x.shape, in: work)
     work.add(x, to: &h)
@@ -84,7 +97,7 @@ struct SpaceTimeTransformer: Layer {
   func run(_ x: Tensor, context: Tensor?, keeping: Keeping, in work: borrowing Workspace) -> (
     Tensor, Kept<Saved, Tensor>
   ) {
-    keeping.run(x) {
+    keeping.run(x, in: work) {
       forward($0, context: context, in: work)
     } plain: {
       self($0, context: context, in: work)

@@ -8,9 +8,19 @@ struct UNetAttention: Layer {
   let heads: Int
 
   /// All but x.
-  struct Saved: Sendable {
-    let query, key, value, out: Linear.Saved
-    let q, k, v, o, lse: Tensor
+  struct Saved: SavedTensors {
+    var query, key, value, out: Linear.Saved
+    var q, k, v, o, lse: Tensor
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      query.forEachTensor(body)
+      key.forEachTensor(body)
+      value.forEachTensor(body)
+      out.forEachTensor(body)
+      q.forEachTensor(body)
+      k.forEachTensor(body)
+      v.forEachTensor(body)
+      o.forEachTensor(body)
+    }
   }
 
   init(

@@ -10,9 +10,15 @@ struct UNetResidualBlock: Layer {
   var shortcut: Convolution?
   var temporal: [TemporalConvolution]
 
-  struct Saved: Sendable {
-    let conv1, conv2: GroupNorm.Saved, embedding: Linear.Saved, shortcut: Convolution.Saved?
-    let temporal: [GroupNorm.Saved]
+  struct Saved: SavedTensors {
+    var conv1, conv2: GroupNorm.Saved, embedding: Linear.Saved, shortcut: Convolution.Saved?
+    var temporal: [GroupNorm.Saved]
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      conv1.forEachTensor(body)
+      conv2.forEachTensor(body)
+      shortcut.forEachTensor(body)
+      temporal.forEachTensor(body)
+    }
   }
 
   init(
@@ -69,7 +75,7 @@ struct UNetResidualBlock: Layer {
   func run(_ x: Tensor, _ active: Tensor, keeping: Keeping, in work: borrowing Workspace) -> (
     Tensor, Kept<Saved, Tensor>
   ) {
-    keeping.run(x) {
+    keeping.run(x, in: work) {
       forward($0, active, in: work)
     } plain: {
       self($0, active, in: work)

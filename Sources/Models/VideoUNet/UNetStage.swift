@@ -63,7 +63,10 @@ struct UNetStage: Layer {
       (h, s.temporal) = temporal.run(h, context: nil, keeping: keeping, in: work)
     }
     if let second { (h, s.second) = second.run(h, c.active, keeping: keeping, in: work) }
-    if let resample { (h, s.resample) = resample.forward(h, in: work) }
+    if let resample {
+      (h, s.resample) = resample.forward(h, in: work)
+      if keeping == .all { work.narrow(&s.resample) }
+    }
     return (h, s)
   }
   mutating func backward(

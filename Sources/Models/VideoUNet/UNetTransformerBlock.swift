@@ -11,10 +11,18 @@ struct UNetTransformerBlock: Layer {
   var norm3: LayerNorm, feedForward: GatedFeedForward
   let hasContext: Bool
 
-  struct Saved: Sendable {
-    let norm1: LayerNorm.Saved, norm2: LayerNorm.Saved, norm3: LayerNorm.Saved
+  struct Saved: SavedTensors {
+    var norm1: LayerNorm.Saved, norm2: LayerNorm.Saved, norm3: LayerNorm.Saved
     /// Backward takes these out.
     var attention1, attention2: UNetAttention.Saved?, feedForward: GatedFeedForward.Saved?
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      norm1.forEachTensor(body)
+      norm2.forEachTensor(body)
+      norm3.forEachTensor(body)
+      attention1.forEachTensor(body)
+      attention2.forEachTensor(body)
+      feedForward.forEachTensor(body)
+    }
   }
 
   init(_ name: String, width: Int, context: Int?, heads: Int, from source: ParameterSource) throws {
@@ -39,18 +47,20 @@ struct UNetTransformerBlock: Layer {
     -> (y: Tensor, saved: Saved)
   {
     let (u1, n1) = norm1.forward(x, in: work)
-    var (y, a1) = attention1.forward(sequences(u1, count), in: work)
+    var (y, a1) = attention1.forward(sequences(consume u1, count), in: work)
+    work.narrow(&a1)
     y = y.reshaped(x.shape)
     work.add(x, to: &y)
     let (u2, n2) = norm2.forward(y, in: work)
     var (z, a2) =
       hasContext
-      ? attention2.forward(u2, context: context, in: work)
-      : attention2.forward(sequences(u2, count), in: work)
+      ? attention2.forward(consume u2, context: context, in: work)
+      : attention2.forward(sequences(consume u2, count), in: work)
+    work.narrow(&a2)
     z = z.reshaped(x.shape)
     work.add(y, to: &z)
     let (u3, n3) = norm3.forward(z, in: work)
-    var (w, fs) = feedForward.forward(u3, in: work)
+    var (w, fs) = feedForward.forward(consume u3, in: work)
     work.add(z, to: &w)
     return (
       w, Saved(norm1: n1, norm2: n2, norm3: n3, attention1: a1, attention2: a2, feedForward: fs)

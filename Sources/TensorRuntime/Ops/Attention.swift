@@ -42,6 +42,7 @@ extension Workspace {
     _ dout: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, heads: Int,
     scale: Double, visible: Visibility = .all
   ) -> (dq: Tensor, dk: Tensor, dv: Tensor) {
+    let (q, k, v, o) = (widened(q), widened(k), widened(v), widened(o))
     let dq = tensor(q.shape, q.type)
     let dk = tensor(k.shape, k.type)
     let dv = tensor(v.shape, v.type)

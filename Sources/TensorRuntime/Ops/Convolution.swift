@@ -100,6 +100,7 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, weight shape: Shape, _ g: ConvolutionGeometry,
     addingTo dWeight: inout Tensor?, _ dBias: inout Tensor?
   ) {
+    let x = widened(x)
     if dWeight == nil && dBias == nil { return }
     var s = convShape(x.shape, shape, g)
     dWeight?.makeUnique(in: self)

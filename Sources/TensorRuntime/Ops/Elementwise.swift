@@ -20,6 +20,7 @@ extension Workspace {
     return y
   }
   public func activationBackward(_ f: Activation, _ dy: Tensor, x: Tensor) -> Tensor {
+    let x = widened(x)
     precondition(dy.count == x.count, "\(f) backward: dy \(dy.shape), x \(x.shape)")
     let dx = tensor(x.shape, x.type)
     unsafe check(pk_activation_backward(x.type.pk, f.pk, x.count, x.base, dy.base, dx.base))
@@ -28,6 +29,7 @@ extension Workspace {
   /// a ⊙ f(b) for rows [a, b] of x `[..., 2 D]`; y `[..., D]` (GEGLU with `geluErf`; Shazeer 2020,
   /// arXiv:2002.05202, eq. 6).
   public func gated(_ f: Activation, _ x: Tensor) -> Tensor {
+    let x = widened(x)
     precondition(x.shape.last % 2 == 0, "gated \(f): no halves in \(x.shape)")
     let y = tensor(x.shape.replacingLast(with: x.shape.last / 2), x.type)
     unsafe check(pk_gated_forward(x.type.pk, f.pk, x.shape.rows, y.shape.last, x.base, y.base))
@@ -35,6 +37,7 @@ extension Workspace {
   }
   /// The gradient of x, in the memory of x if nothing else holds it.
   public func gatedBackward(_ f: Activation, _ dy: Tensor, x: consuming Tensor) -> Tensor {
+    x = widened(x)
     precondition(2 * dy.count == x.count, "gated \(f) backward: dy \(dy.shape), x \(x.shape)")
     let dx = x.isOnlyHolder() ? x : tensor(x.shape, x.type)
     unsafe check(
@@ -181,6 +184,7 @@ extension Workspace {
     _ dy: Tensor, _ gate: Chunk, h: Tensor, index: Int, of count: Int,
     addingTo dChunks: inout Tensor?
   ) -> Tensor {
+    let h = widened(h)
     let (b, n, c) = tokens(dy)
     dChunks?.makeUnique(in: self)
     let dGate = unsafe dChunks.map { unsafe Chunk($0, index, of: count).base }

@@ -28,6 +28,7 @@ extension Workspace {
     _ dy: Tensor, row: Int = 0, x: Tensor, column: Int = 0, heads: Int, scale: Tensor, rstd: Tensor,
     rotation: Rotation?, into dx: inout Tensor, addingTo dScale: inout Tensor?
   ) {
+    let x = widened(x)
     var s = headShape(x, dy, column, row, heads, scale, 0, rotation)
     precondition(
       dx.shape == x.shape && dx.type == x.type, "head norm backward: dx \(dx.shape), x \(x.shape)")

@@ -53,6 +53,7 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, rectified: Bool = false, scale: Tensor?, statistics s: RowStatistics,
     adding side: Tensor? = nil, addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
+    let x = widened(x)
     precondition(
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "layer norm backward: dy \(dy.shape), x \(x.shape)")
@@ -93,6 +94,7 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, scale: Chunk, statistics s: RowStatistics, adding side: Tensor? = nil,
     scaleIndex: Int, shiftIndex: Int, of count: Int, addingTo dChunks: inout Tensor?
   ) -> Tensor {
+    let x = widened(x)
     let (b, n, c) = tokens(x)
     precondition(
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
@@ -123,6 +125,7 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, scale: Tensor?, rstd: Tensor, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?
   ) -> Tensor {
+    let x = widened(x)
     precondition(
       dy.shape == x.shape && side.map { $0.shape == x.shape } ?? true,
       "RMS norm backward: dy \(dy.shape), x \(x.shape)")
@@ -183,6 +186,7 @@ extension Workspace {
     _ x: Tensor, _ statistics: RowStatistics, groups: Int, scale: Tensor?, shift: Tensor?,
     silu: Bool, eachFrame: Bool = false
   ) -> Tensor {
+    let x = widened(x)
     var s = groupShape(x, groups, 0, silu, eachFrame)
     let gamma = scale.map { widened($0) }
     let beta = shift.map { widened($0) }
@@ -215,6 +219,7 @@ extension Workspace {
     silu: Bool, eachFrame: Bool = false, statistics: RowStatistics, adding side: Tensor? = nil,
     addingTo dScale: inout Tensor?, _ dShift: inout Tensor?
   ) -> Tensor {
+    let x = widened(x)
     precondition(
       dy.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type),
       "group norm backward: dy \(dy.shape), x \(x.shape)")
@@ -239,6 +244,7 @@ extension Workspace {
     _ dy: consuming Tensor, x: Tensor, groups: Int, scale: Tensor?, shift: Tensor?, silu: Bool,
     statistics: RowStatistics
   ) -> (g: Tensor, sums: Tensor) {
+    let x = widened(x)
     precondition(dy.shape == x.shape, "group norm backward: dy \(dy.shape), x \(x.shape)")
     var s = groupShape(x, groups, 0, silu, false)
     let gamma = scale.map { widened($0) }
@@ -258,6 +264,7 @@ extension Workspace {
     _ g: inout Tensor, x: Tensor, groups: Int, scale: Tensor?, statistics: RowStatistics,
     sums: Tensor, cells: Int, adding side: Tensor? = nil
   ) {
+    let x = widened(x)
     precondition(
       g.shape == x.shape && (side == nil || side!.shape == x.shape && side!.type == x.type),
       "group norm backward: g \(g.shape), x \(x.shape)")

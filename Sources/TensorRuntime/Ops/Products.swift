@@ -76,7 +76,7 @@ extension Workspace {
       "linear backward through \(before?.shape.description ?? "nothing"): dx \(dx.shape)")
     multiply(
       dy, by: Factor(weight, first: columns?.lowerBound ?? 0, frozen: frozen),
-      then: .init(f: f, before: before), into: dx)
+      then: .init(f: f, before: before.map { widened($0) }), into: dx)
     return dx
   }
   /// dx += dy W[:, columns], and then through the derivative of f, as above.
@@ -93,7 +93,7 @@ extension Workspace {
     dx.makeUnique(in: self)
     multiply(
       dy, by: Factor(weight, first: columns?.lowerBound ?? 0, frozen: frozen),
-      then: .init(f: f, before: before), into: dx, beta: 1)
+      then: .init(f: f, before: before.map { widened($0) }), into: dx, beta: 1)
   }
   /// Elements of a weight up to which panels are kept. This covers BERT-large, but not a generator
   /// with billions of parameters.
@@ -208,6 +208,7 @@ extension Workspace {
   public func linearBackwardWeight(
     _ dy: Tensor, x: Tensor, times s: Double = 1, addingTo dWeight: inout Tensor?
   ) {
+    let x = widened(x)
     guard dWeight != nil else { return }
     let out = dy.shape.last
     let input = x.shape.last
