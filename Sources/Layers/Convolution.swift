@@ -102,7 +102,7 @@ public struct Convolution: Layer {
     _ dy: consuming Tensor, _ saved: GroupNorm.Saved, after norm: inout GroupNorm,
     adding side: Tensor? = nil, in work: borrowing Workspace
   ) -> Tensor {
-    let input = saved.x.shape
+    let (saved, input) = (work.widened(saved), saved.x.shape)
     if readsInput {
       backwardParameters(dy, Saved(x: norm.again(saved, in: work), input: input), in: work)
     }

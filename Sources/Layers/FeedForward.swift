@@ -85,7 +85,7 @@ public struct GatedFeedForward: Layer {
   public mutating func backward(
     _ dy: Tensor, _ saved: consuming Saved, of x: Tensor, in work: borrowing Workspace
   ) -> Tensor {
-    let (us, halves, ds) = (saved.up, saved.halves, saved.down)
+    let (us, halves, ds) = (saved.up, work.widened(saved.halves), saved.down)
     _ = consume saved
     let dGated = down.backward(
       dy, down.saved(ds) { work.gated(activation, halves) }, in: work)

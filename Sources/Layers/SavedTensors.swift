@@ -19,6 +19,12 @@ extension Array: SavedTensors where Element: SavedTensors {
 }
 
 extension Workspace {
+  /// The same in the type of arithmetic, for several operations that read it.
+  public func widened<Saved: SavedTensors>(_ saved: Saved) -> Saved {
+    var wide = saved
+    wide.forEachTensor { $0 = widened($0) }
+    return wide
+  }
   /// Converts to `Machine.savedType`, for the time until backward, whose operations widen what
   /// they read. Products of this type round their operands anyway; norms and activations get
   /// rounded inputs in backward, as in mixed precision training (Micikevicius et al. 2018,

@@ -41,7 +41,10 @@ public struct SharedKey: Sendable {
   /// `compute_dtype` of every kind of training.
   public static let computeType = SharedKey(
     .choice(Machine.ComputeType.self),
-    "Operands of products, attention and convolutions; bf16 where it is faster.",
+    """
+    Operands of products, attention and convolutions (bf16 where it is faster), and what is kept \
+    for backward.
+    """,
     formerly: "products")
 }
 

@@ -87,11 +87,13 @@ struct UNetTransformerBlock: Layer {
     in work: borrowing Workspace
   ) -> Tensor {
     var none: Tensor?
+    let n3 = work.widened(s.norm3)
     let dz = norm3.backward(
       feedForward.backward(
-        dw, s.feedForward.take()!, of: norm3.again(s.norm3, in: work), in: work),
-      s.norm3, adding: dw, in: work)
-    let u2 = norm2.again(s.norm2, in: work)
+        dw, s.feedForward.take()!, of: norm3.again(n3, in: work), in: work),
+      n3, adding: dw, in: work)
+    let n2 = work.widened(s.norm2)
+    let u2 = norm2.again(n2, in: work)
     let du2 =
       hasContext
       ? attention2.backward(
@@ -99,12 +101,13 @@ struct UNetTransformerBlock: Layer {
       : attention2.backward(
         sequences(dz, count), s.attention2.take()!, of: sequences(u2, count), addingTo: &none,
         in: work)
-    let dy = norm2.backward(du2.reshaped(dw.shape), s.norm2, adding: dz, in: work)
-    let u1 = norm1.again(s.norm1, in: work)
+    let dy = norm2.backward(du2.reshaped(dw.shape), n2, adding: dz, in: work)
+    let n1 = work.widened(s.norm1)
+    let u1 = norm1.again(n1, in: work)
     let du1 = attention1.backward(
       sequences(dy, count), s.attention1.take()!, of: sequences(u1, count), addingTo: &none,
       in: work)
-    return norm1.backward(du1.reshaped(dw.shape), s.norm1, adding: dy, in: work)
+    return norm1.backward(du1.reshaped(dw.shape), n1, adding: dy, in: work)
   }
   mutating func forEachParameter(_ body: (inout Parameter) throws -> Void) rethrows {
     try attention1.forEachParameter(body)

@@ -41,7 +41,10 @@ struct BenchOptions: ParsableArguments {
     name: [.customLong("compute-dtype"), .customLong("products")],
     in: .choice(Machine.ComputeType.self),
     help:
-      "Round operands of products, attention and convolutions to this type first; sums stay f32.")
+      """
+      Round operands of products, attention and convolutions to this type first, if it is not \
+      slower than f32; keep what backward needs in it. Sums stay f32.
+      """)
   var computeType = Machine.ComputeType.f32
 
   @Flag(
