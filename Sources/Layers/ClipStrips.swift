@@ -4,13 +4,16 @@ public import TensorRuntime
 ///
 /// A layer of a frozen network treats each strip by itself, with the rows beside it that it needs,
 /// so the bits depend on the number of strips, not on who has them (`RowShare`).
-public struct ClipStrips: Sendable {
+public struct ClipStrips: SavedTensors {
   /// The strips of this process, in order.
-  public internal(set) var parts: [Tensor]
+  public private(set) var parts: [Tensor]
   public let share: RowShare
   /// Where each strip of all processes begins; in the end the number of rows.
   let bounds: [Int]
 
+  public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+    parts.forEachTensor(body)
+  }
   init(_ parts: [Tensor], _ share: RowShare, bounds: [Int]) {
     (self.parts, self.share, self.bounds) = (parts, share, bounds)
   }

@@ -5,7 +5,7 @@ extension GroupNorm {
   public struct StripsSaved: SavedTensors {
     var x: ClipStrips, statistics: Workspace.RowStatistics
     public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
-      x.parts.forEachTensor(body)
+      x.forEachTensor(body)
     }
   }
   private func saved(_ x: ClipStrips, in work: borrowing Workspace) -> StripsSaved {

@@ -25,8 +25,8 @@ extension Workspace {
     wide.forEachTensor { $0 = widened($0) }
     return wide
   }
-  /// Converts to `Machine.savedType`, for the time until backward, whose operations widen what
-  /// they read. Products of this type round their operands anyway; norms and activations get
+  /// Converts to `Machine.savedType` for the time until backward, whose operations widen what they
+  /// read. Products of this type round their operands anyway; norms and activations get
   /// rounded inputs in backward, as in mixed precision training (Micikevicius et al. 2018,
   /// arXiv:1710.03740). A tensor in two places is converted once.
   public func narrow<Saved: SavedTensors>(_ saved: inout Saved) {

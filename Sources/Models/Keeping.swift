@@ -10,16 +10,16 @@ public enum Keeping: Sendable {
 }
 
 /// What is kept of one part.
-enum Kept<All: SavedTensors, Input: Sendable>: Sendable {
+enum Kept<All: SavedTensors, Input: SavedTensors>: Sendable {
   case all(All)
   case input(Input)
   case nothing
 
   /// Everything that backward reads, which `again` makes from the input.
-  func all(_ again: (Input) -> All) -> All {
+  func all(in work: borrowing Workspace, _ again: (Input) -> All) -> All {
     switch self {
     case .all(let all): return all
-    case .input(let x): return again(x)
+    case .input(let x): return again(work.widened(x))
     case .nothing: preconditionFailure("this pass kept nothing for backward")
     }
   }
@@ -35,7 +35,10 @@ extension Keeping {
       var (y, saved) = forward(x)
       work.narrow(&saved)
       return (y, .all(saved))
-    case .inputs: return (plain(x), .input(x))
+    case .inputs:
+      var input = x
+      work.narrow(&input)
+      return (plain(x), .input(input))
     case .nothing: return (plain(x), .nothing)
     }
   }

@@ -94,7 +94,7 @@ public struct AutoencoderDecoder: TiledNetwork {
   ) -> Tensor? {
     var dh = convOut.backward(dy, s.convOut, after: &normOut, in: work)
     for i in up.indices.reversed() {
-      dh = up[i].backward(dh, s.up[i].all { up[i].forward($0, in: work).saved }, in: work)
+      dh = up[i].backward(dh, s.up[i].all(in: work) { up[i].forward($0, in: work).saved }, in: work)
     }
     let dc = convIn.backward(middle.backward(dh, s.middle, in: work), s.convIn, in: work)
     return postQuant.backward(dc, s.postQuant, in: work)

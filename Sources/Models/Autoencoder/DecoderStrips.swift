@@ -40,7 +40,7 @@ extension AutoencoderDecoder {
     var dh = normOut.backward(
       convOut.backward(s.video.cutting(dy, in: work), in: work), s.normOut, in: work)
     for i in up.indices.reversed() {
-      dh = up[i].backward(dh, s.up[i].all { up[i].forward($0, in: work).saved }, in: work)
+      dh = up[i].backward(dh, s.up[i].all(in: work) { up[i].forward($0, in: work).saved }, in: work)
     }
     let dc = convIn.backward(middle.backward(dh, s.middle, in: work), in: work)
     return postQuant.backward(dc, in: work).collected(in: work)

@@ -24,7 +24,13 @@ public struct VideoTransformer: Layer {
   typealias DoubleSaved = Kept<DoubleStreamBlock.Saved, Streams>
   typealias SingleSaved = Kept<SingleStreamBlock.Saved, [Tensor]>
   /// Rows of each strip of the image, and of the text where it is.
-  typealias Streams = (image: [Tensor], text: Tensor?)
+  struct Streams: SavedTensors {
+    var image: [Tensor], text: Tensor?
+    mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
+      image.forEachTensor(body)
+      text.forEachTensor(body)
+    }
+  }
   /// Of this process' rows: `states` only where the text is, `pooled` a part of the sum.
   public struct InputGradients: Sendable {
     public let latents: Tensor?, states: Tensor?, pooled: Tensor?
@@ -109,13 +115,13 @@ public struct VideoTransformer: Layer {
     _ image: [Tensor], _ text: Tensor?, _ active: Tensor, _ rows: SequenceRows,
     keeping: Keeping, in work: borrowing Workspace
   ) -> ([Tensor], [DoubleSaved], [SingleSaved]) {
-    var streams: Streams = (image, text)
+    var streams = Streams(image: image, text: text)
     var doubleSaved: [DoubleSaved] = []
     var singleSaved: [SingleSaved] = []
     for block in double {
       let (y, kept) = keeping.run(streams, in: work) {
         let (image, text, s) = block.forward($0.image, $0.text, active, rows, in: work)
-        return ((image, text), s)
+        return (Streams(image: image, text: text), s)
       }
       doubleSaved.append(kept)
       streams = y
@@ -124,7 +130,7 @@ public struct VideoTransformer: Layer {
     if let text = streams.text {
       h[h.count - 1] = work.concatenated([h[h.count - 1], text], axis: 1)
     }
-    streams = ([], nil)
+    streams = Streams(image: [], text: nil)
     for block in single {
       let (y, kept) = keeping.run(h, in: work) { block.forward($0, active, rows, in: work) }
       singleSaved.append(kept)
@@ -203,7 +209,7 @@ public struct VideoTransformer: Layer {
     let (rows, active) = (s.rows, s.active)
     var dh = output
     for i in single.indices.reversed() {
-      let saved = s.single.removeLast().all {
+      let saved = s.single.removeLast().all(in: work) {
         single[i].forward($0, active, rows, in: work).saved
       }
       dh = single[i].backward(dh, saved, rows, addingTo: &dActive, in: work)
@@ -214,7 +220,7 @@ public struct VideoTransformer: Layer {
       rows.hasText
       ? work.narrowed(dh[rows.strips - 1], axis: 1, last..<last + rows.textCount) : nil
     for i in double.indices.reversed() {
-      let saved = s.double.removeLast().all {
+      let saved = s.double.removeLast().all(in: work) {
         double[i].forward($0.image, $0.text, active, rows, in: work).saved
       }
       (dImg, dTxt) = double[i].backward(dImg, dTxt, saved, rows, addingTo: &dActive, in: work)

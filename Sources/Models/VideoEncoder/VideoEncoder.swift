@@ -129,7 +129,7 @@ public struct VideoEncoder: Layer {
     var strips = rows.image.map { work.rows(dx!, $0) }
     dx = nil
     for i in blocks.indices.reversed() {
-      let s = saved.blocks[i].all { blocks[i].forward($0, rows, in: work).saved }
+      let s = saved.blocks[i].all(in: work) { blocks[i].forward($0, rows, in: work).saved }
       strips = blocks[i].backward(strips, s, rows, in: work)
     }
     let dInput = rows.share.collected(work.joined(strips), rows: rows.counts, in: work)

@@ -162,7 +162,7 @@ public struct VideoUNet: Layer {
       dh = down[i].backward(dh, s.down.removeLast(), c, addingTo: &d, in: work)
     }
     work.add(dSkips.removeLast(), to: &dh)
-    let initialSaved = s.initial.all { initial.forward($0, context: nil, in: work).saved }
+    let initialSaved = s.initial.all(in: work) { initial.forward($0, context: nil, in: work).saved }
     var none: Tensor?
     dh = initial.backward(dh, consume initialSaved, addingTo: &none, in: work)
     var dLatents: Tensor?
