@@ -69,6 +69,8 @@ struct PlanSizes: ParsableArguments {
       memory: memoryRate.map { $0 * 1e9 }
         ?? MachineRates
         .measure().bytes, file: file, latency: network.latency, link: network.link)
+    // What is kept for backward has this type.
+    Machine.computeType = settings.compute_dtype
     // A plan may be of more than this machine has.
     MemoryLimit.set(check: { _ in }, refuse: { _ in fatalError("no address space for a plan") })
     func cost(_ ranks: Int) throws -> StepCost? {
