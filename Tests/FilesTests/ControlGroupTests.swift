@@ -63,6 +63,21 @@ import Testing
     #expect(
       ControlGroup(root: root).processors == 3 && ControlGroup(root: root).availableBytes == 6000)
   }
+  /// Without a limit the limit is the largest number of whole pages. Files that are read while the
+  /// numbers are may make unused pages more than all.
+  @Test(arguments: ["4000", "0", "-1", "9223372036854775807"])
+  func numbersOfDifferentMoments(_ unused: String) throws {
+    let root = try write([
+      "proc/self/cgroup": "4:memory:/user/job", "proc/self/mountinfo": Self.v1,
+      "proc/meminfo": "MemAvailable: 50 kB",
+      "sys/fs/cgroup/memory/user/job/memory.limit_in_bytes": "9223372036854771712",
+      "sys/fs/cgroup/memory/user/job/memory.usage_in_bytes": "1000",
+      "sys/fs/cgroup/memory/user/job/memory.stat": "total_inactive_file \(unused)",
+    ])
+    let taken = unused.count > 2 ? 0 : 1000
+    #expect(ControlGroup(root: root).availableBytes == 9_223_372_036_854_771_712 - taken)
+    #expect(FreeMemory.bytes(root: root) == 50 << 10)
+  }
   /// In a container the mount shows a part of the tree only: paths are told from the host's root,
   /// or lead out of it.
   @Test func partOfTheTree() throws {

@@ -48,14 +48,16 @@ public struct ControlGroup: Sendable {
   }
 
   /// Bytes left at the tightest level. Unused pages of files count as taken there, but the system
-  /// gives them up, so they count as free here.
+  /// gives them up, so they count as free here. The files are not of the same moment: more pages may
+  /// be unused than were taken, and where there is no limit, the limit is nearly `Int.max`.
   public var availableBytes: Int? {
     func left(_ folder: String, _ limit: String, _ usage: String, _ inactive: String) -> Int? {
       guard let most = Self.words("\(folder)/\(limit)").first.flatMap({ Int($0) }),
-        let used = Self.words("\(folder)/\(usage)").first.flatMap({ Int($0) })
+        let used = Self.words("\(folder)/\(usage)").first.flatMap({ Int($0) }),
+        most >= 0, used >= 0
       else { return nil }
-      return most - used
-        + (Self.value(after: inactive, in: Self.words("\(folder)/memory.stat")) ?? 0)
+      let unused = Self.value(after: inactive, in: Self.words("\(folder)/memory.stat")) ?? 0
+      return most - max(0, used - max(0, unused))
     }
     let new = unified.compactMap { left($0, "memory.max", "memory.current", "inactive_file") }
     let old = memory.compactMap {
