@@ -76,17 +76,23 @@ struct UNetStage: Layer {
     var dh = dy
     var none: Tensor?
     if let saved = s.resample { dh = resample!.backward(dh, saved, in: work) }
-    if let saved = s.second.take()?.all(in: work, { second!.forward($0, c.active, in: work).saved }) {
+    if let saved = s.second.take()?.all(in: work, { second!.forward($0, c.active, in: work).saved })
+    {
       dh = second!.backward(dh, consume saved, addingTo: &d.active, in: work)
     }
-    if let saved = s.temporal.take()?.all(in: work, { temporal!.forward($0, context: nil, in: work).saved }) {
+    if let saved = s.temporal.take()?.all(
+      in: work, { temporal!.forward($0, context: nil, in: work).saved })
+    {
       dh = temporal!.backward(dh, consume saved, addingTo: &none, in: work)
     }
-    if let saved = s.spatial.take()?.all(in: work, { spatial!.forward($0, context: c.text, in: work).saved })
+    if let saved = s.spatial.take()?.all(
+      in: work, { spatial!.forward($0, context: c.text, in: work).saved })
     {
       dh = spatial!.backward(dh, consume saved, addingTo: &d.text, in: work)
     }
-    if let saved = s.residual.take()?.all(in: work, { residual!.forward($0, c.active, in: work).saved }) {
+    if let saved = s.residual.take()?.all(
+      in: work, { residual!.forward($0, c.active, in: work).saved })
+    {
       dh = residual!.backward(dh, consume saved, addingTo: &d.active, in: work)
     }
     return dh
