@@ -25,9 +25,12 @@ struct AutoencoderLevel: Layer {
     var h = x
     var saved: [ResidualBlock.Saved] = []
     for r in residuals {
-      let (y, s) = r.forward(h, in: work)
-      if keeping { saved.append(s) }
+      var (y, s) = r.forward(h, in: work)
       h = y
+      if keeping {
+        work.narrow(&s)
+        saved.append(s)
+      }
     }
     guard let resampler else { return (h, Saved(residuals: saved, resampler: nil)) }
     let (y, s) = resampler.forward(padsEnd ? work.withZerosAtEnd(h) : h, in: work)

@@ -59,9 +59,10 @@ extension AutoencoderLevel {
     var h = x
     var saved: [ResidualBlock.StripsSaved] = []
     for r in residuals {
-      let (y, s) = r.forward(h, in: work)
-      saved.append(s)
+      var (y, s) = r.forward(h, in: work)
       h = y
+      work.narrow(&s)
+      saved.append(s)
     }
     return (resampler?.forward(h, in: work) ?? h, StripsSaved(residuals: saved))
   }
