@@ -84,7 +84,9 @@ public struct GeneratorBenchmark: Sendable {
         ("words", .integer(full.words)), ("parameters", .integer(state.model.parameterCount)),
         ("pass", .string(pass.rawValue)),
       ]
-        + storage.fields,
+        + storage.fields
+        + (Machine.savedType == Machine.computeType
+          ? [] : [("saved_dtype", .string(Machine.savedType.rawValue))]),
       .init(),
       verify: { try verify(state, config, few, in: Workspace(pool: pool)) },
       run: { run(state, all, dy, in: Workspace(pool: pool)) }, countsOperations: true)

@@ -3,7 +3,8 @@ public import TensorRuntime
 /// A frozen group norm of a clip in strips: its sums go over all of them, in their order.
 extension GroupNorm {
   public struct StripsSaved: SavedTensors {
-    var x: ClipStrips, statistics: Workspace.RowStatistics
+    var x: ClipStrips
+    let statistics: Workspace.RowStatistics
     public mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
       x.forEachTensor(body)
     }

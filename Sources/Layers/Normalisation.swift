@@ -8,7 +8,8 @@ public struct LayerNorm: Layer {
   public let epsilon: Double
 
   public struct Saved: SavedTensors {
-    var x: Tensor, statistics: Workspace.RowStatistics
+    var x: Tensor
+    let statistics: Workspace.RowStatistics
     public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
   }
 
@@ -63,7 +64,8 @@ public struct RMSNorm: Layer {
   public let epsilon: Double
 
   public struct Saved: SavedTensors {
-    var x, rstd: Tensor
+    var x: Tensor
+    let rstd: Tensor
     public var shape: Shape { x.shape }
     public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
   }
@@ -118,7 +120,8 @@ public struct GroupNorm: Layer {
   public let groups: Int, epsilon: Double, silu: Bool, eachFrame: Bool
 
   public struct Saved: SavedTensors {
-    var x: Tensor, statistics: Workspace.RowStatistics
+    var x: Tensor
+    let statistics: Workspace.RowStatistics
     public mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
   }
 

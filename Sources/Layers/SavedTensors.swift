@@ -26,8 +26,8 @@ extension Workspace {
     return wide
   }
   /// Converts to `Machine.savedType` for the time until backward, whose operations widen what they
-  /// read. Products of this type round their operands anyway; norms and activations get
-  /// rounded inputs in backward, as in mixed precision training (Micikevicius et al. 2018,
+  /// read. Products of this type round their operands anyway; norms and activations get rounded
+  /// inputs in backward, as in mixed precision training (Micikevicius et al. 2018,
   /// arXiv:1710.03740). A tensor in two places is converted once.
   public func narrow<Saved: SavedTensors>(_ saved: inout Saved) {
     if Machine.savedType == .f32 { return }

@@ -64,7 +64,8 @@ struct JointAttention: Sendable {
   let scale: Double
 
   struct Saved: SavedTensors {
-    var joint: StreamProjection.Projected, o, lse: Tensor
+    var joint: StreamProjection.Projected, o: Tensor
+    let lse: Tensor
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
       joint.forEachTensor(body)
       o.forEachTensor(body)

@@ -1,8 +1,8 @@
 import Glibc
 internal import Synchronization
 
-/// Recycled memory, 64-byte aligned. Large blocks are cut from one range of addresses and merged
-/// again when they come back (`Arena`). Small ones come in size classes, four for each octave, and
+/// Recycled memory, 64-byte aligned. Large blocks are cut from long ranges of addresses and merged
+/// again when they come back (`Arenas`). Small ones come in size classes, four for each octave, and
 /// serve their own class only. What tensors leave stays with the pool.
 public final class BufferPool: Sendable {
   private struct Contents: ~Copyable {

@@ -57,14 +57,14 @@ extension Machine {
   public static func bf16Rate() -> Double? {
     let (kept, team) = (computeType, threads)
     defer {
-      multiply(in: kept)
+      setProductType(kept)
       threads = team
     }
     threads = 1
-    multiply(in: .bf16)
+    setProductType(.bf16)
     guard computeType == .bf16 else { return nil }
     func rate(_ type: ComputeType) -> Double {
-      multiply(in: type)
+      setProductType(type)
       var done = 0.0
       let t = ContinuousClock().measure { done = pk_probe_fma(20_000) } / .seconds(1)
       return done / t
@@ -80,7 +80,7 @@ extension Machine {
   public static func prefer(_ type: ComputeType) -> (taken: ComputeType, rate: Double?) {
     let rate = type == .bf16 ? bf16Rate() : nil
     computeType = type
-    if type == .bf16 && (rate ?? 0) < 0.75 { multiply(in: .f32) }
+    if type == .bf16 && (rate ?? 0) < 0.75 { setProductType(.f32) }
     return (computeType, computeType == type ? nil : rate)
   }
   /// The thread team as the system runs it: its number of threads, and the number of processors on

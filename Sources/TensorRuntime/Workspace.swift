@@ -155,7 +155,7 @@ public enum Machine {
     get { pk_compute_type() == PK_BF16 ? .bf16 : .f32 }
     set {
       savesBF16.store(newValue == .bf16, ordering: .relaxed)
-      multiply(in: newValue)
+      setProductType(newValue)
     }
   }
   /// The type in which networks keep what backward reads: the one last asked for as `computeType`,
@@ -165,7 +165,7 @@ public enum Machine {
   }
   private static let savesBF16 = Atomic(false)
   /// Sets `computeType` and leaves `savedType` as it is.
-  public static func multiply(in type: ComputeType) {
+  public static func setProductType(_ type: ComputeType) {
     pk_compute_type_set(type == .bf16 ? PK_BF16 : PK_F32)
   }
   public static var hasBF16: Bool { pk_isa_has_bf16() != 0 }

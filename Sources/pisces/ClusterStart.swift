@@ -81,7 +81,7 @@ enum ClusterStart {
     if cluster.size == 1 { return mine }
     let all = (try? cluster.gather([mine.taken == .bf16 ? 1 : 0 as UInt64])) ?? []
     let taken: Machine.ComputeType = all.allSatisfy { $0[0] == 1 } && !all.isEmpty ? .bf16 : .f32
-    Machine.multiply(in: taken)
+    Machine.setProductType(taken)
     return (taken, mine.rate)
   }
 }

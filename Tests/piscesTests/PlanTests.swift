@@ -35,6 +35,22 @@ import Testing
     let bytes = points.compactMap { $0["peak_tensor_bytes"]?.integer }
     #expect(bytes.count == 4 && bytes == bytes.sorted().reversed(), "\(bytes)")
   }
+  /// What backward needs is kept in `compute_dtype`, in a plan as in a run.
+  @Test func typeOfWhatIsKept() async throws {
+    var bytes: [Int] = []
+    for type in ["f32", "bf16"] {
+      let run = try await plan(
+        ["accumulation=1", "weights.quality=0", "weights.semantic=0", "compute_dtype=\(type)"],
+        [
+          "--model", "embedded:generator", "--reward",
+          "\(repository)/CSupport/Embedded/models/reward",
+          "--frames", "9", "--height", "256", "--width", "256", "--nodes", "1",
+        ])
+      let point = try JSONValue(parsing: run.lines.first ?? "", name: "plan")
+      bytes.append(point["peak_tensor_bytes"]?.integer ?? 0)
+    }
+    #expect(bytes[1] > 0 && Double(bytes[1]) < 0.7 * Double(bytes[0]), "\(bytes)")
+  }
   /// HunyuanVideo at 848 x 480: the operations of a leaf as worked out on paper (2.5 PFLOP,
   /// cluster.md of the design), and more memory than this machine has.
   @Test func publishedSizes() async throws {

@@ -48,8 +48,8 @@ public struct ControlGroup: Sendable {
   }
 
   /// Bytes left at the tightest level. Unused pages of files count as taken there, but the system
-  /// gives them up, so they count as free here. The files are not of the same moment: more pages may
-  /// be unused than were taken, and where there is no limit, the limit is nearly `Int.max`.
+  /// gives them up, so they count as free here. The files are not of the same moment: more pages
+  /// may be unused than were taken, and where there is no limit, the limit is nearly `Int.max`.
   public var availableBytes: Int? {
     func left(_ folder: String, _ limit: String, _ usage: String, _ inactive: String) -> Int? {
       guard let most = Self.words("\(folder)/\(limit)").first.flatMap({ Int($0) }),

@@ -82,7 +82,11 @@ public struct AutoencoderDecoder: TiledNetwork {
     let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.Saved, Tensor>] = []
     for block in up {
-      let (y, kept) = keeping.run(h, in: work) { block.forward($0, in: work) }
+      let (y, kept) = keeping.run(h, in: work) {
+        block.forward($0, in: work)
+      } plain: {
+        block.forward($0, keeping: false, in: work).y
+      }
       saved.append(kept)
       h = y
     }

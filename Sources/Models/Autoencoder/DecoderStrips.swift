@@ -25,7 +25,11 @@ extension AutoencoderDecoder {
     let keeping = Keeping(checkpointing: checkpointing)
     var saved: [Kept<AutoencoderLevel.StripsSaved, ClipStrips>] = []
     for block in up {
-      let (y, kept) = keeping.run(h, in: work) { block.forward($0, in: work) }
+      let (y, kept) = keeping.run(h, in: work) {
+        block.forward($0, in: work)
+      } plain: {
+        block.forward($0, keeping: false, in: work).y
+      }
       saved.append(kept)
       h = y
     }
@@ -53,7 +57,8 @@ extension AutoencoderLevel {
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) { residuals.forEachTensor(body) }
   }
 
-  func forward(_ x: ClipStrips, in work: borrowing Workspace) -> (
+  /// With `keeping` false the residual blocks keep nothing for backward.
+  func forward(_ x: ClipStrips, keeping: Bool = true, in work: borrowing Workspace) -> (
     y: ClipStrips, saved: StripsSaved
   ) {
     var h = x
@@ -61,8 +66,10 @@ extension AutoencoderLevel {
     for r in residuals {
       var (y, s) = r.forward(h, in: work)
       h = y
-      work.narrow(&s)
-      saved.append(s)
+      if keeping {
+        work.narrow(&s)
+        saved.append(s)
+      }
     }
     return (resampler?.forward(h, in: work) ?? h, StripsSaved(residuals: saved))
   }

@@ -82,7 +82,8 @@ struct Modulation: Layer {
   func chunk(_ s: Saved, _ i: Int) -> Workspace.Chunk { Workspace.Chunk(s.values, i, of: chunks) }
 
   struct NormSaved: SavedTensors {
-    var x: Tensor, statistics: Workspace.RowStatistics
+    var x: Tensor
+    let statistics: Workspace.RowStatistics
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) { x.forEachTensor(body) }
   }
   static let epsilon = 1e-6

@@ -16,8 +16,8 @@ struct DoubleStreamBlock: Layer {
     var feedForward: FeedForward
 
     struct Entry: SavedTensors {
-      var modulation: Modulation.Saved, norm: Modulation.NormSaved,
-        projection: StreamProjection.Saved
+      let modulation: Modulation.Saved
+      var norm: Modulation.NormSaved, projection: StreamProjection.Saved
       mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
         norm.forEachTensor(body)
         projection.forEachTensor(body)

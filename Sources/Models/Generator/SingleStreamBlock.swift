@@ -25,7 +25,7 @@ struct SingleStreamBlock: Layer {
     }
   }
   struct Saved: SavedTensors {
-    var modulation: Modulation.Saved
+    let modulation: Modulation.Saved
     var strips: [Strip]
     var attention: JointAttention.Saved
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) {

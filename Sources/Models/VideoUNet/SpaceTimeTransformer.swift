@@ -16,7 +16,7 @@ struct SpaceTimeTransformer: Layer {
     var norm: GroupNorm.Saved, projIn: Linear.Saved
     var blocks: [UNetTransformerBlock.Saved]
     var projOut: Linear.Saved
-    var input: Shape
+    let input: Shape
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
       norm.forEachTensor(body)
       projIn.forEachTensor(body)

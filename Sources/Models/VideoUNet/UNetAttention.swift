@@ -10,7 +10,8 @@ struct UNetAttention: Layer {
   /// All but x.
   struct Saved: SavedTensors {
     var query, key, value, out: Linear.Saved
-    var q, k, v, o, lse: Tensor
+    var q, k, v, o: Tensor
+    let lse: Tensor
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
       query.forEachTensor(body)
       key.forEachTensor(body)

@@ -11,7 +11,8 @@ struct UNetResidualBlock: Layer {
   var temporal: [TemporalConvolution]
 
   struct Saved: SavedTensors {
-    var conv1, conv2: GroupNorm.Saved, embedding: Linear.Saved, shortcut: Convolution.Saved?
+    var conv1, conv2: GroupNorm.Saved, shortcut: Convolution.Saved?
+    let embedding: Linear.Saved
     var temporal: [GroupNorm.Saved]
     mutating func forEachTensor(_ body: (inout Tensor) -> Void) {
       conv1.forEachTensor(body)
@@ -58,7 +59,7 @@ struct UNetResidualBlock: Layer {
       saved.append(s)
       y = z
     }
-    return (y, Saved(conv1: c1, conv2: c2, embedding: es, shortcut: ss, temporal: saved))
+    return (y, Saved(conv1: c1, conv2: c2, shortcut: ss, embedding: es, temporal: saved))
   }
   /// The result alone.
   func callAsFunction(_ x: Tensor, _ active: Tensor, in work: borrowing Workspace) -> Tensor {

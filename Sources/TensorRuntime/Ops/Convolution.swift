@@ -100,8 +100,8 @@ extension Workspace {
     _ dy: Tensor, x: Tensor, weight shape: Shape, _ g: ConvolutionGeometry,
     addingTo dWeight: inout Tensor?, _ dBias: inout Tensor?
   ) {
-    let x = widened(x)
     if dWeight == nil && dBias == nil { return }
+    let x = widened(x)
     var s = convShape(x.shape, shape, g)
     dWeight?.makeUnique(in: self)
     dBias?.makeUnique(in: self)

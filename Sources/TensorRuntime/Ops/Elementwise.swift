@@ -184,7 +184,7 @@ extension Workspace {
     _ dy: Tensor, _ gate: Chunk, h: Tensor, index: Int, of count: Int,
     addingTo dChunks: inout Tensor?
   ) -> Tensor {
-    let h = widened(h)
+    let h = dChunks == nil ? h : widened(h)  // read only for the gradient of the gate
     let (b, n, c) = tokens(dy)
     dChunks?.makeUnique(in: self)
     let dGate = unsafe dChunks.map { unsafe Chunk($0, index, of: count).base }

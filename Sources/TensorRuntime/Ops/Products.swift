@@ -208,8 +208,8 @@ extension Workspace {
   public func linearBackwardWeight(
     _ dy: Tensor, x: Tensor, times s: Double = 1, addingTo dWeight: inout Tensor?
   ) {
-    let x = widened(x)
     guard dWeight != nil else { return }
+    let x = widened(x)
     let out = dy.shape.last
     let input = x.shape.last
     dWeight!.makeUnique(in: self)
